@@ -1,0 +1,380 @@
+"""The command line: parses, calls, prints, and turns what happened into an exit code. Nothing is decided here.
+
+Data goes to stdout, messages to stderr. Heavy modules are imported inside the commands, so that `--help`, `report`
+and `send` start at once.
+"""
+
+import os
+import re
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import msgspec
+
+from daemon import __version__
+from daemon.core.client import Client, ClientRules, InvalidClient, client_from
+from daemon.core.report import Summary, text
+from daemon.core.signature import SECRET_BYTES, make_secret
+from daemon.remote import Answer, Remote, Unreachable
+
+if TYPE_CHECKING:
+    from daemon.configuration import Loaded
+
+EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
+LOG_CLOSE_SECONDS = 2.0
+FOLLOW_EVERY_SECONDS = 0.2
+
+url_option = click.option("--url", metavar="URL", help="The daemon's address (HOOKD_URL; http://127.0.0.1:8080).")
+token_option = click.option("--token-file", metavar="FILE", help="A file with the token (HOOKD_TOKEN_FILE).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hookd")
+def hookd() -> None:
+    """Webhook delivery from memory: events in over HTTP, deliveries out, and a report of what was left.
+
+    \b
+    hookd demo                      see it deliver, fail, recover and stop
+    hookd run --dev --client acme=http://127.0.0.1:9000/hook
+    hookd send acme invoice.paid '{"amount": 42}'
+    """
+
+
+@hookd.command()
+@click.option("--config", metavar="FILE", help="A TOML file; config/hookd.toml shows every key.")
+@click.option("--bind", "binds", metavar="HOST:PORT", multiple=True, help="Listen here; port 0 picks one.")
+@click.option("--dev", is_flag=True, help="Allow plain http and loopback or private addresses as endpoints.")
+@click.option("--client", "clients", metavar="ID=URL", multiple=True, help="Register a client with one endpoint.")
+@click.option("--reports", metavar="DIR", help="Where the shutdown report is written.")
+@click.pass_obj
+def run(
+    held: list[str],
+    config: str | None,
+    binds: tuple[str, ...],
+    dev: bool,
+    clients: tuple[str, ...],
+    reports: str | None,
+) -> None:
+    """Run the daemon. It needs no configuration."""
+    from daemon.edge.server import CannotBind, bound_sockets
+
+    flags = {"http.bind": binds or None, "drain.report_directory": reports}
+    loaded = _load(config, flags, dev=dev)
+    settings, made = _with_clients(loaded, clients)
+    for warning in loaded.warnings:
+        click.echo(f"hookd: {warning}", err=True)
+    if dev:
+        click.echo("hookd: --dev: plain http and private addresses are allowed as endpoints", err=True)
+    for client_id, secret in made:
+        click.echo(f"hookd: the secret of client {client_id}, shown this once: {secret}", err=True)
+    try:
+        sockets = bound_sockets(settings.http.bind)
+    except CannotBind as error:
+        _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
+
+    def reload() -> Any:
+        from daemon.supervisor import ReloadRefused
+
+        again = _load_or_raise(config, flags, dev=dev, refused=ReloadRefused)
+        return _with_clients(again, clients, secrets_of=settings.clients)[0]
+
+    sys.exit(_run(settings, sockets, held, reload))
+
+
+@hookd.command()
+@click.argument("file")
+@click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
+def check(file: str, dev: bool) -> None:
+    """Load and validate a configuration without binding; say what it can cost."""
+    from daemon.core.settings import Settings, horizon_seconds, worst_case_bytes
+    from daemon.core.units import approximate_size, format_duration
+
+    loaded = _load(file, {}, dev=dev)
+    settings: Settings = loaded.settings
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    parts = worst_case_bytes(settings)
+    click.echo(f"{file}: valid")
+    click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
+    for name, size in sorted(parts.items(), key=lambda part: -part[1]):
+        click.echo(f"  {approximate_size(size):>10}  {name}")
+
+    def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
+        earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
+        click.echo(
+            f"  {name}: {1 + len(schedule_seconds)} attempts over {format_duration(round(earliest))} to "
+            f"{format_duration(round(latest))}, and up to one timeout for each"
+        )
+
+    click.echo("attempts and horizon:")
+    horizon("default", settings.retry.schedule_seconds)
+    for client in settings.clients:
+        for endpoint in client.endpoints:
+            own = endpoint.schedule_seconds
+            horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+@hookd.command()
+@click.option("--seconds", type=click.IntRange(1, 3600), default=None, help="How long to run.")
+@click.option("--plain", is_flag=True, help="Lines instead of a live table (the only form in this version).")
+@click.option("--act", type=click.Choice(["slow", "down", "flaky", "restart"]), help="Show one failure mode only.")
+def demo(seconds: int | None, plain: bool, act: str | None) -> None:
+    """See it at work: the real daemon, receivers on this machine, and each failure mode."""
+    from daemon.demo import run_demo
+
+    sys.exit(run_demo(seconds=seconds, plain=plain, act=act))
+
+
+@hookd.command()
+@click.argument("client")
+@click.argument("event_type", metavar="TYPE")
+@click.argument("payload", metavar="[JSON or -]", default="{}")
+@url_option
+@token_option
+@json_option
+def send(client: str, event_type: str, payload: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """Post one event and follow it: exit 0 delivered, 3 exhausted."""
+    raw = sys.stdin.buffer.read() if payload == "-" else payload.encode()
+    try:
+        body = msgspec.json.encode({"type": event_type, "payload": msgspec.Raw(_checked_json(raw))})
+        remote = Remote.named(url, token_file)
+        answer = remote.post(f"/v1/clients/{client}/events", body)
+        if answer.status not in (200, 202):
+            _refused(answer)
+        _follow(remote, answer.body, as_json=as_json)
+    except Unreachable as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+
+
+@hookd.command()
+@click.argument("file", required=False)
+@click.option("--reports", metavar="DIR", default=None, help="Where to look for the newest.")
+@json_option
+def report(file: str | None, reports: str | None, as_json: bool) -> None:
+    """Show the newest shutdown report, or the one named."""
+    path = Path(file) if file else _newest(reports)
+    summary, line = _read_summary(path)
+    if as_json:
+        click.echo(line.decode())
+    else:
+        click.echo(text(summary, path=str(path)), nl=False)
+
+
+@hookd.command()
+@click.argument("file")
+@click.option("--exhausted", is_flag=True, help="The exhausted deliveries, in place of the undelivered.")
+@click.option("--client", "only_client", metavar="ID", help="Of this client only.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@url_option
+@token_option
+def resend(
+    file: str, exhausted: bool, only_client: str | None, dry_run: bool, url: str | None, token_file: str | None
+) -> None:
+    """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
+    from daemon.resending import Refusal, resend_file
+
+    _read_summary(Path(file))
+    try:
+        counts, claimed = resend_file(
+            Path(file),
+            Remote.named(url, token_file),
+            kind="exhausted" if exhausted else "undelivered",
+            only_client=only_client,
+            dry_run=dry_run,
+        )
+    except Unreachable as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    except Refusal as refused:
+        _fail(EXIT_BUG, f"refused with {refused}; nothing is lost, run it again")
+    for word, count in counts.items():
+        click.echo(f"{word}: {count:,}")
+    if claimed is not None:
+        click.echo(f"claimed: {claimed}", err=True)
+
+
+def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
+    """The daemon, over the real world."""
+    import platform
+    import random
+    from functools import partial
+
+    import trio
+
+    from daemon.core.report import Run
+    from daemon.edge.clock import SystemClock
+    from daemon.edge.egress import HttpxSender
+    from daemon.edge.logs import LogWriter, capture_libraries
+    from daemon.edge.reports import CannotWriteReports, Reports
+    from daemon.edge.server import CannotBind, Server
+    from daemon.edge.signals import Signals
+    from daemon.supervisor import Outside, Supervisor
+
+    signals = Signals(held)
+    reports = Reports(settings.drain.report_directory)
+    try:
+        reports.prove_writable()
+    except CannotWriteReports as error:
+        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
+    is_terminal = sys.stderr.isatty()
+    log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    capture_libraries(log)
+    jitter = random.SystemRandom()
+    outside = Outside(
+        clock=SystemClock(),
+        log=log,
+        sender=HttpxSender,
+        reports=reports,
+        server=partial(Server, sockets=sockets, log=log, connections_max=settings.http.connections_max),
+        attach_signals=signals.attach,
+        random_bytes=secrets.token_bytes,
+        jitter_unit=jitter.random,
+        new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
+        announce=_announce,
+        reload=reload,
+    )
+    identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
+
+    async def supervise() -> int:
+        return await Supervisor(settings, outside, identity).run()
+
+    try:
+        return trio.run(supervise)
+    except CannotBind as error:
+        _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
+    finally:
+        signals.detach()
+        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _announce(urls: Any) -> None:
+    for url in urls:
+        click.echo(f"listening on {url}")
+    sys.stdout.flush()
+
+
+def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":
+    from daemon.configuration import ConfigurationError, load
+
+    try:
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+    except ConfigurationError as error:
+        for line in error.lines:
+            click.echo(line, err=True)
+        sys.exit(EXIT_CONFIG)
+
+
+def _load_or_raise(config: str | None, flags: dict[str, Any], *, dev: bool, refused: type[Exception]) -> "Loaded":
+    from daemon.configuration import ConfigurationError, load
+
+    try:
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+    except ConfigurationError as error:
+        raise refused(error.lines) from error
+
+
+def _with_clients(
+    loaded: "Loaded", given: tuple[str, ...], *, secrets_of: tuple[Client, ...] = ()
+) -> tuple[Any, list[tuple[str, str]]]:
+    """The settings with the `--client`s, and the secrets made for them."""
+    settings = loaded.settings
+    rules = ClientRules(settings.egress.allow_http, settings.registry.endpoints_max, settings.registry.headers_max)
+    kept = {client.id: {one.id: one.secret for one in client.endpoints} for client in secrets_of}
+    clients = {client.id: client for client in settings.clients}
+    made = []
+    for text_ in given:
+        client_id, equals, url = text_.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", client_id):
+            _usage(f"--client {text_!r}: write ID=URL, the id of A-Z a-z 0-9 _ -")
+        if client_id in clients and client_id not in kept:
+            _usage(f"--client {client_id}: the configuration has this client already, or it is given twice")
+        try:
+            clients[client_id] = client_from(
+                {"url": url},
+                client_id=client_id,
+                rules=rules,
+                new_secret=_new_secret,
+                secrets=kept.get(client_id, {}),
+                managed_by_config=True,
+            )
+        except InvalidClient as invalid:
+            _usage(f"--client {client_id}: " + "; ".join(mistake.detail for mistake in invalid.mistakes))
+        made.append((client_id, clients[client_id].endpoints[0].secret))
+    return msgspec.structs.replace(settings, clients=tuple(clients.values())), made
+
+
+def _new_secret() -> str:
+    return make_secret(secrets.token_bytes(SECRET_BYTES))
+
+
+def _checked_json(raw: bytes) -> bytes:
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        _usage(f"the payload is not JSON: {error}")
+    return raw
+
+
+def _follow(remote: Remote, event: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Until it is settled; one line for each attempt."""
+    shown: set[tuple[str, int]] = set()
+    click.echo(f"{event['id']} accepted for {event['client_id']}", err=True)
+    while True:
+        for delivery in event["deliveries"]:
+            for attempt in delivery["attempts"]:
+                key = (delivery["endpoint_id"], attempt["number"])
+                if attempt["outcome"] is not None and key not in shown:
+                    shown.add(key)
+                    what = attempt["status_code"] or attempt["error"]
+                    click.echo(f"{delivery['endpoint_id']} attempt {attempt['number']}: {what}", err=True)
+        if event["settled_at"] is not None:
+            break
+        time.sleep(FOLLOW_EVERY_SECONDS)
+        answer = remote.get(f"/v1/clients/{event['client_id']}/events/{event['id']}")
+        if answer.status != 200:
+            _refused(answer)
+        event = answer.body
+    status = "delivered (to nobody)" if event["unrouted"] else event["status"]
+    click.echo(msgspec.json.encode(event).decode() if as_json else status)
+    sys.exit(0 if event["status"] == "delivered" else EXIT_UNDELIVERED)
+
+
+def _newest(reports: str | None) -> Path:
+    from daemon.edge.reports import Reports
+
+    state = os.environ.get("STATE_DIRECTORY")
+    directory = (
+        reports or os.environ.get("HOOKD_DRAIN__REPORT_DIRECTORY") or (f"{state}/reports" if state else "reports")
+    )
+    newest = Reports(directory).newest()
+    if newest is None:
+        _fail(EXIT_BUG, f"no report in {directory}; name one, or its directory with --reports")
+    return newest
+
+
+def _read_summary(path: Path) -> tuple[Summary, bytes]:
+    try:
+        with path.open("rb") as file:
+            line = file.readline().rstrip(b"\n")
+        return msgspec.json.decode(line, type=Summary), line
+    except OSError as error:
+        _fail(EXIT_BUG, f"cannot read {path}: {error.strerror}")
+    except msgspec.DecodeError as error:
+        _fail(EXIT_BUG, f"{path} is no report: {error}")
+
+
+def _refused(answer: Answer) -> NoReturn:
+    _fail(EXIT_BUG, f"refused with {answer.problem}")
+
+
+def _usage(message: str) -> NoReturn:
+    raise click.UsageError(message)
+
+
+def _fail(code: int, message: str) -> NoReturn:
+    click.echo(f"hookd: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""What things are and which changes of them are legal: sync, pure, stdlib and msgspec only."""

@@ -1,0 +1,45 @@
+"""Owns which clients are registered, with which endpoints. What becomes of their deliveries is flow/registration's."""
+
+from collections.abc import Iterator
+
+from daemon.core.client import Client, Endpoint
+from daemon.core.live import Live
+from daemon.core.refusal import RegistryFull, UnknownClient
+
+
+class Registry:
+    """At most `registry.clients_max` clients of `endpoints_max` endpoints: 20,000 of one endpoint are about 20 MiB."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._clients: dict[str, Client] = {}
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(self._clients.values())
+
+    def find(self, client_id: str) -> Client | None:
+        return self._clients.get(client_id)
+
+    def get(self, client_id: str) -> Client:
+        """Raises UnknownClient."""
+        client = self._clients.get(client_id)
+        if client is None:
+            raise UnknownClient(f"no client {client_id!r} is registered; PUT /v1/clients/{client_id} and post again")
+        return client
+
+    def endpoint(self, client_id: str, endpoint_id: str) -> Endpoint | None:
+        client = self._clients.get(client_id)
+        return None if client is None else client.endpoint(endpoint_id)
+
+    def put(self, client: Client) -> None:
+        """Registers or replaces. Raises RegistryFull."""
+        clients_max = self._live.settings.registry.clients_max
+        if client.id not in self._clients and len(self._clients) >= clients_max:
+            raise RegistryFull(f"{clients_max:,} clients are registered, as many as registry.clients_max allows")
+        self._clients[client.id] = client
+
+    def remove(self, client_id: str) -> None:
+        del self._clients[client_id]

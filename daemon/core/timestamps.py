@@ -1,0 +1,34 @@
+"""Owns how wall time is written for people: RFC 3339 in UTC with milliseconds. Nothing is ever scheduled by it."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+
+def rfc3339(wall: float) -> str:
+    """Unix seconds as `2026-11-21T18:35:00.123Z`."""
+    seconds, milliseconds = divmod(round(wall * 1000), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def rfc3339_or_none(wall: float | None) -> str | None:
+    return None if wall is None else rfc3339(wall)
+
+
+def parse_rfc3339(text: str) -> float:
+    """Unix seconds of an RFC 3339 time; raises ValueError, also where no offset is given."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no UTC offset; write 2026-11-21T18:35:00Z")
+    return moment.timestamp()
+
+
+def compact(wall: float) -> str:
+    """Unix seconds as `20261121T183500Z`, for file names."""
+    return f"{datetime.fromtimestamp(int(wall), UTC):%Y%m%dT%H%M%SZ}"
+
+
+class Moment(NamedTuple):
+    """One reading of both clocks: what waits and ages run on, and what people are shown."""
+
+    monotonic: float
+    wall: float

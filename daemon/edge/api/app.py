@@ -1,0 +1,64 @@
+"""Owns the application: which routes there are, and that every error of any of them is a problem+json."""
+
+import sys
+import traceback
+
+from quart import Blueprint, Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from daemon.core.event import DEPTH_MAX
+from daemon.core.refusal import Refused
+from daemon.edge.api.clients import client_routes
+from daemon.edge.api.events import event_routes
+from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.services import Services
+from daemon.edge.api.views import encode, status_view
+
+# The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
+FRAMES = 1000
+
+
+def create_app(services: Services) -> QuartTrio:
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
+    app = QuartTrio("hookd", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
+    for routes in (event_routes(services), client_routes(services), status_routes(services)):
+        app.register_blueprint(routes)
+    app.register_error_handler(Refused, answer)
+    app.register_error_handler(HTTPException, _framework_refused)
+
+    @app.errorhandler(Exception)
+    async def crashed(error: Exception) -> Response:
+        services.log("request.crashed", level="error", traceback="".join(traceback.format_exception(error)))
+        return answer(Refused("an unexpected error; the log has the traceback"))
+
+    return app
+
+
+def status_routes(services: Services) -> Blueprint:
+    routes = Blueprint("status", __name__)
+
+    @routes.get("/v1/status")
+    async def get_status() -> Response:
+        return Response(encode(status_view(services)), content_type="application/json")
+
+    @routes.get("/livez")
+    async def get_livez() -> Response:
+        return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+    @routes.get("/readyz")
+    async def get_readyz() -> Response:
+        if services.intake.is_draining:
+            services.intake.refuse_if_draining()
+        return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+    return routes
+
+
+def _framework_refused(error: HTTPException) -> Response:
+    response = answer(of_status(error.code or 500))
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["allow"] = ", ".join(sorted(allowed))
+    return response

@@ -1,0 +1,39 @@
+"""Owns the list of what the routes call on: the flow's objects, handed in by the supervisor."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from daemon.core.ledger import Ledger
+from daemon.core.live import Live
+from daemon.core.registry import Registry
+from daemon.core.report import Run
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.intake import Intake
+from daemon.flow.ports import Clock, Log
+from daemon.flow.registration import Registration
+from daemon.flow.resend import Resend
+from daemon.flow.retrying import Retrying
+from daemon.flow.upkeep import Upkeep
+
+
+class Connections(NamedTuple):
+    open: int
+    max: int
+
+
+class Services(NamedTuple):
+    run: Run
+    live: Live
+    clock: Clock
+    log: Log
+    ledger: Ledger
+    registry: Registry
+    intake: Intake
+    dispatch: Dispatch
+    registration: Registration
+    retrying: Retrying
+    resend: Resend
+    upkeep: Upkeep
+    new_secret: Callable[[], str]
+    connections: Callable[[], Connections]
+    dev: bool

@@ -1,0 +1,134 @@
+"""Owns the log: one line for each thing that happened, JSON off a terminal, for people on one.
+
+Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
+a full stderr pipe stops no delivery. What does not fit is counted, and the count is logged once there is room.
+Limits: 10,000 lines, about 5 MB at 500 B a line.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from daemon.core.timestamps import rfc3339
+
+LINES_MAX = 10_000
+# Written at once: what a pipe holds.
+WRITE_BYTES_MAX = 64 * 1024
+
+_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
+_RESET = "\x1b[0m"
+
+
+class LogWriter:
+    """`fd` is written by the thread alone. `wall` is the clock that lines are stamped with."""
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        pretty: bool,
+        colours: bool,
+        wall: Callable[[], float] = time.time,
+        lines_max: int = LINES_MAX,
+    ) -> None:
+        self._fd = fd
+        self._encode = self._encode_pretty if pretty else self._encode_json
+        self._colours = colours
+        self._wall = wall
+        self._lines_max = lines_max
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._dropped = 0
+        self._broken = False
+        self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that found the buffer full since that was last logged."""
+        return self._dropped
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        if self._lines.qsize() >= self._lines_max:
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._lines.put(self._encode("log.dropped", "warning", {"lines": dropped}))
+        self._lines.put(self._encode(event, level, fields))
+
+    def text(self, text: str) -> None:
+        """Text for people, as it is; it finds room even where the buffer is full."""
+        self._lines.put(text.encode())
+
+    def close(self, *, timeout_seconds: float) -> bool:
+        """Writes what is buffered, for so long at most; False where not all of it went out."""
+        self._lines.put(None)
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive() and not self._broken
+
+    def _encode_json(self, event: str, level: str, fields: dict[str, object]) -> bytes:
+        return msgspec.json.encode({"ts": rfc3339(self._wall()), "level": level, "event": event, **fields}) + b"\n"
+
+    def _encode_pretty(self, event: str, level: str, fields: dict[str, object]) -> bytes:
+        time_of_day = rfc3339(self._wall())[11:-1]
+        pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
+        traceback = fields.get("traceback")
+        line = f"{time_of_day} {level:7} {event} " + (pairs if traceback is None else f"\n{traceback}")
+        if self._colours:
+            line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
+        return f"{line}\n".encode()
+
+    def _write_lines(self) -> None:
+        while (line := self._lines.get()) is not None:
+            chunk, last = self._gather(line)
+            try:
+                while chunk:
+                    chunk = chunk[os.write(self._fd, chunk) :]
+            except OSError:  # closed, or its reader is gone: there is nobody to tell
+                self._broken = True
+            if last:
+                return
+
+    def _gather(self, line: bytes) -> tuple[bytes, bool]:
+        """What else is buffered, as one write; whether the closing mark was among it."""
+        lines, size = [line], len(line)
+        while size < WRITE_BYTES_MAX:
+            try:
+                more = self._lines.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                return b"".join(lines), True
+            lines.append(more)
+            size += len(more)
+        return b"".join(lines), False
+
+
+class LibraryLines(logging.Handler):
+    """Brings what libraries log at WARNING and above into our log, as one line each."""
+
+    def __init__(self, log: LogWriter) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        fields = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._log("library", level=level, **fields)
+
+
+def capture_libraries(log: LogWriter) -> None:
+    """From here on no library writes to stderr by itself (httpx would log whole URLs at INFO, secrets and all)."""
+    logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

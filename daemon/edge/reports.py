@@ -1,0 +1,78 @@
+"""Owns the report's file: where it stands, that it is whole or not there, and which is the newest.
+
+Rules: mode 0600, written to a temporary name, synced, renamed, never changed after. The directory is proved
+writable at the start, before anything is accepted that might have to be reported.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from daemon.core.report import Line, Summary
+from daemon.core.timestamps import compact, parse_rfc3339
+
+WRITE_BYTES = 1 << 20
+
+
+class CannotWriteReports(Exception):
+    """The report directory cannot be made or written; the message names it and the reason."""
+
+
+class Reports:
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+
+    def prove_writable(self) -> None:
+        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
+                proof.write(b"hookd can write its report here\n")
+                proof.flush()
+        except OSError as error:
+            raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
+
+    def path_of(self, summary: Summary) -> Path:
+        return self._directory / f"shutdown-{compact(parse_rfc3339(summary.stopped_at))}-{summary.run_id}.jsonl"
+
+    def write(self, summary: Summary, lines: Iterable[Line]) -> str:
+        """Returns the path. Raises OSError, and then leaves nothing behind."""
+        path = self.path_of(summary)
+        temporary = path.with_name(f".{path.name}.tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(fd, "wb", buffering=WRITE_BYTES) as file:
+                for line in _encoded(summary, lines):
+                    file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        self._sync_directory()
+        return str(path)
+
+    def newest(self) -> Path | None:
+        """The newest complete report, by the time in its name."""
+        found = sorted(self._directory.glob("shutdown-*.jsonl"), key=lambda path: path.name)
+        return found[-1] if found else None
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:
+    encoder = msgspec.json.Encoder()
+    yield encoder.encode(summary) + b"\n"
+    for line in lines:
+        yield encoder.encode(line) + b"\n"

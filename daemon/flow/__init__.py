@@ -1,0 +1,1 @@
+"""How an event moves: core and trio; no network, no files, no clock but the one it is given."""

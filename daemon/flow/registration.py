@@ -1,0 +1,118 @@
+"""Owns what a change of the registered clients does to their deliveries (contract section 2, registration changes).
+
+Rules: endpoints match by id; waiting deliveries take the new URL and settings, an attempt in flight finishes as it
+began; those of a removed endpoint are given up at once, one in flight when it fails. What would end unsettled
+deliveries is refused unless it was asked for.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from daemon.core.client import Client, Endpoint, shown_url
+from daemon.core.ledger import Ledger
+from daemon.core.live import Live
+from daemon.core.refusal import ManagedByConfig, UnsettledDeliveries
+from daemon.core.registry import Registry
+from daemon.core.retry import Reason
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.intake import Intake
+from daemon.flow.ports import Clock, Log
+
+
+class Registration:
+    def __init__(
+        self,
+        *,
+        live: Live,
+        registry: Registry,
+        ledger: Ledger,
+        dispatch: Dispatch,
+        intake: Intake,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._live = live
+        self._registry = registry
+        self._ledger = ledger
+        self._dispatch = dispatch
+        self._intake = intake
+        self._clock = clock
+        self._log = log
+
+    def put(self, client: Client, *, end_unsettled: bool = False) -> bool:
+        """Registers or replaces; True where the client is new. Raises Refused with nothing changed."""
+        self._intake.refuse_if_draining()
+        old = self._registry.find(client.id)
+        self._refuse_if_managed(old)
+        removed = _removed(old, client)
+        self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
+        self._registry.put(client)
+        self._follow(old, client)
+        return old is None
+
+    def remove(self, client_id: str, *, end_unsettled: bool = False) -> None:
+        """Raises Refused with nothing changed."""
+        self._intake.refuse_if_draining()
+        old = self._registry.get(client_id)
+        self._refuse_if_managed(old)
+        self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
+        self._registry.remove(client_id)
+        self._end(client_id, old.endpoints)
+
+    def take_config(self, clients: Iterable[Client]) -> None:
+        """The config file's clients, at the start and at SIGHUP: the file is the word on what it manages."""
+        wanted = {client.id: client for client in clients}
+        for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
+            self._registry.remove(old.id)
+            self._end(old.id, old.endpoints)
+        for client in wanted.values():
+            before = self._registry.find(client.id)
+            self._registry.put(client)
+            self._follow(before, client)
+
+    def resume(self, client_id: str, endpoint_id: str) -> None:
+        """A disabled endpoint takes deliveries again; what was given up as gone stays so until replayed."""
+        self._ledger.health(client_id, endpoint_id).disabled = False
+
+    def _refuse_if_managed(self, old: Client | None) -> None:
+        if old is not None and old.managed_by_config:
+            raise ManagedByConfig(f"client {old.id!r} is managed by the config file; change it there and send SIGHUP")
+
+    def _refuse_if_unsettled(self, client_id: str, removed: Sequence[Endpoint], *, end_unsettled: bool) -> None:
+        count = self._ledger.unsettled_count(client_id, [endpoint.id for endpoint in removed])
+        if count and not end_unsettled:
+            raise UnsettledDeliveries(
+                f"this would end {count:,} unsettled deliveries of client {client_id!r}; "
+                f"say ?end_unsettled=true to give them up",
+                unsettled_deliveries=count,
+            )
+
+    def _follow(self, old: Client | None, client: Client) -> None:
+        """What the registry says now, done to the deliveries."""
+        self._end(client.id, _removed(old, client))
+        for endpoint in client.endpoints:
+            before = None if old is None else old.endpoint(endpoint.id)
+            if before is not None and before != endpoint:
+                self._retarget(client.id, before, endpoint)
+        self._dispatch.wake(client.id)
+
+    def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
+        if before.url != endpoint.url:
+            self.resume(client_id, endpoint.id)
+        attempts_more = self._live.policy(endpoint).attempts_max - self._live.policy(before).attempts_max
+        for _, delivery in self._ledger.waiting(client_id, endpoint.id):
+            self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+
+    def _end(self, client_id: str, removed: Sequence[Endpoint]) -> None:
+        now = self._clock.now()
+        for endpoint in removed:
+            waiting = self._ledger.waiting(client_id, endpoint.id)
+            for event, delivery in waiting:
+                self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+            self._ledger.forget_endpoint(client_id, endpoint.id)
+            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=len(waiting))
+
+
+def _removed(old: Client | None, client: Client) -> list[Endpoint]:
+    if old is None:
+        return []
+    return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]

@@ -1,0 +1,209 @@
+"""Owns resending: a report's lines come back as deliveries, to their own endpoints only (contract section 7).
+
+Rules: once for each (client, event, endpoint); attempts are counted on, with at least one left; the age starts
+anew; an event that is held already gets the missing delivery added. All of one request or none, by the budget.
+"""
+
+import base64
+import binascii
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from daemon.core.client import Endpoint, Mistake, is_event_type, is_id
+from daemon.core.delivery import Delivery
+from daemon.core.event import Event, Submission, check_text, read_error
+from daemon.core.ledger import Demand, Ledger, cost_bytes
+from daemon.core.refusal import IdConflict, InvalidEvent
+from daemon.core.registry import Registry
+from daemon.core.timestamps import Moment, parse_rfc3339
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.intake import Intake
+from daemon.flow.ports import Clock, Log
+
+
+class Answer(enum.Enum):
+    """What became of one line."""
+
+    ADMITTED = "admitted"
+    KNOWN = "known"
+    UNKNOWN_CLIENT = "unknown-client"
+    UNKNOWN_ENDPOINT = "unknown-endpoint"
+    NO_PAYLOAD = "no-payload"
+
+
+class ReportLine(msgspec.Struct, frozen=True):
+    """What resending needs of a report's line; the summary line is passed over."""
+
+    kind: str
+    event_id: str = ""
+    client_id: str = ""
+    endpoint_id: str = ""
+    type: str = ""
+    accepted_at: str = ""
+    attempt_count: int = 0
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload_base64: str | None = None
+
+    def original_payload(self) -> bytes | None:
+        """The bytes that were posted; raises ValueError where the base64 is none."""
+        if self.payload_base64 is not None:
+            return base64.b64decode(self.payload_base64, validate=True)
+        return None if isinstance(self.payload, msgspec.UnsetType) else bytes(self.payload)
+
+
+_decoder = msgspec.json.Decoder(ReportLine)
+
+
+def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
+    """The deliveries among a report's lines. Raises Malformed or InvalidEvent, pointers from /0."""
+    read: list[ReportLine] = []
+    mistakes: list[Mistake] = []
+    for index, line in enumerate(lines):
+        check_text(line)
+        try:
+            report_line = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise read_error(error, f"/{index}") from None
+        if report_line.kind != "summary":
+            mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
+            read.append(report_line)
+    if mistakes:
+        first = mistakes[0]
+        raise InvalidEvent(f"not lines of a report: {first.pointer} {first.detail}", mistakes=mistakes)
+    return read
+
+
+class Resend:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        dispatch: Dispatch,
+        intake: Intake,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._dispatch = dispatch
+        self._intake = intake
+        self._clock = clock
+        self._log = log
+
+    def resend(self, lines: Sequence[ReportLine]) -> list[Answer]:
+        """Admits what is not known yet; raises Draining, ClientFull, Full or IdConflict with nothing changed."""
+        self._intake.refuse_if_draining()
+        answers = self._answers(lines)
+        admitted = [line for line, answer in zip(lines, answers, strict=True) if answer is Answer.ADMITTED]
+        self._refuse_if_no_room(admitted)
+        now = self._clock.now()
+        for line in admitted:
+            self._admit(line, now)
+        return answers
+
+    def _answers(self, lines: Sequence[ReportLine]) -> list[Answer]:
+        seen: set[tuple[str, str, str]] = set()
+        answers = []
+        for index, line in enumerate(lines):
+            key = (line.client_id, line.event_id, line.endpoint_id)
+            answer = Answer.KNOWN if key in seen else self._answer(line, index)
+            if answer is Answer.ADMITTED:
+                seen.add(key)
+            answers.append(answer)
+        return answers
+
+    def _answer(self, line: ReportLine, index: int) -> Answer:
+        known = self._ledger.find(line.client_id, line.event_id)
+        if known is not None and known.delivery_to(line.endpoint_id) is not None:
+            return Answer.KNOWN
+        if self._registry.find(line.client_id) is None:
+            return Answer.UNKNOWN_CLIENT
+        if self._registry.endpoint(line.client_id, line.endpoint_id) is None:
+            return Answer.UNKNOWN_ENDPOINT
+        payload = line.original_payload()
+        if payload is None:
+            return Answer.NO_PAYLOAD
+        if known is not None and (known.type != line.type or not known.has_payload(payload)):
+            raise IdConflict(
+                f"client {line.client_id!r} has an event {line.event_id!r} with another type or payload",
+                mistakes=[Mistake(f"/{index}/event_id", "names another event here")],
+            )
+        return Answer.ADMITTED
+
+    def _refuse_if_no_room(self, admitted: Sequence[ReportLine]) -> None:
+        """Asks for the most it could take: an event in several lines is counted in each."""
+        whole = Demand()
+        clients: dict[str, Demand] = {}
+        for line in admitted:
+            payload = line.original_payload()
+            assert payload is not None
+            known = self._ledger.find(line.client_id, line.event_id)
+            delivery_count = 1 + (0 if known is None else len(known.deliveries))
+            demand = Demand(1, cost_bytes(len(payload), delivery_count))
+            whole.add(demand)
+            clients.setdefault(line.client_id, Demand()).add(demand)
+        for client_id, demand in clients.items():
+            self._ledger.refuse_if_full(client_id, client=demand, whole=whole)
+
+    def _admit(self, line: ReportLine, now: Moment) -> None:
+        endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
+        payload = line.original_payload()
+        assert endpoint is not None
+        assert payload is not None
+        delivery = self._delivery(endpoint, line.attempt_count, now)
+        event = self._ledger.find(line.client_id, line.event_id)
+        if event is None:
+            submission = Submission(line.client_id, line.type, payload, line.event_id)
+            accepted_at = parse_rfc3339(line.accepted_at) if line.accepted_at else now.wall
+            event = self._ledger.open(
+                submission, line.event_id, (delivery,), now=now, recovered=True, accepted_at=accepted_at
+            )
+        else:
+            self._ledger.add_delivery(event, delivery, payload=payload, now=now)
+        self._log(
+            "event.resent",
+            event_id=event.id,
+            client_id=event.client_id,
+            type=event.type,
+            endpoints=[delivery.endpoint_id],
+            attempt_count=delivery.attempt_count,
+        )
+        self._send(event, delivery, now)
+
+    def _send(self, event: Event, delivery: Delivery, now: Moment) -> None:
+        self._intake.give_up_if_disabled(event, delivery, now)
+        if delivery.is_waiting:
+            self._dispatch.add(event, delivery)
+
+    def _delivery(self, endpoint: Endpoint, attempt_count: int, now: Moment) -> Delivery:
+        """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left."""
+        delivery = self._intake.new_delivery(endpoint, now)
+        delivery.attempt_count = attempt_count
+        delivery.attempts_max = max(delivery.attempts_max, attempt_count + 1)
+        return delivery
+
+
+def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
+    found = []
+    if line.kind not in ("undelivered", "exhausted"):
+        found.append(("/kind", 'must be "undelivered", "exhausted" or "summary"'))
+    for name in ("event_id", "client_id", "endpoint_id"):
+        if not is_id(getattr(line, name)):
+            found.append((f"/{name}", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+    if not is_event_type(line.type):
+        found.append(("/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
+    if line.attempt_count < 0:
+        found.append(("/attempt_count", "must not be negative"))
+    try:
+        line.original_payload()
+    except (ValueError, binascii.Error):
+        found.append(("/payload_base64", "is not base64"))
+    try:
+        if line.accepted_at:
+            parse_rfc3339(line.accepted_at)
+    except ValueError:
+        found.append(("/accepted_at", "is not an RFC 3339 time"))
+    return found

@@ -1,0 +1,117 @@
+"""Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
+
+from collections import deque
+from typing import NamedTuple
+
+import trio
+
+from daemon.core.delivery import Delivery, Status
+from daemon.core.event import Event
+from daemon.core.ledger import Ledger
+from daemon.core.live import Live
+from daemon.core.retry import Reason
+from daemon.flow.ports import Clock, Log
+
+TICK_SECONDS = 1.0
+COUNTS_EVERY_SECONDS = 60.0
+RATES_OVER_TICKS = 10
+# Rows settled or forgotten in one go, about 5 ms; then others have a turn.
+ROWS_AT_ONCE = 1000
+
+
+class Sample(NamedTuple):
+    monotonic: float
+    accepted: int
+    attempts: int
+    delivered: int
+
+
+class Rates(NamedTuple):
+    """Events or deliveries a second, over the last ten seconds."""
+
+    accepted: float
+    attempts: float
+    delivered: float
+
+
+class Upkeep:
+    def __init__(self, *, live: Live, ledger: Ledger, clock: Clock, log: Log) -> None:
+        self._live = live
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
+        self._lags: deque[float] = deque([0.0], maxlen=RATES_OVER_TICKS)
+
+    @property
+    def loop_lag_seconds(self) -> float:
+        """The latest that a tick came in the last ten: how long the event loop kept everyone waiting."""
+        return max(self._lags)
+
+    def rates(self) -> Rates:
+        first, last = self._samples[0], self._sample()
+        seconds = max(last.monotonic - first.monotonic, TICK_SECONDS)
+        return Rates(
+            (last.accepted - first.accepted) / seconds,
+            (last.attempts - first.attempts) / seconds,
+            max(0, last.delivered - first.delivered) / seconds,
+        )
+
+    async def run(self) -> None:
+        next_tick = trio.current_time() + TICK_SECONDS
+        next_counts = trio.current_time() + COUNTS_EVERY_SECONDS
+        while True:
+            await trio.sleep_until(next_tick)
+            now = trio.current_time()
+            self._lags.append(now - next_tick)
+            next_tick = max(next_tick + TICK_SECONDS, now)
+            self._samples.append(self._sample())
+            while self.expire() or self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):
+                await trio.lowlevel.checkpoint()
+            if now >= next_counts:
+                next_counts = now + COUNTS_EVERY_SECONDS
+                self.log_counts()
+
+    def expire(self) -> int:
+        """Gives up what has waited longer than `retry.age_max`, at most so many at once; returns how many."""
+        now = self._clock.now()
+        opened_until = now.monotonic - self._live.settings.retry.age_seconds_max
+        expired: list[tuple[Event, Delivery]] = []
+        for event in self._ledger.unsettled.values():  # in order of `since`, which no opening is later than
+            if event.since > opened_until or len(expired) >= ROWS_AT_ONCE:
+                break
+            for delivery in event.deliveries:
+                if delivery.is_waiting and delivery.opened_at <= opened_until:
+                    expired.append((event, delivery))
+        for event, delivery in expired:
+            self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
+            self._log(
+                "delivery.expired",
+                level="warning",
+                event_id=event.id,
+                client_id=event.client_id,
+                endpoint_id=delivery.endpoint_id,
+                attempts=delivery.attempt_count,
+            )
+        return len(expired)
+
+    def log_counts(self) -> None:
+        totals = self._ledger.totals()
+        self._log(
+            "counts",
+            accepted=totals.accepted,
+            opened=totals.opened,
+            in_flight=totals.in_flight,
+            unsettled_events=totals.unsettled_events,
+            unsettled_bytes=totals.unsettled_bytes,
+            attempts=totals.attempts,
+            events={status.value: count for status, count in totals.events.items()},
+            deliveries={status.value: count for status, count in totals.deliveries.items()},
+            loop_lag_seconds=round(self.loop_lag_seconds, 4),
+        )
+
+    def _sample(self) -> Sample:
+        totals = self._ledger.totals()
+        return Sample(
+            self._clock.now().monotonic, totals.accepted, totals.attempts, totals.deliveries[Status.DELIVERED]
+        )

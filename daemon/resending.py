@@ -1,0 +1,88 @@
+"""Owns `hookd resend`: a report's lines, in batches, to a running daemon, until every one has an answer.
+
+Rules: it is repeatable, since the daemon knows what it has; 429 and 503 are waited out; a file whose every
+undelivered line was taken is claimed for the run that took it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from daemon.remote import Answer, Remote
+
+LINES_AT_ONCE = 100
+BYTES_AT_ONCE = 4 * 1024 * 1024
+WAIT_SECONDS_MAX = 30
+TAKEN = {"admitted", "known"}
+
+
+class Refusal(Exception):
+    """The daemon refuses for a reason that waiting does not mend."""
+
+
+def resend_file(
+    path: Path, remote: Remote, *, kind: str, only_client: str | None, dry_run: bool
+) -> tuple[dict[str, int], Path | None]:
+    """Returns how many lines got which answer, and the claim's path. Raises Unreachable or Refusal."""
+    lines = list(_matching(path, kind, only_client))
+    if dry_run:
+        return {"would be sent": len(lines)}, None
+    run_id = _asked(remote.get("/v1/status")).body["run_id"]
+    counts: Counter[str] = Counter()
+    with click.progressbar(length=len(lines), label="resending", file=click.get_text_stream("stderr")) as bar:
+        for batch in _batches(lines):
+            counts.update(_post(remote, batch))
+            bar.update(len(batch))
+    complete = kind == "undelivered" and only_client is None and set(counts) <= TAKEN
+    return dict(counts), _claim(path, run_id) if complete else None
+
+
+def _matching(path: Path, kind: str, only_client: str | None) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            fields: dict[str, Any] = msgspec.json.decode(line)
+            if fields["kind"] == kind and only_client in (None, fields["client_id"]):
+                yield line
+
+
+def _batches(lines: list[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        if batch and (len(batch) == LINES_AT_ONCE or size + len(line) > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    if batch:
+        yield batch
+
+
+def _post(remote: Remote, batch: list[bytes]) -> list[str]:
+    while True:
+        answer = remote.post("/v1/resend", b"".join(batch), content_type="application/x-ndjson")
+        if answer.status not in (429, 503) or answer.body.get("type") == "/problems/draining":
+            lines: list[str] = _asked(answer).body["lines"]
+            return lines
+        time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
+
+
+def _asked(answer: Answer) -> Answer:
+    if answer.status != 200:
+        raise Refusal(answer.problem)
+    return answer
+
+
+def _claim(path: Path, run_id: str) -> Path | None:
+    """Says that this run has the report's deliveries; None where it said so before."""
+    claim = path.with_name(f"{path.name}.claimed-by-{run_id}")
+    try:
+        claim.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        return None
+    return claim

@@ -1,0 +1,335 @@
+"""The composition root: builds everything, owns the nursery tree, decides nothing about an event.
+
+Indentation is the lifetime:
+
+    supervisor
+      API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
+        flow, under the drain's deadline  dispatch, upkeep; a courier for each client with work; its attempts
+      report                              once the flow has ended: log, stderr, file
+
+A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+import trio
+
+from daemon.core import report
+from daemon.core.delivery import Status
+from daemon.core.event import Event
+from daemon.core.ledger import Ledger
+from daemon.core.live import Live
+from daemon.core.registry import Registry
+from daemon.core.report import Line, Run, Stop, Summary
+from daemon.core.settings import Settings
+from daemon.core.signature import SECRET_BYTES, make_secret
+from daemon.edge.api import Services, create_app
+from daemon.edge.api.services import Connections
+from daemon.edge.server import Server
+from daemon.flow.attempt import Attempter
+from daemon.flow.courier import Courier, Slots
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.drain import drain
+from daemon.flow.intake import Intake
+from daemon.flow.ports import Clock, JitterUnit, Log, Sender
+from daemon.flow.registration import Registration
+from daemon.flow.resend import Resend
+from daemon.flow.retrying import Retrying
+from daemon.flow.upkeep import Upkeep
+
+# Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
+SECOND_SIGNAL_SECONDS = 0.25
+# What is left for peers of the API once the report is written; then their connections are cut.
+API_GRACE_SECONDS = 0.5
+# A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
+REPORT_SECONDS_MAX = 30.0
+# Of these a reload says that it takes a restart.
+RESTART_NEEDED = ("http", "recorder", "recovery")
+
+
+class ExitCode(IntEnum):
+    CLEAN = 0
+    BUG = 1
+    USAGE = 2
+    UNDELIVERED = 3
+    UNAVAILABLE = 69
+    CONFIG = 78
+
+
+class LogWriter(Log, Protocol):
+    def text(self, text: str) -> None: ...
+
+
+class Reports(Protocol):
+    def path_of(self, summary: Summary) -> object: ...
+
+    def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
+
+
+class Outside(NamedTuple):
+    """What is not ours, injected: so the whole daemon runs in virtual time, or over sockets that a test made."""
+
+    clock: Clock
+    log: LogWriter
+    sender: Callable[[Live], Sender]
+    reports: Reports
+    server: Callable[..., Server]
+    attach_signals: Callable[[Callable[[str], None]], None]
+    random_bytes: Callable[[int], bytes]
+    jitter_unit: JitterUnit
+    new_event_id: Callable[[], str]
+    announce: Callable[[Sequence[str]], None]
+    reload: Callable[[], Settings]
+    """Reads the configuration again; raises ReloadRefused."""
+
+
+class ReloadRefused(Exception):
+    lines: tuple[str, ...]
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
+
+
+class _Stopping:
+    """What asked the daemon to stop, and whether it was asked twice."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.requested = trio.Event()
+        self.forced = trio.Event()
+        self.trigger = "error"
+        self.requested_at = 0.0
+
+    def request(self, trigger: str) -> None:
+        now = self._clock.now().monotonic
+        if not self.requested.is_set():
+            self.trigger, self.requested_at = trigger, now
+            self.requested.set()
+        elif now - self.requested_at > SECOND_SIGNAL_SECONDS:
+            self.forced.set()
+
+
+class Supervisor:
+    """One run of the daemon. `run` is identity and start, as it stands in the report."""
+
+    def __init__(self, settings: Settings, outside: Outside, run: Run) -> None:
+        self._outside = outside
+        self._run = run
+        clock, log = outside.clock, outside.log
+        self._live = live = Live(settings)
+        self._stopping = _Stopping(clock)
+        self._summary: Summary | None = None
+        self._crashed = False
+        self._drain_seconds = 0.0
+
+        self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
+        self._registry = registry = Registry(live)
+        departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
+        self._slots = Slots(live)
+        sender = outside.sender(live)
+        attempter = Attempter(
+            live=live,
+            ledger=ledger,
+            registry=registry,
+            sender=sender,
+            clock=clock,
+            jitter_unit=outside.jitter_unit,
+            log=log,
+            user_agent=f"hookd/{run.version}",
+        )
+
+        def new_courier(client_id: str) -> Courier:
+            return Courier(
+                client_id,
+                live=live,
+                ledger=ledger,
+                registry=registry,
+                attempter=attempter,
+                slots=self._slots,
+                clock=clock,
+            )
+
+        self._dispatch = dispatch = Dispatch(arrivals, new_courier=new_courier, log=log)
+        self._upkeep = upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
+        self._intake = intake = Intake(
+            departures,
+            live=live,
+            ledger=ledger,
+            registry=registry,
+            clock=clock,
+            new_id=outside.new_event_id,
+            log=log,
+        )
+        self._registration = registration = Registration(
+            live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
+        )
+        retrying = Retrying(live=live, ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock)
+        resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
+        self._services = Services(
+            run=run,
+            live=live,
+            clock=clock,
+            log=log,
+            ledger=ledger,
+            registry=registry,
+            intake=intake,
+            dispatch=dispatch,
+            registration=registration,
+            retrying=retrying,
+            resend=resend,
+            upkeep=upkeep,
+            new_secret=lambda: make_secret(outside.random_bytes(SECRET_BYTES)),
+            connections=self._connections,
+            dev=settings.dev,
+        )
+        self._server = outside.server(create_app(self._services))
+
+    async def run(self) -> ExitCode:
+        """Until it is stopped; always ends in a report."""
+        self._outside.attach_signals(self._on_signal)
+        self._registration.take_config(self._live.settings.clients)
+        try:
+            async with trio.open_nursery() as api:
+                await self._run_flow(api)
+                await self._report()
+                self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
+        except* Exception as crash:
+            self._note_crash("api.crashed", crash)
+        if self._summary is None:
+            await self._report()
+        return self._exit_code()
+
+    async def _run_flow(self, api: trio.Nursery) -> None:
+        try:
+            async with trio.open_nursery() as flow:
+                await flow.start(self._dispatch.run)
+                flow.start_soon(self._upkeep.run)
+                urls = await api.start(self._server.serve)
+                self._outside.announce(urls)
+                self._outside.log("daemon.started", run_id=self._run.run_id, version=self._run.version, urls=urls)
+                await self._stopping.requested.wait()
+                await self._drain()
+                flow.cancel_scope.cancel()
+        except* Exception as crash:
+            self._note_crash("flow.crashed", crash)
+
+    async def _drain(self) -> None:
+        timeout_seconds = self._live.settings.drain.timeout_seconds
+        self._intake.close()
+        self._outside.log(
+            "drain.started",
+            trigger=self._stopping.trigger,
+            timeout_seconds=timeout_seconds,
+            unsettled_events=len(self._ledger.unsettled),
+            in_flight=self._ledger.in_flight,
+        )
+        started = self._outside.clock.now().monotonic
+        await drain(
+            dispatch=self._dispatch,
+            slots=self._slots,
+            timeout_seconds=timeout_seconds,
+            forced=self._stopping.forced,
+        )
+        self._drain_seconds = self._outside.clock.now().monotonic - started
+        self._outside.log(
+            "drain.finished",
+            drain_seconds=round(self._drain_seconds, 3),
+            forced=self._stopping.forced.is_set(),
+            unsettled_events=len(self._ledger.unsettled),
+        )
+
+    async def _report(self) -> None:
+        """The one account of this run: to the log, to stderr, to the file, in this order."""
+        self._intake.close()
+        now = self._outside.clock.now()
+        stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
+        self._summary = summary = report.summarise(self._ledger, self._run, stop)
+        self._outside.log("report", level=_level(summary), **_without_clients(summary))
+        self._outside.log.text(report.text(summary, path=str(self._outside.reports.path_of(summary))))
+        lines = report.lines(
+            self._ledger,
+            now_monotonic=now.monotonic,
+            now_wall=now.wall,
+            payloads=self._live.settings.drain.report_payloads,
+        )
+        try:
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                path = await trio.to_thread.run_sync(
+                    self._outside.reports.write,
+                    summary,
+                    lines,
+                    abandon_on_cancel=True,
+                    limiter=trio.CapacityLimiter(1),
+                )
+        except (OSError, trio.TooSlowError) as error:
+            self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
+            self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
+        else:
+            self._outside.log("report.written", path=path)
+
+    def _exit_code(self) -> ExitCode:
+        assert self._summary is not None
+        if self._crashed:
+            return ExitCode.BUG
+        return ExitCode.UNDELIVERED if self._summary.deliveries.undelivered else ExitCode.CLEAN
+
+    def _on_signal(self, name: str) -> None:
+        if name == "SIGHUP":
+            self._reload()
+        else:
+            self._stopping.request(name)
+
+    def _reload(self) -> None:
+        """The whole configuration or none of it."""
+        if self._intake.is_draining:
+            return
+        try:
+            settings = self._outside.reload()
+        except ReloadRefused as refused:
+            self._outside.log("config.refused", level="error", mistakes=refused.lines)
+            return
+        old = self._live.settings
+        restart = [name for name in RESTART_NEEDED if getattr(old, name) != getattr(settings, name)]
+        if old.drain.report_directory != settings.drain.report_directory:
+            restart.append("drain.report_directory")
+        self._live.settings = settings
+        self._registration.take_config(settings.clients)
+        self._outside.log("config.reloaded", clients=len(settings.clients), restart_needed_for=restart)
+
+    def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
+        self._crashed = True
+        self._stopping.trigger = "error"
+        self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
+
+    def _log_forgotten(self, event: Event) -> None:
+        exhausted = [one.endpoint_id for one in event.deliveries if one.status is Status.EXHAUSTED]
+        self._outside.log(
+            "event.forgotten", level="warning", event_id=event.id, client_id=event.client_id, exhausted=exhausted
+        )
+
+    def _connections(self) -> Connections:
+        statistics = self._server.statistics()
+        return Connections(statistics.connections_open, statistics.connections_max)
+
+
+def _level(summary: Summary) -> str:
+    return "error" if summary.deliveries.undelivered or not summary.balanced else "info"
+
+
+def _without_clients(summary: Summary) -> dict[str, object]:
+    """One log line: the clients are in the text and in the file."""
+    return {
+        "trigger": summary.trigger,
+        "forced": summary.forced,
+        "drain_seconds": summary.drain_seconds,
+        "events": summary.events,
+        "deliveries": summary.deliveries,
+        "undelivered": summary.undelivered,
+        "balanced": summary.balanced,
+        "exhausted_held": summary.exhausted_held,
+        "exhausted_forgotten": summary.exhausted_forgotten,
+    }
