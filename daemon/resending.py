@@ -4,6 +4,7 @@ Rules: it is repeatable, since the daemon knows what it has; 429 and 503 are wai
 undelivered line was taken is claimed for the run that took it.
 """
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,10 +35,9 @@ def resend_file(
         return {"would be sent": len(lines)}, None
     run_id = _asked(remote.get("/v1/status")).body["run_id"]
     counts: Counter[str] = Counter()
-    with click.progressbar(length=len(lines), label="resending", file=click.get_text_stream("stderr")) as bar:
-        for batch in _batches(lines):
+    with click.progressbar(list(_batches(lines)), label="resending", file=sys.stderr) as batches:
+        for batch in batches:
             counts.update(_post(remote, batch))
-            bar.update(len(batch))
     complete = kind == "undelivered" and only_client is None and set(counts) <= TAKEN
     return dict(counts), _claim(path, run_id) if complete else None
 

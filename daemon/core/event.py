@@ -44,7 +44,7 @@ _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
-    """One row; only core/ledger changes it. About 450 B with one delivery, over its payload and its id's text."""
+    """One row; only core/ledger changes it. 559 B with its delivery, over its payload (measured at a million)."""
 
     sequence: int  # order of admission
     id: str

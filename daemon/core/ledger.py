@@ -33,7 +33,8 @@ from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from daemon.core.timestamps import Moment
 
-# What the budget counts for a row; measured: 290 B an event and 150 B a delivery, without the payload.
+# What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 559 B
+# together over the payload; the rest is room for attempts, logs and the allocator.
 EVENT_BYTES = 512
 DELIVERY_BYTES = 512
 RETRY_AFTER_SECONDS = 5

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+WALL_MAX = 253_402_300_799.0  # the last second of the year 9999
+
 
 def rfc3339(wall: float) -> str:
     """Unix seconds as `2026-11-21T18:35:00.123Z`."""
@@ -15,11 +17,14 @@ def rfc3339_or_none(wall: float | None) -> str | None:
 
 
 def parse_rfc3339(text: str) -> float:
-    """Unix seconds of an RFC 3339 time; raises ValueError, also where no offset is given."""
+    """Unix seconds of an RFC 3339 time; raises ValueError, also where no offset is given or `rfc3339` cannot write it."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no UTC offset; write 2026-11-21T18:35:00Z")
-    return moment.timestamp()
+    wall = moment.timestamp()
+    if not 0 <= wall <= WALL_MAX:
+        raise ValueError(f"{text!r} is not in the years 1970 to 9999")
+    return wall
 
 
 def compact(wall: float) -> str:

@@ -24,7 +24,7 @@ class CannotWriteReports(Exception):
 
 class Reports:
     def __init__(self, directory: str) -> None:
-        self._directory = Path(directory)
+        self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
 
     def prove_writable(self) -> None:
         """Makes the directory where it is missing, and a file in it; raises CannotWriteReports."""

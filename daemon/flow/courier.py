@@ -15,7 +15,7 @@ from daemon.core.delivery import Delivery
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
-from daemon.core.outcome import Responded
+from daemon.core.outcome import Exchange, Responded
 from daemon.core.registry import Registry
 from daemon.core.retry import GONE, Reason
 from daemon.flow.attempt import Attempter
@@ -43,12 +43,23 @@ class Slots:
 
     def give_back(self) -> None:
         self._taken -= 1
-        if self._waiting:
+        self.offer()
+        if not self._taken:
+            self._idle.unpark_all()
+
+    def offer(self) -> None:
+        """Wakes the courier that has waited longest where a slot is free; one that has no use for it offers it on."""
+        if self._waiting and self._taken < self._live.settings.delivery.connections_max:
             courier = self._waiting.popleft()
             courier.waits_for_slot = False
             courier.wake()
-        if not self._taken:
-            self._idle.unpark_all()
+
+    def leave(self, courier: "Courier") -> None:
+        """The courier waits no longer; what it was offered goes to the next."""
+        if courier.waits_for_slot:
+            courier.waits_for_slot = False
+            self._waiting.remove(courier)
+        self.offer()
 
     async def wait_idle(self) -> None:
         """Until no attempt is in flight."""
@@ -106,24 +117,41 @@ class Courier:
             while self.has_work:
                 self._woken = trio.Event()
                 next_due = self._begin_due(nursery)
+                self._slots.offer()
                 with trio.move_on_at(next_due):
                     await self._woken.wait()
+            self._slots.leave(self)
 
     def recover(self) -> None:
         """After a crash of the task, whose attempts it cut: what flew waits again, the attempt is used up."""
         now = self._clock.now()
         cut = list(self._flying.values())
         self._flying.clear()
+        self._slots.leave(self)
         for lane, event, delivery in cut:
             lane.in_flight -= 1
             self._slots.give_back()
+            if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
+                exchange = Exchange()
+                exchange.sending_started = True
+                duration_seconds = now.wall - delivery.attempts[-1].started_at
+                self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue
-            if delivery.attempt_count >= delivery.attempts_max:
-                self._ledger.give_up(event, delivery, Reason.ATTEMPTS_USED, now=now)
-            else:
+            reason = self._reason_to_give_up(delivery)
+            if reason is None:
                 self._ledger.make_due(delivery, now=now)
                 lane.add(event, delivery)
+            else:
+                self._ledger.give_up(event, delivery, reason, now=now)
+
+    def _reason_to_give_up(self, delivery: Delivery) -> Reason | None:
+        """Why a delivery whose attempt was cut by a crash is not attempted again, if it is not."""
+        if self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
+            return Reason.ENDPOINT_REMOVED
+        if self._ledger.health(self.client_id, delivery.endpoint_id).disabled:
+            return Reason.GONE
+        return Reason.ATTEMPTS_USED if delivery.attempt_count >= delivery.attempts_max else None
 
     def _begin_due(self, nursery: trio.Nursery) -> float:
         """Begins what may begin now; returns when the next delivery falls due (one that waits for room: infinity)."""
@@ -180,8 +208,8 @@ class Courier:
         """The endpoint answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
         if self._registry.endpoint(self.client_id, endpoint_id) is None:
             return
-        self._ledger.health(self.client_id, endpoint_id).disabled = True
         now = self._clock.now()
+        self._ledger.health(self.client_id, endpoint_id).disabled = True
         for event, delivery in self._ledger.waiting(self.client_id, endpoint_id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 

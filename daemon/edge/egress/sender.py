@@ -7,6 +7,7 @@ pool for each endpoint (the shared one costs time quadratic in idle connections 
 endpoint planted for the request after).
 """
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -55,6 +56,7 @@ class HttpxSender:
             content=request.body,
             extensions={"trace": trace},
         )
+        posted.stream = _Body(request.body)
         response = await self._transport.handle_async_request(posted)
         try:
             exchange.answer = Responded(response.status_code)
@@ -76,6 +78,21 @@ class HttpxSender:
         return bytes(body[:bytes_max])
 
 
+class _Body(httpx.AsyncByteStream):
+    """The payload in one piece; no generator, which a failed request would leave unfinished to the collector."""
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = iter((body,))
+
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
 def _outcome_of(error: httpx.HTTPError) -> Outcome:
     """httpx's exceptions in our words, by a table; messages of the operating system, never of the receiver."""
     match error:
@@ -94,7 +111,14 @@ def _outcome_of(error: httpx.HTTPError) -> Outcome:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause's words: httpx and trio wrap the operating system's."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
+    """The innermost cause's words: httpx and trio wrap the operating system's, the latter in a group."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif (inner := error.__cause__ or error.__context__) is not None:
+            error = inner
+        else:
+            break
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # trio's own text has the address, which the log names already
     return str(error) or type(error).__name__

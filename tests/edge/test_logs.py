@@ -1,0 +1,111 @@
+"""The log never blocks, never loses count of what it dropped, and never lets a line break out of its line."""
+
+import json
+import logging
+import os
+import threading
+
+from daemon.edge.logs import LogWriter, capture_libraries
+
+
+def read_all(fd: int) -> bytes:
+    chunks = []
+    while chunk := os.read(fd, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def test_line_off_a_terminal_is_one_json_object():
+    """Fields, level and time stand in one JSON line; line breaks and escapes in values stay escaped."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, wall=lambda: 1764000000.25)
+    log("delivery.attempted", level="warning", error="a\nb\x1b[31m", attempt=1)
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = read_all(reader).splitlines()
+    os.close(reader)
+    assert len(lines) == 1
+    assert b"\x1b" not in lines[0]
+    assert json.loads(lines[0]) == {
+        "ts": "2025-11-24T16:00:00.250Z",
+        "level": "warning",
+        "event": "delivery.attempted",
+        "error": "a\nb\x1b[31m",
+        "attempt": 1,
+    }
+
+
+def test_line_on_a_terminal_is_for_people_and_cannot_be_forged():
+    """The pretty form is one line too: what is not printable is escaped."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=True, colours=False, wall=lambda: 1764000000.0)
+    log("event.accepted", client_id="acme\nforged", status=None)
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    assert read_all(reader) == b"16:00:00.000 info    event.accepted client_id=acme\\nforged\n"
+    os.close(reader)
+
+
+def test_pipe_that_nobody_reads_blocks_no_one_and_drops_are_counted():
+    """With a full pipe the log goes on answering at once; what did not fit is counted and said when there is room."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, lines_max=100)
+    for number in range(3000):  # more than a pipe and the buffer hold
+        log("filler", number=number, text="x" * 2000)
+    assert log.dropped > 0
+    assert not log.close(timeout_seconds=0.05)
+    received: list[bytes] = []
+    pump = threading.Thread(target=lambda: received.append(read_all(reader)))
+    pump.start()
+    assert log.close(timeout_seconds=10)
+    os.close(writer)
+    pump.join(10)
+    os.close(reader)
+    lines = [json.loads(line) for line in received[0].splitlines()]
+    numbers = [line["number"] for line in lines if line["event"] == "filler"]
+    said = sum(line["lines"] for line in lines if line["event"] == "log.dropped")
+    assert numbers == sorted(numbers)
+    assert len(numbers) + said + log.dropped == 3000
+
+
+def test_dropped_lines_are_said_once_there_is_room():
+    """The first line that fits again is preceded by how many did not."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, lines_max=0)
+    log("lost")
+    log("lost")
+    log._lines_max = 10
+    log("kept")
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    events = [json.loads(line) for line in read_all(reader).splitlines()]
+    os.close(reader)
+    assert [(line["event"], line.get("lines")) for line in events] == [("log.dropped", 2), ("kept", None)]
+
+
+def test_closed_stderr_ends_nothing():
+    """Writing to a descriptor whose reader is gone is noted by close and raises nowhere."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    log = LogWriter(writer, pretty=False, colours=False)
+    log("anything")
+    assert not log.close(timeout_seconds=5)
+    os.close(writer)
+
+
+def test_library_warning_becomes_a_line_of_ours():
+    """What a library logs at WARNING is one line in our form; its INFO, which may hold URLs, is none."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    before = logging.root.handlers[:], logging.root.level
+    try:
+        capture_libraries(log)
+        logging.getLogger("httpx").info("HTTP Request: POST https://h/?token=secret")
+        logging.getLogger("library").warning("odd %s", "thing")
+    finally:
+        logging.root.handlers[:], logging.root.level = before
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = [json.loads(line) for line in read_all(reader).splitlines()]
+    os.close(reader)
+    assert [(line["event"], line["logger"], line["message"]) for line in lines] == [("library", "library", "odd thing")]

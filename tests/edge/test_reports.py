@@ -1,0 +1,75 @@
+"""The report's file is whole or not there, for its owner's eyes only, and its directory is proved at the start."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from daemon.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
+from daemon.edge.reports import CannotWriteReports, Reports
+
+
+def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
+    return Summary(
+        run_id=run_id,
+        version="0",
+        host="h",
+        pid=1,
+        started_at=stopped_at,
+        stopped_at=stopped_at,
+        trigger="SIGTERM",
+        forced=False,
+        drain_seconds=0.0,
+        events=EventCounts(0, 0, 0, 0, 0),
+        deliveries=DeliveryCounts(0, 0, 0, 0),
+        undelivered=Undelivered(0, 0, 0),
+        balanced=True,
+        exhausted_held=0,
+        exhausted_forgotten=0,
+        clients=[],
+    )
+
+
+def test_report_is_written_whole_for_its_owner_only(tmp_path):
+    """The file has mode 0600, the contract's name, the summary as its first line, and no temporary stays behind."""
+    path = Reports(str(tmp_path)).write(make_summary(), [])
+    assert os.listdir(tmp_path) == ["shutdown-20261121T200000Z-run1.jsonl"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with open(path) as file:
+        assert json.loads(file.readline())["kind"] == "summary"
+
+
+def test_report_that_fails_halfway_leaves_nothing(tmp_path):
+    """An error in the middle of the lines is raised, and no half of a report can be taken for a whole one."""
+
+    def broken():
+        raise OSError(28, "No space left on device")
+        yield
+
+    with pytest.raises(OSError, match="No space left"):
+        Reports(str(tmp_path)).write(make_summary(), broken())
+    assert os.listdir(tmp_path) == []
+
+
+def test_unwritable_directory_is_refused_at_the_start(tmp_path):
+    """A directory that cannot be made is refused with its name and the system's reason."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWriteReports, match=r"file/reports: Not a directory"):
+        Reports(str(tmp_path / "file" / "reports")).prove_writable()
+
+
+def test_proof_makes_the_directory_and_leaves_it_empty(tmp_path):
+    """Proving makes what is missing, for its owner only, and cleans up after itself."""
+    Reports(str(tmp_path / "a" / "b")).prove_writable()
+    assert os.listdir(tmp_path / "a" / "b") == []
+    assert stat.S_IMODE(os.stat(tmp_path / "a" / "b").st_mode) == 0o700
+
+
+def test_newest_is_by_the_time_in_the_name(tmp_path):
+    """Copying files about changes their times; the name does not lie."""
+    reports = Reports(str(tmp_path))
+    assert reports.newest() is None
+    newest = reports.write(make_summary("2026-11-21T21:00:00.000Z", "a"), [])
+    reports.write(make_summary("2026-11-21T20:00:00.000Z", "z"), [])
+    assert str(reports.newest()) == newest

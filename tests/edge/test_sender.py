@@ -1,0 +1,98 @@
+"""One POST over httpx: what comes back is an outcome, what went out is known."""
+
+from functools import partial
+
+import trio
+
+from daemon.core.live import Live
+from daemon.core.outcome import Exchange, Invalid, Outcome, Responded, Unreachable
+from daemon.core.settings import DEFAULTS
+from daemon.edge.egress import HttpxSender
+from daemon.flow.ports import Request
+
+BODY = b'{"a": 1}'
+
+
+async def post_to(answer: bytes, *, close_at_once: bool = False) -> tuple[Outcome, Exchange, bytes]:
+    """Sends one request to a real listener that answers with these bytes; returns also what it received."""
+    received = bytearray()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            if close_at_once:
+                return
+            while not received.endswith(BODY):
+                received.extend(await stream.receive_some())
+            await stream.send_all(answer)
+
+    exchange = Exchange()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        sender = HttpxSender(Live(DEFAULTS))
+        with trio.fail_after(10):
+            outcome = await sender.send(request_to(f"http://127.0.0.1:{port}/hook?x=1"), exchange)
+        await sender.aclose()
+        nursery.cancel_scope.cancel()
+    return outcome, exchange, bytes(received)
+
+
+def request_to(url: str) -> Request:
+    return Request("acme", "default", url, [("webhook-id", "evt_1"), ("content-type", "application/json")], BODY)
+
+
+async def test_answer_is_responded_and_the_request_is_whole():
+    """Status, body's first bytes and the request's progress are known; the payload goes out byte for byte."""
+    outcome, exchange, received = await post_to(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok")
+    assert outcome == Responded(201)
+    assert (exchange.sending_started, exchange.request_sent, exchange.excerpt) == (True, True, b"ok")
+    assert received.startswith(b"POST /hook?x=1 HTTP/1.1\r\n")
+    assert received.endswith(b"\r\n\r\n" + BODY)
+    assert b"webhook-id: evt_1\r\n" in received
+    assert b"accept-encoding: identity\r\n" in received.lower()
+    assert received.lower().count(b"content-length: 8\r\n") == 1
+
+
+async def test_body_that_breaks_off_changes_nothing():
+    """The complete head decides: a body cut in the middle is still an answer."""
+    outcome, exchange, _ = await post_to(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\npart")
+    assert outcome == Responded(200)
+    assert exchange.answer == Responded(200)
+
+
+async def test_body_is_read_up_to_its_limit_only():
+    """An endless body is cut at delivery.response_bytes_max, and nothing is left running."""
+    outcome, exchange, _ = await post_to(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000)
+    assert outcome == Responded(200)
+    assert exchange.excerpt == b"x" * DEFAULTS.delivery.response_bytes_max
+
+
+async def test_not_http_is_invalid():
+    """A banner of another protocol is no answer; the request may have been received all the same."""
+    outcome, exchange, _ = await post_to(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    assert isinstance(outcome, Invalid)
+    assert exchange.request_sent
+
+
+async def test_closed_without_an_answer_is_unreachable():
+    """A connection that ends before an answer is the network's failure."""
+    outcome, _, _ = await post_to(b"", close_at_once=True)
+    assert isinstance(outcome, Unreachable)
+
+
+async def test_refused_connection_sent_nothing():
+    """Where nobody listens, nothing can have been received, and the system's words say why."""
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    exchange = Exchange()
+    outcome = await HttpxSender(Live(DEFAULTS)).send(request_to(f"http://127.0.0.1:{port}/"), exchange)
+    assert outcome == Unreachable("cannot connect: Connection refused")
+    assert not exchange.sending_started
+
+
+async def test_url_that_no_validation_foresaw_is_invalid():
+    """A poison URL ends its attempt with an outcome, never with an exception."""
+    for url in ("http://a..b/", "http://" + "x" * 64 + ".test/", "nonsense", "ftp://h/"):
+        outcome = await HttpxSender(Live(DEFAULTS)).send(request_to(url), Exchange())
+        assert isinstance(outcome, Invalid | Unreachable), url

@@ -1,0 +1,74 @@
+"""The README's console blocks are pasted into a fresh clone, in order, into one shell, as a stranger would."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TEST_COMMAND = "pip install --quiet -e '.[test]' && .venv/bin/pytest -q"
+# Setting up and the demo are nearly all of it; generous, since it bounds a hang and measures nothing.
+SECONDS_MAX = 240
+
+
+@pytest.fixture(name="clone")
+def _clone(tmp_path: Path) -> Path:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("no git here, or no git checkout: nothing to clone")
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "hookd")], check=True)
+    return tmp_path / "hookd"
+
+
+def test_console_blocks_work_when_pasted_into_a_fresh_clone(clone: Path) -> None:
+    """Every block ends with success, the event of the first curl is in the report, and the clone stays clean."""
+    script = "".join(f'{block}echo "block {number} ended with $?"\n' for number, block in enumerate(BLOCKS))
+    pasted = subprocess.run(
+        ["bash"], input=script, cwd=clone, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+    )
+    ended = re.findall(r"block (\d+) ended with (\d+)", pasted.stdout)
+    assert ended == [(str(number), "0") for number in range(len(BLOCKS))], pasted.stdout + pasted.stderr
+    assert "DIFFERS" not in pasted.stdout
+    assert '"id":"inv-1"' in pasted.stdout
+    assert "listening on http://127.0.0.1:8080" in pasted.stdout
+    assert '"secret":"whsec_' in pasted.stdout
+    assert "exit code 3" in pasted.stdout
+    assert "attempted_failed         1" in pasted.stdout
+    status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True)
+    assert status.stdout in ("", "?? hookd.log\n")
+
+
+def test_readme_has_its_three_sections_and_stays_short() -> None:
+    """It opens with what a 202 promises and *If you were paged*; sections A, B and C follow, in at most 400 lines."""
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert headings[:2] == ["What a 202 promises", "If you were paged"]
+    assert [heading[:9] for heading in headings[2:5]] == ["Section A", "Section B", "Section C"]
+    assert README.count("\n") <= 400
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """The second of the two commands is what CI runs, in a fresh virtual environment."""
+    assert TEST_COMMAND in README
+    assert "grep -F 'venv/bin/pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+    assert [line for line in README.splitlines() if "venv/bin/pytest" in line][0].endswith(TEST_COMMAND)
+
+
+def test_retry_table_is_that_of_the_default_schedule() -> None:
+    """Earliest, nominal and latest start of each attempt, as the settings give them."""
+    from daemon.core.settings import DEFAULTS
+
+    rows = re.findall(r"^\| ([2-6]) \| [^|]+ \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", README, re.MULTILINE)
+    expected = []
+    for attempt in range(2, 2 + len(DEFAULTS.retry.schedule_seconds)):
+        total = sum(DEFAULTS.retry.schedule_seconds[: attempt - 1])
+        jitter = DEFAULTS.retry.jitter
+        expected.append((str(attempt), *(_words(total * factor) for factor in (1 - jitter, 1, 1 + jitter))))
+    assert [tuple(cell.strip() for cell in row) for row in rows] == expected
+
+
+def _words(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,265 @@
+"""The whole daemon in this process, through the supervisor alone: real HTTP on port 0, everything else injected."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+
+from daemon.core.client import Client, Endpoint
+from daemon.core.outcome import Exchange, Outcome, Responded
+from daemon.core.report import Run
+from daemon.core.settings import DEFAULTS, Settings
+from daemon.edge.clock import SystemClock
+from daemon.edge.reports import Reports
+from daemon.edge.server import Server, bound_sockets
+from daemon.flow.ports import Request
+from daemon.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class ScriptedSender:
+    """Answers 200, or hangs while `hangs` is set; keeps what it was asked to send."""
+
+    def __init__(self) -> None:
+        self.sent: list[Request] = []
+        self.hangs = False
+
+    async def send(self, request: Request, exchange: Exchange) -> Outcome:
+        self.sent.append(request)
+        exchange.sending_started = exchange.request_sent = True
+        if self.hangs:
+            await trio.sleep_forever()
+        return Responded(200)
+
+
+class ListLog:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+        self.texts: list[str] = []
+
+    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    def text(self, text: str) -> None:
+        self.texts.append(text)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.lines if name == event]
+
+
+class Daemon:
+    """One supervised run, and what a test needs to drive it."""
+
+    def __init__(self, directory: Path, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
+        self.sender = ScriptedSender()
+        self.log = ListLog()
+        self.directory = directory
+        self.urls: Sequence[str] = ()
+        self.listening = trio.Event()
+        self.signal: Callable[[str], None] = lambda name: None
+        self.exit_code: ExitCode | None = None
+        reports = Reports(str(directory))
+        reports.prove_writable()
+        outside = Outside(
+            clock=SystemClock(),
+            log=self.log,
+            sender=lambda live: self.sender,
+            reports=reports,
+            server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
+            attach_signals=lambda deliver: setattr(self, "signal", deliver),
+            random_bytes=lambda count: b"x" * count,
+            jitter_unit=lambda: 0.5,
+            new_event_id=partial(next, iter(f"evt_{number}" for number in range(10_000))),
+            announce=self._announce,
+            reload=reload or (lambda: settings),
+        )
+        self.supervisor = Supervisor(settings, outside, Run("run1", "0", "host", 1, outside.clock.now().wall))
+
+    def _announce(self, urls: Sequence[str]) -> None:
+        self.urls = urls
+        self.listening.set()
+
+    async def run(self) -> None:
+        self.exit_code = await self.supervisor.run()
+
+    async def post(self, **event: Any) -> httpx.Response:
+        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
+            return await http.post("/v1/events", json={"client_id": "acme", "type": "a", "payload": 1, **event})
+
+    async def get(self, path: str) -> Any:
+        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
+            return (await http.get(path)).json()
+
+    def report(self) -> list[dict[str, Any]]:
+        (path,) = self.directory.glob("shutdown-*.jsonl")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def make_settings(**drain: Any) -> Settings:
+    endpoint = Endpoint(id="default", url="http://127.0.0.1:1/", secret=SECRET)
+    client = Client(id="acme", endpoints=(endpoint,), managed_by_config=True)
+    return msgspec.structs.replace(
+        DEFAULTS, clients=(client,), drain=msgspec.structs.replace(DEFAULTS.drain, **{"timeout_seconds": 0.3, **drain})
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture(name="start")
+def _start(tmp_path: Path, nursery: trio.Nursery) -> Callable[..., Any]:
+    async def start(settings: Settings | None = None, **more: Any) -> Daemon:
+        daemon = Daemon(tmp_path, settings or make_settings(), **more)
+        nursery.start_soon(daemon.run)
+        with trio.fail_after(10):
+            await daemon.listening.wait()
+        return daemon
+
+    return start
+
+
+async def test_clean_stop_reports_that_nothing_was_left(start):
+    """An event delivered, then SIGTERM: exit 0 and a balanced report that says so, on every channel."""
+    daemon = await start()
+    assert (await daemon.post()).status_code == 202
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
+    (summary,) = daemon.report()
+    assert summary["balanced"] is True
+    assert summary["trigger"] == "SIGTERM"
+    assert summary["events"]["delivered"] == 1
+    assert "Nothing was left undelivered." in daemon.log.texts[0]
+    assert daemon.log.of("report")
+
+
+async def test_undelivered_event_is_reported_and_the_exit_code_says_so(start):
+    """A hung attempt is cut at the drain's deadline: exit 3, class outcome_unknown, outcome null."""
+    daemon = await start()
+    daemon.sender.hangs = True
+    await daemon.post(id="e1", payload={"a": [1, 2]})
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.signal("SIGINT")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.UNDELIVERED
+    summary, line = daemon.report()
+    assert summary["undelivered"] == {"never_attempted": 0, "attempted_failed": 0, "outcome_unknown": 1}
+    assert (line["event_id"], line["class"], line["payload"]) == ("e1", "outcome_unknown", {"a": [1, 2]})
+    assert line["last_outcome"]["outcome"] is None
+    assert summary["drain_seconds"] >= 0.3
+
+
+async def test_reads_stay_up_while_it_drains_and_intake_is_refused(start):
+    """On-call can watch the drain: status and events are read, known ids answered, new events refused."""
+    daemon = await start(make_settings(timeout_seconds=30.0))
+    daemon.sender.hangs = True
+    await daemon.post(id="e1")
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.signal("SIGTERM")
+    await until(lambda: bool(daemon.log.of("drain.started")))
+    assert (await daemon.get("/v1/status"))["state"] == "draining"
+    refused = await daemon.post(id="e2")
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/draining")
+    assert refused.headers["retry-after"]
+    assert (await daemon.post(id="e1")).status_code == 200
+    drain_started = trio.current_time()
+    await until(lambda: trio.current_time() - drain_started > SECOND_SIGNAL_SECONDS)  # no echo of the first
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    summary, _ = daemon.report()
+    assert summary["forced"] is True
+
+
+async def test_signals_that_come_together_are_one(start):
+    """Two signals within 250 ms do not force the stop."""
+    daemon = await start()
+    daemon.sender.hangs = True
+    await daemon.post()
+    daemon.signal("SIGTERM")
+    daemon.signal("SIGINT")
+    await until(lambda: daemon.exit_code is not None)
+    summary = daemon.report()[0]
+    assert (summary["forced"], summary["trigger"]) == (False, "SIGTERM")
+
+
+async def test_crash_of_dispatch_ends_in_a_report_and_exit_1(start):
+    """A bug in dispatch is not contained: everything unsettled is reported, and the exit code says bug."""
+    daemon = await start()
+    daemon.sender.hangs = True
+    await daemon.post(id="e1")
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.supervisor._intake._arrivals.send_nowait(SimpleNamespace())  # what no event of ours can be
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.BUG
+    summary, line = daemon.report()
+    assert (summary["trigger"], line["event_id"]) == ("error", "e1")
+    assert "AttributeError" in daemon.log.of("flow.crashed")[0]["traceback"]
+
+
+async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start):
+    """With the directory gone the summary is in the log and on stderr all the same, and the exit code is right."""
+    daemon = await start()
+    daemon.sender.hangs = True
+    await daemon.post()
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.directory.rmdir()
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert daemon.log.of("report.not_written")
+    assert "UNDELIVERED: 1" in daemon.log.texts[0]
+    assert "COULD NOT BE WRITTEN" in daemon.log.texts[1]
+
+
+async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
+    """SIGHUP: good settings are in force at once, bad ones change nothing, what needs a restart is named."""
+    settings = make_settings()
+    better = msgspec.structs.replace(
+        settings,
+        clients=(),
+        intake=msgspec.structs.replace(DEFAULTS.intake, unsettled_events_max=7),
+        http=msgspec.structs.replace(DEFAULTS.http, bind=("127.0.0.1:1",)),
+    )
+    answers: list[Any] = [ReloadRefused(["hookd.toml:3: retry.jitter: must be below 1"]), better]
+
+    def reload() -> Settings:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    daemon = await start(settings, reload=reload)
+    daemon.signal("SIGHUP")
+    assert daemon.log.of("config.refused")[0]["mistakes"] == ("hookd.toml:3: retry.jitter: must be below 1",)
+    assert (await daemon.get("/v1/status"))["clients"] == 1
+    daemon.signal("SIGHUP")
+    status = await daemon.get("/v1/status")
+    assert (status["clients"], status["memory"]["unsettled_events_max"]) == (0, 7)
+    assert daemon.log.of("config.reloaded")[0]["restart_needed_for"] == ["http"]
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+
+
+async def test_peer_that_holds_its_connection_does_not_hold_the_exit(start):
+    """Half a request and an idle connection are cut once the report is written."""
+    daemon = await start()
+    host, port = daemon.urls[0].removeprefix("http://").split(":")
+    async with await trio.open_tcp_stream(host, int(port)) as half, await trio.open_tcp_stream(host, int(port)):
+        await half.send_all(
+            b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
+        )
+        daemon.signal("SIGTERM")
+        await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
