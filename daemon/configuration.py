@@ -7,10 +7,8 @@ Rules: a flag wins over the environment, the environment over the file, the file
 taken: either `load` returns, or it raises with all it found. Unknown keys in the file are mistakes; unknown names in
 the environment only warn, since other programs set variables too. No message repeats a secret or a token.
 
-Does not: know the defaults or the ranges (core/settings.py), judge a client's definition (core/client.py), or touch
-folders and sockets: those prove themselves at start.
-
-Known limits: inside an inline table the line given is that of the key it belongs to.
+Does not: know the defaults or the ranges (core/settings.py), judge a client's definition (core/client.py), find the
+line of a key (toml_lines.py, and its limits), or touch folders and sockets: those prove themselves at start.
 """
 
 import re
@@ -24,6 +22,7 @@ import msgspec
 from daemon.core.client import Client, ClientRules, InvalidClient, client_from, is_id, suggestion
 from daemon.core.settings import DEFAULTS, RULES, Kind, Rule, Settings, TokenSettings, conflicts, parse_bind, warnings
 from daemon.core.units import parse_duration, parse_size
+from daemon.toml_lines import KeyPath, key_lines
 
 # Keys the contract names whose machinery is still to come. Whoever builds one takes it from this list.
 NOT_IN_EFFECT = (
@@ -44,8 +43,6 @@ NOT_IN_EFFECT = (
 _SCOPES = ("produce", "read", "admin")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,1024}=*")  # what may stand behind `Bearer` (RFC 6750)
 _SECRET_FILE_BYTES_MAX = 65_536
-
-_Path = tuple[str | int, ...]
 
 
 class ConfigurationError(Exception):
@@ -104,7 +101,7 @@ def _not_in_effect(settings: Settings) -> list[str]:
 class _File:
     """A TOML file's content, and the line each of its keys stands on."""
 
-    def __init__(self, name: str, document: dict[str, Any], lines: dict[_Path, int]) -> None:
+    def __init__(self, name: str, document: dict[str, Any], lines: dict[KeyPath, int]) -> None:
         self.name = name
         self.document = document
         self._lines = lines
@@ -123,9 +120,9 @@ class _File:
             raise ConfigurationError((f"{path}:{line}: the file is not UTF-8",)) from None
         except (ValueError, RecursionError) as error:  # an over-long number and deep nesting are no TOMLDecodeError
             raise ConfigurationError((_syntax_line(path, error),)) from None
-        return cls(path, document, _key_lines(text))
+        return cls(path, document, key_lines(text))
 
-    def line(self, path: _Path) -> int:
+    def line(self, path: KeyPath) -> int:
         """The line of the nearest key at or above `path`."""
         return next((self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 1)
 
@@ -161,7 +158,7 @@ class _Reading:
         self.mistaken: set[str] = set()
         self.warnings: list[str] = []
 
-    def note_in_file(self, path: _Path, detail: str) -> None:
+    def note_in_file(self, path: KeyPath, detail: str) -> None:
         line = self.file.line(path)
         self.mistaken.add(_shown(path))
         self.mistakes.append((line, f"{self.file.name}:{line}: {_shown(path)}: {detail}"))
@@ -259,7 +256,7 @@ class _Reading:
                 found.append(token)
         return tuple(found)
 
-    def token(self, at: _Path, entry: object) -> TokenSettings | None:
+    def token(self, at: KeyPath, entry: object) -> TokenSettings | None:
         if not isinstance(entry, dict):
             self.note_in_file(at, "is a table: write [[http.tokens]]")
             return None
@@ -280,7 +277,7 @@ class _Reading:
             self.note_in_file(at, "the token must be 1 to 1024 of A-Z a-z 0-9 . _ ~ + / - and may end in =")
         return TokenSettings(name=str(name), scope=str(scope), token=token or "")
 
-    def secret(self, at: _Path, entry: Mapping[str, object], known: tuple[str, ...]) -> str | None:
+    def secret(self, at: KeyPath, entry: Mapping[str, object], known: tuple[str, ...]) -> str | None:
         """What a `…_file` or `…_env` leads to. None: neither is there, or a mistake was noted."""
         given = [key for key in known if key in entry]
         if len(given) > 1:
@@ -298,7 +295,7 @@ class _Reading:
                 return self.secret_in_file((*at, given[0]), place)
         return None
 
-    def secret_in_file(self, at: _Path, place: str) -> str | None:
+    def secret_in_file(self, at: KeyPath, place: str) -> str | None:
         credentials = self.environ.get("CREDENTIALS_DIRECTORY")
         name = (Path(credentials) if credentials else self.file.directory) / place
         try:
@@ -365,7 +362,7 @@ class _Clients:
                 self.reading.note_in_file(self.path(at, pointer, entry), detail)
             return None
 
-    def with_secrets(self, at: _Path, entry: dict[str, Any]) -> dict[str, Any]:
+    def with_secrets(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
         """The definition as the API would get it: no id, and `secret` filled in."""
         definition = {key: value for key, value in entry.items() if key != "id"}
         endpoints = definition.get("endpoints")
@@ -378,7 +375,7 @@ class _Clients:
             ]
         return definition
 
-    def with_secret(self, at: _Path, entry: dict[str, Any]) -> dict[str, Any]:
+    def with_secret(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value for key, value in entry.items() if key not in ("secret_file", "secret_env")}
         secret = self.reading.secret(at, entry, ("secret", "secret_file", "secret_env"))
         if secret is not None:
@@ -388,7 +385,7 @@ class _Clients:
             self.reading.note_in_file(at, "needs secret_file, secret_env or secret (under --dev one is made)")
         return plain
 
-    def path(self, at: _Path, pointer: str, entry: dict[str, Any]) -> _Path:
+    def path(self, at: KeyPath, pointer: str, entry: dict[str, Any]) -> KeyPath:
         """Where in the file a pointer into the definition leads."""
         path, value = at, cast(Any, entry)
         for part in pointer.split("/")[1:]:
@@ -402,7 +399,7 @@ class _Clients:
         return path
 
 
-def _shown(path: _Path) -> str:
+def _shown(path: KeyPath) -> str:
     """clients[0].endpoints[1].url"""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
@@ -481,71 +478,3 @@ def _single(rule: Rule, raw: Any, *, typed: bool) -> tuple[Any, str]:
     number = cast(float, value)
     detail = rule.range_mistake(number)
     return (None, detail) if detail else (number if kind in (Kind.COUNT, Kind.SIZE) else float(number), "")
-
-
-_KEY = r'(?:"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|[A-Za-z0-9_-]+)'
-_DOTTED = re.compile(rf"[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*[ \t]*")
-_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-# Multi-line strings first; they may end in up to two quotes of their own.
-_PIECE = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[^"\'#\[\]{}\n]+|.',
-    re.DOTALL,
-)
-
-
-def _key_lines(text: str) -> dict[_Path, int]:
-    """The line of every key, table and list entry of a text that tomllib has already taken."""
-    lines: dict[_Path, int] = {}
-    counts: dict[_Path, int] = {}
-    table: _Path = ()
-    line, counted, position = 1, 0, _skip_space(text, 0)
-    while position < len(text):
-        line, counted = line + text.count("\n", counted, position), position
-        brackets = 2 if text.startswith("[[", position) else 1 if text[position] == "[" else 0
-        found = _DOTTED.match(text, position + brackets)
-        if found is None:  # not TOML after all; lines are a service, not a reason to fail
-            break
-        keys = [_unquoted(part) for part in re.findall(_KEY, found[0])]
-        if brackets:
-            table = _header_path(keys, counts, is_list=brackets == 2)
-            path = table
-            position = found.end() + brackets
-        else:
-            path = (*table, *keys)
-            position = _skip_value(text, found.end() + 1)
-        for end in range(1, len(path) + 1):
-            lines.setdefault(path[:end], line)
-        position = _skip_space(text, position)
-    return lines
-
-
-def _skip_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found else position
-
-
-def _skip_value(text: str, position: int) -> int:
-    """To the end of the line the value ends on: line breaks inside brackets and strings belong to it."""
-    depth = 0
-    for piece in _PIECE.finditer(text, position):
-        if piece[0] == "\n" and depth == 0:
-            return piece.end()
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(piece[0], 0)
-    return len(text)
-
-
-def _header_path(keys: list[str], counts: dict[_Path, int], *, is_list: bool) -> _Path:
-    """`[clients.endpoints]` speaks of the newest client; `[[clients]]` begins another."""
-    path: _Path = ()
-    for key in keys:
-        path = (*path, key)
-        is_last = len(path) - sum(isinstance(part, int) for part in path) == len(keys)
-        if is_list and is_last:
-            counts[path] = counts.get(path, 0) + 1
-        if path in counts:
-            path = (*path, counts[path] - 1)
-    return path
-
-
-def _unquoted(key: str) -> str:
-    return str(tomllib.loads(f"key = {key}")["key"]) if key[0] in "\"'" else key

@@ -130,30 +130,17 @@ class Supervisor:
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._slots = Slots(live)
-        sender = outside.sender(live)
-        attempter = Attempter(
+        self._attempter = Attempter(
             live=live,
             ledger=ledger,
             registry=registry,
-            sender=sender,
+            sender=outside.sender(live),
             clock=clock,
             jitter_unit=outside.jitter_unit,
             log=log,
             user_agent=f"hookd/{run.version}",
         )
-
-        def new_courier(client_id: str) -> Courier:
-            return Courier(
-                client_id,
-                live=live,
-                ledger=ledger,
-                registry=registry,
-                attempter=attempter,
-                slots=self._slots,
-                clock=clock,
-            )
-
-        self._dispatch = dispatch = Dispatch(arrivals, new_courier=new_courier, log=log)
+        self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
         self._upkeep = upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
         self._intake = intake = Intake(
             departures,
@@ -187,6 +174,17 @@ class Supervisor:
             dev=settings.dev,
         )
         self._server = outside.server(create_app(self._services))
+
+    def _new_courier(self, client_id: str) -> Courier:
+        return Courier(
+            client_id,
+            live=self._live,
+            ledger=self._ledger,
+            registry=self._registry,
+            attempter=self._attempter,
+            slots=self._slots,
+            clock=self._outside.clock,
+        )
 
     async def run(self) -> ExitCode:
         """Until it is stopped; always ends in a report."""

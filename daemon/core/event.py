@@ -20,6 +20,7 @@ DEPTH_MAX = 1000
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -153,19 +154,21 @@ def read_error(error: Exception, pointer: str) -> Malformed | InvalidEvent:
             mistake = _mistake(str(error), pointer)
             return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])
         case _:
-            mistakes = [Mistake(pointer, str(error))] if pointer else []
-            return Malformed(f"the body is not JSON: {error}", mistakes=mistakes)
+            said = str(error)
+            if said == "Input data was truncated":  # also what it says of half a surrogate pair
+                said += ", or a \\ud800 to \\udfff escape stands without its other half"
+            return Malformed(f"the body is not JSON: {said}", mistakes=[Mistake(pointer, said)] if pointer else [])
 
 
 def _mistake(message: str, pointer: str) -> Mistake:
     """msgspec's `Expected `str`, got `int` - at `$.type`` as a pointer and a detail."""
+    field = _FIELD.fullmatch(message)
+    if field:
+        detail = "is required" if field[1] == "missing required" else "is not a field of an event"
+        return Mistake(f"{pointer}/{field[2].replace('~', '~0').replace('/', '~1')}", detail)
     detail, _, path = message.partition(" - at `$")
     steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path)
     at = pointer + "".join(f"/{name or index}" for name, index in steps)
-    field = re.search(r"(?:missing required|unknown) field `(.+?)`", detail)
-    if field:
-        at += f"/{field[1].replace('~', '~0').replace('/', '~1')}"
-        detail = "is required" if "missing" in detail else "is not a field of an event"
     return Mistake(at, detail)
 
 

@@ -69,6 +69,10 @@ class UnknownEvent(Refused):
     slug = "unknown-event"
 
 
+class Forbidden(Refused):
+    slug = "forbidden"
+
+
 class NotFound(Refused):
     slug = "not-found"
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from daemon.core.client import Endpoint
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
@@ -196,21 +197,22 @@ class Courier:
         del self._flying[flight]
         lane.in_flight -= 1
         self._slots.give_back()
-        if isinstance(outcome, Responded) and outcome.status_code == GONE:
-            self.disable(lane.endpoint_id)
+        if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
+            self._disable(endpoint)
         if delivery.is_waiting:
             lane.add(event, delivery)
         if self._registry.endpoint(self.client_id, lane.endpoint_id) is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
         self.wake()
 
-    def disable(self, endpoint_id: str) -> None:
+    def _disable(self, endpoint: Endpoint) -> None:
         """The endpoint answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
-        if self._registry.endpoint(self.client_id, endpoint_id) is None:
+        registered = self._registry.endpoint(self.client_id, endpoint.id)
+        if registered is None or registered.url != endpoint.url:  # the answer says nothing of another URL
             return
         now = self._clock.now()
-        self._ledger.health(self.client_id, endpoint_id).disabled = True
-        for event, delivery in self._ledger.waiting(self.client_id, endpoint_id):
+        self._ledger.health(self.client_id, endpoint.id).disabled = True
+        for event, delivery in self._ledger.waiting(self.client_id, endpoint.id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 
     def _has_expired(self, delivery: Delivery) -> bool:

@@ -64,7 +64,8 @@ class Dispatch:
 
     def next_due(self) -> float:
         """When the next waiting delivery of any client is due (monotonic); now, while arrivals are not routed yet."""
-        if self._arrivals.statistics().current_buffer_used:
+        arrivals = self._arrivals.statistics()
+        if arrivals.current_buffer_used or not arrivals.tasks_waiting_receive:  # or `run` has one in hand
             return -math.inf
         return min((courier.next_due() for courier in self._couriers.values()), default=math.inf)
 

@@ -106,12 +106,16 @@ class Resend:
 
     def _answers(self, lines: Sequence[ReportLine]) -> list[Answer]:
         seen: set[tuple[str, str, str]] = set()
+        firsts: dict[tuple[str, str], ReportLine] = {}
         answers = []
         for index, line in enumerate(lines):
             key = (line.client_id, line.event_id, line.endpoint_id)
             answer = Answer.KNOWN if key in seen else self._answer(line, index)
             if answer is Answer.ADMITTED:
                 seen.add(key)
+                first = firsts.setdefault(key[:2], line)
+                if (first.type, first.original_payload()) != (line.type, line.original_payload()):
+                    raise _conflict(line, index)
             answers.append(answer)
         return answers
 
@@ -127,10 +131,7 @@ class Resend:
         if payload is None:
             return Answer.NO_PAYLOAD
         if known is not None and (known.type != line.type or not known.has_payload(payload)):
-            raise IdConflict(
-                f"client {line.client_id!r} has an event {line.event_id!r} with another type or payload",
-                mistakes=[Mistake(f"/{index}/event_id", "names another event here")],
-            )
+            raise _conflict(line, index)
         return Answer.ADMITTED
 
     def _refuse_if_no_room(self, admitted: Sequence[ReportLine]) -> None:
@@ -184,6 +185,13 @@ class Resend:
         delivery.attempt_count = attempt_count
         delivery.attempts_max = max(delivery.attempts_max, attempt_count + 1)
         return delivery
+
+
+def _conflict(line: ReportLine, index: int) -> IdConflict:
+    return IdConflict(
+        f"client {line.client_id!r} has an event {line.event_id!r} with another type or payload",
+        mistakes=[Mistake(f"/{index}/event_id", "names another event here")],
+    )
 
 
 def _mistakes(line: ReportLine) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
+from daemon.edge.api.access import refuse_foreign_request
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
 from daemon.edge.api.problems import answer, of_status
@@ -25,8 +26,17 @@ def create_app(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
     for routes in (event_routes(services), client_routes(services), status_routes(services)):
         app.register_blueprint(routes)
-    app.register_error_handler(Refused, answer)
-    app.register_error_handler(HTTPException, _framework_refused)
+    if not services.live.settings.http.tokens:
+        app.before_request(_refuse_foreign_request)
+
+    # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
+    @app.errorhandler(Refused)
+    async def refused(error: Refused) -> Response:
+        return answer(error)
+
+    @app.errorhandler(HTTPException)
+    async def framework_refused(error: HTTPException) -> Response:
+        return _framework_refused(error)
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
@@ -54,6 +64,10 @@ def status_routes(services: Services) -> Blueprint:
         return Response("ok\n", content_type="text/plain; charset=utf-8")
 
     return routes
+
+
+async def _refuse_foreign_request() -> None:
+    refuse_foreign_request()
 
 
 def _framework_refused(error: HTTPException) -> Response:

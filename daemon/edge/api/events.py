@@ -222,9 +222,10 @@ def _cursor() -> int | None:
         return None
     try:
         text = base64.urlsafe_b64decode(given.encode("ascii") + b"=" * (-len(given) % 4))
-        if not (text[:1] == b"e" and text[1:].isdigit() and len(text) <= 20):
+        before = int(text[1:]) if text[1:].isdigit() and len(text) <= 20 else -1
+        if given != _cursor_of(before):
             raise ValueError("not of our making")
-        return int(text[1:])
+        return before
     except (ValueError, binascii.Error):
         raise InvalidQuery("the cursor is not one that this listing gave") from None
 

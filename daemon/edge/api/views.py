@@ -1,5 +1,6 @@
 """Owns what events, deliveries, clients and the daemon's status look like from outside: the API's answers."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -152,8 +153,8 @@ def _oldest_unsettled_seconds(services: Services, now: Moment) -> float | None:
 
 
 def _oldest_overdue_seconds(services: Services, now: Moment) -> float | None:
-    next_due = services.dispatch.next_due()
-    return round(now.monotonic - max(next_due, 0.0), 3) if next_due < now.monotonic else None
+    next_due = services.dispatch.next_due()  # minus infinity: arrived this very moment, not routed yet
+    return round(now.monotonic - next_due, 3) if -math.inf < next_due < now.monotonic else None
 
 
 def _endpoint_states(services: Services) -> dict[str, int]:

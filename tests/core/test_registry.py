@@ -1,0 +1,102 @@
+"""Which clients are registered, and how many at most."""
+
+import pytest
+
+from daemon.core.client import Client, Endpoint
+from daemon.core.live import Live
+from daemon.core.refusal import RegistryFull, UnknownClient
+from daemon.core.registry import Registry
+from daemon.core.settings import RegistrySettings, Settings
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def registry_of(clients_max: int) -> tuple[Registry, Live]:
+    live = Live(Settings(registry=RegistrySettings(clients_max=clients_max)))
+    return Registry(live), live
+
+
+def client(client_id: str, *endpoint_ids: str) -> Client:
+    endpoints = (Endpoint(id=one, url=f"https://{one}.example/hook", secret=SECRET) for one in endpoint_ids)
+    return Client(id=client_id, endpoints=tuple(endpoints))
+
+
+def test_put_beyond_clients_max_is_refused_and_changes_nothing() -> None:
+    """A new client over the limit is refused; the ones there stay."""
+    registry, _ = registry_of(2)
+    first, second = client("a", "x"), client("b", "x")
+    registry.put(first)
+    registry.put(second)
+    with pytest.raises(RegistryFull, match=r"registry\.clients_max") as refused:
+        registry.put(client("c", "x"))
+    assert refused.value.slug == "registry-full"
+    assert list(registry) == [first, second]
+    assert len(registry) == 2
+    assert registry.find("c") is None
+
+
+def test_put_of_a_registered_client_when_full_replaces_it() -> None:
+    """Replacing takes no room, so a full registry still takes it."""
+    registry, _ = registry_of(1)
+    registry.put(client("a", "x"))
+    replacement = client("a", "y")
+    registry.put(replacement)
+    assert list(registry) == [replacement]
+    assert registry.endpoint("a", "x") is None
+    assert registry.endpoint("a", "y") is replacement.endpoints[0]
+
+
+def test_put_after_a_removal_finds_room() -> None:
+    """A removed client gives its place to another."""
+    registry, _ = registry_of(1)
+    registry.put(client("a", "x"))
+    registry.remove("a")
+    registry.put(client("b", "x"))
+    assert [one.id for one in registry] == ["b"]
+
+
+def test_put_after_the_limit_changed_obeys_the_new_one() -> None:
+    """The settings in force count, not those at the start; what is over a lowered limit stays."""
+    registry, live = registry_of(2)
+    registry.put(client("a"))
+    registry.put(client("b"))
+    live.settings = Settings(registry=RegistrySettings(clients_max=1))
+    with pytest.raises(RegistryFull):
+        registry.put(client("c"))
+    registry.put(client("b", "x"))
+    live.settings = Settings(registry=RegistrySettings(clients_max=3))
+    registry.put(client("c"))
+    assert [one.id for one in registry] == ["a", "b", "c"]
+
+
+def test_get_of_an_unknown_client_says_what_to_do() -> None:
+    """The refusal names the client and the request that would make it known."""
+    registry, _ = registry_of(1)
+    with pytest.raises(UnknownClient, match="PUT /v1/clients/acme and post again") as refused:
+        registry.get("acme")
+    assert refused.value.slug == "unknown-client"
+
+
+def test_get_of_a_removed_client_is_refused() -> None:
+    """Removed is as unknown as never registered."""
+    registry, _ = registry_of(1)
+    registry.put(client("a", "x"))
+    assert registry.get("a") is registry.find("a")
+    registry.remove("a")
+    assert registry.find("a") is None
+    assert registry.endpoint("a", "x") is None
+    with pytest.raises(UnknownClient):
+        registry.get("a")
+
+
+def test_endpoint_is_found_by_client_and_id() -> None:
+    """Endpoints of two clients may share an id and are still told apart."""
+    registry, _ = registry_of(2)
+    one, other = client("a", "x", "y"), client("b", "x")
+    registry.put(one)
+    registry.put(other)
+    assert registry.endpoint("a", "x") is one.endpoints[0]
+    assert registry.endpoint("a", "y") is one.endpoints[1]
+    assert registry.endpoint("b", "x") is other.endpoints[0]
+    assert registry.endpoint("b", "y") is None
+    assert registry.endpoint("c", "x") is None

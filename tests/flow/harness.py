@@ -1,0 +1,368 @@
+"""The whole flow in virtual time: every object of ours is the real one, what is not ours is scripted.
+
+`Flow` builds what the supervisor builds, without sockets, signals and files. The sender plays a script for each URL
+and keeps a transcript; the clock's wall runs along with trio's; the log collects its lines in a list. Nothing in a
+test waits for real: under `autojump_clock`, `at(35)` is the moment just after everything due at second 35 has begun.
+"""
+
+import math
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+import trio.testing
+
+from daemon.core.client import Client, Endpoint
+from daemon.core.delivery import Delivery, Status
+from daemon.core.event import Event, Submission
+from daemon.core.ledger import Ledger
+from daemon.core.live import Live
+from daemon.core.outcome import Exchange, Outcome, Responded
+from daemon.core.registry import Registry
+from daemon.core.report import Run
+from daemon.core.retry import Reason
+from daemon.core.settings import Settings
+from daemon.core.timestamps import Moment
+from daemon.edge.api import Services
+from daemon.edge.api.services import Connections
+from daemon.flow.attempt import Attempter
+from daemon.flow.courier import Courier, Slots
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.drain import drain
+from daemon.flow.intake import Intake
+from daemon.flow.ports import Clock, Request
+from daemon.flow.registration import Registration
+from daemon.flow.resend import Resend
+from daemon.flow.retrying import Retrying
+from daemon.flow.upkeep import Upkeep
+
+EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
+URL = "https://acme.example/hook"
+TYPE = "invoice.paid"
+PAYLOAD = b'{"amount": 1}'
+SECRET = "whsec_" + b64encode(b"s" * 24).decode()
+STARTED = Moment(0.0, EPOCH)
+
+
+async def at(seconds: float) -> None:
+    """Virtual time has come to `seconds`, and whatever is due then has happened."""
+    await trio.sleep_until(seconds)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def now() -> None:
+    """Whatever can happen without time passing has happened."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+class VirtualClock:
+    """Both clocks read trio's; `fail_once` makes the next reading raise."""
+
+    def __init__(self) -> None:
+        self._fails = False
+
+    def fail_once(self) -> None:
+        self._fails = True
+
+    def now(self) -> Moment:
+        if self._fails:
+            self._fails = False
+            raise OSError("the clock cannot be read")
+        return Moment(trio.current_time(), EPOCH + trio.current_time())
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        self.lines.append({"event": event, "level": level, "at": trio.current_time(), **fields})
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == event]
+
+
+# What a receiver may do, besides answering with a status code, failing as an Outcome, or raising an exception.
+
+
+class Hang:
+    """Takes the request and never answers."""
+
+
+class Stall(NamedTuple):
+    """Answers with a head whose body never ends."""
+
+    status_code: int
+
+
+class Slow(NamedTuple):
+    """Answers after so many seconds."""
+
+    seconds: float
+    status_code: int
+
+
+class Held:
+    """Answers once it is released."""
+
+    def __init__(self) -> None:
+        self._released = trio.Event()
+        self._status_code = 0
+
+    def release(self, status_code: int) -> None:
+        self._status_code = status_code
+        self._released.set()
+
+    async def wait(self) -> int:
+        await self._released.wait()
+        return self._status_code
+
+
+class Calling(NamedTuple):
+    """Answers after calling something of the test's."""
+
+    call: Callable[[], object]
+    status_code: int
+
+
+Step = int | Outcome | Exception | Hang | Stall | Slow | Held | Calling
+
+
+class Sent(NamedTuple):
+    """One line of the transcript."""
+
+    at: float
+    event_id: str
+    attempt_number: int
+    request: Request
+
+
+class ScriptedSender:
+    """Plays each URL's steps in turn, the last for ever; a URL without a script answers 200."""
+
+    def __init__(self) -> None:
+        self.transcript: list[Sent] = []
+        self.peaks: Counter[str] = Counter()  # most in flight at once, by URL and in "all"
+        self._scripts: dict[str, list[Step]] = {}
+        self._flying: Counter[str] = Counter()
+
+    def script(self, url: str, *steps: Step) -> None:
+        self._scripts[url] = list(steps)
+
+    def to(self, url: str) -> list[Sent]:
+        return [sent for sent in self.transcript if sent.request.url == url]
+
+    def times(self, event_id: str) -> list[float]:
+        """When the event's attempts began, in seconds rounded to the microsecond."""
+        return [round(sent.at, 6) for sent in self.transcript if sent.event_id == event_id]
+
+    @property
+    def flying(self) -> int:
+        return self._flying["all"]
+
+    async def send(self, request: Request, exchange: Exchange) -> Outcome:
+        headers = dict(request.headers)
+        number = int(headers["hookd-attempt"])
+        self.transcript.append(Sent(trio.current_time(), headers["webhook-id"], number, request))
+        steps = self._scripts.get(request.url, [200])
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        for key in (request.url, "all"):
+            self._flying[key] += 1
+            self.peaks[key] = max(self.peaks[key], self._flying[key])
+        try:
+            return await _play(step, exchange)
+        finally:
+            for key in (request.url, "all"):
+                self._flying[key] -= 1
+
+
+async def _play(step: Step, exchange: Exchange) -> Outcome:
+    await trio.lowlevel.checkpoint()
+    match step:
+        case Exception():
+            raise step
+        case Hang():
+            exchange.sending_started = exchange.request_sent = True
+            await trio.sleep_forever()
+        case Stall(status_code):
+            _answer(exchange, status_code)
+            await trio.sleep_forever()
+        case Slow(seconds, status_code):
+            exchange.sending_started = exchange.request_sent = True
+            await trio.sleep(seconds)
+            return _answer(exchange, status_code)
+        case Held():
+            exchange.sending_started = exchange.request_sent = True
+            return _answer(exchange, await step.wait())
+        case Calling(call, status_code):
+            call()
+            return _answer(exchange, status_code)
+        case int():
+            return _answer(exchange, step)
+        case _:
+            return step
+    raise AssertionError("a receiver that hangs does not come here")
+
+
+def _answer(exchange: Exchange, status_code: int) -> Responded:
+    exchange.sending_started = exchange.request_sent = True
+    exchange.answer = Responded(status_code)
+    exchange.excerpt = b"answered %d" % status_code
+    return exchange.answer
+
+
+def endpoint(endpoint_id: str = "default", url: str = URL, **fields: Any) -> Endpoint:
+    return Endpoint(id=endpoint_id, url=url, secret=SECRET, **fields)
+
+
+def submission(client_id: str = "acme", event_id: str | None = None, **fields: Any) -> Submission:
+    return Submission(**{"client_id": client_id, "type": TYPE, "payload": PAYLOAD, "id": event_id} | fields)
+
+
+class Flow:
+    """As the supervisor builds it; `start` runs dispatch and upkeep in a nursery of the test's."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        jitter_unit: Callable[[], float] = lambda: 0.5,  # a factor of exactly one
+        new_courier: Callable[[str], Courier] | None = None,
+    ) -> None:
+        self.live = Live(settings or Settings())
+        self.clock = clock or VirtualClock()
+        self.sender = ScriptedSender()
+        self.log = Lines()
+        self.forgotten: list[str] = []
+        self._ids = count(1)
+        self._secrets = count(1)
+        everything = {"live": self.live, "clock": self.clock, "log": self.log}
+        self.ledger = Ledger(
+            self.live, started=STARTED, on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id)
+        )
+        self.registry = Registry(self.live)
+        everything |= {"ledger": self.ledger, "registry": self.registry}
+        departures, arrivals = trio.open_memory_channel[Event](math.inf)
+        self.departures = departures
+        self.slots = Slots(self.live)
+        self._attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
+        self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
+        self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
+        self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
+        everything |= {"dispatch": self.dispatch, "intake": self.intake}
+        self.registration = Registration(**everything)
+        del everything["log"]
+        self.retrying = Retrying(**everything)
+        del everything["live"]
+        self.resend = Resend(**everything, log=self.log)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        await nursery.start(self.dispatch.run)
+        nursery.start_soon(self.upkeep.run)
+
+    # What tests do to it
+
+    def put(self, client_id: str = "acme", *endpoints: Endpoint, end_unsettled: bool = False) -> bool:
+        """Registers a client; without endpoints, one `default` at URL."""
+        client = Client(id=client_id, endpoints=endpoints or (endpoint(),))
+        return self.registration.put(client, end_unsettled=end_unsettled)
+
+    def admit(self, client_id: str = "acme", event_id: str | None = None, **fields: Any) -> Event:
+        return self.intake.admit(submission(client_id, event_id, **fields)).event
+
+    def admit_many(self, number: int, client_id: str = "acme") -> list[Event]:
+        return [self.admit(client_id) for _ in range(number)]
+
+    def set(self, **sections: msgspec.Struct) -> None:
+        """Other settings from here on, as after SIGHUP."""
+        self.live.settings = msgspec.structs.replace(self.live.settings, **sections)
+
+    async def drain(self, *, timeout_seconds: float = 20.0, forced: trio.Event | None = None) -> float:
+        """Closes intake and drains; returns how long that took."""
+        self.intake.close()
+        started = trio.current_time()
+        await drain(
+            dispatch=self.dispatch,
+            slots=self.slots,
+            timeout_seconds=timeout_seconds,
+            forced=trio.Event() if forced is None else forced,
+        )
+        return trio.current_time() - started
+
+    # What tests ask of it
+
+    def services(self, **others: Any) -> Services:
+        fields: dict[str, Any] = {
+            "run": Run("run_1", "0.0.test", "host", 1, EPOCH),
+            "live": self.live,
+            "clock": self.clock,
+            "log": self.log,
+            "ledger": self.ledger,
+            "registry": self.registry,
+            "intake": self.intake,
+            "dispatch": self.dispatch,
+            "registration": self.registration,
+            "retrying": self.retrying,
+            "resend": self.resend,
+            "upkeep": self.upkeep,
+            "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
+            "connections": lambda: Connections(1, 1000),
+            "dev": False,
+        }
+        return Services(**fields | others)
+
+    def balanced(self) -> bool:
+        """The totals are what a count of the rows comes to (nothing forgotten)."""
+        totals, events = self.ledger.totals(), self.events()
+        deliveries = [delivery for event in events for delivery in event.deliveries]
+        held = Counter(event.status for event in events)
+        duties = Counter(delivery.status for delivery in deliveries)
+        return (
+            totals.is_balanced
+            and totals.in_flight == sum(delivery.in_flight for delivery in deliveries)
+            and all(totals.events[status] == held[status] for status in Status)
+            and all(totals.deliveries[status] == duties[status] for status in Status)
+        )
+
+    def events(self) -> list[Event]:
+        found: list[Event] = []
+        before = None
+        while True:
+            page, before = self.ledger.page(client_id=None, status=None, event_type=None, before=before, limit=1000)
+            found += page
+            if before is None:
+                return found
+
+    def _new_courier(self, client_id: str) -> Courier:
+        return Courier(
+            client_id,
+            live=self.live,
+            ledger=self.ledger,
+            registry=self.registry,
+            attempter=self._attempter,
+            slots=self.slots,
+            clock=self.clock,
+        )
+
+
+def only(event: Event) -> Delivery:
+    """The one delivery of an event to one endpoint."""
+    assert len(event.deliveries) == 1
+    return event.deliveries[0]
+
+
+def standing(event: Event) -> tuple[Status, Reason | None, int]:
+    """The one delivery's status, reason and attempts begun."""
+    delivery = only(event)
+    return delivery.status, delivery.reason, delivery.attempt_count
+
+
+def statuses(events: Sequence[Event]) -> Counter[Status]:
+    return Counter(event.status for event in events)

@@ -1,0 +1,112 @@
+"""One endpoint's waiting deliveries: who is next, and rows that no longer fit."""
+
+import math
+
+from daemon.core.delivery import Delivery, Status
+from daemon.core.event import Event
+from daemon.flow.lane import Lane
+from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
+
+
+def waiting(event_id: str, *, attempts: int = 0, due_at: float = 0.0) -> tuple[Event, Delivery]:
+    delivery = Delivery("default", URL, 0.0, 6, due_at, attempt_count=attempts)
+    return Event(1, event_id, "acme", TYPE, PAYLOAD, EPOCH, 0.0, (delivery,)), delivery
+
+
+def begin(taken: tuple[Event, Delivery] | None) -> str | None:
+    """What the ledger does when an attempt begins; returns whose."""
+    if taken is None:
+        return None
+    event, delivery = taken
+    delivery.in_flight, delivery.due_at = True, None
+    delivery.attempt_count += 1
+    return event.id
+
+
+def all_ids(lane: Lane, *, at: float) -> list[str]:
+    ids = []
+    while (event_id := begin(lane.take(at))) is not None:
+        ids.append(event_id)
+    return ids
+
+
+def test_lane_empty_has_nothing_due() -> None:
+    """Nothing waits, nothing is taken."""
+    lane = Lane("default")
+    assert lane.next_due() == math.inf
+    assert lane.take(1e9) is None
+
+
+def test_first_attempts_are_taken_in_order_of_arrival() -> None:
+    """First in, first out."""
+    lane = Lane("default")
+    for event_id in "abcd":
+        lane.add(*waiting(event_id))
+    assert lane.next_due() == 0.0
+    assert all_ids(lane, at=0) == ["a", "b", "c", "d"]
+
+
+def test_retries_are_taken_by_due_time_and_not_before() -> None:
+    """What is due later waits, whatever came in first; equal times keep their order."""
+    lane = Lane("default")
+    for event_id, due_at in (("late", 30), ("early", 5), ("same", 5)):
+        lane.add(*waiting(event_id, attempts=1, due_at=due_at))
+    assert lane.next_due() == 5
+    assert lane.take(4.999) is None
+    assert all_ids(lane, at=5) == ["early", "same"]
+    assert lane.next_due() == 30
+    assert all_ids(lane, at=30) == ["late"]
+
+
+def test_overdue_retries_and_first_attempts_take_turns() -> None:
+    """Neither a heap of overdue retries nor a flood of new events starves the other."""
+    lane = Lane("default")
+    for number in range(3):
+        lane.add(*waiting(f"new{number}"))
+        lane.add(*waiting(f"retry{number}", attempts=1, due_at=number))
+    assert all_ids(lane, at=100) == ["new0", "retry0", "new1", "retry1", "new2", "retry2"]
+
+
+def test_row_of_settled_or_flying_delivery_is_passed_over() -> None:
+    """Rows stay when others settle or begin their delivery; they are skipped when they come up."""
+    lane = Lane("default")
+    rows = [waiting("settled"), waiting("flying"), waiting("good")]
+    rows += [waiting("settled-retry", attempts=1), waiting("good-retry", attempts=1, due_at=2)]
+    for row in rows:
+        lane.add(*row)
+    rows[0][1].status = rows[3][1].status = Status.EXHAUSTED
+    begin(rows[1])
+    assert all_ids(lane, at=10) == ["good", "good-retry"]
+    assert lane.next_due() == math.inf
+
+
+def test_row_of_delivery_due_at_another_time_is_passed_over() -> None:
+    """A delivery made due now is added again and taken once, by its new row."""
+    lane = Lane("default")
+    event, delivery = waiting("a", attempts=1, due_at=1800)
+    lane.add(event, delivery)
+    delivery.due_at = 7
+    assert lane.next_due() == math.inf
+    lane.add(event, delivery)
+    assert lane.next_due() == 7
+    assert all_ids(lane, at=7) == ["a"]
+    assert lane.take(1800) is None
+
+
+def test_delivery_added_twice_is_begun_once() -> None:
+    """A second row of the same delivery does not begin a second attempt."""
+    lane = Lane("default")
+    row = waiting("a")
+    lane.add(*row)
+    lane.add(*row)
+    assert all_ids(lane, at=0) == ["a"]
+
+
+def test_row_of_another_endpoint_is_none_of_this_lane() -> None:
+    """An event whose delivery here is gone does not stand in the way."""
+    lane = Lane("default")
+    event, delivery = waiting("a")
+    lane.add(event, delivery)
+    event.deliveries = ()
+    lane.add(*waiting("b"))
+    assert all_ids(lane, at=0) == ["b"]

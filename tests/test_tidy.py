@@ -1,0 +1,201 @@
+"""The shape of the code, read from its source: who may import whom, and what every module owes its reader."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import daemon
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "daemon"
+PATHS = sorted(SOURCE.rglob("*.py"))
+
+FUNCTION_LINES_MAX = 70
+README_LINES_MAX = 400
+
+# Layer -> the layers it may import besides itself. What is not named here (cli, demo, remote, resending) is the top:
+# it may import anything, and nothing below may import it. "" is the package itself, which holds the version alone.
+LAYERS: dict[str, set[str]] = {
+    "": set(),
+    "core": set(),
+    "toml_lines": set(),
+    "configuration": {"core", "toml_lines"},
+    "flow": {"core"},
+    "edge": {"", "core", "flow"},
+    "supervisor": {"", "core", "flow", "edge"},
+}
+
+# Core takes time, ids and chance as values, and does no I/O.
+NOT_IN_CORE = {"trio", "time", "random", "secrets", "uuid", "os", "socket", "ssl", "logging", "asyncio", "threading"}
+NOT_IN_CORE |= {"subprocess", "pathlib", "tempfile", "io", "signal", "httpx", "quart", "quart_trio", "hypercorn"}
+
+# Library -> the only places that know it, as module or package.
+ONLY_IN = {
+    "quart": "daemon.edge.api",
+    "quart_trio": "daemon.edge.api",
+    "werkzeug": "daemon.edge.api",
+    "hypercorn": "daemon.edge.server",
+    "httpx": "daemon.edge.egress",
+    "httpcore": "daemon.edge.egress",
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in PATHS}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imports(module: str) -> Iterator[str]:
+    """Every module imported anywhere in this one, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} line {node.lineno}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                assert alias.name != "*", f"{module} line {node.lineno}: no import *"
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+def own_imports(module: str) -> set[str]:
+    return {name for name in imports(module) if name.split(".")[0] == "daemon"}
+
+
+def layer_of(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+def is_inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def functions(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_source_is_found() -> None:
+    """The rules below hold for something: every layer is there, and every import of ours names a module of ours."""
+    assert {"core", "flow", "edge", "configuration", "supervisor", "cli"} <= {layer_of(module) for module in MODULES}
+    for module in MODULES:
+        assert own_imports(module) <= set(MODULES), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    """core -> flow -> edge -> supervisor -> command line; configuration knows core and its line scanner alone."""
+    layer = layer_of(module)
+    if layer not in LAYERS:
+        return
+    allowed = LAYERS[layer] | {layer}
+    wrong = [name for name in own_imports(module) if layer_of(name) not in allowed]
+    assert not wrong, f"{module} may not import {wrong}"
+
+
+def test_imports_have_no_cycle() -> None:
+    """Each module can be read after those that it imports."""
+    graph = {module: own_imports(module) - {module} for module in MODULES}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as cycle:
+        pytest.fail(" -> ".join(cycle.args[1]))
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "core"])
+def test_core_knows_no_clock_chance_or_io(module: str) -> None:
+    """The standard library without those, and msgspec."""
+    roots = {name.split(".")[0] for name in imports(module)}
+    assert not roots & NOT_IN_CORE
+    assert roots - sys.stdlib_module_names <= {"daemon", "msgspec"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_are_known_in_one_place(module: str) -> None:
+    """Whoever replaces the web framework, the server or the HTTP client edits one package."""
+    for name in imports(module):
+        home = ONLY_IN.get(name.split(".")[0])
+        assert home is None or is_inside(module, home), f"{module} imports {name}, which is {home}'s"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "edge"])
+def test_edge_modules_do_not_know_each_other(module: str) -> None:
+    """Adapters meet in the supervisor; only the modules of one package of the edge work together."""
+    package = ".".join(module.split(".")[:3])
+    others = [name for name in own_imports(module) if layer_of(name) == "edge" and not is_inside(name, package)]
+    assert not others
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_not_named_like_the_standard_librarys(module: str) -> None:
+    """A reader who sees `signals` knows it is ours."""
+    assert module.split(".")[-1] not in sys.stdlib_module_names - {"__main__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_opens_with_a_docstring(module: str) -> None:
+    """What it owns, its rules, what it does not do."""
+    assert ast.get_docstring(tree(module)), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_function_is_at_most_70_lines_long(module: str) -> None:
+    """Counted from its def to its end; 30 is long already."""
+    long = {
+        node.name: lines
+        for node in functions(module)
+        if node.end_lineno is not None and (lines := node.end_lineno - node.lineno + 1) > FUNCTION_LINES_MAX
+    }
+    assert not long
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_except_names_what_it_catches(module: str) -> None:
+    """A bare one would catch Trio's Cancelled; one for BaseException has to raise again."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{module} line {node.lineno}"
+            if "BaseException" in ast.dump(node.type):
+                assert isinstance(node.body[-1], ast.Raise), f"{module} line {node.lineno}"
+
+
+def test_version_is_said_once() -> None:
+    """pyproject takes it from the package, or says the same."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    if "version" in pyproject["project"]:
+        assert pyproject["project"]["version"] == daemon.__version__
+        return
+    assert pyproject["project"]["dynamic"] == ["version"]
+    source = (ROOT / pyproject["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
+    assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [daemon.__version__]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", daemon.__version__)
+
+
+def test_shown_configuration_exists() -> None:
+    """The file that the README and the contract name."""
+    assert (ROOT / "config" / "hookd.toml").is_file()
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    """At most 400 lines; what is longer belongs into docs."""
+    readme = ROOT / "README.md"
+    if readme.exists():
+        assert len(readme.read_text(encoding="utf-8").splitlines()) <= README_LINES_MAX
