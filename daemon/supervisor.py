@@ -30,10 +30,11 @@ from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
 from daemon.edge.server import Server
 from daemon.flow.attempt import Attempter
-from daemon.flow.courier import Courier, Slots
+from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
 from daemon.flow.intake import Intake
+from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, JitterUnit, Log, Sender
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
@@ -129,7 +130,7 @@ class Supervisor:
         self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
-        self._slots = Slots(live)
+        self._pacer = Pacer(live)
         self._attempter = Attempter(
             live=live,
             ledger=ledger,
@@ -165,6 +166,7 @@ class Supervisor:
             registry=registry,
             intake=intake,
             dispatch=dispatch,
+            attempter=self._attempter,
             registration=registration,
             retrying=retrying,
             resend=resend,
@@ -182,7 +184,7 @@ class Supervisor:
             ledger=self._ledger,
             registry=self._registry,
             attempter=self._attempter,
-            slots=self._slots,
+            pacer=self._pacer,
             clock=self._outside.clock,
         )
 
@@ -205,6 +207,7 @@ class Supervisor:
         try:
             async with trio.open_nursery() as flow:
                 await flow.start(self._dispatch.run)
+                flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
@@ -228,7 +231,7 @@ class Supervisor:
         started = self._outside.clock.now().monotonic
         await drain(
             dispatch=self._dispatch,
-            slots=self._slots,
+            pacer=self._pacer,
             timeout_seconds=timeout_seconds,
             forced=self._stopping.forced,
         )

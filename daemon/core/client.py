@@ -33,6 +33,8 @@ URL_CHARS_MAX = 2048
 HEADER_NAME_CHARS_MAX = 128
 HEADER_VALUE_CHARS_MAX = 4096
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
+# Each rotated secret is one more signature of 47 bytes in the header, and one more digest an attempt.
+OLD_SECRETS_MAX = 3
 
 # A definition with ten thousand unknown keys deserves an answer, not ten thousand comparisons on the event loop.
 _UNKNOWN_KEYS_SHOWN = 20
@@ -55,6 +57,13 @@ _RESERVED_HEADERS = frozenset(
 _RESERVED_HEADER_PREFIXES = ("proxy-", "content-", "webhook-", "hookd-")
 
 
+class OldSecret(NamedTuple):
+    """A secret that was rotated away and still signs, for receivers that have not changed over."""
+
+    secret: str
+    until: float  # monotonic
+
+
 class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One webhook URL of a client. None in the last three means: as `[delivery]` and `[retry]` say."""
 
@@ -66,9 +75,14 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timeout_seconds: float | None = None
     concurrency: int | None = None
     schedule_seconds: tuple[float, ...] | None = None
+    old_secrets: tuple[OldSecret, ...] = ()
 
     def __repr__(self) -> str:  # tracebacks and logs print structs; secrets, header values and tokens in URLs stay out
         return f"Endpoint(id={self.id!r}, url={logged_url(self.url)!r})"
+
+    def secrets(self, now: float) -> tuple[str, ...]:
+        """What to sign with now (monotonic), the newest first."""
+        return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))
 
     def wants(self, event_type: str) -> bool:
         """`invoice.*` wants everything that begins with `invoice.`, at any depth, and not `invoice` itself."""

@@ -10,6 +10,8 @@ core/retention's, which event goes where and when is flow's.
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Reversible
 from typing import assert_never
 
@@ -25,7 +27,7 @@ from daemon.core.delivery import (
     with_attempt,
 )
 from daemon.core.event import Event, Submission
-from daemon.core.health import Health
+from daemon.core.health import Health, State
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
 from daemon.core.refusal import ClientFull, Full
@@ -150,6 +152,13 @@ class Ledger:
             return 0
         return sum(book.endpoints[one].unsettled for one in endpoint_ids if one in book.endpoints)
 
+    def begins_at(self, event: Event, delivery: Delivery) -> float | None:
+        """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
+        if delivery.due_at is None:
+            return None
+        begins_from = self.health(event.client_id, delivery.endpoint_id).begins_from(delivery.due_at)
+        return None if begins_from == math.inf else begins_from
+
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         kept = self._retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
@@ -194,9 +203,9 @@ class Ledger:
     def in_flight(self) -> int:
         return self._in_flight
 
-    @property
-    def disabled_count(self) -> int:
-        return sum(health.disabled for book in self._books.values() for health in book.endpoints.values())
+    def endpoint_states(self, now: float) -> Counter[State]:
+        """How many endpoints are in which state, of those that anything was ever sent to."""
+        return Counter(health.state(now) for book in self._books.values() for health in book.endpoints.values())
 
     # The budget
 
@@ -312,10 +321,19 @@ class Ledger:
         exchange: Exchange,
         duration_seconds: float,
         now: Moment,
+        concurrency: int = 1,
+        retry_after_seconds: float | None = None,
+        jitter_unit: float = 0.0,
     ) -> None:
-        """Records what the attempt came to and what follows from it."""
+        """Records what the attempt came to and what follows from it; the last three are the endpoint's health's."""
         self._land(event, delivery, outcome=outcome, exchange=exchange, duration_seconds=duration_seconds)
-        self.health(event.client_id, delivery.endpoint_id).note(outcome, now.wall)
+        self.health(event.client_id, delivery.endpoint_id).note(
+            outcome,
+            now,
+            concurrency=concurrency,
+            retry_after_seconds=retry_after_seconds,
+            jitter_unit=jitter_unit,
+        )
         match verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)

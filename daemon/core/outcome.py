@@ -48,12 +48,14 @@ class Exchange:
     It outlives a cancelled `send`, so that a cut or timed out attempt still says how much of it went out.
     """
 
-    __slots__ = ("answer", "excerpt", "request_sent", "sending_started")
+    __slots__ = ("answer", "excerpt", "reconnected", "request_sent", "retry_after", "sending_started")
 
     def __init__(self) -> None:
         self.sending_started = False  # a byte of the request may have left
         self.request_sent = False  # the whole request was written: the client may have it
         self.answer: Responded | None = None  # the final head; decides, whatever becomes of the body
+        self.retry_after: str | None = None  # the header of the final head, as it came
+        self.reconnected = False  # a kept connection turned out stale, and the request was sent once more on a new one
         self.excerpt = b""  # the first bytes of the response's body
 
 

@@ -211,7 +211,7 @@ def is_balanced(events: EventCounts, deliveries: DeliveryCounts) -> bool:
 def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bool) -> Iterator[Line]:
     """The report's lines after the summary: the undelivered, then the exhausted still held."""
     for event, delivery in undelivered(ledger):
-        due_at = delivery.due_at
+        begins_at = ledger.begins_at(event, delivery)
         yield _line(
             ledger,
             event,
@@ -219,7 +219,7 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
             payloads=payloads,
             kind="undelivered",
             class_=class_of(delivery),
-            next_attempt_at=rfc3339_or_none(None if due_at is None else now_wall + due_at - now_monotonic),
+            next_attempt_at=rfc3339_or_none(None if begins_at is None else now_wall + begins_at - now_monotonic),
         )
     for event, delivery in exhausted(ledger):
         assert delivery.reason is not None

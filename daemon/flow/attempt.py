@@ -6,22 +6,29 @@ cancelled is no outcome, but a final head that was read before it is.
 """
 
 import traceback
-from collections.abc import Sequence
 
 import trio
 
 from daemon.core import outcome as outcomes
 from daemon.core import retry
 from daemon.core.client import Endpoint, logged_url, shown_url
-from daemon.core.delivery import Delivery
+from daemon.core.delivery import Attempt, Delivery
 from daemon.core.event import Event
+from daemon.core.health import Health, State
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from daemon.core.registry import Registry
+from daemon.core.report import LastOutcome, attempt_view
+from daemon.core.retention import EXCERPT_BYTES_MAX
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from daemon.core.retry_after import retry_after_seconds
 from daemon.core.signature import sign
+from daemon.core.timestamps import Moment
 from daemon.flow.ports import Clock, JitterUnit, Log, Request, Sender
+
+TEST_TYPE = "hookd.test"
+TEST_PAYLOAD = b'{"test": true}'
 
 
 class Attempter:
@@ -53,7 +60,7 @@ class Attempter:
         exchange = Exchange()
         started = self._clock.now()
         number = self._ledger.begin_attempt(event, delivery, url=shown_url(endpoint.url), now=started)
-        request = self._request(event, endpoint, attempt_number=number, timestamp=int(started.wall))
+        request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:
             outcome = await self._send(request, exchange, self._live.timeout_seconds(endpoint))
@@ -65,6 +72,8 @@ class Attempter:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
                 verdict = self._verdict(event, delivery, outcome, now=ended.monotonic)
+                health = self._ledger.health(event.client_id, delivery.endpoint_id)
+                state = health.state(ended.monotonic)
                 self._ledger.end_attempt(
                     event,
                     delivery,
@@ -73,9 +82,38 @@ class Attempter:
                     exchange=exchange,
                     duration_seconds=duration_seconds,
                     now=ended,
+                    concurrency=self._live.concurrency(endpoint),
+                    retry_after_seconds=retry_after_seconds(exchange.retry_after, now_wall=ended.wall),
+                    jitter_unit=self._jitter_unit(),
                 )
+                self._log_state(event, delivery, health, state, ended.monotonic)
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
         return outcome
+
+    async def test(self, client_id: str, endpoint: Endpoint) -> LastOutcome:
+        """One POST of type `hookd.test` outside all accounts: nothing is kept of it, and the endpoint's health is not
+        judged by it. It goes the same way as any other, policy and deadline included."""
+        exchange = Exchange()
+        started = self._clock.now()
+        event_id = f"test_{int(started.wall * 1000)}"
+        request = self._post(client_id, endpoint, event_id, TEST_TYPE, TEST_PAYLOAD, attempt_number=1, now=started)
+        outcome = await self._send(request, exchange, self._live.timeout_seconds(endpoint))
+        duration_seconds = self._clock.now().monotonic - started.monotonic
+        attempt = Attempt(1, started.wall, duration_seconds, outcome, exchange.request_sent)
+        return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
+
+    def _log_state(self, event: Event, delivery: Delivery, health: Health, before: State, now: float) -> None:
+        """An endpoint's state is logged when it changes, not at each attempt."""
+        state = health.state(now)
+        if state is not before:
+            self._log(
+                f"endpoint.{state.value}",
+                level="info" if state is State.OK else "warning",
+                client_id=event.client_id,
+                endpoint_id=delivery.endpoint_id,
+                window=health.window,
+                error=health.last_error,
+            )
 
     async def _send(self, request: Request, exchange: Exchange, timeout_seconds: float) -> Outcome:
         with trio.move_on_after(timeout_seconds):
@@ -93,20 +131,36 @@ class Attempter:
                 return exchange.answer or Invalid(crashed)
         return exchange.answer or TimedOut(timeout_seconds)
 
-    def _request(self, event: Event, endpoint: Endpoint, *, attempt_number: int, timestamp: int) -> Request:
+    def _request(self, event: Event, endpoint: Endpoint, *, attempt_number: int, now: Moment) -> Request:
         assert event.payload is not None
-        signature = sign(_secrets(endpoint), event_id=event.id, timestamp=timestamp, body=event.payload)
+        return self._post(
+            event.client_id, endpoint, event.id, event.type, event.payload, attempt_number=attempt_number, now=now
+        )
+
+    def _post(
+        self,
+        client_id: str,
+        endpoint: Endpoint,
+        event_id: str,
+        event_type: str,
+        payload: bytes,
+        *,
+        attempt_number: int,
+        now: Moment,
+    ) -> Request:
+        timestamp = int(now.wall)
+        signature = sign(endpoint.secrets(now.monotonic), event_id=event_id, timestamp=timestamp, body=payload)
         headers = [
             ("content-type", "application/json"),
             ("user-agent", self._user_agent),
-            ("webhook-id", event.id),
+            ("webhook-id", event_id),
             ("webhook-timestamp", str(timestamp)),
             ("webhook-signature", signature),
-            ("hookd-event-type", event.type),
+            ("hookd-event-type", event_type),
             ("hookd-attempt", str(attempt_number)),
             *endpoint.headers,
         ]
-        return Request(event.client_id, endpoint.id, endpoint.url, headers, event.payload)
+        return Request(client_id, endpoint.id, endpoint.url, headers, payload)
 
     def _verdict(self, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
         endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
@@ -151,7 +205,3 @@ class Attempter:
             reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,
             retry_in_seconds=round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
         )
-
-
-def _secrets(endpoint: Endpoint) -> Sequence[str]:
-    return (endpoint.secret,)

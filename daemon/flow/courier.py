@@ -1,19 +1,20 @@
 """Owns a client's deliveries while they wait and fly: its lanes and the attempts begun from them.
 
 Rules: one courier for each client that has work; its task begins with the first delivery and ends when none is left.
-At most `concurrency` attempts in flight on an endpoint, `delivery.connections_max` in the whole daemon.
+It offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state allows it and
+its window has room. When that attempt begins is the pacer's.
 Its lanes outlive a crash of its task: flow/dispatch contains the crash and starts it again.
 """
 
 import math
-from collections import deque
-from functools import partial
+from typing import NamedTuple
 
 import trio
 
 from daemon.core.client import Endpoint
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event
+from daemon.core.health import Health, PausedBy, State
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Responded
@@ -21,51 +22,14 @@ from daemon.core.registry import Registry
 from daemon.core.retry import GONE, Reason
 from daemon.flow.attempt import Attempter
 from daemon.flow.lane import Lane
+from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock
 
 
-class Slots:
-    """The whole daemon's attempts in flight. A courier that finds none free is woken when one is given back."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._taken = 0
-        self._waiting: deque[Courier] = deque()  # each courier at most once
-        self._idle = trio.lowlevel.ParkingLot()
-
-    def take_nowait(self, courier: "Courier") -> bool:
-        if self._taken < self._live.settings.delivery.connections_max:
-            self._taken += 1
-            return True
-        if not courier.waits_for_slot:
-            courier.waits_for_slot = True
-            self._waiting.append(courier)
-        return False
-
-    def give_back(self) -> None:
-        self._taken -= 1
-        self.offer()
-        if not self._taken:
-            self._idle.unpark_all()
-
-    def offer(self) -> None:
-        """Wakes the courier that has waited longest where a slot is free; one that has no use for it offers it on."""
-        if self._waiting and self._taken < self._live.settings.delivery.connections_max:
-            courier = self._waiting.popleft()
-            courier.waits_for_slot = False
-            courier.wake()
-
-    def leave(self, courier: "Courier") -> None:
-        """The courier waits no longer; what it was offered goes to the next."""
-        if courier.waits_for_slot:
-            courier.waits_for_slot = False
-            self._waiting.remove(courier)
-        self.offer()
-
-    async def wait_idle(self) -> None:
-        """Until no attempt is in flight."""
-        while self._taken:
-            await self._idle.park()
+class _Flight(NamedTuple):
+    lane: Lane
+    event: Event
+    delivery: Delivery
 
 
 class Courier:
@@ -77,28 +41,30 @@ class Courier:
         ledger: Ledger,
         registry: Registry,
         attempter: Attempter,
-        slots: Slots,
+        pacer: Pacer,
         clock: Clock,
     ) -> None:
         self.client_id = client_id
-        self.waits_for_slot = False
         self._live = live
         self._ledger = ledger
         self._registry = registry
         self._attempter = attempter
-        self._slots = slots
+        self._pacer = pacer
+        self._nursery: trio.Nursery | None = None  # while the task runs
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
-        self._flying: dict[int, tuple[Lane, Event, Delivery]] = {}
+        self._flying: dict[int, _Flight] = {}
         self._flights = 0
         self._woken = trio.Event()
 
-    def add(self, event: Event, delivery: Delivery) -> None:
-        """A delivery that waits, new here or with another due time."""
+    def add(self, event: Event, delivery: Delivery, *, hastened: bool = False) -> None:
+        """A delivery that waits, new here or with another due time; a hastened one goes before all others."""
         lane = self._lanes.get(delivery.endpoint_id)
         if lane is None:
             lane = self._lanes[delivery.endpoint_id] = Lane(delivery.endpoint_id)
         lane.add(event, delivery)
+        if hastened:
+            lane.hasten(event, delivery)
         self.wake()
 
     def wake(self) -> None:
@@ -108,30 +74,58 @@ class Courier:
     def has_work(self) -> bool:
         return bool(self._flying) or any(lane.next_due() < math.inf for lane in self._lanes.values())
 
+    def next_begin(self) -> float:
+        """When the next attempt may begin (monotonic), infinity if none may as things are."""
+        return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
+
     def next_due(self) -> float:
-        """When the next waiting delivery is due (monotonic), infinity if none waits."""
-        return min((lane.next_due() for lane in self._lanes.values()), default=math.inf)
+        """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
+        now = self._clock.now().monotonic
+        lanes = (lane for lane in self._lanes.values() if self._health(lane).state(now) is State.OK)
+        return min((lane.next_due() for lane in lanes), default=math.inf)
 
     async def run(self) -> None:
         """Delivers until nothing waits and nothing is in flight."""
         async with trio.open_nursery() as nursery:
-            while self.has_work:
-                self._woken = trio.Event()
-                next_due = self._begin_due(nursery)
-                self._slots.offer()
-                with trio.move_on_at(next_due):
-                    await self._woken.wait()
-            self._slots.leave(self)
+            self._nursery = nursery
+            try:
+                while self.has_work:
+                    self._woken = trio.Event()
+                    with trio.move_on_at(self._offer_ready()):
+                        await self._woken.wait()
+            finally:
+                self._nursery = None
+
+    def begin(self, lane: Lane) -> bool:
+        """The pacer's word: begins one attempt from the lane if that may still be."""
+        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
+        now = self._clock.now().monotonic
+        if self._nursery is None or endpoint is None or not self._may_begin(lane, endpoint, now):
+            self.wake()
+            return False
+        is_probe = self._health(lane).paused_by is PausedBy.FAILURES
+        taken = lane.take(now, oldest=is_probe)
+        assert taken is not None
+        self._health(lane).probe_in_flight = is_probe
+        flight = _Flight(lane, *taken)
+        self._flights += 1
+        self._flying[self._flights] = flight
+        lane.in_flight += 1
+        self._pacer.began()
+        self._nursery.start_soon(self._fly, self._flights, flight)
+        if self._may_begin(lane, endpoint, now):
+            self._pacer.offer(lane, self)
+        else:
+            self.wake()
+        return True
 
     def recover(self) -> None:
         """After a crash of the task, whose attempts it cut: what flew waits again, the attempt is used up."""
         now = self._clock.now()
         cut = list(self._flying.values())
         self._flying.clear()
-        self._slots.leave(self)
         for lane, event, delivery in cut:
-            lane.in_flight -= 1
-            self._slots.give_back()
+            self._end_flight(lane)
             if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
                 exchange = Exchange()
                 exchange.sending_started = True
@@ -154,36 +148,38 @@ class Courier:
             return Reason.GONE
         return Reason.ATTEMPTS_USED if delivery.attempt_count >= delivery.attempts_max else None
 
-    def _begin_due(self, nursery: trio.Nursery) -> float:
-        """Begins what may begin now; returns when the next delivery falls due (one that waits for room: infinity)."""
-        now = self._clock.now()
-        next_due = math.inf
+    def _offer_ready(self) -> float:
+        """Offers the lanes from which an attempt may begin; returns when the next of the others may."""
+        now = self._clock.now().monotonic
+        wake_at = math.inf
         for lane in list(self._lanes.values()):
-            next_due = min(next_due, self._begin_lane(lane, nursery, now.monotonic))
-            if not lane.in_flight and lane.next_due() == math.inf:
+            endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
+            if endpoint is not None and self._may_begin(lane, endpoint, now):
+                self._pacer.offer(lane, self)
+            elif lane.next_due() < math.inf:
+                begins_from = lane.begins_from(self._health(lane))
+                if begins_from > now:  # else it waits for room, and is looked at when an attempt ends
+                    wake_at = min(wake_at, begins_from)
+            elif not lane.in_flight and not lane.is_offered:
                 del self._lanes[lane.endpoint_id]
-        return next_due
+        return wake_at
 
-    def _begin_lane(self, lane: Lane, nursery: trio.Nursery, now: float) -> float:
-        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
-        if endpoint is None:  # removed: what waited is settled, what flies runs out
-            return math.inf
-        window = self._live.concurrency(endpoint)
-        while lane.in_flight < window:
-            due_at = lane.next_due()
-            if due_at > now:
-                return due_at
-            if not self._slots.take_nowait(self):
-                return math.inf
-            taken = lane.take(now)
-            assert taken is not None
-            self._flights += 1
-            self._flying[self._flights] = (lane, *taken)
-            lane.in_flight += 1
-            nursery.start_soon(partial(self._fly, self._flights, lane, *taken))
-        return math.inf
+    def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
+        health = self._health(lane)
+        return lane.in_flight < health.room(self._live.concurrency(endpoint)) and lane.begins_from(health) <= now
 
-    async def _fly(self, flight: int, lane: Lane, event: Event, delivery: Delivery) -> None:
+    def _health(self, lane: Lane) -> Health:
+        return self._ledger.health(self.client_id, lane.endpoint_id)
+
+    def _end_flight(self, lane: Lane) -> None:
+        """Also of a flight that never became an attempt, or was cut: then nothing else says that the probe is over."""
+        lane.in_flight -= 1
+        if not lane.in_flight:
+            self._health(lane).probe_in_flight = False
+        self._pacer.ended()
+
+    async def _fly(self, number: int, flight: _Flight) -> None:
+        lane, event, delivery = flight
         await trio.lowlevel.checkpoint_if_cancelled()  # no attempt begins after the drain's deadline
         endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
         outcome = None
@@ -194,9 +190,8 @@ class Courier:
             else:
                 outcome = await self._attempter.attempt(event, delivery, endpoint)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
-        del self._flying[flight]
-        lane.in_flight -= 1
-        self._slots.give_back()
+        del self._flying[number]
+        self._end_flight(lane)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(endpoint)
         if delivery.is_waiting:

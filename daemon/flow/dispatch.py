@@ -47,14 +47,14 @@ class Dispatch:
             if delivery.is_waiting:
                 self.add(event, delivery)
 
-    def add(self, event: Event, delivery: Delivery) -> None:
+    def add(self, event: Event, delivery: Delivery, *, hastened: bool = False) -> None:
         """One waiting delivery, new or with another due time."""
         assert self._nursery is not None, "dispatch must run before anything is routed"
         courier = self._couriers.get(event.client_id)
         if courier is None:
             courier = self._couriers[event.client_id] = self._new_courier(event.client_id)
             self._nursery.start_soon(self._keep, courier)
-        courier.add(event, delivery)
+        courier.add(event, delivery, hastened=hastened)
 
     def wake(self, client_id: str) -> None:
         """The client's endpoints or their settings have changed."""
@@ -62,11 +62,15 @@ class Dispatch:
         if courier is not None:
             courier.wake()
 
-    def next_due(self) -> float:
-        """When the next waiting delivery of any client is due (monotonic); now, while arrivals are not routed yet."""
+    def next_begin(self) -> float:
+        """When the next attempt of any client may begin (monotonic); now, while arrivals are not routed yet."""
         arrivals = self._arrivals.statistics()
         if arrivals.current_buffer_used or not arrivals.tasks_waiting_receive:  # or `run` has one in hand
             return -math.inf
+        return min((courier.next_begin() for courier in self._couriers.values()), default=math.inf)
+
+    def next_due(self) -> float:
+        """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
         return min((courier.next_due() for courier in self._couriers.values()), default=math.inf)
 
     async def _keep(self, courier: Courier) -> None:

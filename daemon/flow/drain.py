@@ -6,29 +6,29 @@ the deadline, or at the deadline, or when it is forced; the caller then cancels 
 
 import trio
 
-from daemon.flow.courier import Slots
 from daemon.flow.dispatch import Dispatch
+from daemon.flow.pacer import Pacer
 
 # A delivery that is due and not begun yet (its courier is about to) is looked at again after this.
 LOOK_AGAIN_SECONDS = 0.01
 
 
-async def drain(*, dispatch: Dispatch, slots: Slots, timeout_seconds: float, forced: trio.Event) -> None:
+async def drain(*, dispatch: Dispatch, pacer: Pacer, timeout_seconds: float, forced: trio.Event) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when, forced, nursery.cancel_scope)
         deadline = trio.current_time() + timeout_seconds
         with trio.move_on_at(deadline):
-            await _settle(dispatch, slots, deadline)
+            await _settle(dispatch, pacer, deadline)
         nursery.cancel_scope.cancel()
 
 
-async def _settle(dispatch: Dispatch, slots: Slots, deadline: float) -> None:
+async def _settle(dispatch: Dispatch, pacer: Pacer, deadline: float) -> None:
     while True:
-        await slots.wait_idle()
-        next_due = dispatch.next_due()
-        if next_due > deadline:
+        await pacer.wait_idle()
+        next_begin = dispatch.next_begin()
+        if next_begin > deadline:
             return
-        await trio.sleep_until(max(next_due, trio.current_time() + LOOK_AGAIN_SECONDS))
+        await trio.sleep_until(max(next_begin, trio.current_time() + LOOK_AGAIN_SECONDS))
 
 
 async def _cancel_when(forced: trio.Event, scope: trio.CancelScope) -> None:

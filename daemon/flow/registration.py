@@ -7,7 +7,9 @@ deliveries is refused unless it was asked for.
 
 from collections.abc import Iterable, Sequence
 
-from daemon.core.client import Client, Endpoint, shown_url
+import msgspec
+
+from daemon.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret, shown_url
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.refusal import ManagedByConfig, UnsettledDeliveries
@@ -45,6 +47,7 @@ class Registration:
         self._refuse_if_managed(old)
         removed = _removed(old, client)
         self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
+        client = _with_old_secrets(old, client)
         self._registry.put(client)
         self._follow(old, client)
         return old is None
@@ -69,9 +72,27 @@ class Registration:
             self._registry.put(client)
             self._follow(before, client)
 
+    def pause(self, client_id: str, endpoint_id: str) -> None:
+        """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
+        self._ledger.health(client_id, endpoint_id).pause()
+
     def resume(self, client_id: str, endpoint_id: str) -> None:
-        """A disabled endpoint takes deliveries again; what was given up as gone stays so until replayed."""
-        self._ledger.health(client_id, endpoint_id).disabled = False
+        """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
+        self._ledger.health(client_id, endpoint_id).resume()
+        self._dispatch.wake(client_id)
+
+    def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
+        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too."""
+        client = self._registry.get(client_id)
+        self._refuse_if_managed(client)
+        until = self._clock.now().monotonic + self._live.settings.delivery.secret_overlap_seconds
+        endpoints = [
+            _with_secret(endpoint, secret, until) if endpoint.id == endpoint_id else endpoint
+            for endpoint in client.endpoints
+        ]
+        rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
+        self._registry.put(rotated)
+        return rotated
 
     def _refuse_if_managed(self, old: Client | None) -> None:
         if old is not None and old.managed_by_config:
@@ -97,7 +118,7 @@ class Registration:
 
     def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
         if before.url != endpoint.url:
-            self.resume(client_id, endpoint.id)
+            self._ledger.health(client_id, endpoint.id).start_anew()
         attempts_more = self._live.policy(endpoint).attempts_max - self._live.policy(before).attempts_max
         for _, delivery in self._ledger.waiting(client_id, endpoint.id):
             self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
@@ -116,3 +137,19 @@ def _removed(old: Client | None, client: Client) -> list[Endpoint]:
     if old is None:
         return []
     return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]
+
+
+def _with_secret(endpoint: Endpoint, secret: str, until: float) -> Endpoint:
+    old_secrets = (OldSecret(endpoint.secret, until), *endpoint.old_secrets)[:OLD_SECRETS_MAX]
+    return msgspec.structs.replace(endpoint, secret=secret, old_secrets=old_secrets)
+
+
+def _with_old_secrets(old: Client | None, client: Client) -> Client:
+    """A PUT in the middle of a rotation does not cut it short."""
+    kept = []
+    for endpoint in client.endpoints:
+        before = None if old is None else old.endpoint(endpoint.id)
+        if before is not None and before.secret == endpoint.secret:
+            endpoint = msgspec.structs.replace(endpoint, old_secrets=before.old_secrets)
+        kept.append(endpoint)
+    return msgspec.structs.replace(client, endpoints=tuple(kept))

@@ -6,6 +6,7 @@ budget again. Everything that can refuse is asked before anything is changed.
 
 from daemon.core.delivery import SETTLED, Delivery, Status
 from daemon.core.event import Event
+from daemon.core.health import PausedBy
 from daemon.core.ledger import Demand, Ledger, cost_bytes
 from daemon.core.live import Live
 from daemon.core.refusal import EndpointDisabled
@@ -42,7 +43,7 @@ class Retrying:
         hastened = [
             delivery
             for delivery in event.deliveries
-            if delivery.is_waiting and delivery.due_at is not None and delivery.due_at > now.monotonic
+            if delivery.is_waiting and self._waits_for(event, delivery) > now.monotonic
         ]
         if reopenable:
             self._refuse_if_no_room(event)
@@ -59,7 +60,7 @@ class Retrying:
         for delivery in hastened:
             self._ledger.make_due(delivery, now=now)
         for delivery in (*reopenable, *hastened):
-            self._dispatch.add(event, delivery)
+            self._dispatch.add(event, delivery, hastened=True)
         return bool(reopenable or hastened)
 
     def _refuse_if_no_room(self, event: Event) -> None:
@@ -67,6 +68,12 @@ class Retrying:
             assert event.payload is not None
             demand = Demand(1, cost_bytes(len(event.payload), len(event.deliveries)))
             self._ledger.refuse_if_full(event.client_id, client=demand, whole=demand)
+
+    def _waits_for(self, event: Event, delivery: Delivery) -> float:
+        """The time that the delivery waits for: its own, or its endpoint's next probe."""
+        assert delivery.due_at is not None
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        return health.begins_from(delivery.due_at) if health.paused_by is PausedBy.FAILURES else delivery.due_at
 
     def _is_disabled(self, event: Event, delivery: Delivery) -> bool:
         registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None

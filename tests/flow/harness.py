@@ -30,10 +30,11 @@ from daemon.core.timestamps import Moment
 from daemon.edge.api import Services
 from daemon.edge.api.services import Connections
 from daemon.flow.attempt import Attempter
-from daemon.flow.courier import Courier, Slots
+from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
 from daemon.flow.intake import Intake
+from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, Request
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
@@ -251,8 +252,8 @@ class Flow:
         everything |= {"ledger": self.ledger, "registry": self.registry}
         departures, arrivals = trio.open_memory_channel[Event](math.inf)
         self.departures = departures
-        self.slots = Slots(self.live)
-        self._attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
+        self.pacer = Pacer(self.live)
+        self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
@@ -265,6 +266,7 @@ class Flow:
 
     async def start(self, nursery: trio.Nursery) -> None:
         await nursery.start(self.dispatch.run)
+        nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.upkeep.run)
 
     # What tests do to it
@@ -290,7 +292,7 @@ class Flow:
         started = trio.current_time()
         await drain(
             dispatch=self.dispatch,
-            slots=self.slots,
+            pacer=self.pacer,
             timeout_seconds=timeout_seconds,
             forced=trio.Event() if forced is None else forced,
         )
@@ -308,6 +310,7 @@ class Flow:
             "registry": self.registry,
             "intake": self.intake,
             "dispatch": self.dispatch,
+            "attempter": self.attempter,
             "registration": self.registration,
             "retrying": self.retrying,
             "resend": self.resend,
@@ -346,8 +349,8 @@ class Flow:
             live=self.live,
             ledger=self.ledger,
             registry=self.registry,
-            attempter=self._attempter,
-            slots=self.slots,
+            attempter=self.attempter,
+            pacer=self.pacer,
             clock=self.clock,
         )
 

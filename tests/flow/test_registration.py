@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from daemon.core.client import Client
 from daemon.core.delivery import Status
+from daemon.core.health import State
 from daemon.core.outcome import Responded
 from daemon.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
 from daemon.core.retry import Reason
@@ -162,7 +163,7 @@ async def test_removal_of_client_lets_what_flies_run_out(autojump_clock, nursery
     assert only(event).attempts[0].outcome == Responded(status_code)
     assert len(flow.sender.transcript) == 1
     assert flow.ledger.find("acme", "e1") is event
-    assert flow.ledger.disabled_count == 0
+    assert flow.ledger.endpoint_states(0.0)[State.DISABLED] == 0
     assert flow.balanced()
 
 
@@ -295,4 +296,4 @@ async def test_put_of_more_concurrency_is_used_at_once(autojump_clock, nursery) 
     assert flow.sender.flying == 1
     flow.put("acme", endpoint(concurrency=4))
     await now()
-    assert flow.sender.flying == 4
+    assert flow.sender.flying == 2  # what a window that nothing has widened or shrunk lets through

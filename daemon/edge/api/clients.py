@@ -1,11 +1,11 @@
-"""Owns the routes of clients: register, replace, read, list, remove, and resuming a disabled endpoint."""
+"""Owns the routes of clients: register, replace, read, list, remove; and an operator's hand on an endpoint."""
 
 from typing import Any
 
 import msgspec
 from quart import Blueprint, Response, request
 
-from daemon.core.client import Client, ClientRules, InvalidClient, Mistake, client_from, is_id
+from daemon.core.client import Client, ClientRules, Endpoint, InvalidClient, Mistake, client_from, is_id
 from daemon.core.event import check_text
 from daemon.core.refusal import InvalidDefinition, InvalidQuery, Malformed, NotFound
 from daemon.edge.api.bodies import JSON, query_flag, read_body
@@ -47,15 +47,41 @@ def client_routes(services: Services) -> Blueprint:
     async def list_clients() -> Response:
         return _json(_page(services))
 
+    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/pause")
+    async def pause_endpoint(client_id: str, endpoint_id: str) -> Response:
+        client, _ = _find(services, client_id, endpoint_id)
+        services.registration.pause(client_id, endpoint_id)
+        return _json(client_view(services, client))
+
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/resume")
     async def resume_endpoint(client_id: str, endpoint_id: str) -> Response:
-        client = services.registry.get(client_id)
-        if client.endpoint(endpoint_id) is None:
-            raise NotFound(f"client {client_id!r} has no endpoint {endpoint_id!r}")
+        client, _ = _find(services, client_id, endpoint_id)
         services.registration.resume(client_id, endpoint_id)
         return _json(client_view(services, client))
 
+    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/test")
+    async def test_endpoint(client_id: str, endpoint_id: str) -> Response:
+        _, endpoint = _find(services, client_id, endpoint_id)
+        return _json(await services.attempter.test(client_id, endpoint))
+
+    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/rotate-secret")
+    async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
+        _find(services, client_id, endpoint_id)
+        secret = services.new_secret()
+        client = services.registration.rotate_secret(client_id, endpoint_id, secret)
+        services.log("endpoint.secret_rotated", client_id=client_id, endpoint_id=endpoint_id)
+        return _json(client_view(services, client, secrets={endpoint_id: secret}))
+
     return routes
+
+
+def _find(services: Services, client_id: str, endpoint_id: str) -> tuple[Client, Endpoint]:
+    """Raises UnknownClient or NotFound."""
+    client = services.registry.get(client_id)
+    endpoint = client.endpoint(endpoint_id)
+    if endpoint is None:
+        raise NotFound(f"client {client_id!r} has no endpoint {endpoint_id!r}")
+    return client, endpoint
 
 
 def _decode(body: bytes) -> object:

@@ -7,6 +7,7 @@ from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.registry import Registry
 from daemon.core.report import Run
+from daemon.flow.attempt import Attempter
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
@@ -30,6 +31,7 @@ class Services(NamedTuple):
     registry: Registry
     intake: Intake
     dispatch: Dispatch
+    attempter: Attempter
     registration: Registration
     retrying: Retrying
     resend: Resend

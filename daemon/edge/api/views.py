@@ -9,6 +9,7 @@ from daemon.core import outcome as outcomes
 from daemon.core.client import Client, Endpoint, shown_url
 from daemon.core.delivery import Delivery, Status
 from daemon.core.event import Event
+from daemon.core.health import State
 from daemon.core.outcome import Outcome
 from daemon.core.report import attempt_view
 from daemon.core.timestamps import Moment, rfc3339, rfc3339_or_none
@@ -33,7 +34,7 @@ def event_view(services: Services, event: Event) -> dict[str, Any]:
 
 
 def delivery_view(services: Services, event: Event, delivery: Delivery, now: Moment) -> dict[str, Any]:
-    due_at = delivery.due_at
+    begins_at = services.ledger.begins_at(event, delivery)
     return {
         "endpoint_id": delivery.endpoint_id,
         "url": delivery.url,
@@ -42,7 +43,7 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
         "in_flight": delivery.in_flight,
         "attempt_count": delivery.attempt_count,
         "attempts_max": delivery.attempts_max,
-        "next_attempt_at": None if due_at is None else rfc3339(now.wall + due_at - now.monotonic),
+        "next_attempt_at": None if begins_at is None else rfc3339(now.wall + begins_at - now.monotonic),
         "attempts": [
             attempt_view(attempt, services.ledger.excerpt(event, delivery, attempt.number))
             for attempt in delivery.attempts
@@ -80,19 +81,20 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> dic
 
 def health_view(services: Services, client_id: str, endpoint: Endpoint) -> dict[str, Any]:
     health = services.ledger.health(client_id, endpoint.id)
-    now = services.clock.now().wall
+    now = services.clock.now()
+    probe_at = health.next_probe_at
     unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
     oldest = min((event.accepted_at for event, _ in unsettled), default=None)
     return {
-        "state": "disabled" if health.disabled else "ok",
-        "paused_by": None,
+        "state": health.state(now.monotonic).value,
+        "paused_by": None if health.paused_by is None else health.paused_by.value,
         "failing_since": rfc3339_or_none(health.failing_since),
         "consecutive_failures": health.consecutive_failures,
-        "next_probe_at": None,
+        "next_probe_at": None if probe_at == math.inf else rfc3339(now.wall + probe_at - now.monotonic),
         "unsettled": health.unsettled,
         "in_flight": health.in_flight,
-        "concurrency_now": services.live.concurrency(endpoint),
-        "oldest_unsettled_seconds": None if oldest is None else round(max(0.0, now - oldest), 3),
+        "concurrency_now": health.room(services.live.concurrency(endpoint)),
+        "oldest_unsettled_seconds": None if oldest is None else round(max(0.0, now.wall - oldest), 3),
         "last_outcome": _outcome_view(health.last_outcome),
         "last_delivered_at": rfc3339_or_none(health.last_delivered_at),
     }
@@ -125,7 +127,7 @@ def status_view(services: Services) -> dict[str, Any]:
         "loop_lag_seconds": round(services.upkeep.loop_lag_seconds, 6),
         "per_second": {name: round(rate, 3) for name, rate in rates._asdict().items()},
         "connections": services.connections()._asdict(),
-        "endpoints": _endpoint_states(services),
+        "endpoints": _endpoint_states(services, now),
         "clients": len(services.registry),
         "crashed_couriers": services.dispatch.crashed_couriers,
         "waiting_for_client": 0,
@@ -157,7 +159,9 @@ def _oldest_overdue_seconds(services: Services, now: Moment) -> float | None:
     return round(now.monotonic - next_due, 3) if -math.inf < next_due < now.monotonic else None
 
 
-def _endpoint_states(services: Services) -> dict[str, int]:
-    disabled = services.ledger.disabled_count
+def _endpoint_states(services: Services, now: Moment) -> dict[str, int]:
+    """One that nothing was ever sent to is ok."""
+    found = services.ledger.endpoint_states(now.monotonic)
+    states = {state.value: found[state] for state in State}
     registered = sum(len(client.endpoints) for client in services.registry)
-    return {"ok": registered - disabled, "throttled": 0, "paused": 0, "disabled": disabled}
+    return {**states, "ok": registered - sum(states.values()) + states["ok"]}
