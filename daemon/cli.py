@@ -207,12 +207,12 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
 
     from daemon.core.report import Run
     from daemon.edge.clock import SystemClock
-    from daemon.edge.egress import HttpxSender
+    from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
     from daemon.edge.reports import CannotWriteReports, Reports
-    from daemon.edge.server import CannotBind, Server
+    from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
-    from daemon.supervisor import Outside, Supervisor
+    from daemon.supervisor import Outside, supervise
 
     signals = Signals(held)
     reports = Reports(settings.drain.report_directory)
@@ -224,10 +224,11 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
     jitter = random.SystemRandom()
+    own_sockets = addresses_of(sockets)
     outside = Outside(
         clock=SystemClock(),
         log=log,
-        sender=HttpxSender,
+        open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
         server=partial(Server, sockets=sockets, log=log, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
@@ -239,11 +240,8 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
-    async def supervise() -> int:
-        return await Supervisor(settings, outside, identity).run()
-
     try:
-        return trio.run(supervise)
+        return trio.run(supervise, settings, outside, identity)
     except CannotBind as error:
         _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
     finally:

@@ -2,7 +2,8 @@
 
 Indentation is the lifetime:
 
-    supervisor
+    supervise
+      sender                              its connections and look-ups; closed last
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
         flow, under the drain's deadline  dispatch, upkeep; a courier for each client with work; its attempts
       report                              once the flow has ended: log, stderr, file
@@ -12,6 +13,7 @@ A stop is a signal or a crash of the flow; either way it ends in a report and an
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -75,7 +77,7 @@ class Outside(NamedTuple):
 
     clock: Clock
     log: LogWriter
-    sender: Callable[[Live], Sender]
+    open_sender: Callable[[Live], AbstractAsyncContextManager[Sender]]
     reports: Reports
     server: Callable[..., Server]
     attach_signals: Callable[[Callable[[str], None]], None]
@@ -114,14 +116,21 @@ class _Stopping:
             self.forced.set()
 
 
+async def supervise(settings: Settings, outside: Outside, run: Run) -> ExitCode:
+    """One whole run of the daemon, its connections to the outside closed last."""
+    live = Live(settings)
+    async with outside.open_sender(live) as sender:
+        return await Supervisor(live, outside, run, sender).run()
+
+
 class Supervisor:
     """One run of the daemon. `run` is identity and start, as it stands in the report."""
 
-    def __init__(self, settings: Settings, outside: Outside, run: Run) -> None:
+    def __init__(self, live: Live, outside: Outside, run: Run, sender: Sender) -> None:
         self._outside = outside
         self._run = run
         clock, log = outside.clock, outside.log
-        self._live = live = Live(settings)
+        self._live = live
         self._stopping = _Stopping(clock)
         self._summary: Summary | None = None
         self._crashed = False
@@ -135,7 +144,7 @@ class Supervisor:
             live=live,
             ledger=ledger,
             registry=registry,
-            sender=outside.sender(live),
+            sender=sender,
             clock=clock,
             jitter_unit=outside.jitter_unit,
             log=log,
@@ -173,7 +182,7 @@ class Supervisor:
             upkeep=upkeep,
             new_secret=lambda: make_secret(outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
-            dev=settings.dev,
+            dev=live.settings.dev,
         )
         self._server = outside.server(create_app(self._services))
 

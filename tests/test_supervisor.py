@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from daemon.core.client import Client, Endpoint
+from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome, Responded
 from daemon.core.report import Run
 from daemon.core.settings import DEFAULTS, Settings
@@ -71,7 +73,7 @@ class Daemon:
         outside = Outside(
             clock=SystemClock(),
             log=self.log,
-            sender=lambda live: self.sender,
+            open_sender=lambda live: nullcontext(self.sender),
             reports=reports,
             server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
             attach_signals=lambda deliver: setattr(self, "signal", deliver),
@@ -81,7 +83,8 @@ class Daemon:
             announce=self._announce,
             reload=reload or (lambda: settings),
         )
-        self.supervisor = Supervisor(settings, outside, Run("run1", "0", "host", 1, outside.clock.now().wall))
+        run = Run("run1", "0", "host", 1, outside.clock.now().wall)
+        self.supervisor = Supervisor(Live(settings), outside, run, self.sender)
 
     def _announce(self, urls: Sequence[str]) -> None:
         self.urls = urls

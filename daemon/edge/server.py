@@ -426,6 +426,12 @@ def bound_sockets(binds: Sequence[str]) -> list[socket.socket]:
     return sockets
 
 
+def addresses_of(sockets: Sequence[socket.socket]) -> tuple[tuple[str, int], ...]:
+    """(address, port) of each TCP socket among them: where nothing of ours may be sent."""
+    names = (one.getsockname() for one in sockets if one.family in (socket.AF_INET, socket.AF_INET6))
+    return tuple((name[0], name[1]) for name in names)
+
+
 def _bound_socket(bind: str) -> socket.socket:
     try:
         if bind.startswith("fd://"):

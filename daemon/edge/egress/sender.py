@@ -1,124 +1,112 @@
-"""Owns the one POST to a client's endpoint: httpx in, an `Outcome` out.
+"""Owns the one POST to a client's endpoint: a request in, an `Outcome` out, over any httpx transport of ours.
 
-Rules: no redirects, cookies, proxies, environment or content decoding; the verdict is the final head's, the body is
-read for the excerpt only. It has no timeout: the attempt's scope bounds it all.
-Known limits: httpx's stock transport, with a fresh connection for each attempt. Kept-alive connections would need a
-pool for each endpoint (the shared one costs time quadratic in idle connections and can be handed an answer that an
-endpoint planted for the request after).
+Rules: the verdict is the final head's, the body is read for the excerpt only; it has no timeout, the attempt's scope
+bounds it all. The address policy follows the settings in force: after a reload kept connections are closed, since
+they were judged when they were made.
 """
 
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx
-import trio
 
 from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Invalid, Outcome, Responded, Unreachable
+from daemon.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from daemon.edge.egress.addresses import AddressPolicy
+from daemon.edge.egress.response import ResponseStream
+from daemon.edge.egress.transport import AddressDenied, Transport, open_transport, post_request
 from daemon.flow.ports import Request
 
+OwnSockets = Callable[[], Collection[tuple[str, int]]]
 
-class HttpxSender:
-    """`transport` may be any httpx transport; without one, stock httpx over TCP."""
 
-    def __init__(self, live: Live, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+@asynccontextmanager
+async def open_sender(live: Live, *, own_sockets: OwnSockets = tuple, **options: Any) -> AsyncIterator["HttpSender"]:
+    """`own_sockets` are those that we listen on: nothing is ever delivered to them. Options are the transport's."""
+    policy = _policy(live, own_sockets)
+    connections_max = live.settings.delivery.connections_max
+    async with open_transport(policy=policy, connections_max=connections_max, **options) as transport:
+        yield HttpSender(live, transport, own_sockets=own_sockets)
+
+
+class HttpSender:
+    def __init__(self, live: Live, transport: Transport, *, own_sockets: OwnSockets = tuple) -> None:
         self._live = live
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            verify=httpx.create_ssl_context(trust_env=False),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        self._transport = transport
+        self._own_sockets = own_sockets
+        self._egress = live.settings.egress
 
     async def send(self, request: Request, exchange: Exchange) -> Outcome:
+        if self._live.settings.egress is not self._egress:
+            self._follow_settings()
         try:
             return await self._send(request, exchange)
-        except httpx.HTTPError as error:
-            return exchange.answer or _outcome_of(error)
+        except AddressDenied as denied:
+            return Blocked(denied.address)
+        except httpx.TransportError as error:
+            return _outcome_of(error)
         except (httpx.InvalidURL, UnicodeError) as error:  # a URL that no validation foresaw
             return Invalid(f"the URL cannot be used: {type(error).__name__}")
 
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
     async def _send(self, request: Request, exchange: Exchange) -> Outcome:
-        async def trace(name: str, _info: Any) -> None:
-            # httpcore's own names, the same over HTTP/1.1 since 1.0; a body follows every head of ours.
-            if name == "http11.send_request_headers.started":
-                exchange.sending_started = True
-            elif name == "http11.send_request_body.complete":
-                exchange.request_sent = True
-
-        posted = httpx.Request(
-            "POST",
-            request.url,
-            headers=[*request.headers, ("accept-encoding", "identity")],
-            content=request.body,
-            extensions={"trace": trace},
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers]
+        posted = post_request(
+            _url(request.url),
+            fields,
+            request.body,
+            endpoint=(request.client_id, request.endpoint_id),
+            exchange=exchange,
+            response_bytes_max=self._live.settings.delivery.response_bytes_max,
         )
-        posted.stream = _Body(request.body)
         response = await self._transport.handle_async_request(posted)
+        exchange.answer = Responded(response.status_code)
+        exchange.reconnected = response.extensions["reconnected"]
+        exchange.retry_after = _only(response.headers.get_list("retry-after"))
+        stream = cast("ResponseStream", response.stream)
         try:
-            exchange.answer = Responded(response.status_code)
-            exchange.excerpt = await self._body(cast("AsyncIterator[bytes]", response.stream))
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await response.aclose()
+            await stream.read()
+        except httpx.TransportError:
+            pass  # the head has decided
+        finally:  # also when the attempt is cut in the middle of the body
+            exchange.excerpt = stream.body
+            stream.close()
         return exchange.answer
 
-    async def _body(self, stream: AsyncIterator[bytes]) -> bytes:
-        """The first bytes of the body; leaving the loop by a scope of our own closes every generator under it."""
-        body = bytearray()
-        bytes_max = self._live.settings.delivery.response_bytes_max
-        with trio.CancelScope() as enough:
-            async for chunk in stream:
-                body += chunk
-                if len(body) >= bytes_max:
-                    enough.cancel()
-        return bytes(body[:bytes_max])
+    def _follow_settings(self) -> None:
+        self._egress = self._live.settings.egress
+        self._transport.policy = _policy(self._live, self._own_sockets)
+        self._transport.close_idle()
 
 
-class _Body(httpx.AsyncByteStream):
-    """The payload in one piece; no generator, which a failed request would leave unfinished to the collector."""
-
-    def __init__(self, body: bytes) -> None:
-        self._pieces = iter((body,))
-
-    def __aiter__(self) -> "_Body":
-        return self
-
-    async def __anext__(self) -> bytes:
-        for piece in self._pieces:
-            return piece
-        raise StopAsyncIteration
+@lru_cache(maxsize=4096)  # about 2 KiB each; to parse one takes as much as half a request
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
-def _outcome_of(error: httpx.HTTPError) -> Outcome:
-    """httpx's exceptions in our words, by a table; messages of the operating system, never of the receiver."""
+def _policy(live: Live, own_sockets: OwnSockets) -> AddressPolicy:
+    settings = live.settings
+    return AddressPolicy(
+        allow_networks=settings.egress.allow_networks, own_sockets=own_sockets, allow_private=settings.dev
+    )
+
+
+def _only(values: list[str]) -> str | None:
+    """A header that came more than once says nothing."""
+    return values[0] if len(values) == 1 else None
+
+
+def _outcome_of(error: httpx.TransportError) -> Outcome:
+    """The transport's exceptions in our words, by a table; never a receiver's own words."""
     match error:
         case httpx.RemoteProtocolError() if "disconnected" in str(error):
             return Unreachable("the connection was closed before an answer")
         case httpx.RemoteProtocolError():
-            return Invalid("the answer is not HTTP/1.1")
+            return Invalid(str(error))
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
             return Invalid(f"the request cannot be sent: {error}")
         case httpx.ConnectError():
-            return Unreachable(f"cannot connect: {_reason(error)}")
-        case httpx.TransportError():
-            return Unreachable(f"the connection broke: {_reason(error)}")
+            return Unreachable(f"cannot connect: {error}")
         case _:
-            return Invalid(f"{type(error).__name__}")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause's words: httpx and trio wrap the operating system's, the latter in a group."""
-    while True:
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        elif (inner := error.__cause__ or error.__context__) is not None:
-            error = inner
-        else:
-            break
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # trio's own text has the address, which the log names already
-    return str(error) or type(error).__name__
+            return Unreachable(f"the connection broke: {error}")

@@ -1,0 +1,122 @@
+"""A link: one open byte stream to one address, over TCP or TLS.
+
+What it adds to a trio stream is what a pool needs and `trio.abc.Stream` lacks: a `close` that does not wait, so that
+whoever is being cancelled, evicts or shuts down can close at once, and `has_input`, which says whether the peer sent
+something that nobody asked for. Tests and simulations make links of memory streams; `Dial` is how they come in.
+
+Rules:
+ * `dial` connects to exactly the address that it is given, which must be a literal: nothing is resolved here.
+ * A failed or cancelled `dial` leaves no socket behind.
+ * TLS verifies the certificate against the name, by a context that is not ours to choose. SNI is the name too.
+ * Closing says no goodbye (close_notify): HTTP frames its messages itself, and a peer that does not read could hold it.
+ * TCP_NODELAY is on (trio sets it): a request goes out when it is written.
+
+Known limits: over TLS `has_input` takes a session ticket that comes late for input, which costs one connection.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+
+class Link(Protocol):
+    @property
+    def stream(self) -> trio.abc.Stream: ...
+
+    def close(self) -> None:
+        """Closes now, whoever waits on the stream gets trio.ClosedResourceError. May be called again."""
+        ...
+
+    async def has_input(self) -> bool:
+        """Whether there are bytes, or an end, to be read right now."""
+        ...
+
+
+Dial = Callable[[str, int], Awaitable[Link]]
+
+
+async def dial(address: str, port: int) -> Link:
+    """Connects to an IP literal; raises OSError."""
+    socket = trio.socket.socket(trio.socket.AF_INET6 if ":" in address else trio.socket.AF_INET)
+    try:
+        await socket.connect((address, port))
+        return TcpLink(trio.SocketStream(socket))
+    except BaseException:
+        socket.close()
+        raise
+
+
+async def secure(link: Link, context: ssl.SSLContext, server_hostname: str) -> Link:
+    """The link with TLS on top, once the handshake is done. If it fails the link is still the caller's to close.
+
+    Raises trio.BrokenResourceError from ssl's own error, and ValueError for a name that TLS cannot ask for.
+    """
+    secured = TlsLink(link, context, server_hostname)
+    await secured.stream.do_handshake()
+    return secured
+
+
+class TcpLink:
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    def close(self) -> None:
+        self.stream.socket.close()
+
+    async def has_input(self) -> bool:
+        return self.stream.socket.is_readable()
+
+
+class TlsLink:
+    __slots__ = ("_link", "_valve", "stream")
+
+    def __init__(self, link: Link, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._link = link
+        self._valve = _Valve(link.stream)
+        self.stream = trio.SSLStream(self._valve, context, server_hostname=server_hostname, https_compatible=True)
+
+    def close(self) -> None:
+        self._link.close()
+
+    async def has_input(self) -> bool:
+        """Input may be on the socket, or decrypted or not inside the SSL stream: read one byte without the socket."""
+        if await self._link.has_input():
+            return True
+        self._valve.is_shut = True
+        try:
+            await self.stream.receive_some(1)
+        except trio.WouldBlock:
+            return False
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return True
+        finally:
+            self._valve.is_shut = False
+        return True
+
+
+class _Valve(trio.abc.Stream):
+    """Passes everything through; while it is shut, reading raises trio.WouldBlock instead of waiting."""
+
+    __slots__ = ("_stream", "is_shut")
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.is_shut = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.is_shut:
+            raise trio.WouldBlock
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

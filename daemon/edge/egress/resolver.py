@@ -1,0 +1,177 @@
+"""Names to addresses: a look-up pool of our own, a cache, one look-up at a time for each name.
+
+`Resolve` is all that the transport knows of it; tests and simulations pass a function instead.
+
+Why its own: trio runs getaddrinfo on its 40 shared threads, and a cancelled look-up keeps its thread until the system
+gives up, 10 to 20 s with glibc's defaults. 45 hung look-ups then stall whatever in the process uses a thread.
+
+Rules:
+ * Threads come from limiters of this resolver, never from trio's default one.
+ * A look-up is a task of the resolver's nursery. Whoever wants the name waits for its end, may stop waiting at once,
+   and takes nothing from the others that wait. A name that hangs holds one thread, however many ask for it.
+ * Names queue among their like: those whose last look-up was good, those never looked up, and those whose last one
+   failed or was slow. However many dead names there are, one that resolved before does not wait behind them.
+ * Found addresses are kept for `ttl_seconds`, failures for `failure_ttl_seconds`: getaddrinfo does not tell the
+   records' own. The time is trio's.
+ * An IP literal is its own answer and needs no thread. The name goes to getaddrinfo as the bytes of the URL: nobody
+   after the URL parser applies IDNA to it again.
+ * A name that cannot be looked up is `httpx.ConnectError`, made anew for each that waits.
+
+Does not judge addresses (addresses.py), and has no timeout: a look-up ends when getaddrinfo does. Only waiting is a
+checkpoint; a cached answer returns at once.
+
+Known limits: 16 + 64 + 16 threads at most. Over `names_max` look-ups under way or waiting for a thread a new name fails
+at once. `entries_max` names are remembered, about 400 B each. More than 64 names that were never seen before and hang
+all at once make further new names wait until the first of them give up; names seen before do not wait.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import httpx
+import trio
+
+# A look-up that took longer is slow. Real ones take milliseconds, and a second when a packet was lost.
+SLOW_SECONDS = 1.5
+
+# Host and port to at least one address, in the order to try them; raises httpx.ConnectError.
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+GetAddrInfo = Callable[..., Sequence[tuple[Any, ...]]]
+
+
+class Standing(Enum):
+    """What a name's last look-up was like."""
+
+    GOOD = auto()
+    NEW = auto()
+    SUSPECT = auto()
+
+
+THREADS_MAX = {Standing.GOOD: 16, Standing.NEW: 64, Standing.SUSPECT: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    addresses: tuple[str, ...]  # none: it failed, and `reason` says why
+    reason: str
+    standing: Standing
+    expires_at: float
+
+    def given(self) -> tuple[str, ...]:
+        if not self.addresses:
+            raise httpx.ConnectError(self.reason)
+        return self.addresses
+
+
+class _LookUp:
+    """One under way. Without an answer when it ends: the resolver was closed."""
+
+    __slots__ = ("answer", "ended")
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.answer: _Answer | None = None
+
+
+class Resolver:
+    """`nursery` is where look-ups live; cancelling it abandons them."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        getaddrinfo: GetAddrInfo = socket.getaddrinfo,
+        ttl_seconds: float = 30.0,
+        failure_ttl_seconds: float = 5.0,
+        names_max: int = 4096,
+        entries_max: int = 10_000,
+    ) -> None:
+        self._nursery = nursery
+        self._getaddrinfo = getaddrinfo
+        self._ttl_seconds = ttl_seconds
+        self._failure_ttl_seconds = failure_ttl_seconds
+        self._names_max = names_max
+        self._entries_max = entries_max
+        self._limiters = {standing: trio.CapacityLimiter(tokens) for standing, tokens in THREADS_MAX.items()}
+        self._answers: dict[str, _Answer] = {}  # the oldest first; expired ones stay for their standing
+        self._under_way: dict[str, _LookUp] = {}
+
+    async def __call__(self, host: str | bytes, port: int) -> Sequence[str]:
+        """A name is looked up once for all its ports: DNS knows none."""
+        name = (host.decode("latin-1") if isinstance(host, bytes) else host).lower()
+        if is_literal(name):
+            return (name,)
+        answer = self._answers.get(name)
+        if answer is not None and trio.current_time() < answer.expires_at:
+            return answer.given()
+        look_up = self._under_way.get(name) or self._begin(name, port)
+        await look_up.ended.wait()
+        if look_up.answer is None:
+            raise httpx.ConnectError("the resolver is closed")
+        return look_up.answer.given()
+
+    @property
+    def look_ups_in_flight(self) -> int:
+        return len(self._under_way)
+
+    def _begin(self, name: str, port: int) -> _LookUp:
+        if len(self._under_way) >= self._names_max:
+            raise httpx.ConnectError(f"{self._names_max} names are being looked up already")
+        look_up = self._under_way[name] = _LookUp()
+        self._nursery.start_soon(self._run, name, port, look_up)
+        return look_up
+
+    async def _run(self, name: str, port: int, look_up: _LookUp) -> None:
+        known = self._answers.get(name)
+        limiter = self._limiters[known.standing if known is not None else Standing.NEW]
+        try:
+            async with limiter:
+                started_at = trio.current_time()
+                found = await trio.to_thread.run_sync(
+                    self._in_thread,
+                    name,
+                    port,
+                    abandon_on_cancel=True,  # the nursery ends: nobody is left to wait for the system
+                    limiter=trio.CapacityLimiter(1),  # `limiter` counts already, and its wait is not the look-up's time
+                )
+            look_up.answer = self._remember(name, found, trio.current_time() - started_at)
+        finally:
+            del self._under_way[name]
+            look_up.ended.set()
+
+    def _in_thread(self, name: str, port: int) -> tuple[str, ...] | str:
+        """The addresses, or why there are none."""
+        try:
+            # Bytes, so that Python's IDNA codec stays out of it, with its UnicodeError for a label of 64.
+            found = self._getaddrinfo(name.encode("ascii"), port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        except OSError as error:
+            return f"the name cannot be looked up: {error.strerror or error}"
+        except ValueError:  # not ASCII, a NUL: no name that DNS knows
+            return "the name cannot be looked up: it is not a host name"
+        addresses = tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        return addresses or "the name has no address"
+
+    def _remember(self, name: str, found: tuple[str, ...] | str, took_seconds: float) -> _Answer:
+        addresses, reason = ((), found) if isinstance(found, str) else (found, "")
+        ttl_seconds = self._ttl_seconds if addresses else self._failure_ttl_seconds
+        standing = Standing.GOOD if addresses and took_seconds <= SLOW_SECONDS else Standing.SUSPECT
+        answer = _Answer(addresses, reason, standing, trio.current_time() + ttl_seconds)
+        self._answers.pop(name, None)  # to the end of the order
+        self._answers[name] = answer
+        if len(self._answers) > self._entries_max:
+            del self._answers[next(iter(self._answers))]
+        return answer
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an IP address as written; with a colon it can be nothing else."""
+    if ":" in host:
+        return True
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        return False
+    return True
