@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from hypothesis import given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from daemon.core.delivery import (
     SETTLED,

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from daemon.core.client import Mistake
 from daemon.core.event import (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from daemon.core import report
 from daemon.core.delivery import Delivery, Status

@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
 from daemon.core.retry import (

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from daemon.core.signature import PREFIX, SECRET_BYTES, make_secret, sign

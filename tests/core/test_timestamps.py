@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 
 from daemon.core.timestamps import WALL_MAX, compact, parse_rfc3339, rfc3339, rfc3339_or_none
 
