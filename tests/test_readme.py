@@ -53,7 +53,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     """The second of the two commands is what CI runs, in a fresh virtual environment."""
     assert TEST_COMMAND in README
     assert "grep -F 'venv/bin/pytest' README.md" in (ROOT / ".ci" / "run").read_text()
-    assert [line for line in README.splitlines() if "venv/bin/pytest" in line][0].endswith(TEST_COMMAND)
+    assert next(line for line in README.splitlines() if "venv/bin/pytest" in line).endswith(TEST_COMMAND)
 
 
 def test_retry_table_is_that_of_the_default_schedule() -> None:

@@ -17,7 +17,7 @@ def rfc3339_or_none(wall: float | None) -> str | None:
 
 
 def parse_rfc3339(text: str) -> float:
-    """Unix seconds of an RFC 3339 time; raises ValueError, also without an offset or where `rfc3339` could not write it."""
+    """Unix seconds of an RFC 3339 time; raises ValueError, also without an offset or outside 1970 to 9999."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no UTC offset; write 2026-11-21T18:35:00Z")

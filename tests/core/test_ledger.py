@@ -466,13 +466,15 @@ def pages(
     found: list[Event] = []
     before = None
     while True:
-        page, before = ledger.page(
+        page, cursor = ledger.page(
             client_id=client_id, status=status, event_type=event_type, before=before, limit=limit
         )
         assert len(page) <= limit
+        assert before is None or cursor is None or cursor < before  # it goes on
         found += page
-        if before is None:
+        if cursor is None:
             return found
+        before = cursor
 
 
 LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=60, deadline=None)

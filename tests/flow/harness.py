@@ -61,18 +61,24 @@ async def now() -> None:
 
 
 class VirtualClock:
-    """Both clocks read trio's; `fail_once` makes the next reading raise."""
+    """Both clocks read trio's; the next reading can be made to raise, or to call something of the test's."""
 
     def __init__(self) -> None:
-        self._fails = False
+        self._at_next: Callable[[], object] | None = None
+
+    def call_once(self, call: Callable[[], object]) -> None:
+        self._at_next = call
 
     def fail_once(self) -> None:
-        self._fails = True
+        def fail() -> None:
+            raise OSError("the clock cannot be read")
+
+        self.call_once(fail)
 
     def now(self) -> Moment:
-        if self._fails:
-            self._fails = False
-            raise OSError("the clock cannot be read")
+        call, self._at_next = self._at_next, None
+        if call is not None:
+            call()
         return Moment(trio.current_time(), EPOCH + trio.current_time())
 
 

@@ -257,13 +257,22 @@ async def test_slot_comes_back_however_the_attempt_ends(autojump_clock, nursery,
     assert event.status is Status.DELIVERED
 
 
-async def test_slot_not_used_by_the_courier_it_was_offered_to_goes_to_the_next(autojump_clock, nursery) -> None:
-    """A client removed while it waited for a slot does not swallow the wake-up of the one behind it."""
+@pytest.mark.parametrize("has_more", [False, True])
+async def test_slot_not_used_by_the_courier_it_was_offered_to_goes_to_the_next(
+    autojump_clock, nursery, has_more
+) -> None:
+    """A delivery ended while it waited for a slot does not swallow the wake-up of the client behind it."""
     flow = Flow(Settings(delivery=DeliverySettings(connections_max=1)))
     await flow.start(nursery)
     held = Held()
     for client_id in ("first", "removed", "last"):
         flow.put(client_id, endpoint(url=f"https://{client_id}.example/"))
+    later = endpoint("later", HEALTHY, event_types=("other",))
+    if has_more:  # a retry far off keeps the courier
+        flow.put("removed", endpoint(url="https://removed.example/"), later)
+        flow.sender.script(HEALTHY, 503)
+        flow.admit("removed", type="other")
+        await now()
     flow.sender.script("https://first.example/", held)
     flow.admit("first")
     await now()
@@ -271,8 +280,11 @@ async def test_slot_not_used_by_the_courier_it_was_offered_to_goes_to_the_next(a
     await now()
     event = flow.admit("last")
     await now()
-    flow.registration.remove("removed", end_unsettled=True)
-    held.release(200)
+    if has_more:
+        flow.put("removed", later, end_unsettled=True)
+    else:
+        flow.registration.remove("removed", end_unsettled=True)
+    held.release(503)  # its courier stays, too, for the retry
     await now()
     assert event.status is Status.DELIVERED
 

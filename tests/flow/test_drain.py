@@ -6,7 +6,21 @@ import trio
 from daemon.core.delivery import Status
 from daemon.core.outcome import Responded
 from daemon.core.settings import DeliverySettings, Settings
-from tests.flow.harness import URL, Flow, Hang, Held, Slow, Stall, at, endpoint, now, only, standing, statuses
+from tests.flow.harness import (
+    URL,
+    Flow,
+    Hang,
+    Held,
+    Slow,
+    Stall,
+    VirtualClock,
+    at,
+    endpoint,
+    now,
+    only,
+    standing,
+    statuses,
+)
 
 OTHER = "https://other.example/hook"
 
@@ -156,6 +170,19 @@ async def test_nothing_begins_after_the_deadline(autojump_clock) -> None:
     assert flow.balanced()
 
 
+async def test_attempt_about_to_begin_at_the_cut_does_not(autojump_clock) -> None:
+    """Taken from its lane and not begun when the flow is cancelled: never attempted, and reported so."""
+    flow = Flow(clock=(clock := VirtualClock()))
+    async with trio.open_nursery() as nursery:
+        await flow.start(nursery)
+        flow.put()
+        event = flow.admit()
+        clock.call_once(nursery.cancel_scope.cancel)  # as the courier looks what is due
+        await trio.sleep_forever()
+    assert flow.sender.transcript == []
+    assert standing(event) == (Status.PENDING, None, 0)
+
+
 async def test_drain_is_not_held_by_a_hung_endpoint_with_a_queue(autojump_clock, nursery) -> None:
     """Deliveries that cannot begin before the deadline do not stretch it; another endpoint's are done meanwhile."""
     flow = Flow()
@@ -170,11 +197,11 @@ async def test_drain_is_not_held_by_a_hung_endpoint_with_a_queue(autojump_clock,
 
 async def test_drain_of_a_courier_that_crashed_waits_for_its_restart(autojump_clock, nursery) -> None:
     """What a crash put back is still delivered before the deadline."""
-    flow = Flow()
+    flow = Flow(clock=(clock := VirtualClock()))
     await flow.start(nursery)
     flow.put()
     event = flow.admit()
-    flow.clock.fail_once()
+    clock.fail_once()
     await now()
     assert flow.dispatch.crashed_couriers == 1
     assert 1 <= await flow.drain() < 1.1

@@ -51,6 +51,18 @@ async def test_delivery_expires_while_its_retry_is_far_off(autojump_clock, nurse
     assert len(flow.sender.transcript) == 1
 
 
+async def test_attempt_due_past_the_age_does_not_begin(autojump_clock, nursery) -> None:
+    """Also between two ticks: too old is too old when it would begin."""
+    flow = Flow(Settings(retry=RetrySettings(schedule_seconds=(10.7,), age_seconds_max=10.5)))
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, 503)
+    event = flow.admit()
+    await at(10.8)
+    assert standing(event) == (Status.EXHAUSTED, Reason.EXPIRED, 1)
+    assert len(flow.sender.transcript) == 1
+
+
 async def test_attempt_failing_past_the_age_is_the_last(autojump_clock, nursery) -> None:
     """In flight over its age: a failure then is `expired`, not one more retry."""
     flow = Flow(Settings(retry=RetrySettings(age_seconds_max=10.0)))
