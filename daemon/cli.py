@@ -83,7 +83,11 @@ def run(
         again = _load_or_raise(config, flags, dev=dev, refused=ReloadRefused)
         return _with_clients(again, clients, secrets_of=settings.clients)[0]
 
-    sys.exit(_run(settings, sockets, held, reload))
+    code = _run(settings, sockets, held, reload)
+    # The report is on disk and the log is flushed. To take the interpreter apart would cost another 0.3 s on a busy
+    # machine, of the second that a forced stop has, and could wait for what is not ours.
+    sys.stdout.flush()
+    os._exit(code)
 
 
 @hookd.command()
@@ -197,6 +201,16 @@ def resend(
         click.echo(f"claimed: {claimed}", err=True)
 
 
+def _within_descriptors(settings: Any, limit: int) -> Any:
+    """The settings with no more connections than the descriptor limit has room for."""
+    from daemon.edge.descriptors import left_for_deliveries
+
+    most = left_for_deliveries(limit, api_connections_max=settings.http.connections_max)
+    if settings.delivery.connections_max <= most:
+        return settings
+    return msgspec.structs.replace(settings, delivery=msgspec.structs.replace(settings.delivery, connections_max=most))
+
+
 def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     """The daemon, over the real world."""
     import platform
@@ -207,6 +221,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
 
     from daemon.core.report import Run
     from daemon.edge.clock import SystemClock
+    from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
     from daemon.edge.reports import CannotWriteReports, Reports
@@ -214,6 +229,8 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     from daemon.edge.signals import Signals
     from daemon.supervisor import Outside, supervise
 
+    limit = raise_limit()
+    wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
     signals = Signals(held)
     reports = Reports(settings.drain.report_directory)
     try:
@@ -223,6 +240,8 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     is_terminal = sys.stderr.isatty()
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
+    connections_max = settings.delivery.connections_max
+    log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
     outside = Outside(
@@ -236,7 +255,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
         announce=_announce,
-        reload=reload,
+        reload=lambda: _within_descriptors(reload(), limit),
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 

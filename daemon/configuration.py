@@ -32,7 +32,6 @@ NOT_IN_EFFECT = (
     "http.tokens",
     "intake.receiving_bytes_max",
     "retention.settlements_max",
-    "egress.allow_networks",
     "drain.termination_log",
     "recorder.directory",
     "recorder.bytes_max",

@@ -5,12 +5,13 @@ from functools import partial
 import trio
 
 from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Invalid, Outcome, Responded, Unreachable
-from daemon.core.settings import DEFAULTS
-from daemon.edge.egress import HttpxSender
+from daemon.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from daemon.core.settings import DEFAULTS, EgressSettings, Settings
+from daemon.edge.egress import open_sender
 from daemon.flow.ports import Request
 
 BODY = b'{"a": 1}'
+DEV = Settings(dev=True)
 
 
 async def post_to(answer: bytes, *, close_at_once: bool = False) -> tuple[Outcome, Exchange, bytes]:
@@ -29,12 +30,15 @@ async def post_to(answer: bytes, *, close_at_once: bool = False) -> tuple[Outcom
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        sender = HttpxSender(Live(DEFAULTS))
-        with trio.fail_after(10):
-            outcome = await sender.send(request_to(f"http://127.0.0.1:{port}/hook?x=1"), exchange)
-        await sender.aclose()
+        outcome = await send(f"http://127.0.0.1:{port}/hook?x=1", exchange)
         nursery.cancel_scope.cancel()
     return outcome, exchange, bytes(received)
+
+
+async def send(url: str, exchange: Exchange, settings: Settings = DEV) -> Outcome:
+    async with open_sender(Live(settings)) as sender:
+        with trio.fail_after(10):
+            return await sender.send(request_to(url), exchange)
 
 
 def request_to(url: str) -> Request:
@@ -86,13 +90,49 @@ async def test_refused_connection_sent_nothing():
     port = listener.socket.getsockname()[1]
     await listener.aclose()
     exchange = Exchange()
-    outcome = await HttpxSender(Live(DEFAULTS)).send(request_to(f"http://127.0.0.1:{port}/"), exchange)
-    assert outcome == Unreachable("cannot connect: Connection refused")
+    outcome = await send(f"http://127.0.0.1:{port}/", exchange)
+    assert outcome == Unreachable("cannot connect: 127.0.0.1: Connection refused")
     assert not exchange.sending_started
 
 
 async def test_url_that_no_validation_foresaw_is_invalid():
     """A poison URL ends its attempt with an outcome, never with an exception."""
     for url in ("http://a..b/", "http://" + "x" * 64 + ".test/", "nonsense", "ftp://h/"):
-        outcome = await HttpxSender(Live(DEFAULTS)).send(request_to(url), Exchange())
+        outcome = await send(url, Exchange())
         assert isinstance(outcome, Invalid | Unreachable), url
+
+
+async def test_private_address_is_blocked_unless_it_is_allowed():
+    """Without --dev a loopback address is denied by name and nothing is sent; a network that is allowed is not."""
+    exchange = Exchange()
+    assert await send("http://127.0.0.1:9/", exchange, DEFAULTS) == Blocked("127.0.0.1")
+    assert not exchange.sending_started
+    allowed = Settings(egress=EgressSettings(allow_http=True, allow_networks=("127.0.0.0/8",)))
+    outcome = await send("http://127.0.0.1:9/", exchange, allowed)
+    assert isinstance(outcome, Unreachable)
+
+
+async def test_reloaded_policy_is_in_force_at_the_next_request():
+    """SIGHUP can open and close a network while the daemon runs."""
+    live = Live(DEFAULTS)
+    async with open_sender(live) as sender:
+        assert await sender.send(request_to("http://127.0.0.1:9/"), Exchange()) == Blocked("127.0.0.1")
+        live.settings = Settings(egress=EgressSettings(allow_networks=("127.0.0.1/32",)))
+        assert isinstance(await sender.send(request_to("http://127.0.0.1:9/"), Exchange()), Unreachable)
+        live.settings = Settings()
+        assert await sender.send(request_to("http://127.0.0.1:9/"), Exchange()) == Blocked("127.0.0.1")
+
+
+async def test_own_listening_socket_is_denied_whatever_is_allowed():
+    """A client's URL cannot make hookd post to its own API."""
+    async with open_sender(Live(DEV), own_sockets=lambda: [("127.0.0.1", 8080)]) as sender:
+        outcome = await sender.send(request_to("http://127.0.0.1:8080/v1/events"), Exchange())
+    assert outcome == Blocked("127.0.0.1")
+
+
+async def test_retry_after_is_kept_as_it_came():
+    """The header of the final head is handed on unread; given twice it says nothing."""
+    _, exchange, _ = await post_to(b"HTTP/1.1 503 x\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n")
+    assert exchange.retry_after == "120"
+    _, exchange, _ = await post_to(b"HTTP/1.1 503 x\r\nretry-after: 1\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n")
+    assert exchange.retry_after is None
