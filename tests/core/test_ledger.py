@@ -716,6 +716,16 @@ def test_delivered_event_that_lost_its_payload_takes_it_again_with_a_delivery() 
     assert event.has_payload(b"12")
 
 
+def test_delivered_event_that_owes_again_keeps_its_payload() -> None:
+    """With a delivery added it is unsettled, and no limit on delivered payloads reaches it."""
+    desk = Desk(retention=RetentionSettings(delivered_bytes_max=10))
+    event = desk.deliver(desk.open(payload=b"1" * 10))
+    desk.ledger.add_delivery(event, delivery_to("y"), payload=b"1" * 10, now=desk.now)
+    others = [desk.deliver(desk.open(payload=b"2" * 10)) for _ in range(3)]
+    assert event.payload == b"1" * 10
+    assert [other.payload for other in others] == [None, None, b"2" * 10]
+
+
 def test_delivered_events_beyond_their_count_are_forgotten_untold() -> None:
     """Oldest first; a delivered event is nobody's loss."""
     desk = Desk(retention=RetentionSettings(delivered_events_max=2))
@@ -828,6 +838,19 @@ def test_excerpt_is_the_last_failed_attempts_first_kibibyte() -> None:
     desk.attempt(event, delivery, 200, body=b"thanks")
     assert desk.ledger.excerpt(event, delivery, 3) == "why"
     assert desk.ledger.excerpt(event, delivery, 4) is None
+
+
+def test_excerpts_of_forgotten_events_leave_room() -> None:
+    """What is forgotten is forgotten whole: its excerpt no longer counts."""
+    retention = RetentionSettings(excerpts_bytes_max=2 * (EXCERPT_ROW_BYTES + 10), exhausted_events_max=0)
+    desk = Desk(retention=retention)
+    first, second, third = (desk.open() for _ in range(3))
+    desk.attempt(second, second.deliveries[0], 500, body=b"2" * 10)
+    desk.attempt(first, first.deliveries[0], 500, body=b"1" * 10)
+    desk.exhaust(first)
+    desk.attempt(third, third.deliveries[0], 500, body=b"3" * 10)
+    excerpts = [desk.ledger.excerpt(event, event.deliveries[0], 1) for event in (first, second, third)]
+    assert excerpts == [None, "2" * 10, "3" * 10]
 
 
 def test_excerpts_of_two_endpoints_are_told_apart() -> None:

@@ -351,6 +351,29 @@ def test_summary_of_a_row_that_vanished_is_not_balanced() -> None:
     assert not desk.summary().balanced
 
 
+def test_summary_of_a_status_changed_behind_the_ledger_is_not_balanced() -> None:
+    """Deliveries are counted one by one as well: an event in its place hides none."""
+    desk = Desk()
+    event = desk.open(endpoint_ids=("x", "y"))
+    event.deliveries[0].status = Status.DELIVERED
+    summary = desk.summary()
+    assert summary.deliveries.undelivered == 1
+    assert not summary.balanced
+
+
+def test_summary_names_the_oldest_event_an_endpoint_is_owed() -> None:
+    """Also where it is not the first in line, having been reopened."""
+    desk = Desk()
+    oldest = desk.open()
+    desk.ledger.give_up(oldest, oldest.deliveries[0], Reason.EXPIRED, now=desk.now)
+    desk.seconds = 60.0
+    desk.open()
+    desk.ledger.reopen(oldest, oldest.deliveries[0], attempts_more=6, now=desk.now)
+    desk.open()
+    (line,) = desk.summary().clients
+    assert (line.undelivered, line.oldest_accepted_at) == (3, "2026-11-21T17:35:00.000Z")
+
+
 MOVES = st.lists(
     st.tuples(
         st.integers(1, 3),

@@ -261,32 +261,32 @@ async def test_slot_comes_back_however_the_attempt_ends(autojump_clock, nursery,
 async def test_slot_not_used_by_the_courier_it_was_offered_to_goes_to_the_next(
     autojump_clock, nursery, has_more
 ) -> None:
-    """A delivery ended while it waited for a slot does not swallow the wake-up of the client behind it."""
+    """Deliveries ended while they waited for a slot do not swallow the wake-up of the client behind them."""
     flow = Flow(Settings(delivery=DeliverySettings(connections_max=1)))
     await flow.start(nursery)
     held = Held()
-    for client_id in ("first", "removed", "last"):
-        flow.put(client_id, endpoint(url=f"https://{client_id}.example/"))
+    ended = ("ended1", "ended2")
     later = endpoint("later", HEALTHY, event_types=("other",))
-    if has_more:  # a retry far off keeps the courier
-        flow.put("removed", endpoint(url="https://removed.example/"), later)
-        flow.sender.script(HEALTHY, 503)
-        flow.admit("removed", type="other")
-        await now()
+    for client_id in ("first", *ended, "last"):
+        flow.put(client_id, endpoint(url=f"https://{client_id}.example/"), *([later] if has_more else []))
     flow.sender.script("https://first.example/", held)
-    flow.admit("first")
-    await now()
-    flow.admit("removed")
-    await now()
+    flow.sender.script(HEALTHY, 503)
+    for client_id in ended if has_more else ():  # a retry far off keeps their couriers
+        flow.admit(client_id, type="other")
+        await now()
+    for client_id in ("first", *ended):
+        flow.admit(client_id)
+        await now()
     event = flow.admit("last")
     await now()
-    if has_more:
-        flow.put("removed", later, end_unsettled=True)
-    else:
-        flow.registration.remove("removed", end_unsettled=True)
+    for client_id in ended:
+        if has_more:
+            flow.put(client_id, later, end_unsettled=True)
+        else:
+            flow.registration.remove(client_id, end_unsettled=True)
     held.release(503)  # its courier stays, too, for the retry
     await now()
-    assert event.status is Status.DELIVERED
+    assert event.deliveries[0].status is Status.DELIVERED
 
 
 async def test_unexpected_exception_is_that_attempts_invalid_and_no_others(autojump_clock, nursery) -> None:

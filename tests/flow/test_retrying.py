@@ -9,7 +9,6 @@ from daemon.core.settings import DeliverySettings, IntakeSettings, RetrySettings
 from tests.flow.harness import URL, Flow, Hang, Held, at, endpoint, now, only, standing
 
 OTHER = "https://other.example/hook"
-TWO_ATTEMPTS = RetrySettings(schedule_seconds=(5.0,))
 
 
 async def test_delivery_waiting_for_its_retry_is_attempted_now_and_once(autojump_clock, nursery) -> None:
@@ -74,20 +73,20 @@ async def test_delivered_event_is_not_retried(autojump_clock, nursery) -> None:
 
 async def test_exhausted_delivery_is_reopened_with_attempts_counted_on(autojump_clock, nursery) -> None:
     """pending at once, numbers go on, attempts_max grows by 1 + len(schedule), the schedule starts anew."""
-    flow = Flow(Settings(retry=TWO_ATTEMPTS))
+    flow = Flow(Settings(retry=RetrySettings(schedule_seconds=(5.0, 30.0))))
     await flow.start(nursery)
     flow.put()
     flow.sender.script(URL, 503)
     event = flow.admit(event_id="e1")
-    await at(10)
-    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 2)
+    await at(40)
+    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 3)
     assert flow.retrying.retry(event)
-    assert standing(event) == (Status.PENDING, None, 2)
-    assert (event.status, event.settled_at, only(event).attempts_max) == (Status.PENDING, None, 4)
+    assert standing(event) == (Status.PENDING, None, 3)
+    assert (event.status, event.settled_at, only(event).attempts_max) == (Status.PENDING, None, 6)
     await at(100)
-    assert flow.sender.times("e1") == [0, 5, 10, 15]
-    assert [sent.attempt_number for sent in flow.sender.transcript] == [1, 2, 3, 4]
-    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 4)
+    assert flow.sender.times("e1") == [0, 5, 35, 40, 45, 75]
+    assert [sent.attempt_number for sent in flow.sender.transcript] == [1, 2, 3, 4, 5, 6]
+    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 6)
     totals = flow.ledger.totals()
     assert (totals.accepted, totals.opened, totals.events[Status.EXHAUSTED]) == (1, 1, 1)
     assert flow.balanced()
