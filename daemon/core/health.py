@@ -109,12 +109,12 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if retry_after_seconds is not None and not outcomes.is_success(outcome):
             wait_seconds = retry_after_seconds * (1 + RETRY_AFTER_JITTER * jitter_unit)
             self.not_before = max(self.not_before, now.monotonic + wait_seconds)
-        if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
-            self._end_pause()
         if outcomes.is_success(outcome):
             self._succeeded(now, concurrency)
         else:
             self._failed(outcome, now, was_probe=was_probe)
+        if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
+            self._end_pause()  # last: the probe's own success is no windowful yet
 
     def pause(self) -> None:
         """By an operator."""
@@ -134,6 +134,9 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if self.paused_by is PausedBy.FAILURES:
             self._end_pause()
         self.window, self.successes = WINDOW_START, 0
+        self.consecutive_failures = self.hard_failures = 0
+        self.hard_since = math.inf
+        self.failing_since = self.last_outcome = self.last_delivered_at = None
 
     @property
     def last_error(self) -> str | None:
@@ -168,11 +171,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
             self._shrink(1)
         elif is_hard and is_first:
             self._shrink(self.window // 2)
-        if not is_hard:
+        if is_hard:
+            self.hard_failures += 1
+            self.hard_since = min(self.hard_since, now.monotonic)
+        else:
             self.hard_failures, self.hard_since = 0, math.inf
-            return
-        self.hard_failures += 1
-        self.hard_since = min(self.hard_since, now.monotonic)
         if self.paused_by is PausedBy.FAILURES and was_probe:
             self.probe_seconds = min(self.probe_seconds * 2, PROBE_SECONDS_MAX)
             self.next_probe_at = now.monotonic + self.probe_seconds

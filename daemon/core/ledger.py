@@ -324,16 +324,18 @@ class Ledger:
         concurrency: int = 1,
         retry_after_seconds: float | None = None,
         jitter_unit: float = 0.0,
+        judged: bool = True,
     ) -> None:
-        """Records what the attempt came to and what follows from it; the last three are the endpoint's health's."""
+        """Records what the attempt came to and what follows from it; the last four are the endpoint's health's."""
         self._land(event, delivery, outcome=outcome, exchange=exchange, duration_seconds=duration_seconds)
-        self.health(event.client_id, delivery.endpoint_id).note(
-            outcome,
-            now,
-            concurrency=concurrency,
-            retry_after_seconds=retry_after_seconds,
-            jitter_unit=jitter_unit,
-        )
+        if judged:
+            self.health(event.client_id, delivery.endpoint_id).note(
+                outcome,
+                now,
+                concurrency=concurrency,
+                retry_after_seconds=retry_after_seconds,
+                jitter_unit=jitter_unit,
+            )
         match verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)

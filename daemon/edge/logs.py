@@ -72,16 +72,20 @@ class LogWriter:
         return not self._thread.is_alive() and not self._broken
 
     def _encode_json(self, event: str, level: str, fields: dict[str, object]) -> bytes:
-        return msgspec.json.encode({"ts": rfc3339(self._wall()), "level": level, "event": event, **fields}) + b"\n"
+        line = {"ts": rfc3339(self._wall()), "level": level, "event": event, **fields}
+        try:
+            return msgspec.json.encode(line) + b"\n"
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write
+            return msgspec.json.encode({name: _encodable(value) for name, value in line.items()}) + b"\n"
 
     def _encode_pretty(self, event: str, level: str, fields: dict[str, object]) -> bytes:
         time_of_day = rfc3339(self._wall())[11:-1]
         pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
         traceback = fields.get("traceback")
-        line = f"{time_of_day} {level:7} {event} " + (pairs if traceback is None else f"\n{traceback}")
+        line = f"{time_of_day} {level:7} {event} " + (pairs if traceback is None else f"\n{_lines(traceback)}")
         if self._colours:
             line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
-        return f"{line}\n".encode()
+        return f"{line}\n".encode(errors="backslashreplace")
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -127,6 +131,15 @@ class LibraryLines(logging.Handler):
 def capture_libraries(log: LogWriter) -> None:
     """From here on no library writes to stderr by itself (httpx would log whole URLs at INFO, secrets and all)."""
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
+
+
+def _encodable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _lines(text: object) -> str:
+    """A traceback's own lines, set in: no message in it can pass for a line of the log."""
+    return "\n".join(f"    {_printable(line)}" for line in str(text).rstrip("\n").split("\n"))
 
 
 def _printable(value: object) -> str:

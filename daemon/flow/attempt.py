@@ -85,6 +85,7 @@ class Attempter:
                     concurrency=self._live.concurrency(endpoint),
                     retry_after_seconds=retry_after_seconds(exchange.retry_after, now_wall=ended.wall),
                     jitter_unit=self._jitter_unit(),
+                    judged=self._is_of_its_endpoint(event, endpoint),
                 )
                 self._log_state(event, delivery, health, state, ended.monotonic)
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
@@ -177,6 +178,11 @@ class Attempter:
         )
         is_disabled = self._ledger.health(event.client_id, delivery.endpoint_id).disabled
         return GiveUp(Reason.GONE) if is_disabled and isinstance(verdict, Retry) else verdict
+
+    def _is_of_its_endpoint(self, event: Event, endpoint: Endpoint) -> bool:
+        """An answer of an address that is no longer registered says nothing of the one that is."""
+        registered = self._registry.endpoint(event.client_id, endpoint.id)
+        return registered is None or registered.url == endpoint.url
 
     def _log_attempt(
         self,

@@ -75,8 +75,9 @@ class Courier:
         return bool(self._flying) or any(lane.next_due() < math.inf for lane in self._lanes.values())
 
     def next_begin(self) -> float:
-        """When the next attempt may begin (monotonic), infinity if none may as things are."""
-        return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
+        """When the next attempt may begin (monotonic), infinity if none may as things are. Probes do not count."""
+        lanes = (lane for lane in self._lanes.values() if not self._only_probes(lane))
+        return min((lane.begins_from(self._health(lane)) for lane in lanes), default=math.inf)
 
     def next_due(self) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
@@ -167,6 +168,9 @@ class Courier:
     def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
         health = self._health(lane)
         return lane.in_flight < health.room(self._live.concurrency(endpoint)) and lane.begins_from(health) <= now
+
+    def _only_probes(self, lane: Lane) -> bool:
+        return self._health(lane).paused_by is PausedBy.FAILURES and not lane.is_hastened
 
     def _health(self, lane: Lane) -> Health:
         return self._ledger.health(self.client_id, lane.endpoint_id)

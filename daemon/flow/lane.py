@@ -69,6 +69,12 @@ class Lane:
         due_at = self.next_due()
         return health.hastened_begins_from(due_at) if self._hastened else health.begins_from(due_at)
 
+    @property
+    def is_hastened(self) -> bool:
+        """Whether an operator hastened something that waits here."""
+        self._pass_over()
+        return bool(self._hastened)
+
     def take(self, now: float, *, oldest: bool = False) -> tuple[Event, Delivery] | None:
         """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
         self._pass_over()

@@ -7,6 +7,7 @@ import trio
 
 from daemon.core.delivery import Delivery, Status
 from daemon.core.event import Event
+from daemon.core.health import PausedBy
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.retry import Reason
@@ -81,7 +82,7 @@ class Upkeep:
             if event.since > opened_until or len(expired) >= ROWS_AT_ONCE:
                 break
             for delivery in event.deliveries:
-                if delivery.is_waiting and delivery.opened_at <= opened_until:
+                if delivery.is_waiting and delivery.opened_at <= opened_until and not self._is_held(event, delivery):
                     expired.append((event, delivery))
         for event, delivery in expired:
             self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
@@ -94,6 +95,10 @@ class Upkeep:
                 attempts=delivery.attempt_count,
             )
         return len(expired)
+
+    def _is_held(self, event: Event, delivery: Delivery) -> bool:
+        """By an operator's pause: nothing expires there."""
+        return self._ledger.health(event.client_id, delivery.endpoint_id).paused_by is PausedBy.OPERATOR
 
     def log_counts(self) -> None:
         totals = self._ledger.totals()

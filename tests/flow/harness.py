@@ -115,6 +115,13 @@ class Slow(NamedTuple):
     status_code: int
 
 
+class Later(NamedTuple):
+    """Answers with a Retry-After header."""
+
+    status_code: int
+    retry_after: str
+
+
 class Held:
     """Answers once it is released."""
 
@@ -138,7 +145,7 @@ class Calling(NamedTuple):
     status_code: int
 
 
-Step = int | Outcome | Exception | Hang | Stall | Slow | Held | Calling
+Step = int | Outcome | Exception | Hang | Stall | Slow | Later | Held | Calling
 
 
 class Sent(NamedTuple):
@@ -204,6 +211,9 @@ async def _play(step: Step, exchange: Exchange) -> Outcome:
             exchange.sending_started = exchange.request_sent = True
             await trio.sleep(seconds)
             return _answer(exchange, status_code)
+        case Later(status_code, retry_after):
+            exchange.retry_after = retry_after
+            return _answer(exchange, status_code)
         case Held():
             exchange.sending_started = exchange.request_sent = True
             return _answer(exchange, await step.wait())
@@ -242,11 +252,12 @@ class Flow:
         clock: Clock | None = None,
         jitter_unit: Callable[[], float] = lambda: 0.5,  # a factor of exactly one
         new_courier: Callable[[str], Courier] | None = None,
+        log: Any = None,
     ) -> None:
         self.live = Live(settings or Settings())
         self.clock = clock or VirtualClock()
         self.sender = ScriptedSender()
-        self.log = Lines()
+        self.log = log or Lines()
         self.forgotten: list[str] = []
         self._ids = count(1)
         self._secrets = count(1)
