@@ -476,7 +476,7 @@ def pages(
         before = cursor
 
 
-LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=30, stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=20, stateful_step_count=50, deadline=None)
 TestLedgerAgainstModel = LedgerMachine.TestCase
 
 
