@@ -24,6 +24,7 @@ from daemon.core.delivery import Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
+from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Run, Stop, Summary
 from daemon.core.settings import Settings
@@ -302,12 +303,16 @@ class Supervisor:
         except ReloadRefused as refused:
             self._outside.log("config.refused", level="error", mistakes=refused.lines)
             return
-        old = self._live.settings
+        old, self._live.settings = self._live.settings, settings
+        try:
+            self._registration.take_config(settings.clients)
+        except RegistryFull as refused:  # with the clients that are there through the API; nothing was changed yet
+            self._live.settings = old
+            self._outside.log("config.refused", level="error", mistakes=[refused.detail])
+            return
         restart = [name for name in RESTART_NEEDED if getattr(old, name) != getattr(settings, name)]
         if old.drain.report_directory != settings.drain.report_directory:
             restart.append("drain.report_directory")
-        self._live.settings = settings
-        self._registration.take_config(settings.clients)
         self._outside.log("config.reloaded", clients=len(settings.clients), restart_needed_for=restart)
 
     def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:

@@ -266,3 +266,40 @@ async def test_peer_that_holds_its_connection_does_not_hold_the_exit(start):
         daemon.signal("SIGTERM")
         await until(lambda: daemon.exit_code is not None)
     assert daemon.exit_code is ExitCode.CLEAN
+
+
+async def test_connection_outlives_a_refusal_that_comes_before_the_body(start):
+    """The answer waits for a small body that nobody reads, so that the producer's next request is not cut."""
+    daemon = await start()
+    host, port = daemon.urls[0].removeprefix("http://").split(":")
+    head = b"POST /nope HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        for _ in range(3):
+            await stream.send_all(head)
+            await daemon.get("/v1/status")  # by the time this is answered, the head has long been read
+            await stream.send_all(b"null")
+            received = b""
+            with trio.fail_after(10):
+                while b"/problems/not-found" not in received:
+                    chunk = await stream.receive_some()
+                    assert chunk, "the connection was closed"
+                    received += chunk
+            assert b"connection: close" not in received.lower()
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+
+
+async def test_large_body_that_nobody_reads_ends_the_connection_after_the_answer(start):
+    """What is announced as more than is worth reading is answered at once, and said to be the last answer."""
+    daemon = await start()
+    host, port = daemon.urls[0].removeprefix("http://").split(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        await stream.send_all(b"POST /nope HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n")
+        received = b""
+        with trio.fail_after(10):
+            while chunk := await stream.receive_some():
+                received += chunk
+    assert received.startswith(b"HTTP/1.1 404")
+    assert b"connection: close" in received.lower()
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)

@@ -36,10 +36,15 @@ class Registry:
 
     def put(self, client: Client) -> None:
         """Registers or replaces. Raises RegistryFull."""
-        clients_max = self._live.settings.registry.clients_max
-        if client.id not in self._clients and len(self._clients) >= clients_max:
-            raise RegistryFull(f"{clients_max:,} clients are registered, as many as registry.clients_max allows")
+        if client.id not in self._clients:
+            self.refuse_if_full(len(self._clients) + 1)
         self._clients[client.id] = client
+
+    def refuse_if_full(self, count: int) -> None:
+        """Raises RegistryFull where so many clients are more than may be registered."""
+        clients_max = self._live.settings.registry.clients_max
+        if count > clients_max:
+            raise RegistryFull(f"{count:,} clients would be registered; registry.clients_max is {clients_max:,}")
 
     def remove(self, client_id: str) -> None:
         del self._clients[client_id]

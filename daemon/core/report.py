@@ -121,6 +121,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     class_: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="class")
     reason: str | msgspec.UnsetType = msgspec.UNSET
+    maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
     event_id: str
     client_id: str
     endpoint_id: str
@@ -229,6 +230,7 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
             delivery,
             payloads=payloads,
             kind="exhausted",
+            maybe_received=delivery.maybe_received,
             reason=delivery.reason.value,
             next_attempt_at=None,
         )

@@ -64,6 +64,7 @@ class Registration:
     def take_config(self, clients: Iterable[Client]) -> None:
         """The config file's clients, at the start and at SIGHUP: the file is the word on what it manages."""
         wanted = {client.id: client for client in clients}
+        self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
             self._registry.remove(old.id)
             self._end(old.id, old.endpoints)
@@ -93,6 +94,9 @@ class Registration:
         rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
         self._registry.put(rotated)
         return rotated
+
+    def _unmanaged_ids(self) -> list[str]:
+        return [client.id for client in self._registry if not client.managed_by_config]
 
     def _refuse_if_managed(self, old: Client | None) -> None:
         if old is not None and old.managed_by_config:
@@ -129,6 +133,8 @@ class Registration:
             waiting = self._ledger.waiting(client_id, endpoint.id)
             for event, delivery in waiting:
                 self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+            # The row outlives an attempt in flight; one registered again under this id begins anew.
+            self._ledger.health(client_id, endpoint.id).disabled = False
             self._ledger.forget_endpoint(client_id, endpoint.id)
             self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=len(waiting))
 

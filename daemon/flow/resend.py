@@ -43,6 +43,8 @@ class ReportLine(msgspec.Struct, frozen=True):
     type: str = ""
     accepted_at: str = ""
     attempt_count: int = 0
+    class_: str = msgspec.field(default="", name="class")
+    maybe_received: bool = False
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
 
@@ -154,7 +156,7 @@ class Resend:
         payload = line.original_payload()
         assert endpoint is not None
         assert payload is not None
-        delivery = self._delivery(endpoint, line.attempt_count, now)
+        delivery = self._delivery(endpoint, line, now)
         event = self._ledger.find(line.client_id, line.event_id)
         if event is None:
             submission = Submission(line.client_id, line.type, payload, line.event_id)
@@ -179,11 +181,15 @@ class Resend:
         if delivery.is_waiting:
             self._dispatch.add(event, delivery)
 
-    def _delivery(self, endpoint: Endpoint, attempt_count: int, now: Moment) -> Delivery:
-        """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left."""
+    def _delivery(self, endpoint: Endpoint, line: ReportLine, now: Moment) -> Delivery:
+        """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left.
+
+        That the client may have it already is not forgotten either: the next report must not call it safe.
+        """
         delivery = self._intake.new_delivery(endpoint, now)
-        delivery.attempt_count = attempt_count
-        delivery.attempts_max = max(delivery.attempts_max, attempt_count + 1)
+        delivery.attempt_count = line.attempt_count
+        delivery.attempts_max = max(delivery.attempts_max, line.attempt_count + 1)
+        delivery.maybe_received = line.maybe_received or line.class_ == "outcome_unknown"
         return delivery
 
 

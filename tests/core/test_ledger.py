@@ -477,7 +477,7 @@ def pages(
         before = cursor
 
 
-LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=60, deadline=None)
+LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=20, stateful_step_count=50, deadline=None)
 TestLedgerAgainstModel = LedgerMachine.TestCase
 
 

@@ -210,6 +210,35 @@ async def test_config_without_a_client_ends_its_deliveries_and_leaves_the_apis(a
     assert [client.id for client in flow.registry] == ["put"]
 
 
+async def test_config_that_does_not_fit_beside_the_apis_clients_changes_nothing(autojump_clock) -> None:
+    """Whole or not at all: what the file no longer names stays, too."""
+    flow = Flow(Settings(registry=RegistrySettings(clients_max=2)))
+    flow.registration.take_config([Client(id="filed", endpoints=(endpoint(),), managed_by_config=True)])
+    flow.put("put", endpoint(url=NEW))
+    more = [Client(id=f"new{n}", endpoints=(endpoint(),), managed_by_config=True) for n in range(2)]
+    with pytest.raises(RegistryFull):
+        flow.registration.take_config(more)
+    assert [client.id for client in flow.registry] == ["filed", "put"]
+    flow.registration.take_config(more[:1])
+    assert [client.id for client in flow.registry] == ["put", "new0"]
+
+
+async def test_client_removed_while_disabled_and_in_flight_begins_anew(autojump_clock, nursery) -> None:
+    """A 410 says nothing of the endpoint that is registered under the same id later."""
+    flow = Flow()
+    await flow.start(nursery)
+    held = Held()
+    flow.put()
+    flow.sender.script(URL, held, 410)
+    flow.admit_many(2)
+    await now()
+    flow.registration.remove("acme", end_unsettled=True)
+    flow.put("acme", endpoint(url=NEW))
+    event = flow.admit()
+    await now()
+    assert event.status is Status.DELIVERED
+
+
 async def test_registry_that_is_full_refuses_new_clients_only(autojump_clock) -> None:
     """Replacing takes no room."""
     flow = Flow(Settings(registry=RegistrySettings(clients_max=1)))

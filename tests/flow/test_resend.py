@@ -8,6 +8,7 @@ import pytest
 
 from daemon.core.delivery import Status
 from daemon.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Malformed
+from daemon.core.report import class_of, undelivered
 from daemon.core.retry import Reason
 from daemon.core.settings import IntakeSettings, RetrySettings, Settings
 from daemon.core.timestamps import rfc3339
@@ -235,3 +236,20 @@ def test_line_that_is_not_json_is_malformed() -> None:
     """Cut lines are refused, not guessed at."""
     with pytest.raises(Malformed):
         read_report_lines([b'{"kind": "summary"}', b'{"kind": "undel'])
+
+
+async def test_line_whose_outcome_is_unknown_stays_so_in_the_next_report(autojump_clock, nursery) -> None:
+    """That the client may have it is not forgotten over a restart: another stop must not call it safe to send again."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, 503)
+    unknown = line("e1", **{"class": "outcome_unknown", "attempt_count": 1})
+    given_up = line("e3", **{"kind": "exhausted", "class": ..., "maybe_received": True, "attempt_count": 1})
+    flow.resend.resend([unknown, line("e2", attempt_count=1), given_up])
+    await now()
+    assert {event.id: class_of(delivery) for event, delivery in undelivered(flow.ledger)} == {
+        "e1": "outcome_unknown",
+        "e2": "attempted_failed",
+        "e3": "outcome_unknown",
+    }

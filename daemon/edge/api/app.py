@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import refuse_foreign_request
+from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
 from daemon.edge.api.problems import answer, of_status
@@ -28,6 +29,7 @@ def create_app(services: Services) -> QuartTrio:
         app.register_blueprint(routes)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
+    app.after_request(_finish_body)
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
@@ -64,6 +66,13 @@ def status_routes(services: Services) -> Blueprint:
         return Response("ok\n", content_type="text/plain; charset=utf-8")
 
     return routes
+
+
+async def _finish_body(response: Response) -> Response:
+    # One that is too large or too slow has been read for long enough.
+    if response.status_code in (408, 413) or not await discard_rest():
+        response.headers["connection"] = "close"
+    return response
 
 
 async def _refuse_foreign_request() -> None:
