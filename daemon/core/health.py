@@ -23,6 +23,7 @@ from daemon.core.timestamps import Moment
 
 WINDOW_START = 2
 WINDOW_AFTER_PAUSE = 1
+FAILING_FOR_SUCCESSES = 8
 THROTTLING = frozenset({429, 502, 503, 504})
 PAUSE_AFTER_ATTEMPTS = 10
 PAUSE_AFTER_SECONDS = 30.0
@@ -58,6 +59,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     next_probe_at: float = math.inf  # monotonic
     probe_seconds: float = PROBE_SECONDS_MIN
     consecutive_failures: int = 0
+    successes_to_be_well: int = 0
     hard_failures: int = 0  # consecutive ones that are unreachable, timed out or 5xx
     hard_since: float = math.inf  # monotonic: when that run began
     failing_since: float | None = None  # wall
@@ -134,9 +136,14 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if self.paused_by is PausedBy.FAILURES:
             self._end_pause()
         self.window, self.successes = WINDOW_START, 0
-        self.consecutive_failures = self.hard_failures = 0
+        self.consecutive_failures = self.successes_to_be_well = self.hard_failures = 0
         self.hard_since = math.inf
         self.failing_since = self.last_outcome = self.last_delivered_at = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether one of its last few attempts failed: the pacer keeps such endpoints out of the others' way."""
+        return self.successes_to_be_well > 0
 
     @property
     def last_error(self) -> str | None:
@@ -152,6 +159,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.hard_since = math.inf
         self.failing_since = None
         self.last_delivered_at = now.wall
+        self.successes_to_be_well = max(0, self.successes_to_be_well - 1)
         self.successes += 1
         if self.successes >= self.window:
             self.window = min(self.window + 1, max(concurrency, 1))
@@ -160,6 +168,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     def _failed(self, outcome: Outcome, now: Moment, *, was_probe: bool) -> None:
         is_first = self.consecutive_failures == 0
         self.consecutive_failures += 1
+        self.successes_to_be_well = FAILING_FOR_SUCCESSES
         if self.failing_since is None:
             self.failing_since = now.wall
         code = outcomes.status_code(outcome)

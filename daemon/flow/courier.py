@@ -30,6 +30,7 @@ class _Flight(NamedTuple):
     lane: Lane
     event: Event
     delivery: Delivery
+    is_failing: bool  # whether the endpoint was when it began: the pacer counts it so to the end
 
 
 class Courier:
@@ -104,18 +105,19 @@ class Courier:
         if self._nursery is None or endpoint is None or not self._may_begin(lane, endpoint, now):
             self.wake()
             return False
-        is_probe = self._health(lane).paused_by is PausedBy.FAILURES
+        health = self._health(lane)
+        is_probe = health.paused_by is PausedBy.FAILURES
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
-        self._health(lane).probe_in_flight = is_probe
-        flight = _Flight(lane, *taken)
+        health.probe_in_flight = is_probe
+        flight = _Flight(lane, *taken, health.is_failing)
         self._flights += 1
         self._flying[self._flights] = flight
         lane.in_flight += 1
-        self._pacer.began()
+        self._pacer.began(is_failing=flight.is_failing)
         self._nursery.start_soon(self._fly, self._flights, flight)
         if self._may_begin(lane, endpoint, now):
-            self._pacer.offer(lane, self)
+            self._pacer.offer(lane, self, is_failing=health.is_failing)
         else:
             self.wake()
         return True
@@ -125,8 +127,9 @@ class Courier:
         now = self._clock.now()
         cut = list(self._flying.values())
         self._flying.clear()
-        for lane, event, delivery in cut:
-            self._end_flight(lane)
+        for flight in cut:
+            lane, event, delivery = flight.lane, flight.event, flight.delivery
+            self._end_flight(flight)
             if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
                 exchange = Exchange()
                 exchange.sending_started = True
@@ -156,7 +159,7 @@ class Courier:
         for lane in list(self._lanes.values()):
             endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
             if endpoint is not None and self._may_begin(lane, endpoint, now):
-                self._pacer.offer(lane, self)
+                self._pacer.offer(lane, self, is_failing=self._health(lane).is_failing)
             elif lane.next_due() < math.inf:
                 begins_from = lane.begins_from(self._health(lane))
                 if begins_from > now:  # else it waits for room, and is looked at when an attempt ends
@@ -175,15 +178,15 @@ class Courier:
     def _health(self, lane: Lane) -> Health:
         return self._ledger.health(self.client_id, lane.endpoint_id)
 
-    def _end_flight(self, lane: Lane) -> None:
+    def _end_flight(self, flight: _Flight) -> None:
         """Also of a flight that never became an attempt, or was cut: then nothing else says that the probe is over."""
-        lane.in_flight -= 1
-        if not lane.in_flight:
-            self._health(lane).probe_in_flight = False
-        self._pacer.ended()
+        flight.lane.in_flight -= 1
+        if not flight.lane.in_flight:
+            self._health(flight.lane).probe_in_flight = False
+        self._pacer.ended(is_failing=flight.is_failing)
 
     async def _fly(self, number: int, flight: _Flight) -> None:
-        lane, event, delivery = flight
+        lane, event, delivery = flight.lane, flight.event, flight.delivery
         await trio.lowlevel.checkpoint_if_cancelled()  # no attempt begins after the drain's deadline
         endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
         outcome = None
@@ -195,7 +198,7 @@ class Courier:
                 outcome = await self._attempter.attempt(event, delivery, endpoint)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
         del self._flying[number]
-        self._end_flight(lane)
+        self._end_flight(flight)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(endpoint)
         if delivery.is_waiting:

@@ -1,11 +1,13 @@
-"""Owns when attempts begin: from a ring of ready lanes, a few in each tick of the event loop, at most so many at once.
+"""Owns when attempts begin: from two rings of ready lanes, a few in each tick of the event loop, at most so many at once.
 
-Rules: the lane with the fewest in flight goes first, among equals the one that has waited longest; so an endpoint
-that answers quickly is not kept waiting by hundreds that do not. At most STARTS_PER_TICK begin before everything else
-that is ready to run has its turn: a thousand attempts that fall due together are a ramp, not a stall. At most
-`delivery.connections_max` are in flight in the whole daemon.
+Rules: lanes take turns in the order they were offered, and each attempt in flight puts a lane PLACES_BACK places
+back: an endpoint that answers quickly is not kept waiting by hundreds that do not, and none waits for ever, since a
+place is lost once. Only a few begin in a tick, then everything else that is ready to run has its turn: a thousand
+attempts that fall due together are a ramp, not a stall. Endpoints that fail have a ring of their own, with a start of
+its own every few ticks: a hundred that refuse at once would else have all the turns that there are. At most
+`delivery.connections_max` are in flight in the whole daemon, and failing endpoints hold at most half of them.
 It does not know deliveries: a courier offers a lane, and begins from it when asked.
-Limits: a lane is in the ring at most once, about 120 B.
+Limits: a lane is in one ring at most once, about 120 B.
 """
 
 import heapq
@@ -17,8 +19,11 @@ import trio
 from daemon.core.live import Live
 from daemon.flow.lane import Lane
 
-# A healthy POST's p99 beside 480 refusing ones, on one core: 3.3 ms with eight a tick, 198 ms where all begin at once.
-STARTS_PER_TICK = 2
+# The figures for both are tests/benchmarks/isolation.py's, in DECISIONS.md.
+STARTS_PER_TICK = 4
+TICKS_PER_FAILING_START = 4
+# Strictly fewest in flight first starved a lane: offered with one in flight behind a hundred that always have none.
+PLACES_BACK = 64
 
 
 class Begins(Protocol):
@@ -28,8 +33,8 @@ class Begins(Protocol):
 
 
 class _Offer(NamedTuple):
-    in_flight: int  # when it was offered
-    order: int
+    rank: int
+    order: int  # no two are alike: lanes are never compared
     lane: Lane
     courier: Begins
 
@@ -37,24 +42,31 @@ class _Offer(NamedTuple):
 class Pacer:
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._ring: list[_Offer] = []
+        self._well: list[_Offer] = []
+        self._failing: list[_Offer] = []
         self._order = count()
         self._in_flight = 0
+        self._failing_in_flight = 0
         self._changed = trio.Event()
         self._idle = trio.lowlevel.ParkingLot()
 
-    def offer(self, lane: Lane, courier: Begins) -> None:
+    def offer(self, lane: Lane, courier: Begins, *, is_failing: bool) -> None:
         """The lane has something that may begin now, and room for it."""
         if not lane.is_offered:
             lane.is_offered = True
-            heapq.heappush(self._ring, _Offer(lane.in_flight, next(self._order), lane, courier))
+            order = next(self._order)
+            ring = self._failing if is_failing else self._well
+            heapq.heappush(ring, _Offer(order + PLACES_BACK * lane.in_flight, order, lane, courier))
             self._changed.set()
 
-    def began(self) -> None:
+    def began(self, *, is_failing: bool) -> None:
         self._in_flight += 1
+        self._failing_in_flight += is_failing
 
-    def ended(self) -> None:
+    def ended(self, *, is_failing: bool) -> None:
+        """`is_failing` as it was when it began."""
         self._in_flight -= 1
+        self._failing_in_flight -= is_failing
         self._changed.set()
         if not self._in_flight:
             self._idle.unpark_all()
@@ -65,17 +77,29 @@ class Pacer:
             await self._idle.park()
 
     async def run(self) -> None:
+        tick = 0
         while True:
+            tick += 1
             self._changed = trio.Event()
-            begun = 0
-            while begun < STARTS_PER_TICK and self._ring and self._has_room():
-                offer = heapq.heappop(self._ring)
-                offer.lane.is_offered = False
-                begun += offer.courier.begin(offer.lane)
-            if self._ring and self._has_room():
+            if tick % TICKS_PER_FAILING_START == 0:
+                self._begin_some(self._failing, 1)  # first: else the well could leave them no room
+            self._begin_some(self._well, STARTS_PER_TICK)
+            if self._may_begin(self._failing) or self._may_begin(self._well):
                 await trio.lowlevel.checkpoint()
             else:
                 await self._changed.wait()
 
-    def _has_room(self) -> bool:
-        return self._in_flight < self._live.settings.delivery.connections_max
+    def _begin_some(self, ring: list[_Offer], starts: int) -> None:
+        begun = 0
+        while begun < starts and self._may_begin(ring):
+            offer = heapq.heappop(ring)
+            offer.lane.is_offered = False
+            begun += offer.courier.begin(offer.lane)
+
+    def _may_begin(self, ring: list[_Offer]) -> bool:
+        if not ring:
+            return False
+        most = self._live.settings.delivery.connections_max
+        if ring is self._failing and self._failing_in_flight >= (most + 1) // 2:
+            return False
+        return self._in_flight < most

@@ -85,7 +85,7 @@ async def main(rounds: int) -> None:
                 "stock httpx.AsyncClient.post": stock(client, url),
             }
             await compare(ways, rounds)
-            await with_idle_endpoints(transport, url, rounds)
+            await with_idle_endpoints(transport, url, bare(stream, port), rounds)
 
 
 async def compare(ways: dict[str, Post], rounds: int) -> None:
@@ -96,13 +96,14 @@ async def compare(ways: dict[str, Post], rounds: int) -> None:
         print(f"  {name:40} {each:7.0f} us   1/{stock_microseconds / each:.1f} of stock")
 
 
-async def with_idle_endpoints(transport: Transport, url: str, rounds: int) -> None:
-    print("CPU of one POST while other endpoints are idle:")
+async def with_idle_endpoints(transport: Transport, url: str, control: Post, rounds: int) -> None:
+    print("CPU of one POST while other endpoints are idle, beside the bare loop's for the machine's drift:")
     for count in IDLE_ENDPOINTS:
         for endpoint in range(transport.statistics().connections_idle - 1, count):
             await ours(transport, url, endpoint)()
-        measured = await microseconds({"": ours(transport, url)}, rounds)
-        print(f"  {transport.statistics().connections_idle - 1:6} idle {measured['']:7.0f} us")
+        measured = await microseconds({"ours": ours(transport, url), "bare": control}, rounds)
+        idle = transport.statistics().connections_idle - 1
+        print(f"  {idle:6} idle {measured['ours']:7.0f} us, bare loop {measured['bare']:5.0f} us")
 
 
 async def microseconds(ways: dict[str, Post], rounds: int) -> dict[str, float]:

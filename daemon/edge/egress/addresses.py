@@ -21,7 +21,7 @@ Does not resolve or connect. `ipaddress.is_global` is not used: on CPython 3.11.
 ::/96, fec0::/10 and more through, and on CPython's main branch still some of them.
 
 Known limits: what is denied is what the public registries say; an address that is public and yet inside your network
-is for the network to protect. 2 to 4 us an address.
+is for the network to protect. 15 us an address, once a connect.
 """
 
 import ipaddress
@@ -128,9 +128,8 @@ class AddressPolicy:
             if own_port != port:
                 continue
             own = canonical(own_text)
-            if (
-                own is None or own == address or address.is_unspecified
-            ):  # to connect to 0.0.0.0 is to connect to loopback
+            # To connect to 0.0.0.0 is to connect to loopback, where everything of ours may listen.
+            if own is None or own == address or address.is_unspecified:
                 return True
             if own.is_unspecified and is_this_machine(str(address)):
                 return True

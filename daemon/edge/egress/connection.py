@@ -12,6 +12,8 @@ Rules:
  * Reusable only if the request was written whole, and the response is complete by its framing, keeps the connection
    alive and has nothing behind it. `is_quiet`, asked before the next use, finds what came in since.
 
+SENT_AT_ONCE_BYTES_MAX: what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes.
+
 Has no timeouts, no retries, and does not know pools: `on_close` is called once, when it closes.
 """
 
@@ -27,6 +29,7 @@ from daemon.edge.egress.wire import ResponseReader
 
 SENT_AT_ONCE_BYTES_MAX = 16384
 RECEIVE_BYTES_MAX = 16384
+GOODBYE_SECONDS = 1.0  # for what takes two turns of the loop
 
 
 class Progress(Protocol):
@@ -77,7 +80,7 @@ class Connection:
             while not response.has_head:
                 await self.receive(response)
         except BaseException as error:
-            self.close()
+            await self.abandon()
             if isinstance(error, httpx.TransportError) and response.is_untouched and self._send_failure is not None:
                 raise httpx.WriteError(reason_of(self._send_failure)) from self._send_failure
             raise
@@ -118,6 +121,16 @@ class Connection:
             self.is_closed = True
             self._link.close()
             self._on_close(self)
+
+    async def abandon(self) -> None:
+        """Closes, and waits out the writing that this ends: it may have written its last byte and not said so yet.
+
+        Of a connection that is not writing this is no checkpoint.
+        """
+        self.close()
+        if self.is_sending:
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+                await self.wait_written()
 
     async def _send(self, request: bytes, progress: Progress) -> None:
         try:

@@ -130,17 +130,25 @@ class Resolver:
         try:
             async with limiter:
                 started_at = trio.current_time()
-                found = await trio.to_thread.run_sync(
-                    self._in_thread,
-                    name,
-                    port,
-                    abandon_on_cancel=True,  # the nursery ends: nobody is left to wait for the system
-                    limiter=trio.CapacityLimiter(1),  # `limiter` counts already, and its wait is not the look-up's time
-                )
+                found = await self._find(name, port)
             look_up.answer = self._remember(name, found, trio.current_time() - started_at)
         finally:
             del self._under_way[name]
             look_up.ended.set()
+
+    async def _find(self, name: str, port: int) -> tuple[str, ...] | str:
+        try:
+            return await trio.to_thread.run_sync(
+                self._in_thread,
+                name,
+                port,
+                abandon_on_cancel=True,  # the nursery ends: nobody is left to wait for the system
+                limiter=trio.CapacityLimiter(
+                    1
+                ),  # whoever calls this has a token, and its wait is not the look-up's time
+            )
+        except RuntimeError:  # the system gives us no thread: that must fail a look-up and not the daemon
+            return "the name cannot be looked up: no thread can be started"
 
     def _in_thread(self, name: str, port: int) -> tuple[str, ...] | str:
         """The addresses, or why there are none."""

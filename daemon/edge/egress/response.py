@@ -82,7 +82,8 @@ class ResponseStream(httpx.AsyncByteStream):
             else:
                 await self._connection.receive(response)
         except BaseException:
-            self.close()
+            self._is_settled = True
+            await self._connection.abandon()
             raise
         self._settle()
 

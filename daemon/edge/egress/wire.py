@@ -41,13 +41,14 @@ FIELDS_MAX = 256
 Fields = list[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _PATH = re.compile(rb"/[\x21-\x7e]*")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # control characters but tab and line ends
 _OUR_NAMES = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade"}
     | {b"expect", b"proxy-connection", b"http2-settings"}
 )
+_CODING = b"transfer-encoding"
 _H = ord("H")
 
 
@@ -57,9 +58,9 @@ def request_bytes(
     """The whole request. Raises httpx.LocalProtocolError for what cannot be written."""
     if not _TOKEN.fullmatch(method) or method == b"CONNECT":
         raise httpx.LocalProtocolError("the method cannot be sent")
-    if not _PATH.fullmatch(path) or not _VALUE.fullmatch(authority):
-        raise httpx.LocalProtocolError("the URL holds characters that cannot be sent")
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, path, authority)]
+    if not _PATH.fullmatch(path):
+        raise httpx.LocalProtocolError("the URL's path cannot be sent")
+    lines = [b"%b %b HTTP/1.1" % (method, path), b"host: " + authority]
     has_encoding = False
     for name, value in fields:
         kind = _kind(name)
@@ -67,15 +68,17 @@ def request_bytes(
             continue
         if kind == _ACCEPT_ENCODING:
             has_encoding = True
-        if not _VALUE.fullmatch(value):
-            raise httpx.LocalProtocolError("a header's value holds characters that cannot be sent")
         lines.append(b"%b: %b" % (name, value))
     if not has_encoding:
         lines.append(b"accept-encoding: identity")
     if body or method in (b"POST", b"PUT", b"PATCH"):
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"\r\n")
-    return b"\r\n".join(lines) + body
+    head = b"\r\n".join(lines)
+    # One look over all of it in place of one at each value: as many line ends as lines, and no other control character.
+    if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or _FORBIDDEN.search(head):
+        raise httpx.LocalProtocolError("a header's value, or the host, holds characters that cannot be sent")
+    return head + body
 
 
 class ResponseReader:
@@ -215,7 +218,9 @@ class ResponseReader:
             return "101 switching protocols, which nobody asked for"
         if status_code < 200 and self._interims >= INTERIMS_MAX:
             return f"more than {INTERIMS_MAX} interim responses"
-        codings = [value.lower() for name, value in self.fields if name.lower() == b"transfer-encoding"]
+        codings = [
+            value.lower() for name, value in self.fields if len(name) == len(_CODING) and name.lower() == _CODING
+        ]
         return "" if codings in ([], [b"chunked"]) else "a transfer coding that nobody allowed"
 
     # --- the body

@@ -1,6 +1,7 @@
 """The transport against receivers of every kind: which answer counts, what is sent, where it connects."""
 
 import errno
+import gc
 import gzip
 import time
 import tracemalloc
@@ -73,6 +74,26 @@ async def test_requests_share_a_connection_and_reach_the_server_whole() -> None:
         assert server.connections == 1
         statistics = transport.statistics()
         assert (statistics.connections_open, statistics.connections_idle, statistics.connects) == (1, 1, 1)
+
+
+async def test_ipv6_literal_is_connected_to_and_named_in_host(nursery: trio.Nursery) -> None:
+    heads: list[bytes] = []
+
+    async def handle(stream: trio.abc.Stream) -> None:
+        while request := await read_request(stream):
+            heads.append(request[0])
+            await stream.send_all(OK)
+
+    try:
+        listeners = await trio.open_tcp_listeners(0, host="::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    nursery.start_soon(trio.serve_listeners, handle, listeners)
+    port = listeners[0].socket.getsockname()[1]
+    async with local_transport() as transport:
+        assert await post(transport, f"http://[::1]:{port}/hook") == (200, b"ok")
+    assert f"\r\nhost: [::1]:{port}\r\n".encode() in heads[0]
+    nursery.cancel_scope.cancel()
 
 
 async def test_prepared_request_is_sent_the_same() -> None:
@@ -361,12 +382,15 @@ async def test_t10_flood_before_the_final_head_ends_by_its_budget(kind: str) -> 
 
     flood = Flood()
     async with faked(FakeDial(flood)) as transport:
+        gc.collect()
+        gc.disable()  # a full collection of what the test suite holds is not the flood's doing
         trio.lowlevel.add_instrument(watch := LongestStep())
         began_at = time.thread_time()
         with pytest.raises(httpx.RemoteProtocolError):
             await post(transport)
         took_seconds = time.thread_time() - began_at
         trio.lowlevel.remove_instrument(watch)
+        gc.enable()
     assert flood.is_closed
     assert flood.received <= HEAD_BYTES_MAX + len(piece)
     assert took_seconds < 0.2
@@ -555,7 +579,11 @@ async def test_t14_early_success_counts_and_the_rest_is_still_sent(is_reading: b
 
 
 async def test_t14_early_refusal_ends_the_sending() -> None:
+    """On a kept connection, which cannot be kept then."""
+
     async def handle(stream: trio.abc.Stream) -> None:
+        await read_request(stream)
+        await stream.send_all(OK)
         await stream.receive_some(100)
         await stream.send_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
         await trio.sleep_forever()
@@ -563,8 +591,10 @@ async def test_t14_early_refusal_ends_the_sending() -> None:
     async with serving(handle) as server, local_transport() as transport:
         progress = Progress()
         with trio.fail_after(5):
+            assert await post(transport, server.url) == (200, b"ok")
             assert await post(transport, server.url, content=BIG, exchange=progress) == (413, b"")
         assert (progress.sending_started, progress.request_sent) == (True, False)
+        assert server.connections == 1
         assert transport.statistics().connections_open == 0
 
 
@@ -678,6 +708,14 @@ async def test_t19_only_the_judged_address_is_connected_to_and_each_connect_is_j
         nursery.cancel_scope.cancel()
     assert dial.dialled == [("1.1.1.1", 80)]
     assert asked == [b"rebind.example"] * 3
+
+
+async def test_mapped_address_is_connected_to_as_the_ipv4_address_that_it_is() -> None:
+    dial = FakeDial(OSError(errno.ECONNREFUSED, ""))
+    async with faked(dial, "::ffff:1.1.1.1", "1.1.1.1") as transport:
+        with pytest.raises(httpx.ConnectError):
+            await post(transport)
+    assert dial.dialled == [("1.1.1.1", 80)]
 
 
 async def test_t20_mixed_public_and_private_addresses_are_denied() -> None:
