@@ -1,4 +1,4 @@
-"""Owns when attempts begin: from two rings of ready lanes, a few in each tick of the event loop, at most so many at once.
+"""Owns when attempts begin: from two rings of ready lanes, a few in each tick of the event loop, bounded in all.
 
 Rules: lanes take turns in the order they were offered, and each attempt in flight puts a lane PLACES_BACK places
 back: an endpoint that answers quickly is not kept waiting by hundreds that do not, and none waits for ever, since a
@@ -77,24 +77,26 @@ class Pacer:
             await self._idle.park()
 
     async def run(self) -> None:
-        tick = 0
+        ticks = 0  # since a failing one began
         while True:
-            tick += 1
+            ticks += 1
             self._changed = trio.Event()
-            if tick % TICKS_PER_FAILING_START == 0:
-                self._begin_some(self._failing, 1)  # first: else the well could leave them no room
+            # First, for else the well could leave them no room.
+            if ticks >= TICKS_PER_FAILING_START and self._begin_some(self._failing, 1):
+                ticks = 0
             self._begin_some(self._well, STARTS_PER_TICK)
             if self._may_begin(self._failing) or self._may_begin(self._well):
                 await trio.lowlevel.checkpoint()
             else:
                 await self._changed.wait()
 
-    def _begin_some(self, ring: list[_Offer], starts: int) -> None:
+    def _begin_some(self, ring: list[_Offer], starts: int) -> int:
         begun = 0
         while begun < starts and self._may_begin(ring):
             offer = heapq.heappop(ring)
             offer.lane.is_offered = False
             begun += offer.courier.begin(offer.lane)
+        return begun
 
     def _may_begin(self, ring: list[_Offer]) -> bool:
         if not ring:

@@ -1,4 +1,4 @@
-"""A healthy endpoint's lag alone and beside endpoints that do not behave, in one run: `python -m tests.benchmarks.isolation`.
+"""A healthy endpoint's lag alone and beside endpoints that do not behave: `python -m tests.benchmarks.isolation`.
 
 The real daemon as a child process; receivers in a second child: one healthy, and a hundred each that hang, refuse,
 fail now and then, and drip. Each of those has a backlog of a thousand events. The lag is from the moment before the
@@ -120,7 +120,7 @@ def ask(api: HTTPConnection, method: str, path: str, body: object) -> dict[str, 
 
 
 async def serve_receivers(path: str) -> None:
-    with open(path, "w", buffering=1) as arrivals:
+    with open(path, "w", buffering=1) as arrivals:  # noqa: ASYNC230 — once, before anything is served
         async with trio.open_nursery() as nursery:
             ports = {"refusing": closed_port()}
             for kind in ("healthy", "hung", "flaky", "dripping"):
