@@ -8,7 +8,8 @@ The four states of contract section 2, each read off the row:
  * throttled: 429, 502, 503 or 504 halved the window, or Retry-After holds attempts back; until the next 2xx, or
    until that time if later.
 The window starts at 2, grows by one for each windowful of successes towards the endpoint's concurrency, is halved at
-the start of a run of failures (not at each: ten failures of one outage are one piece of news) and is 1 after a timeout.
+the start of a run of those that pause (not at each: ten failures of one outage are one piece of news) and is 1 after a
+timeout.
 Pure: time, concurrency and jitter come in as values.
 """
 
@@ -51,6 +52,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     in_flight: int = 0
     disabled: bool = False
     paused_by: PausedBy | None = None
+    paused_since: float = math.inf  # monotonic: when an operator paused it
     window: int = WINDOW_START
     successes: int = 0  # since the window last changed
     throttled: bool = False
@@ -118,8 +120,10 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
             self._end_pause()  # last: the probe's own success is no windowful yet
 
-    def pause(self) -> None:
+    def pause(self, now: float) -> None:
         """By an operator."""
+        if self.paused_by is not PausedBy.OPERATOR:
+            self.paused_since = now
         self.paused_by = PausedBy.OPERATOR
         self.next_probe_at = math.inf
 
@@ -166,7 +170,6 @@ class Health(msgspec.Struct, gc=False, eq=False):
             self.successes = 0
 
     def _failed(self, outcome: Outcome, now: Moment, *, was_probe: bool) -> None:
-        is_first = self.consecutive_failures == 0
         self.consecutive_failures += 1
         self.successes_to_be_well = FAILING_FOR_SUCCESSES
         if self.failing_since is None:
@@ -178,7 +181,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
             self._shrink(self.window // 2)
         elif isinstance(outcome, TimedOut):
             self._shrink(1)
-        elif is_hard and is_first:
+        elif is_hard and not self.hard_failures:
             self._shrink(self.window // 2)
         if is_hard:
             self.hard_failures += 1
@@ -202,7 +205,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     def _end_pause(self) -> None:
         self.paused_by = None
-        self.next_probe_at = math.inf
+        self.paused_since = self.next_probe_at = math.inf
         self.probe_seconds = PROBE_SECONDS_MIN
         self.window = WINDOW_AFTER_PAUSE
         self.successes = 0

@@ -362,6 +362,11 @@ class Ledger:
         delivery.url = url
         delivery.attempts_max = max(delivery.attempts_max + attempts_more, delivery.attempt_count + 1)
 
+    def excuse(self, client_id: str, endpoint_id: str, *, paused_since: float, now: Moment) -> None:
+        """The time that the endpoint was paused by an operator is not part of its deliveries' age."""
+        for _, delivery in self.unsettled_of(client_id, endpoint_id):
+            delivery.opened_at += now.monotonic - max(paused_since, delivery.opened_at)
+
     def give_up(self, event: Event, delivery: Delivery, reason: Reason, *, now: Moment) -> None:
         assert not delivery.in_flight
         delivery.due_at = None

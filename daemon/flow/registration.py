@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from daemon.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret, shown_url
+from daemon.core.health import PausedBy
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.refusal import ManagedByConfig, UnsettledDeliveries
@@ -75,11 +76,16 @@ class Registration:
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
         """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
-        self._ledger.health(client_id, endpoint_id).pause()
+        self._ledger.health(client_id, endpoint_id).pause(self._clock.now().monotonic)
+        self._log("endpoint.paused", client_id=client_id, endpoint_id=endpoint_id, paused_by=PausedBy.OPERATOR.value)
 
     def resume(self, client_id: str, endpoint_id: str) -> None:
         """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
-        self._ledger.health(client_id, endpoint_id).resume()
+        health = self._ledger.health(client_id, endpoint_id)
+        if health.paused_by is PausedBy.OPERATOR:
+            self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
+        health.resume()
+        self._log("endpoint.resumed", client_id=client_id, endpoint_id=endpoint_id)
         self._dispatch.wake(client_id)
 
     def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:

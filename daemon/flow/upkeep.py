@@ -1,6 +1,7 @@
 """Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
 
 from collections import deque
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import trio
@@ -16,7 +17,7 @@ from daemon.flow.ports import Clock, Log
 TICK_SECONDS = 1.0
 COUNTS_EVERY_SECONDS = 60.0
 RATES_OVER_TICKS = 10
-# Rows settled or forgotten in one go, about 5 ms; then others have a turn.
+# Rows looked at, settled or forgotten in one go, about 5 ms; then others have a turn.
 ROWS_AT_ONCE = 1000
 
 
@@ -67,34 +68,50 @@ class Upkeep:
             self._lags.append(now - next_tick)
             next_tick = max(next_tick + TICK_SECONDS, now)
             self._samples.append(self._sample())
-            while self.expire() or self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):
+            await self._expire()
+            while self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):
                 await trio.lowlevel.checkpoint()
             if now >= next_counts:
                 next_counts = now + COUNTS_EVERY_SECONDS
                 self.log_counts()
 
-    def expire(self) -> int:
-        """Gives up what has waited longer than `retry.age_max`, at most so many at once; returns how many."""
-        now = self._clock.now()
-        opened_until = now.monotonic - self._live.settings.retry.age_seconds_max
-        expired: list[tuple[Event, Delivery]] = []
-        for event in self._ledger.unsettled.values():  # in order of `since`, which no opening is later than
-            if event.since > opened_until or len(expired) >= ROWS_AT_ONCE:
-                break
-            for delivery in event.deliveries:
-                if delivery.is_waiting and delivery.opened_at <= opened_until and not self._is_held(event, delivery):
-                    expired.append((event, delivery))
-        for event, delivery in expired:
-            self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
-            self._log(
-                "delivery.expired",
-                level="warning",
-                event_id=event.id,
-                client_id=event.client_id,
-                endpoint_id=delivery.endpoint_id,
-                attempts=delivery.attempt_count,
-            )
-        return len(expired)
+    async def _expire(self) -> None:
+        """Gives up what has waited longer than `retry.age_max`: one look at all that is old enough, a slice at a time.
+
+        What settles between two slices moves rows up, past the next slice: those are looked at a second later.
+        """
+        stays = 0  # how many of those looked at are still unsettled, all of them in front of the others
+        while True:
+            old = self._old(stays)
+            for event in old:
+                self._expire_event(event)
+                stays += event.sequence in self._ledger.unsettled
+            if len(old) < ROWS_AT_ONCE:
+                return
+            await trio.lowlevel.checkpoint()
+
+    def _old(self, skipped: int) -> list[Event]:
+        """In order of `since`, which no opening is later than, unless a pause was taken off its age."""
+        opened_until = self._opened_until()
+        rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
+        return list(takewhile(lambda event: event.since <= opened_until, rows))
+
+    def _expire_event(self, event: Event) -> None:
+        opened_until = self._opened_until()
+        for delivery in event.deliveries:
+            if delivery.is_waiting and delivery.opened_at <= opened_until and not self._is_held(event, delivery):
+                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=self._clock.now())
+                self._log(
+                    "delivery.expired",
+                    level="warning",
+                    event_id=event.id,
+                    client_id=event.client_id,
+                    endpoint_id=delivery.endpoint_id,
+                    attempts=delivery.attempt_count,
+                )
+
+    def _opened_until(self) -> float:
+        return self._clock.now().monotonic - self._live.settings.retry.age_seconds_max
 
     def _is_held(self, event: Event, delivery: Delivery) -> bool:
         """By an operator's pause: nothing expires there."""

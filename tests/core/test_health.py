@@ -165,6 +165,13 @@ def test_throttled_lasts_until_the_next_success(code: int) -> None:
     assert noted(health, OK, 2).state(2) is State.OK
 
 
+def test_first_5xx_after_a_404_shrinks_the_window_too() -> None:
+    """The run of failures that says something of its strength begins there."""
+    health = noted(noted(wide(), Responded(404), 0), Responded(500), 1)
+    assert health.window == wide().window // 2
+    assert noted(health, Responded(500), 2).window == wide().window // 2
+
+
 @pytest.mark.parametrize("code", [500, 501, 400, 404, 302, 505])
 def test_other_failures_do_not_throttle(code: int) -> None:
     """Only the four codes that speak of load."""
@@ -316,7 +323,7 @@ def test_window_grows_from_one_after_a_pause() -> None:
 def test_operators_pause_has_no_probes_and_no_end() -> None:
     """Nothing may begin, hastened or not; answers of what was in flight change nothing of it."""
     health = Health()
-    health.pause()
+    health.pause(40)
     assert health.begins_from(0) == health.hastened_begins_from(0) == health.next_probe_at == math.inf
     noted(health, OK, 1)
     for number in range(20):
@@ -328,7 +335,7 @@ def test_operators_pause_over_one_by_failures_stops_the_probes() -> None:
     """The stronger word holds, also when the probe in flight succeeds."""
     health = dead()
     health.probe_in_flight = True
-    health.pause()
+    health.pause(40)
     noted(health, OK, 40)
     assert (health.paused_by, health.begins_from(0)) == (PausedBy.OPERATOR, math.inf)
 
@@ -338,7 +345,7 @@ def test_resume_ends_every_pause_and_disabled(by: str) -> None:
     """Attempts may begin at once; out of a pause with a window of 1."""
     health = dead() if by == "failures" else Health()
     if by == "operator":
-        health.pause()
+        health.pause(40)
     health.disabled = by == "disabled"
     assert health.state(40) is (State.DISABLED if by == "disabled" else State.PAUSED)
     health.resume()
@@ -350,7 +357,7 @@ def test_resume_ends_every_pause_and_disabled(by: str) -> None:
 def test_resume_does_not_take_back_what_the_receiver_asked_for() -> None:
     """Retry-After holds over it."""
     health = noted(Health(), Responded(503), 0, retry_after=100.0)
-    health.pause()
+    health.pause(40)
     health.resume()
     assert health.begins_from(0) == 100.0
 
@@ -374,6 +381,6 @@ def test_start_anew_ends_a_pause_by_failures_and_keeps_an_operators() -> None:
     health = dead()
     health.start_anew()
     assert (health.state(40), health.window) == (State.OK, 2)
-    health.pause()
+    health.pause(40)
     health.start_anew()
     assert health.paused_by is PausedBy.OPERATOR

@@ -15,6 +15,7 @@ from daemon.core.settings import DeliverySettings, IntakeSettings, RetrySettings
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api import create_app
 from daemon.edge.api.views import delivery_view, status_view
+from daemon.flow.upkeep import ROWS_AT_ONCE
 from tests.flow.harness import (
     EPOCH,
     URL,
@@ -310,6 +311,42 @@ async def test_operators_pause_keeps_what_is_older_than_age_max(autojump_clock, 
     held, expired = event.deliveries
     assert (held.status, held.attempt_count) == (Status.PENDING, 0)
     assert (expired.status, expired.reason) == (Status.EXHAUSTED, Reason.EXPIRED)
+
+
+async def test_time_paused_by_an_operator_is_no_age(autojump_clock, nursery) -> None:
+    """What was held past age_max is attempted when resumed, and expires when its age without the pause has passed."""
+    flow = await started(nursery, Settings(retry=RetrySettings(age_seconds_max=100.0)))
+    flow.sender.script(URL, 500)
+    early = flow.admit()
+    await at(50)
+    await call(flow, "pause")
+    await at(60)
+    await call(flow, "pause")  # again: it is paused since 50
+    in_the_pause = flow.admit()
+    await at(1000)
+    await call(flow, "resume")
+    await at(1049)
+    assert [event.status for event in (early, in_the_pause)] == [Status.FAILED, Status.FAILED]
+    await at(1052)
+    assert [event.deliveries[0].reason for event in (early, in_the_pause)] == [Reason.EXPIRED, None]
+    await at(1102)
+    assert in_the_pause.deliveries[0].reason is Reason.EXPIRED
+    assert [line["paused_by"] for line in flow.log.of("endpoint.paused")][:2] == ["operator", "operator"]
+    assert len(flow.log.of("endpoint.resumed")) == 1
+
+
+async def test_what_an_operator_holds_does_not_keep_others_from_expiring(autojump_clock, nursery) -> None:
+    """Thousands held in front of them, more than are looked at in one go."""
+    retry = RetrySettings(age_seconds_max=100.0, schedule_seconds=(1000.0,))
+    flow = await started(nursery, Settings(retry=retry))
+    flow.put("held")
+    flow.registration.pause("held", "default")
+    held = flow.admit_many(3 * ROWS_AT_ONCE, client_id="held")
+    flow.sender.script(URL, 500)
+    behind = flow.admit_many(2 * ROWS_AT_ONCE)
+    await at(102)
+    assert {event.deliveries[0].reason for event in behind} == {Reason.EXPIRED}
+    assert statuses(held) == {Status.PENDING: len(held)}
 
 
 async def test_resume_ends_a_pause_by_failures_at_once(autojump_clock, nursery) -> None:

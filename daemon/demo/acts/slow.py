@@ -35,8 +35,9 @@ class SlowSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     def differences(self) -> Iterator[str]:
         yield from self.neighbour.differences()
-        if max(self.in_flight_max, self.at_once_max) > WINDOW_START:
-            yield f"{max(self.in_flight_max, self.at_once_max)} in flight at once; an endpoint begins with {WINDOW_START}"
+        most = max(self.in_flight_max, self.at_once_max)
+        if most > WINDOW_START:
+            yield f"{most} in flight at once; an endpoint begins with {WINDOW_START}"
         if self.in_flight_last > 1:
             yield f"{self.in_flight_last} in flight after the first timeouts"
         if not self.attempts_timed_out:

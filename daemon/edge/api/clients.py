@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import trio
 from quart import Blueprint, Response, request
 
 from daemon.core.client import Client, ClientRules, Endpoint, InvalidClient, Mistake, client_from, is_id
@@ -14,10 +15,13 @@ from daemon.edge.api.views import client_view, encode
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
+# Test attempts are outside the pacer's count: those that come while so many run wait for one to end.
+TESTS_AT_ONCE_MAX = 16
 
 
 def client_routes(services: Services) -> Blueprint:
     routes = Blueprint("clients", __name__)
+    testing = trio.CapacityLimiter(TESTS_AT_ONCE_MAX)
 
     @routes.put("/v1/clients/<client_id>")
     async def put_client(client_id: str) -> Response:
@@ -62,7 +66,8 @@ def client_routes(services: Services) -> Blueprint:
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/test")
     async def test_endpoint(client_id: str, endpoint_id: str) -> Response:
         _, endpoint = _find(services, client_id, endpoint_id)
-        return _json(await services.attempter.test(client_id, endpoint))
+        async with testing:
+            return _json(await services.attempter.test(client_id, endpoint))
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/rotate-secret")
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:

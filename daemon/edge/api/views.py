@@ -82,7 +82,7 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> dic
 def health_view(services: Services, client_id: str, endpoint: Endpoint) -> dict[str, Any]:
     health = services.ledger.health(client_id, endpoint.id)
     now = services.clock.now()
-    probe_at = health.next_probe_at
+    probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
     unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
     oldest = min((event.accepted_at for event, _ in unsettled), default=None)
     return {
