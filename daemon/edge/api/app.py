@@ -13,6 +13,7 @@ from daemon.edge.api.access import refuse_foreign_request
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, status_view
@@ -27,6 +28,8 @@ def create_app(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
     for routes in (event_routes(services), client_routes(services), status_routes(services)):
         app.register_blueprint(routes)
+    for view in app.view_functions.values():
+        operation_of(view)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
     app.after_request(_finish_body)
@@ -52,14 +55,17 @@ def status_routes(services: Services) -> Blueprint:
     routes = Blueprint("status", __name__)
 
     @routes.get("/v1/status")
+    @operation("The daemon's totals", scope=Scope.READ)
     async def get_status() -> Response:
         return Response(encode(status_view(services)), content_type="application/json")
 
     @routes.get("/livez")
+    @operation("Whether the process answers", scope=None)
     async def get_livez() -> Response:
         return Response("ok\n", content_type="text/plain; charset=utf-8")
 
     @routes.get("/readyz")
+    @operation("Whether it takes events", scope=None)
     async def get_readyz() -> Response:
         if services.intake.is_draining:
             services.intake.refuse_if_draining()

@@ -10,6 +10,7 @@ from daemon.core.client import Client, ClientRules, Endpoint, InvalidClient, Mis
 from daemon.core.event import check_text
 from daemon.core.refusal import InvalidDefinition, InvalidQuery, Malformed, NotFound
 from daemon.edge.api.bodies import JSON, query_flag, read_body
+from daemon.edge.api.operations import Scope, operation
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import client_view, encode
 
@@ -24,6 +25,7 @@ def client_routes(services: Services) -> Blueprint:
     testing = trio.CapacityLimiter(TESTS_AT_ONCE_MAX)
 
     @routes.put("/v1/clients/<client_id>")
+    @operation("Register or replace a client", scope=Scope.ADMIN)
     async def put_client(client_id: str) -> Response:
         body = await read_body(services.live, JSON)
         end_unsettled = query_flag("end_unsettled")
@@ -38,38 +40,45 @@ def client_routes(services: Services) -> Blueprint:
         return _json(client_view(services, client, secrets=made), 201 if is_new else 200)
 
     @routes.get("/v1/clients/<client_id>")
+    @operation("One client with its counts and health", scope=Scope.READ)
     async def get_client(client_id: str) -> Response:
         return _json(client_view(services, services.registry.get(client_id)))
 
     @routes.delete("/v1/clients/<client_id>")
+    @operation("Remove a client", scope=Scope.ADMIN)
     async def delete_client(client_id: str) -> Response:
         services.registration.remove(client_id, end_unsettled=query_flag("end_unsettled"))
         services.log("client.removed", client_id=client_id)
         return Response("", 204)
 
     @routes.get("/v1/clients")
+    @operation("The registered clients", scope=Scope.READ)
     async def list_clients() -> Response:
         return _json(_page(services))
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/pause")
+    @operation("Hold an endpoint: no attempts, no probes, no expiry", scope=Scope.ADMIN)
     async def pause_endpoint(client_id: str, endpoint_id: str) -> Response:
         client, _ = _find(services, client_id, endpoint_id)
         services.registration.pause(client_id, endpoint_id)
         return _json(client_view(services, client))
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/resume")
+    @operation("End a pause of either kind, and `disabled`", scope=Scope.ADMIN)
     async def resume_endpoint(client_id: str, endpoint_id: str) -> Response:
         client, _ = _find(services, client_id, endpoint_id)
         services.registration.resume(client_id, endpoint_id)
         return _json(client_view(services, client))
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/test")
+    @operation("Post one event of type hookd.test, outside all accounts", scope=Scope.ADMIN)
     async def test_endpoint(client_id: str, endpoint_id: str) -> Response:
         _, endpoint = _find(services, client_id, endpoint_id)
         async with testing:
             return _json(await services.attempter.test(client_id, endpoint))
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/rotate-secret")
+    @operation("Make a new secret; both sign for a while", scope=Scope.ADMIN)
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
         _find(services, client_id, endpoint_id)
         secret = services.new_secret()

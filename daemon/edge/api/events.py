@@ -17,6 +17,7 @@ from daemon.core.event import Event, Submission, read_array, read_event, read_li
 from daemon.core.refusal import AmbiguousId, InvalidEvent, InvalidQuery, Refused, TooLarge, UnknownEvent
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api.bodies import JSON, NDJSON, check_payload_size, query_flag, read_body
+from daemon.edge.api.operations import Scope, operation
 from daemon.edge.api.problems import body_of
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, event_view
@@ -33,16 +34,19 @@ def event_routes(services: Services) -> Blueprint:
     routes = Blueprint("events", __name__)
 
     @routes.post("/v1/events")
+    @operation("Admit one event", scope=Scope.PRODUCE)
     async def post_event() -> Response:
         body = await read_body(services.live, JSON)
         return _single(services, _read(services, body, client_id=None))
 
     @routes.post("/v1/events/batch")
+    @operation("Admit a batch of events, whole or in part", scope=Scope.PRODUCE)
     async def post_batch() -> Response:
         body = await read_body(services.live, JSON, NDJSON)
         return _batch(services, _items(body), client_id=None)
 
     @routes.post("/v1/clients/<client_id>/events")
+    @operation("Admit events of one client", scope=Scope.PRODUCE)
     async def post_client_event(client_id: str) -> Response:
         body = await read_body(services.live, JSON, NDJSON)
         if request.mimetype == NDJSON or body.lstrip()[:1] == b"[":
@@ -50,10 +54,12 @@ def event_routes(services: Services) -> Blueprint:
         return _single(services, _read(services, body, client_id=client_id))
 
     @routes.get("/v1/clients/<client_id>/events/<event_id>")
+    @operation("One event with its deliveries and their attempts", scope=Scope.READ, producers_too=True)
     async def get_client_event(client_id: str, event_id: str) -> Response:
         return _json(event_view(services, _find(services, client_id, event_id)))
 
     @routes.get("/v1/events/<event_id>")
+    @operation("One event, where only one client has this id", scope=Scope.READ, producers_too=True)
     async def get_event(event_id: str) -> Response:
         found = services.ledger.find_everywhere(event_id)
         if len(found) > 1:
@@ -67,16 +73,19 @@ def event_routes(services: Services) -> Blueprint:
         return _json(event_view(services, found[0]))
 
     @routes.get("/v1/events")
+    @operation("Events, newest first", scope=Scope.READ, producers_too=True)
     async def list_events() -> Response:
         return _json(_page(services))
 
     @routes.post("/v1/clients/<client_id>/events/<event_id>/retry")
+    @operation("Attempt an event's unsettled or exhausted deliveries now", scope=Scope.ADMIN)
     async def retry_event(client_id: str, event_id: str) -> Response:
         event = _find(services, client_id, event_id)
         changed = services.retrying.retry(event)
         return _json(event_view(services, event), 202 if changed else 200)
 
     @routes.post("/v1/resend")
+    @operation("Admit the lines of a report", scope=Scope.ADMIN)
     async def resend() -> Response:
         body = await read_body(services.live, NDJSON)
         lines = read_report_lines(_bounded(services, read_lines(body)))

@@ -1,0 +1,60 @@
+"""Owns what is said of a route beside its path: who may call it, what it takes, what it answers.
+
+One description for all who need it: access.py reads the scope, openapi.py the rest. A route without one is a bug that
+`create_app` raises.
+"""
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTRIBUTE = "hookd_operation"
+
+
+class Scope(enum.Enum):
+    """A token's, and a route's; `admin` includes the other two."""
+
+    PRODUCE = "produce"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class Operation(NamedTuple):
+    summary: str
+    scope: Scope | None  # None: open to everyone, whoever they are
+    producers_too: bool  # a read that a token of scope `produce` may do: of events and settlements
+    bodies: Mapping[str, Any]  # media type -> the type that the handler decodes
+    query: Any  # a msgspec.Struct type with a field for each parameter, None: it has none
+    answers: Mapping[int, Any]  # status -> the type that is encoded; a str is a media type of text
+    problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
+
+
+def operation(
+    summary: str,
+    *,
+    scope: Scope | None,
+    producers_too: bool = False,
+    bodies: Mapping[str, Any] | None = None,
+    query: Any = None,
+    answers: Mapping[int, Any] | None = None,
+    problems: tuple[str, ...] = (),
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+    """Goes under the route's own decorator."""
+    described = Operation(summary, scope, producers_too, bodies or {}, query, answers or {}, problems)
+
+    def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        setattr(view, ATTRIBUTE, described)
+        return view
+
+    return mark
+
+
+def operation_of(view: Callable[..., Any]) -> Operation:
+    """Raises LookupError where a route was left without one."""
+    found = getattr(view, ATTRIBUTE, None)
+    if not isinstance(found, Operation):
+        raise LookupError(f"the route {view.__name__} has no @operation")
+    return found
