@@ -308,11 +308,11 @@ def _text_clients(summary: Summary) -> list[str]:
     """The endpoints owed most, as many as leave room for the rest."""
     shown, hidden = summary.clients[:10], summary.clients[10:]
     stopped = parse_rfc3339(summary.stopped_at)
-    rows = ["  owed to (client/endpoint, deliveries, oldest, why):"]
+    rows = ["  owed (deliveries, oldest, to client/endpoint, why):"]
     for line in shown:
         age = format_duration(max(0, round(stopped - parse_rfc3339(line.oldest_accepted_at))))
         why = line.last_error or "not attempted, or no failure yet"
-        rows.append(f"    {line.client_id}/{line.endpoint_id}  {line.undelivered:,}  {age}  {why}")
+        rows.append(f"    {line.undelivered:,}  {age}  {line.client_id}/{line.endpoint_id}  {why}")
     if hidden:
         rest = sum(line.undelivered for line in hidden)
         rows.append(f"    and {len(hidden):,} more endpoints with {rest:,} deliveries, all in the report")

@@ -582,17 +582,17 @@ UNDELIVERED: 120 deliveries
   attempted_failed        27  refused or not sent: safe to send again
   outcome_unknown         15  sent, no answer read: the client may have it;
                               sending again may duplicate, under the same webhook-id
-  owed to (client/endpoint, deliveries, oldest, why):
-    client-15/default  15  45m  no answer within 15 s
-    client-14/default  14  46m  answered 503
-    client-13/default  13  47m  connection refused
-    client-12/default  12  48m  not attempted, or no failure yet
-    client-11/default  11  49m  not attempted, or no failure yet
-    client-10/default  10  50m  not attempted, or no failure yet
-    client-09/default  9  51m  not attempted, or no failure yet
-    client-08/default  8  52m  not attempted, or no failure yet
-    client-07/default  7  53m  not attempted, or no failure yet
-    client-06/default  6  54m  not attempted, or no failure yet
+  owed (deliveries, oldest, to client/endpoint, why):
+    15  45m  client-15/default  no answer within 15 s
+    14  46m  client-14/default  answered 503
+    13  47m  client-13/default  connection refused
+    12  48m  client-12/default  not attempted, or no failure yet
+    11  49m  client-11/default  not attempted, or no failure yet
+    10  50m  client-10/default  not attempted, or no failure yet
+    9  51m  client-09/default  not attempted, or no failure yet
+    8  52m  client-08/default  not attempted, or no failure yet
+    7  53m  client-07/default  not attempted, or no failure yet
+    6  54m  client-06/default  not attempted, or no failure yet
     and 5 more endpoints with 15 deliveries, all in the report
 report: reports/shutdown-20261121T183500Z-run1.jsonl
 Nothing will be sent until someone does; once a daemon runs again:
@@ -607,8 +607,8 @@ UNDELIVERED: 1 deliveries
   attempted_failed         0  refused or not sent: safe to send again
   outcome_unknown          1  sent, no answer read: the client may have it;
                               sending again may duplicate, under the same webhook-id
-  owed to (client/endpoint, deliveries, oldest, why):
-    acme/x  1  1h  not attempted, or no failure yet
+  owed (deliveries, oldest, to client/endpoint, why):
+    1  1h  acme/x  not attempted, or no failure yet
 """
 UNBALANCED = """\
 hookd 0.1.0 run run1 stopped 2026-11-21T18:35:00.000Z (SIGTERM, drained 3.2 s)

@@ -143,9 +143,7 @@ class Resolver:
                 name,
                 port,
                 abandon_on_cancel=True,  # the nursery ends: nobody is left to wait for the system
-                limiter=trio.CapacityLimiter(
-                    1
-                ),  # whoever calls this has a token, and its wait is not the look-up's time
+                limiter=trio.CapacityLimiter(1),  # the caller has its token: that wait is not the look-up's time
             )
         except RuntimeError:  # the system gives us no thread: that must fail a look-up and not the daemon
             return "the name cannot be looked up: no thread can be started"
