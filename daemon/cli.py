@@ -227,6 +227,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     from daemon.edge.reports import CannotWriteReports, Reports
     from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
+    from daemon.edge.systemd import Systemd
     from daemon.supervisor import Outside, supervise
 
     limit = raise_limit()
@@ -249,6 +250,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         log=log,
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
+        manager=Systemd(os.environ),
         server=partial(Server, sockets=sockets, log=log, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,

@@ -32,7 +32,6 @@ NOT_IN_EFFECT = (
     "http.tokens",
     "intake.receiving_bytes_max",
     "retention.settlements_max",
-    "drain.termination_log",
     "recorder.directory",
     "recorder.bytes_max",
     "recorder.payloads",

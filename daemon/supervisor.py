@@ -11,11 +11,12 @@ Indentation is the lifetime:
 A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -26,7 +27,7 @@ from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
-from daemon.core.report import Line, Run, Stop, Summary
+from daemon.core.report import Line, Pruned, Run, Stop, Summary
 from daemon.core.settings import Settings
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
@@ -44,12 +45,19 @@ from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.upkeep import Upkeep
 
+T = TypeVar("T")
+Given = TypeVarTuple("Given")
+
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
 SECOND_SIGNAL_SECONDS = 0.25
 # What is left for peers of the API once the report is written; then their connections are cut.
 API_GRACE_SECONDS = 0.5
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
+# A termination log is a small file of the container runtime's; the report's own file must not wait for it.
+TERMINATION_LOG_SECONDS_MAX = 2.0
+# How often the service manager hears of us, at least; its watchdog four times in its interval.
+MANAGER_SECONDS_MAX = 5.0
 # Of these a reload says that it takes a restart.
 RESTART_NEEDED = ("http", "recorder", "recovery")
 
@@ -67,10 +75,32 @@ class LogWriter(Log, Protocol):
     def text(self, text: str) -> None: ...
 
 
+class Manager(Protocol):
+    """The service manager; it may not be there."""
+
+    @property
+    def listens(self) -> bool: ...
+
+    @property
+    def watchdog_seconds(self) -> float | None: ...
+
+    def ready(self) -> None: ...
+
+    def stopping(self, seconds: float) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def status(self, line: str) -> None: ...
+
+
 class Reports(Protocol):
     def path_of(self, summary: Summary) -> object: ...
 
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
+
+    def write_termination_log(self, path: str, text: str) -> None: ...
+
+    def prune(self, kept: int) -> Pruned: ...
 
 
 class Outside(NamedTuple):
@@ -80,6 +110,7 @@ class Outside(NamedTuple):
     log: LogWriter
     open_sender: Callable[[Live], AbstractAsyncContextManager[Sender]]
     reports: Reports
+    manager: Manager
     server: Callable[..., Server]
     attach_signals: Callable[[Callable[[str], None]], None]
     random_bytes: Callable[[int], bytes]
@@ -136,6 +167,7 @@ class Supervisor:
         self._summary: Summary | None = None
         self._crashed = False
         self._drain_seconds = 0.0
+        self._telling_manager = trio.CancelScope()
 
         self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
         self._registry = registry = Registry(live)
@@ -202,10 +234,13 @@ class Supervisor:
         """Until it is stopped; always ends in a report."""
         self._outside.attach_signals(self._on_signal)
         self._registration.take_config(self._live.settings.clients)
+        await self._prune_reports()
         try:
             async with trio.open_nursery() as api:
+                api.start_soon(self._tell_manager)
                 await self._run_flow(api)
                 await self._report()
+                self._telling_manager.cancel()
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
@@ -221,6 +256,7 @@ class Supervisor:
                 flow.start_soon(self._upkeep.run)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
+                self._outside.manager.ready()
                 self._outside.log("daemon.started", run_id=self._run.run_id, version=self._run.version, urls=urls)
                 await self._stopping.requested.wait()
                 await self._drain()
@@ -231,6 +267,7 @@ class Supervisor:
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
         self._intake.close()
+        self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + TERMINATION_LOG_SECONDS_MAX)
         self._outside.log(
             "drain.started",
             trigger=self._stopping.trigger,
@@ -260,7 +297,9 @@ class Supervisor:
         stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
         self._summary = summary = report.summarise(self._ledger, self._run, stop)
         self._outside.log("report", level=_level(summary), **_without_clients(summary))
-        self._outside.log.text(report.text(summary, path=str(self._outside.reports.path_of(summary))))
+        text = report.text(summary, path=str(self._outside.reports.path_of(summary)))
+        self._outside.log.text(text)
+        await self._write_termination_log(text)
         lines = report.lines(
             self._ledger,
             now_monotonic=now.monotonic,
@@ -268,19 +307,58 @@ class Supervisor:
             payloads=self._live.settings.drain.report_payloads,
         )
         try:
-            with trio.fail_after(REPORT_SECONDS_MAX):
-                path = await trio.to_thread.run_sync(
-                    self._outside.reports.write,
-                    summary,
-                    lines,
-                    abandon_on_cancel=True,
-                    limiter=trio.CapacityLimiter(1),
-                )
+            path = await _in_thread(self._outside.reports.write, summary, lines, seconds_max=REPORT_SECONDS_MAX)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
         else:
             self._outside.log("report.written", path=path)
+            await self._prune_reports()
+
+    async def _write_termination_log(self, text: str) -> None:
+        path = self._live.settings.drain.termination_log
+        if not path:
+            return
+        try:
+            await _in_thread(
+                self._outside.reports.write_termination_log, path, text, seconds_max=TERMINATION_LOG_SECONDS_MAX
+            )
+        except (OSError, trio.TooSlowError) as error:
+            self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
+
+    async def _prune_reports(self) -> None:
+        """Old reports go, never one with something undelivered that nobody claimed."""
+        kept = self._live.settings.drain.reports_kept
+        try:
+            pruned = await _in_thread(self._outside.reports.prune, kept, seconds_max=REPORT_SECONDS_MAX)
+        except (OSError, trio.TooSlowError) as error:
+            self._outside.log("reports.not_pruned", level="warning", error=f"{type(error).__name__}: {error}")
+            return
+        if pruned.deleted:
+            self._outside.log("reports.pruned", deleted=pruned.deleted)
+        if pruned.held:
+            self._outside.log("reports.held", level="warning", unclaimed=pruned.held, reports_kept=kept)
+
+    async def _tell_manager(self) -> None:
+        """That the loop keeps its times, and what it holds; up to the report. A late turn says nothing of the kind."""
+        manager = self._outside.manager
+        if not manager.listens:
+            return
+        period_seconds = min(MANAGER_SECONDS_MAX, (manager.watchdog_seconds or math.inf) / 4)
+        due = trio.current_time()
+        with self._telling_manager:
+            while True:
+                manager.status(self._status_line())
+                if trio.current_time() - due < period_seconds:
+                    manager.alive()
+                due = trio.current_time() + period_seconds
+                await trio.sleep_until(due)
+
+    def _status_line(self) -> str:
+        totals = self._ledger.totals()
+        state = "draining" if self._intake.is_draining else "running"
+        counts = f"{totals.undelivered:,} undelivered, {totals.in_flight:,} in flight"
+        return f"{state}: {totals.accepted:,} accepted, {counts}"
 
     def _exit_code(self) -> ExitCode:
         assert self._summary is not None
@@ -329,6 +407,12 @@ class Supervisor:
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
         return Connections(statistics.connections_open, statistics.connections_max)
+
+
+async def _in_thread(function: Callable[[Unpack[Given]], T], *given: *Given, seconds_max: float) -> T:
+    """A call that touches files; raises trio.TooSlowError, and abandons the thread then."""
+    with trio.fail_after(seconds_max):
+        return await trio.to_thread.run_sync(function, *given, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 def _level(summary: Summary) -> str:

@@ -1,7 +1,8 @@
 """The whole daemon in this process, through the supervisor alone: real HTTP on port 0, everything else injected."""
 
 import json
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from daemon.core.client import Client, Endpoint
 from daemon.core.live import Live
@@ -21,8 +23,10 @@ from daemon.core.settings import DEFAULTS, Settings
 from daemon.edge.clock import SystemClock
 from daemon.edge.reports import Reports
 from daemon.edge.server import Server, bound_sockets
+from daemon.edge.systemd import Systemd
 from daemon.flow.ports import Request
 from daemon.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
+from tests.edge.test_reports import write_report
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -48,7 +52,7 @@ class ListLog:
         self.texts: list[str] = []
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        self.lines.append((event, fields))
+        self.lines.append((event, {"level": level, **fields} if level != "info" else fields))
 
     def text(self, text: str) -> None:
         self.texts.append(text)
@@ -60,7 +64,13 @@ class ListLog:
 class Daemon:
     """One supervised run, and what a test needs to drive it."""
 
-    def __init__(self, directory: Path, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings,
+        reload: Callable[[], Settings] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.sender = ScriptedSender()
         self.log = ListLog()
         self.directory = directory
@@ -75,6 +85,7 @@ class Daemon:
             log=self.log,
             open_sender=lambda live: nullcontext(self.sender),
             reports=reports,
+            manager=Systemd(environ or {}),
             server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
             attach_signals=lambda deliver: setattr(self, "signal", deliver),
             random_bytes=lambda count: b"x" * count,
@@ -303,3 +314,99 @@ async def test_large_body_that_nobody_reads_ends_the_connection_after_the_answer
     assert b"connection: close" in received.lower()
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
+
+
+class ManagerSocket:
+    """What systemd would read."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+        self.environ = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
+
+    def messages(self) -> list[str]:
+        found = []
+        while True:
+            try:
+                found.append(self._socket.recv(4096).decode())
+            except BlockingIOError:
+                return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(name="manager")
+def _manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerSocket]:
+    manager = ManagerSocket(tmp_path_factory.mktemp("run") / "notify")
+    yield manager
+    manager.close()
+
+
+async def test_service_manager_hears_of_every_step(start, manager):
+    """Ready once it listens, alive and the counts meanwhile, stopping with the time that it may take."""
+    daemon = await start(environ=manager.environ)
+    heard = []
+
+    def has(message: str) -> bool:
+        heard.extend(manager.messages())
+        return message in heard
+
+    await daemon.post(id="e1")
+    await until(lambda: has("READY=1") and has("WATCHDOG=1"))
+    await until(lambda: has("STATUS=running: 1 accepted, 0 undelivered, 0 in flight"))
+    assert not any(message.startswith("STOPPING") for message in heard)
+    daemon.signal("SIGTERM")
+    await until(lambda: has("STOPPING=1\nEXTEND_TIMEOUT_USEC=33000000"))
+    await until(lambda: daemon.exit_code is not None)
+    assert heard.index("READY=1") < heard.index("STOPPING=1\nEXTEND_TIMEOUT_USEC=33000000")
+
+
+async def test_turn_that_comes_too_late_does_not_say_that_the_loop_is_alive(start, manager, mock_clock):
+    """Late by more than a period: two such in a row, and systemd's watchdog acts."""
+    await start(environ=manager.environ | {"WATCHDOG_USEC": "20000000"})  # a period of 5 s
+    heard: list[str] = []
+
+    def turns(what: str) -> int:
+        heard.extend(manager.messages())
+        return sum(message.startswith(what) for message in heard)
+
+    for seconds, beats in ((0, 1), (5, 2), (11, 2), (5, 3)):
+        before = turns("STATUS=") if seconds else 0
+        mock_clock.jump(seconds)
+        await until(lambda before=before: turns("STATUS=") > before)
+        await trio.testing.wait_all_tasks_blocked()
+        assert turns("WATCHDOG=1") == beats
+
+
+async def test_termination_log_has_the_summary_and_its_failure_is_only_logged(start, tmp_path):
+    """At most 4 KiB, whole lines; a path that cannot be written costs neither the report nor the exit code."""
+    path = tmp_path / "termination-log"
+    daemon = await start(make_settings(termination_log=str(path)))
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert path.read_text() == daemon.log.texts[0]
+
+    path.unlink()
+    path.mkdir()
+    for old in tmp_path.glob("shutdown-*"):
+        old.unlink()
+    daemon = await start(make_settings(termination_log=str(path)))
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
+    assert daemon.log.of("termination_log.not_written")
+    assert daemon.report()
+
+
+async def test_old_reports_go_at_the_start_and_after_a_report_and_what_is_held_is_said(start, tmp_path):
+    """reports_kept = 2: the newest two stay, the one that lists something undelivered too."""
+    for number, undelivered in enumerate((1, 0, 0, 0)):
+        write_report(tmp_path, f"shutdown-2026010{number + 1}T000000Z-old.jsonl", undelivered=undelivered)
+    daemon = await start(make_settings(reports_kept=2))
+    assert [path.name[9:17] for path in sorted(tmp_path.glob("shutdown-*"))] == ["20260101", "20260103", "20260104"]
+    assert daemon.log.of("reports.held") == [{"level": "warning", "unclaimed": 1, "reports_kept": 2}]
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert [path.name[9:17] for path in sorted(tmp_path.glob("shutdown-*"))][:2] == ["20260101", "20260104"]

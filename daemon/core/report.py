@@ -104,6 +104,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clients: list[ClientLine]
 
 
+class Pruned(msgspec.Struct, frozen=True):
+    """What became of the reports that are older than those to be kept."""
+
+    deleted: int
+    held: int  # they list undelivered deliveries that nobody claimed
+
+
 class LastOutcome(msgspec.Struct, frozen=True):
     number: int
     started_at: str

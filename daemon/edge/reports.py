@@ -1,7 +1,8 @@
 """Owns the report's file: where it stands, that it is whole or not there, and which is the newest.
 
 Rules: mode 0600, written to a temporary name, synced, renamed, never changed after. The directory is proved
-writable at the start, before anything is accepted that might have to be reported.
+writable at the start, before anything is accepted that might have to be reported. A report with something undelivered
+that nobody claimed is never deleted, however old.
 """
 
 import contextlib
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from daemon.core.report import Line, Summary
+from daemon.core.report import Line, Pruned, Summary
 from daemon.core.timestamps import compact, parse_rfc3339
 
 WRITE_BYTES = 1 << 20
+TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 
 
 class CannotWriteReports(Exception):
@@ -63,12 +65,46 @@ class Reports:
         found = sorted(self._directory.glob("shutdown-*.jsonl"), key=lambda path: path.name)
         return found[-1] if found else None
 
+    def write_termination_log(self, path: str, text: str) -> None:
+        """As much of the text as a container runtime keeps, whole lines. Raises OSError."""
+        written = b""
+        for line in text.encode().splitlines(keepends=True):
+            if len(written) + len(line) > TERMINATION_LOG_BYTES_MAX:
+                break
+            written += line
+        with open(path, "wb") as file:
+            file.write(written)
+
+    def prune(self, kept: int) -> Pruned:
+        """Deletes all but the newest so many, with their claims. Raises OSError."""
+        by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
+        reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        deleted = held = 0
+        for path in reports[kept:]:
+            claims = list(self._directory.glob(f"{path.name}.claimed-by-*"))
+            if not claims and _is_owed(path):
+                held += 1
+                continue
+            for each in (path, *claims):
+                each.unlink(missing_ok=True)
+            deleted += 1
+        return Pruned(deleted, held)
+
     def _sync_directory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _is_owed(path: Path) -> bool:
+    """Whether it lists something undelivered; one that cannot be read may."""
+    try:
+        with path.open("rb") as file:
+            return bool(msgspec.json.decode(file.readline(), type=Summary).deliveries.undelivered)
+    except (OSError, msgspec.DecodeError):
+        return True
 
 
 def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:

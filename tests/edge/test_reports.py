@@ -3,11 +3,13 @@
 import json
 import os
 import stat
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from daemon.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
-from daemon.edge.reports import CannotWriteReports, Reports
+from daemon.edge.reports import TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
 
 
 def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
@@ -29,6 +31,14 @@ def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "ru
         exhausted_forgotten=0,
         clients=[],
     )
+
+
+def write_report(directory: Path, name: str, *, undelivered: int = 0, claimed: bool = False) -> None:
+    counts = DeliveryCounts(undelivered, 0, 0, undelivered)
+    summary = msgspec.structs.replace(make_summary(), deliveries=counts)
+    (directory / name).write_bytes(msgspec.json.encode(summary) + b"\n")
+    if claimed:
+        (directory / f"{name}.claimed-by-other").touch()
 
 
 def test_report_is_written_whole_for_its_owner_only(tmp_path):
@@ -73,3 +83,32 @@ def test_newest_is_by_the_time_in_the_name(tmp_path):
     newest = reports.write(make_summary("2026-11-21T21:00:00.000Z", "a"), [])
     reports.write(make_summary("2026-11-21T20:00:00.000Z", "z"), [])
     assert str(reports.newest()) == newest
+
+
+def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
+    """By the time in the name, of both kinds; what is claimed or owes nothing goes, with its claims."""
+    write_report(tmp_path, "shutdown-20260101T000000Z-a.jsonl", undelivered=1)
+    write_report(tmp_path, "crash-20260102T000000Z-b.jsonl", undelivered=1, claimed=True)
+    write_report(tmp_path, "shutdown-20260103T000000Z-c.jsonl")
+    (tmp_path / "shutdown-20260104T000000Z-d.jsonl").write_text("not a report\n")
+    (tmp_path / "notes-20260101.jsonl").write_text("somebody's own\n")
+    write_report(tmp_path, "crash-20260105T000000Z-e.jsonl")
+    write_report(tmp_path, "shutdown-20260106T000000Z-f.jsonl")
+    pruned = Reports(str(tmp_path)).prune(2)
+    assert (pruned.deleted, pruned.held) == (2, 2)
+    assert sorted(os.listdir(tmp_path)) == [
+        "crash-20260105T000000Z-e.jsonl",
+        "notes-20260101.jsonl",
+        "shutdown-20260101T000000Z-a.jsonl",
+        "shutdown-20260104T000000Z-d.jsonl",
+        "shutdown-20260106T000000Z-f.jsonl",
+    ]
+
+
+def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
+    """What a container runtime keeps; what stood there before is gone."""
+    path = tmp_path / "log"
+    path.write_text("x" * 10_000)
+    Reports(str(tmp_path)).write_termination_log(str(path), f"{'é' * 500}\n" * 10)
+    assert path.read_text() == f"{'é' * 500}\n" * 4
+    assert path.stat().st_size <= TERMINATION_LOG_BYTES_MAX
