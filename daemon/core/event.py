@@ -9,10 +9,13 @@ than 1,000 brackets at all.
 import itertools
 import re
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from daemon.core.client import Mistake, is_event_type, is_id
+from daemon.core.definition import EventType, Id
 from daemon.core.delivery import Delivery, Status, status_of_event
 from daemon.core.refusal import InvalidEvent, Malformed
 
@@ -33,14 +36,32 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     id: str | None = None
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    type: str
-    payload: msgspec.Raw
-    client_id: str | None = None
-    id: str | None = None
+# The patterns are for the schema, and so is EventBody: `read_event` decodes the laxer ClientEventBody and looks at what
+# is in it by itself, so that it can name every mistake at once.
+class ClientEventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One event where the path names its client."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])] | None = None
+    type: Annotated[EventType, Meta(examples=["invoice.paid"])]
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="Any JSON value, at most 1,000 levels deep; delivered byte for byte as it came",
+            examples=[{"invoice": "in_1", "amount": 1999}],
+        ),
+    ]
+    id: Annotated[Id, Meta(description="Yours, unique per client; else one is made", examples=["in_1-paid"])] | None = (
+        None
+    )
 
 
-_body_decoder = msgspec.json.Decoder(_Body)
+class EventBody(ClientEventBody, kw_only=True):
+    """One event as a producer posts it."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])]
+
+
+_body_decoder = msgspec.json.Decoder(ClientEventBody)
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -41,7 +41,7 @@ DYING = (3.5,) * 9 + (60.0,) * 10
 
 def next_attempt_at(flow: Flow, event: Event) -> str | None:
     view = delivery_view(flow.services(), event, only(event), flow.clock.now())
-    return view["next_attempt_at"]
+    return view.next_attempt_at
 
 
 def shown(seconds: float) -> str:
@@ -504,7 +504,7 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
     await at(100)
     assert flow.ledger.health("held", "default").paused_by is PausedBy.OPERATOR
     view = status_view(flow.services())
-    assert view["oldest_overdue_seconds"] is None
+    assert view.oldest_overdue_seconds is None
     assert view["endpoints"] == {"ok": 0, "throttled": 1, "paused": 2, "disabled": 0}
     flow.set(delivery=DeliverySettings(timeout_seconds=1000.0))
     flow.put("busy", endpoint(url=f"{OTHER}/busy", concurrency=1))
@@ -512,4 +512,4 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
     for _ in range(2):
         flow.admit("busy")
     await at(107)
-    assert status_view(flow.services())["oldest_overdue_seconds"] == 7
+    assert status_view(flow.services()).oldest_overdue_seconds == 7

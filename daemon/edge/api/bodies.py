@@ -5,7 +5,7 @@ from quart import request
 
 from daemon.core.client import Mistake
 from daemon.core.live import Live
-from daemon.core.refusal import BodyTimeout, InvalidQuery, TooLarge, UnsupportedMediaType
+from daemon.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from daemon.core.units import format_size
 
 JSON = "application/json"
@@ -59,14 +59,6 @@ def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
     if len(payload) > bytes_max:
         detail = f"the payload has {len(payload):,} bytes; intake.payload_bytes_max is {format_size(bytes_max)}"
         raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
-
-
-def query_flag(name: str) -> bool:
-    """`?name=true`; raises InvalidQuery for anything but true and false."""
-    value = request.args.get(name, "false")
-    if value not in ("true", "false"):
-        raise InvalidQuery(f"{name} must be true or false, not {value!r}")
-    return value == "true"
 
 
 def _check_media_type(media_types: tuple[str, ...]) -> None:
