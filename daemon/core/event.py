@@ -50,9 +50,8 @@ class ClientEventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             examples=[{"invoice": "in_1", "amount": 1999}],
         ),
     ]
-    id: Annotated[Id, Meta(description="Yours, unique per client; else one is made", examples=["in_1-paid"])] | None = (
-        None
-    )
+    # Without an example: the same id with the payload laid out otherwise would be another event's.
+    id: Annotated[Id, Meta(description="Yours, unique per client; else one is made")] | None = None
 
 
 class EventBody(ClientEventBody, kw_only=True):

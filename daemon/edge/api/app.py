@@ -10,15 +10,18 @@ from werkzeug.exceptions import HTTPException
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import refuse_foreign_request
+from daemon.edge.api.admission import admission_routes
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
+from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
 from daemon.edge.api.queries import read_query
 from daemon.edge.api.services import Services
 from daemon.edge.api.shapes import StatusView
-from daemon.edge.api.views import encode, status_view
+from daemon.edge.api.views import json_response, status_view
 
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
 FRAMES = 1000
@@ -29,10 +32,9 @@ def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
-        app.register_blueprint(routes)
-    for view in app.view_functions.values():
-        operation_of(view)
+    for routes in (admission_routes, event_routes, client_routes, endpoint_routes, status_routes):
+        app.register_blueprint(routes(services))
+    add_openapi(app, services)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
     app.before_request(_read_query)
@@ -61,7 +63,7 @@ def status_routes(services: Services) -> Blueprint:
     @routes.get("/v1/status")
     @operation("The daemon's totals", scope=Scope.READ, answers={200: StatusView})
     async def get_status() -> Response:
-        return Response(encode(status_view(services)), content_type="application/json")
+        return json_response(status_view(services))
 
     @routes.get("/livez")
     @operation("Whether the process answers", scope=None, answers={200: TEXT})

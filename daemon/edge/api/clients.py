@@ -1,26 +1,21 @@
-"""Owns the routes of clients: register, replace, read, list, remove; and an operator's hand on an endpoint."""
+"""Owns the routes of clients: register, replace, read, list, remove."""
 
 from typing import Annotated
 
 import msgspec
-import trio
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from daemon.core.client import Client, ClientRules, Endpoint, InvalidClient, Mistake, client_from, is_id
+from daemon.core.client import Client, ClientRules, InvalidClient, Mistake, client_from, is_id
 from daemon.core.definition import ClientDefinition, Id, ShortDefinition
 from daemon.core.event import check_text
-from daemon.core.refusal import InvalidDefinition, Malformed, NotFound
-from daemon.core.report import AttemptView
+from daemon.core.refusal import InvalidDefinition, Malformed
 from daemon.edge.api.bodies import JSON, read_body
 from daemon.edge.api.operations import Scope, operation
 from daemon.edge.api.queries import query
 from daemon.edge.api.services import Services
 from daemon.edge.api.shapes import LIMIT_DEFAULT, ClientPage, ClientView, Limit
-from daemon.edge.api.views import client_view, encode
-
-# Test attempts are outside the pacer's count: those that come while so many run wait for one to end.
-TESTS_AT_ONCE_MAX = 16
+from daemon.edge.api.views import client_view, json_response
 
 EndUnsettled = Annotated[bool, Meta(description="Give up what is unsettled of the endpoints that go")]
 
@@ -36,7 +31,6 @@ class ClientsQuery(msgspec.Struct):
 
 def client_routes(services: Services) -> Blueprint:
     routes = Blueprint("clients", __name__)
-    testing = trio.CapacityLimiter(TESTS_AT_ONCE_MAX)
 
     @routes.put("/v1/clients/<client_id>")
     @operation(
@@ -57,7 +51,7 @@ def client_routes(services: Services) -> Blueprint:
             endpoints=[endpoint.id for endpoint in client.endpoints],
             replaced=not is_new,
         )
-        return _json(client_view(services, client, secrets=made), 201 if is_new else 200)
+        return json_response(client_view(services, client, secrets=made), 201 if is_new else 200)
 
     @routes.get("/v1/clients/<client_id>")
     @operation(
@@ -67,7 +61,7 @@ def client_routes(services: Services) -> Blueprint:
         problems=("unknown-client",),
     )
     async def get_client(client_id: str) -> Response:
-        return _json(client_view(services, services.registry.get(client_id)))
+        return json_response(client_view(services, services.registry.get(client_id)))
 
     @routes.delete("/v1/clients/<client_id>")
     @operation(
@@ -75,7 +69,7 @@ def client_routes(services: Services) -> Blueprint:
         scope=Scope.ADMIN,
         query=ChangeQuery,
         answers={204: None},
-        problems=("unknown-client", "managed-by-config", "unsettled-deliveries"),
+        problems=("unknown-client", "managed-by-config", "unsettled-deliveries", "draining"),
     )
     async def delete_client(client_id: str) -> Response:
         services.registration.remove(client_id, end_unsettled=query(ChangeQuery).end_unsettled)
@@ -85,68 +79,9 @@ def client_routes(services: Services) -> Blueprint:
     @routes.get("/v1/clients")
     @operation("The registered clients", scope=Scope.READ, query=ClientsQuery, answers={200: ClientPage})
     async def list_clients() -> Response:
-        return _json(_page(services, query(ClientsQuery)))
-
-    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/pause")
-    @operation(
-        "Hold an endpoint: no attempts, no probes, no expiry",
-        scope=Scope.ADMIN,
-        answers={200: ClientView},
-        problems=("unknown-client", "not-found"),
-    )
-    async def pause_endpoint(client_id: str, endpoint_id: str) -> Response:
-        client, _ = _find(services, client_id, endpoint_id)
-        services.registration.pause(client_id, endpoint_id)
-        return _json(client_view(services, client))
-
-    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/resume")
-    @operation(
-        "End a pause of either kind, and `disabled`",
-        scope=Scope.ADMIN,
-        answers={200: ClientView},
-        problems=("unknown-client", "not-found"),
-    )
-    async def resume_endpoint(client_id: str, endpoint_id: str) -> Response:
-        client, _ = _find(services, client_id, endpoint_id)
-        services.registration.resume(client_id, endpoint_id)
-        return _json(client_view(services, client))
-
-    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/test")
-    @operation(
-        "Post one event of type hookd.test, outside all accounts",
-        scope=Scope.ADMIN,
-        answers={200: AttemptView},
-        problems=("unknown-client", "not-found"),
-    )
-    async def test_endpoint(client_id: str, endpoint_id: str) -> Response:
-        _, endpoint = _find(services, client_id, endpoint_id)
-        async with testing:
-            return _json(await services.attempter.test(client_id, endpoint))
-
-    @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/rotate-secret")
-    @operation(
-        "Make a new secret; both sign for a while",
-        scope=Scope.ADMIN,
-        answers={200: ClientView},
-        problems=("unknown-client", "not-found", "managed-by-config"),
-    )
-    async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
-        _find(services, client_id, endpoint_id)
-        secret = services.new_secret()
-        client = services.registration.rotate_secret(client_id, endpoint_id, secret)
-        services.log("endpoint.secret_rotated", client_id=client_id, endpoint_id=endpoint_id)
-        return _json(client_view(services, client, secrets={endpoint_id: secret}))
+        return json_response(_page(services, query(ClientsQuery)))
 
     return routes
-
-
-def _find(services: Services, client_id: str, endpoint_id: str) -> tuple[Client, Endpoint]:
-    """Raises UnknownClient or NotFound."""
-    client = services.registry.get(client_id)
-    endpoint = client.endpoint(endpoint_id)
-    if endpoint is None:
-        raise NotFound(f"client {client_id!r} has no endpoint {endpoint_id!r}")
-    return client, endpoint
 
 
 def _decode(body: bytes) -> object:
@@ -193,7 +128,3 @@ def _page(services: Services, asked: ClientsQuery) -> ClientPage:
         clients=[client_view(services, services.registry.get(client_id)) for client_id in page],
         next_cursor=page[-1] if len(ids) > len(page) else None,
     )
-
-
-def _json(view: object, status: int = 200) -> Response:
-    return Response(encode(view), status, content_type=JSON)

@@ -25,6 +25,7 @@ LIMIT_MAX = 1000
 Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="How many at most; a page may be shorter")]
 Count = Annotated[int, Meta(ge=0, examples=[0])]
 Seconds = Annotated[float, Meta(ge=0, examples=[0.5])]
+Standing = Annotated[Status, Meta(examples=["pending"])]
 Cursor = Annotated[str, Meta(description="Where the next page begins; null: there is none")]
 ClientId = Annotated[Id, Meta(examples=["acme"])]
 EventId = Annotated[Id, Meta(examples=["in_1-paid"])]
@@ -37,7 +38,7 @@ class DeliveryView(msgspec.Struct):
 
     endpoint_id: EndpointId
     url: ShownUrl
-    status: Status
+    status: Standing
     reason: Reason | None
     in_flight: bool
     attempt_count: Annotated[Count, Meta(description="Attempts begun, the one in flight included")]
@@ -52,7 +53,7 @@ class EventView(msgspec.Struct):
     id: EventId
     client_id: ClientId
     type: Annotated[EventType, Meta(examples=["invoice.paid"])]
-    status: Status
+    status: Standing
     unrouted: Annotated[bool, Meta(description="No endpoint of its client subscribes to it: it owes nothing")]
     accepted_at: Time
     settled_at: Time | None
@@ -88,7 +89,7 @@ class BatchItem(msgspec.Struct):
 
     id: EventId | None
     client_id: ClientId | None
-    status: Status | None
+    status: Standing | None
     problem: ProblemView | UnsetType = UNSET
 
 
@@ -109,7 +110,7 @@ class LastOutcomeView(msgspec.Struct):
 class HealthView(msgspec.Struct):
     """How an endpoint fares."""
 
-    state: State
+    state: Annotated[State, Meta(examples=["ok"])]
     paused_by: PausedBy | None
     failing_since: Time | None
     consecutive_failures: Count

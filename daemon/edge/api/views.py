@@ -3,6 +3,7 @@
 import math
 
 import msgspec
+from quart import Response
 
 from daemon.core import outcome as outcomes
 from daemon.core.client import Client, Endpoint, shown_url
@@ -30,7 +31,13 @@ from daemon.edge.api.shapes import (
     StatusView,
 )
 
-encode = msgspec.json.Encoder().encode
+JSON = "application/json"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_response(view: msgspec.Struct, status: int = 200) -> Response:
+    return Response(_encode(view), status, content_type=JSON)
 
 
 def event_view(services: Services, event: Event) -> EventView:
