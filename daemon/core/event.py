@@ -119,6 +119,8 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
         mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
     elif client_id is not None and read.client_id not in (None, client_id):
         mistakes.append(Mistake(f"{pointer}/client_id", f"is not {client_id!r}, the client in the path"))
+    elif client_id is None and not is_id(read.client_id):
+        mistakes.append(Mistake(f"{pointer}/client_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
     if not is_event_type(read.type):
         mistakes.append(Mistake(f"{pointer}/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
     if read.id is not None and not is_id(read.id):

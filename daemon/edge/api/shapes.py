@@ -88,7 +88,7 @@ class BatchItem(msgspec.Struct):
     """One event of a batch; its `status` is null where a `partial` batch went on without it."""
 
     id: EventId | None
-    client_id: ClientId | None
+    client_id: Annotated[str, Meta(description="As in the body or the path", examples=["acme"])] | None
     status: Standing | None
     problem: ProblemView | UnsetType = UNSET
 
