@@ -4,6 +4,7 @@ A page can make a browser post to a loopback address (its `Origin` and `Sec-Fetc
 can be pointed at one (its `Host` tells). `/livez` and `/readyz` are open to everyone.
 """
 
+import functools
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ def refuse_foreign_request() -> None:
         raise Forbidden("without tokens no page of another site is answered; Sec-Fetch-Site says it is one")
 
 
+@functools.lru_cache(maxsize=64)  # a producer's Host is the same in each request; 64 of those that a head may hold
 def is_loopback_name(host: str) -> bool:
     """`localhost`, 127.0.0.0/8 or [::1], with or without a port; what is no host at all is none."""
     try:
