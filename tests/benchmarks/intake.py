@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-ROUNDS = 9
-POSTS = 400
+ROUNDS = 7
+POSTS = 150
 CONNECTIONS = 4
 BATCHES = 40
 BATCH = 100

@@ -20,13 +20,14 @@ def refuse_foreign_request() -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
     if request.path in OPEN_PATHS:
         return
-    host = request.headers.get("host", "")
+    headers = request.headers
+    host = headers.get("host", "")
     if not is_loopback_name(host):
         raise Forbidden(f"without tokens only loopback names are answered, not {host[:100]!r} in Host")
-    origin = request.headers.get("origin")
+    origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
         raise Forbidden("without tokens no page of another site is answered; this has a foreign Origin")
-    if request.headers.get("sec-fetch-site") not in OWN_SITES:
+    if headers.get("sec-fetch-site") not in OWN_SITES:
         raise Forbidden("without tokens no page of another site is answered; Sec-Fetch-Site says it is one")
 
 
