@@ -9,10 +9,13 @@ than 1,000 brackets at all.
 import itertools
 import re
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from daemon.core.client import Mistake, is_event_type, is_id
+from daemon.core.definition import EventType, Id
 from daemon.core.delivery import Delivery, Status, status_of_event
 from daemon.core.refusal import InvalidEvent, Malformed
 
@@ -33,14 +36,31 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     id: str | None = None
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    type: str
-    payload: msgspec.Raw
-    client_id: str | None = None
-    id: str | None = None
+# The patterns are for the schema, and so is EventBody: `read_event` decodes the laxer ClientEventBody and looks at what
+# is in it by itself, so that it can name every mistake at once.
+class ClientEventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One event where the path names its client."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])] | None = None
+    type: Annotated[EventType, Meta(examples=["invoice.paid"])]
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="Any JSON value, at most 1,000 levels deep; delivered byte for byte as it came",
+            examples=[{"invoice": "in_1", "amount": 1999}],
+        ),
+    ]
+    # Without an example: the same id with the payload laid out otherwise would be another event's.
+    id: Annotated[Id, Meta(description="Yours, unique per client; else one is made")] | None = None
 
 
-_body_decoder = msgspec.json.Decoder(_Body)
+class EventBody(ClientEventBody, kw_only=True):
+    """One event as a producer posts it."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])]
+
+
+_body_decoder = msgspec.json.Decoder(ClientEventBody)
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -99,6 +119,8 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
         mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
     elif client_id is not None and read.client_id not in (None, client_id):
         mistakes.append(Mistake(f"{pointer}/client_id", f"is not {client_id!r}, the client in the path"))
+    elif client_id is None and not is_id(read.client_id):
+        mistakes.append(Mistake(f"{pointer}/client_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
     if not is_event_type(read.type):
         mistakes.append(Mistake(f"{pointer}/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
     if read.id is not None and not is_id(read.id):

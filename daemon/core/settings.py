@@ -18,13 +18,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import msgspec
 
-from daemon.core.client import (
-    CONCURRENCY_MAX,
-    DELAY_SECONDS_MAX,
-    SCHEDULE_ENTRIES_MAX,
-    TIMEOUT_SECONDS_MAX,
-    Client,
-)
+from daemon.core.client import Client
+from daemon.core.definition import CONCURRENCY_MAX, DELAY_SECONDS_MAX, SCHEDULE_ENTRIES_MAX, TIMEOUT_SECONDS_MAX
 from daemon.core.units import format_duration, format_size
 
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30

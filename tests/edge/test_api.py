@@ -1,5 +1,6 @@
 """The HTTP API of contract section 5 through the real application, in virtual time; no sockets."""
 
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from daemon.core.settings import DeliverySettings, IntakeSettings, RegistrySetti
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api import create_app
 from daemon.edge.api.views import status_view
+from tests.edge.conformity import Conformity
 from tests.flow.harness import EPOCH, SECRET, URL, Flow, Hang, Held, at, endpoint, now
 
 JSON = {"content-type": "application/json"}
@@ -38,13 +40,20 @@ class Api:
         self.flow = flow
         self.services = flow.services(**services)
         self.client = create_app(self.services).test_client()
+        self._conformity: Conformity | None = None
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """`body` goes as JSON unless it is bytes already."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         given = (JSON if body is not None else {}) | {name.replace("_", "-"): value for name, value in headers.items()}
         response = await self.client.open(path, method=method, data=data, headers=given)
-        return await answer_of(response)
+        answer = await answer_of(response)
+        if self._conformity is None:
+            document = await (await self.client.get("/openapi.json")).get_data(as_text=False)
+            self._conformity = conformity(document)
+        if method != "HEAD":
+            self._conformity.check(method, path, answer.status, answer.headers, answer.body)
+        return answer
 
     async def get(self, path: str) -> Answer:
         return await self.call("GET", path)
@@ -61,6 +70,11 @@ class Api:
     async def ndjson(self, path: str, *lines: object) -> Answer:
         body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
         return await self.post(path, body, content_type=NDJSON["content-type"])
+
+
+@functools.cache
+def conformity(document: bytes) -> Conformity:
+    return Conformity(json.loads(document))
 
 
 async def answer_of(response: Any) -> Answer:
@@ -1015,7 +1029,7 @@ async def test_status_between_admission_and_dispatch_claims_no_great_delay(autoj
     api = await started(nursery)
     await at(1000)
     api.flow.admit_many(2)
-    assert status_view(api.services)["oldest_overdue_seconds"] in (None, 0)
+    assert status_view(api.services).oldest_overdue_seconds in (None, 0)
 
 
 async def test_probes_answer(autojump_clock, nursery) -> None:

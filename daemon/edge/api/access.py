@@ -4,6 +4,7 @@ A page can make a browser post to a loopback address (its `Origin` and `Sec-Fetc
 can be pointed at one (its `Host` tells). `/livez` and `/readyz` are open to everyone.
 """
 
+import functools
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -19,16 +20,18 @@ def refuse_foreign_request() -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
     if request.path in OPEN_PATHS:
         return
-    host = request.headers.get("host", "")
+    headers = request.headers
+    host = headers.get("host", "")
     if not is_loopback_name(host):
         raise Forbidden(f"without tokens only loopback names are answered, not {host[:100]!r} in Host")
-    origin = request.headers.get("origin")
+    origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
         raise Forbidden("without tokens no page of another site is answered; this has a foreign Origin")
-    if request.headers.get("sec-fetch-site") not in OWN_SITES:
+    if headers.get("sec-fetch-site") not in OWN_SITES:
         raise Forbidden("without tokens no page of another site is answered; Sec-Fetch-Site says it is one")
 
 
+@functools.lru_cache(maxsize=64)  # a producer's Host is the same in each request; 64 of those that a head may hold
 def is_loopback_name(host: str) -> bool:
     """`localhost`, 127.0.0.0/8 or [::1], with or without a port; what is no host at all is none."""
     try:

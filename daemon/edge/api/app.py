@@ -3,35 +3,41 @@
 import sys
 import traceback
 
-from quart import Blueprint, Response
+from quart import Blueprint, Response, current_app, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import refuse_foreign_request
+from daemon.edge.api.admission import admission_routes
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
+from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.queries import read_query
 from daemon.edge.api.services import Services
-from daemon.edge.api.views import encode, status_view
+from daemon.edge.api.shapes import StatusView
+from daemon.edge.api.views import json_response, status_view
 
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
 FRAMES = 1000
+TEXT = "text/plain; charset=utf-8"
 
 
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
-        app.register_blueprint(routes)
-    for view in app.view_functions.values():
-        operation_of(view)
+    for routes in (admission_routes, event_routes, client_routes, endpoint_routes, status_routes):
+        app.register_blueprint(routes(services))
+    add_openapi(app, services)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
+    app.before_request(_read_query)
     app.after_request(_finish_body)
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
@@ -55,21 +61,21 @@ def status_routes(services: Services) -> Blueprint:
     routes = Blueprint("status", __name__)
 
     @routes.get("/v1/status")
-    @operation("The daemon's totals", scope=Scope.READ)
+    @operation("The daemon's totals", scope=Scope.READ, answers={200: StatusView})
     async def get_status() -> Response:
-        return Response(encode(status_view(services)), content_type="application/json")
+        return json_response(status_view(services))
 
     @routes.get("/livez")
-    @operation("Whether the process answers", scope=None)
+    @operation("Whether the process answers", scope=None, answers={200: TEXT})
     async def get_livez() -> Response:
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return Response("ok\n", content_type=TEXT)
 
     @routes.get("/readyz")
-    @operation("Whether it takes events", scope=None)
+    @operation("Whether it takes events", scope=None, answers={200: TEXT}, problems=("draining",))
     async def get_readyz() -> Response:
         if services.intake.is_draining:
             services.intake.refuse_if_draining()
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return Response("ok\n", content_type=TEXT)
 
     return routes
 
@@ -83,6 +89,11 @@ async def _finish_body(response: Response) -> Response:
 
 async def _refuse_foreign_request() -> None:
     refuse_foreign_request()
+
+
+async def _read_query() -> None:
+    if request.endpoint is not None:  # None: no such route, or not with this method; that is answered next
+        g.query = read_query(operation_of(current_app.view_functions[request.endpoint]).query)
 
 
 def _framework_refused(error: HTTPException) -> Response:

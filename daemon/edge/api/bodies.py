@@ -1,11 +1,11 @@
 """Owns how a request's body is read: media type, size and time, before anything in it is looked at."""
 
 import trio
-from quart import request
+from quart import g, request
 
 from daemon.core.client import Mistake
 from daemon.core.live import Live
-from daemon.core.refusal import BodyTimeout, InvalidQuery, TooLarge, UnsupportedMediaType
+from daemon.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from daemon.core.units import format_size
 
 JSON = "application/json"
@@ -32,6 +32,7 @@ async def read_body(live: Live, *media_types: str) -> bytes:
                 raise _too_large(bytes_max)
     if scope.cancelled_caught:
         raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
+    g.body_is_in = True
     return bytes(body)
 
 
@@ -41,6 +42,8 @@ async def discard_rest() -> bool:
     An answer that goes out before the body is in makes the server close the connection, and a producer that was told
     404 would find its next request cut.
     """
+    if "body_is_in" in g or not ("content-length" in request.headers or "transfer-encoding" in request.headers):
+        return True
     announced = request.content_length
     if announced is not None and announced > DISCARD_BYTES_MAX:
         return False
@@ -61,15 +64,9 @@ def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
         raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
 
 
-def query_flag(name: str) -> bool:
-    """`?name=true`; raises InvalidQuery for anything but true and false."""
-    value = request.args.get(name, "false")
-    if value not in ("true", "false"):
-        raise InvalidQuery(f"{name} must be true or false, not {value!r}")
-    return value == "true"
-
-
 def _check_media_type(media_types: tuple[str, ...]) -> None:
+    if request.headers.get("content-type") in media_types and "content-encoding" not in request.headers:
+        return  # as nearly everyone sends it; the rest takes it apart
     given = request.mimetype
     if given not in media_types:
         wanted = " or ".join(media_types)
