@@ -61,6 +61,7 @@ def run(
     reports: str | None,
 ) -> None:
     """Run the daemon. It needs no configuration."""
+    from daemon.edge.exposure import exposed
     from daemon.edge.server import CannotBind, bound_sockets
 
     flags = {"http.bind": binds or None, "drain.report_directory": reports}
@@ -76,11 +77,16 @@ def run(
         sockets = bound_sockets(settings.http.bind)
     except CannotBind as error:
         _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
+    open_to_others = ", ".join(exposed(sockets))
+    if open_to_others and not settings.http.tokens:
+        _fail(EXIT_CONFIG, f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured")
 
     def reload() -> Any:
         from daemon.supervisor import ReloadRefused
 
         again = _load_or_raise(config, flags, dev=dev, refused=ReloadRefused)
+        if open_to_others and not again.settings.http.tokens:  # whatever http.bind says now, these sockets stay
+            raise ReloadRefused([f"http.tokens: none are left, and other machines can reach {open_to_others}"])
         return _with_clients(again, clients, secrets_of=settings.clients)[0]
 
     code = _run(settings, sockets, held, reload)
@@ -95,7 +101,7 @@ def run(
 @click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
 def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""
-    from daemon.core.settings import Settings, horizon_seconds, worst_case_bytes
+    from daemon.core.settings import Settings, horizon_seconds, who_gets_in, worst_case_bytes
     from daemon.core.units import approximate_size, format_duration
 
     loaded = _load(file, {}, dev=dev)
@@ -104,6 +110,8 @@ def check(file: str, dev: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     parts = worst_case_bytes(settings)
     click.echo(f"{file}: valid")
+    for line in who_gets_in(settings):
+        click.echo(line)
     click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
@@ -125,7 +133,7 @@ def check(file: str, dev: bool) -> None:
 
 @hookd.command()
 @click.option("--seconds", type=click.IntRange(1, 3600), default=None, help="How long to run.")
-@click.option("--plain", is_flag=True, help="Lines instead of a live table (the only form in this version).")
+@click.option("--plain", is_flag=True, help="Without colours.")
 @click.option("--act", type=click.Choice(["slow", "down", "flaky", "restart"]), help="Show one failure mode only.")
 def demo(seconds: int | None, plain: bool, act: str | None) -> None:
     """See it at work: the real daemon, receivers on this machine, and each failure mode."""

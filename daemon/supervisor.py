@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+import msgspec
 import trio
 
 from daemon.core import report
@@ -310,10 +311,15 @@ class Supervisor:
             self._live.settings = old
             self._outside.log("config.refused", level="error", mistakes=[refused.detail])
             return
-        restart = [name for name in RESTART_NEEDED if getattr(old, name) != getattr(settings, name)]
+        restart = _restart_needed_for(old, settings)
         if old.drain.report_directory != settings.drain.report_directory:
             restart.append("drain.report_directory")
-        self._outside.log("config.reloaded", clients=len(settings.clients), restart_needed_for=restart)
+        self._outside.log(
+            "config.reloaded",
+            clients=len(settings.clients),
+            tokens=[token.name for token in settings.http.tokens],
+            restart_needed_for=restart,
+        )
 
     def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
         self._crashed = True
@@ -329,6 +335,13 @@ class Supervisor:
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
         return Connections(statistics.connections_open, statistics.connections_max)
+
+
+def _restart_needed_for(old: Settings, new: Settings) -> list[str]:
+    """Tokens are read at each request, the rest of [http] when the sockets are made."""
+    sections = {name: getattr(old, name) for name in RESTART_NEEDED}
+    sections["http"] = msgspec.structs.replace(old.http, tokens=new.http.tokens)
+    return [name for name, section in sections.items() if section != getattr(new, name)]
 
 
 def _level(summary: Summary) -> str:

@@ -3,13 +3,13 @@
 import sys
 import traceback
 
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
-from daemon.edge.api.access import refuse_foreign_request
+from daemon.edge.api.access import Access
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
@@ -30,9 +30,13 @@ def create_app(services: Services) -> QuartTrio:
         app.register_blueprint(routes)
     for view in app.view_functions.values():
         operation_of(view)
-    if not services.live.settings.http.tokens:
-        app.before_request(_refuse_foreign_request)
+    access = Access(services.live, services.clock, services.log)
     app.after_request(_finish_body)
+
+    @app.before_request
+    async def refuse_strangers() -> None:
+        rule = request.url_rule  # None: there is no such route, or it does not take the method
+        access.judge(None if rule is None else operation_of(app.view_functions[rule.endpoint]))
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
@@ -79,10 +83,6 @@ async def _finish_body(response: Response) -> Response:
     if response.status_code in (408, 413) or not await discard_rest():
         response.headers["connection"] = "close"
     return response
-
-
-async def _refuse_foreign_request() -> None:
-    refuse_foreign_request()
 
 
 def _framework_refused(error: HTTPException) -> Response:
