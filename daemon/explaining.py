@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from daemon.core.timestamps import parse_rfc3339
-from daemon.remote import Answer, Refusal, Remote
+from daemon.remote import Answer, Remote
 from daemon.terminal import ago, ahead, json_text, printable, span
 
 GIVEN_UP = {
@@ -89,9 +89,9 @@ def _client_of(remote: Remote, event: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _part(text: str) -> str:
-    """As one part of a path. Raises Refusal for what no id is, since no route would match it."""
+    """As one part of a path. Raises NotFound for what no id is, and no route would match."""
     if not text or text in (".", ".."):
-        raise Refusal("name a CLIENT, an EVENT, or CLIENT/EVENT")
+        raise NotFound("name a CLIENT, an EVENT, or CLIENT/EVENT")
     return quote(text, safe="")
 
 

@@ -71,7 +71,7 @@ Age = Annotated[float, Range(Kind.DURATION, 0, 90 * _DAY_SECONDS, above=True)]
 DrainTime = Annotated[float, Range(Kind.DURATION, 0, _DAY_SECONDS)]
 
 
-# Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 1 µs a request.
+# Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 0.5 µs a request.
 TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 1024
 TOKENS_MAX = 100
 
