@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
 from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack
 
+import msgspec
 import trio
 
 from daemon.core import report
@@ -388,10 +389,15 @@ class Supervisor:
             self._live.settings = old
             self._outside.log("config.refused", level="error", mistakes=[refused.detail])
             return
-        restart = [name for name in RESTART_NEEDED if getattr(old, name) != getattr(settings, name)]
+        restart = _restart_needed_for(old, settings)
         if old.drain.report_directory != settings.drain.report_directory:
             restart.append("drain.report_directory")
-        self._outside.log("config.reloaded", clients=len(settings.clients), restart_needed_for=restart)
+        self._outside.log(
+            "config.reloaded",
+            clients=len(settings.clients),
+            tokens=[token.name for token in settings.http.tokens],
+            restart_needed_for=restart,
+        )
 
     def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
         self._crashed = True
@@ -413,6 +419,13 @@ async def _in_thread(function: Callable[[Unpack[Given]], T], *given: *Given, sec
     """A call that touches files; raises trio.TooSlowError, and abandons the thread then."""
     with trio.fail_after(seconds_max):
         return await trio.to_thread.run_sync(function, *given, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+
+
+def _restart_needed_for(old: Settings, new: Settings) -> list[str]:
+    """Tokens are read at each request, the rest of [http] when the sockets are made."""
+    sections = {name: getattr(old, name) for name in RESTART_NEEDED}
+    sections["http"] = msgspec.structs.replace(old.http, tokens=new.http.tokens)
+    return [name for name, section in sections.items() if section != getattr(new, name)]
 
 
 def _level(summary: Summary) -> str:

@@ -27,7 +27,7 @@ from daemon.core.delivery import (
     with_attempt,
 )
 from daemon.core.event import Event, Submission
-from daemon.core.health import Health, State
+from daemon.core.health import Health, PausedBy, State
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
 from daemon.core.refusal import ClientFull, Full
@@ -158,6 +158,13 @@ class Ledger:
             return None
         begins_from = self.health(event.client_id, delivery.endpoint_id).begins_from(delivery.due_at)
         return None if begins_from == math.inf else begins_from
+
+    def expires_at(self, event: Event, delivery: Delivery) -> float | None:
+        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
+        health = self.health(event.client_id, delivery.endpoint_id)
+        if delivery.is_settled or health.paused_by is PausedBy.OPERATOR:
+            return None
+        return delivery.opened_at + self._live.settings.retry.age_seconds_max
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         kept = self._retention.excerpt(event, delivery.endpoint_id)

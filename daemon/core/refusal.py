@@ -69,6 +69,10 @@ class UnknownEvent(Refused):
     slug = "unknown-event"
 
 
+class Unauthorized(Refused):
+    slug = "unauthorized"
+
+
 class Forbidden(Refused):
     slug = "forbidden"
 

@@ -66,6 +66,11 @@ Age = Annotated[float, Range(Kind.DURATION, 0, 90 * _DAY_SECONDS, above=True)]
 DrainTime = Annotated[float, Range(Kind.DURATION, 0, _DAY_SECONDS)]
 
 
+# Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 0.5 µs a request.
+TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 1024
+TOKENS_MAX = 100
+
+
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One `[[http.tokens]]`, its token already read from the file or the environment."""
 
@@ -229,7 +234,11 @@ class Bind(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine gets in. A name other than localhost may point anywhere, so it does not count."""
+        """Whether only this machine gets in, as far as the text tells; edge/exposure.py asks the socket again.
+
+        A name other than localhost may point anywhere, so it does not count. Of a unix socket's file the permissions
+        say who of this machine; an inherited socket has no text.
+        """
         if self.path or self.descriptor is not None or self.host == "localhost":
             return True
         try:
@@ -295,6 +304,20 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         if not bind.is_loopback and not http.tokens:
             detail = f"{text} can be reached from other machines and no [[http.tokens]] are configured"
             yield Conflict(("http.bind", "http.tokens"), f"{detail}; bind to 127.0.0.1, or add tokens")
+
+
+def who_gets_in(settings: Settings) -> list[str]:
+    """For people: which addresses take which tokens, one line each."""
+    http = settings.http
+    if not http.tokens:
+        return ["access: no tokens, so only programs on this machine, and no web page"]
+    lines = [f"access: tokens {', '.join(f'{token.name} ({token.scope})' for token in http.tokens)}"]
+    for text in http.bind:
+        if not http.certificate_file and not parse_bind(text).is_loopback:
+            lines.append(f"  {text} is plain http: tokens and payloads cross the network as clear text")
+    if any(parse_bind(text).descriptor is not None for text in http.bind):
+        lines.append("  an inherited socket (fd://) is judged by its address when it starts")
+    return lines
 
 
 # Estimates, stated here once: the sum is for people who size a machine.

@@ -213,7 +213,7 @@ class Courier:
         if registered is None or registered.url != endpoint.url:  # the answer says nothing of another URL
             return
         now = self._clock.now()
-        self._ledger.health(self.client_id, endpoint.id).disabled = True
+        self._ledger.health(self.client_id, endpoint.id).disable(now.monotonic)
         for event, delivery in self._ledger.waiting(self.client_id, endpoint.id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 

@@ -139,6 +139,7 @@ async def test_post_is_answered_202_with_the_event_as_it_stands(autojump_clock, 
                 "attempt_count": 0,
                 "attempts_max": 6,
                 "next_attempt_at": rfc3339(EPOCH),
+                "expires_at": rfc3339(EPOCH + 3600),
                 "attempts": [],
             }
         ],
@@ -910,10 +911,12 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
     [view] = (await api.get("/v1/clients/acme")).body["endpoints"]
     assert view["health"] == {
         "state": "throttled",
+        "state_since": rfc3339(EPOCH + 10),
         "paused_by": None,
         "failing_since": rfc3339(EPOCH + 10),
         "consecutive_failures": 1,
         "next_probe_at": None,
+        "not_before": None,
         "unsettled": 1,
         "in_flight": 1,
         "concurrency_now": 1,

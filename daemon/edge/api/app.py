@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
-from daemon.edge.api.access import refuse_foreign_request
+from daemon.edge.api.access import Access
 from daemon.edge.api.admission import admission_routes
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
@@ -35,10 +35,15 @@ def create_app(services: Services) -> QuartTrio:
     for routes in (admission_routes, event_routes, client_routes, endpoint_routes, status_routes):
         app.register_blueprint(routes(services))
     add_openapi(app, services)
-    if not services.live.settings.http.tokens:
-        app.before_request(_refuse_foreign_request)
-    app.before_request(_read_query)
+    access = Access(services.live, services.clock, services.log)
     app.after_request(_finish_body)
+
+    @app.before_request
+    async def refuse_strangers() -> None:
+        rule = request.url_rule  # None: there is no such route, or it does not take the method
+        access.judge(None if rule is None else operation_of(app.view_functions[rule.endpoint]))
+
+    app.before_request(_read_query)  # after the strangers are gone
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
@@ -85,10 +90,6 @@ async def _finish_body(response: Response) -> Response:
     if response.status_code in (408, 413) or not await discard_rest():
         response.headers["connection"] = "close"
     return response
-
-
-async def _refuse_foreign_request() -> None:
-    refuse_foreign_request()
 
 
 async def _read_query() -> None:

@@ -65,6 +65,8 @@ def answer(refused: Refused) -> Response:
     response = Response(msgspec.json.encode(body), body.status, content_type=PROBLEM_JSON)
     if refused.retry_after_seconds is not None:
         response.headers["retry-after"] = str(refused.retry_after_seconds)
+    if response.status_code == 401:
+        response.headers["www-authenticate"] = "Bearer"
     return response
 
 

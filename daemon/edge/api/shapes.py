@@ -44,6 +44,7 @@ class DeliveryView(msgspec.Struct):
     attempt_count: Annotated[Count, Meta(description="Attempts begun, the one in flight included")]
     attempts_max: Annotated[Count, Meta(examples=[6])]
     next_attempt_at: Time | None
+    expires_at: Annotated[Time, Meta(description="When it is given up as too old; null where it is not")] | None
     attempts: Annotated[list[AttemptView], Meta(description="Of a long history the first and the last nine")]
 
 
@@ -111,10 +112,12 @@ class HealthView(msgspec.Struct):
     """How an endpoint fares."""
 
     state: Annotated[State, Meta(examples=["ok"])]
+    state_since: Annotated[Time, Meta(description="Since when it is not ok")] | None
     paused_by: PausedBy | None
     failing_since: Time | None
     consecutive_failures: Count
     next_probe_at: Time | None
+    not_before: Annotated[Time, Meta(description="Retry-After: no attempt begins earlier")] | None
     unsettled: Count
     in_flight: Count
     concurrency_now: Annotated[Count, Meta(description="Its window: attempts in flight at most, now", examples=[2])]

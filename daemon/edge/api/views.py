@@ -64,7 +64,8 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
         in_flight=delivery.in_flight,
         attempt_count=delivery.attempt_count,
         attempts_max=delivery.attempts_max,
-        next_attempt_at=None if begins_at is None else rfc3339(now.wall + begins_at - now.monotonic),
+        next_attempt_at=_shown(begins_at, now),
+        expires_at=_shown(services.ledger.expires_at(event, delivery), now),
         attempts=[
             attempt_view(attempt, services.ledger.excerpt(event, delivery, attempt.number))
             for attempt in delivery.attempts
@@ -103,15 +104,18 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> End
 def health_view(services: Services, client_id: str, endpoint: Endpoint) -> HealthView:
     health = services.ledger.health(client_id, endpoint.id)
     now = services.clock.now()
+    state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
     unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
     oldest = min((event.accepted_at for event, _ in unsettled), default=None)
     return HealthView(
-        state=health.state(now.monotonic),
+        state=state,
+        state_since=None if state is State.OK else _shown(health.since, now),
         paused_by=health.paused_by,
         failing_since=rfc3339_or_none(health.failing_since),
         consecutive_failures=health.consecutive_failures,
-        next_probe_at=None if probe_at == math.inf else rfc3339(now.wall + probe_at - now.monotonic),
+        next_probe_at=_shown(probe_at, now),
+        not_before=_shown(health.not_before, now) if health.not_before > now.monotonic else None,
         unsettled=health.unsettled,
         in_flight=health.in_flight,
         concurrency_now=health.room(services.live.concurrency(endpoint)),
@@ -154,6 +158,11 @@ def status_view(services: Services) -> StatusView:
         waiting_for_client=0,
         previous_run=None,
     )
+
+
+def _shown(at: float | None, now: Moment) -> str | None:
+    """A monotonic moment as wall time; None for none and for those infinitely far away."""
+    return None if at is None or math.isinf(at) else rfc3339(now.wall + at - now.monotonic)
 
 
 def _outcome_view(outcome: Outcome | None) -> LastOutcomeView | None:
