@@ -31,7 +31,6 @@ NOT_IN_EFFECT = (
     "http.key_file",
     "http.tokens",
     "intake.receiving_bytes_max",
-    "retention.settlements_max",
     "drain.termination_log",
     "recorder.directory",
     "recorder.bytes_max",

@@ -16,6 +16,7 @@ from daemon.edge.api.events import event_routes
 from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
 from daemon.edge.api.services import Services
+from daemon.edge.api.settlements import settlement_routes
 from daemon.edge.api.views import encode, status_view
 
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
@@ -26,8 +27,8 @@ def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
-        app.register_blueprint(routes)
+    for routes_of in (event_routes, client_routes, settlement_routes, status_routes):
+        app.register_blueprint(routes_of(services))
     for view in app.view_functions.values():
         operation_of(view)
     if not services.live.settings.http.tokens:
