@@ -3,9 +3,9 @@
 Rules: a settlement's position is the number of those before it in this run, so positions only grow, and one that was
 dropped never comes back; an event that was reopened settles, and is listed, again. Who waits for the next one is
 flow/feed's business, what a cursor looks like edge/api's.
-Limits: at most `retention.settlements_max` and one block. Full blocks are packed: 9 B a row and its two ids with a
-separator each; measured at a million 58 B a row with ids of 36 and 10 characters, 140 B with both at their longest, 64. So
-the default million is at most 140 MB. A page of 1,000 takes 0.8 ms, its answer 6 ms more.
+Limits: at most `retention.settlements_max` and one block. Full blocks are packed, at a million (measured) 58 B a row
+with ids of 36 and 10 characters, 140 B with both at their longest, 64: so the default million is at most 140 MB. A
+page of 1,000 takes 0.8 ms, its answer 6 ms more.
 """
 
 from array import array
