@@ -272,8 +272,24 @@ async def test_reader_that_waits_learns_of_a_gap_made_meanwhile(autojump_clock, 
     assert (ids(answer), answer.body["gap"]) == (["e2", "e3"], True)
 
 
-async def test_no_settlement_falls_between_two_polls(autojump_clock, nursery) -> None:
-    """Four readers follow the feed while 200 events settle one by one at any moment: each sees every one, in order."""
+async def test_reader_is_woken_whenever_the_settlement_comes(autojump_clock, nursery) -> None:
+    """So many turns of the loop after it asked, at every step of its request: each time it has its answer at once."""
+    api = await started(nursery)
+    cursor = None
+    for turns in range(100):
+        polls = Polls(api, nursery)
+        polls.begin(cursor, 60)
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        settle(api, f"e{turns}")
+        await now()
+        ((when, answer),) = polls.answers
+        assert (when, ids(answer)) == (0, [f"e{turns}"])
+        cursor = answer.body["next_cursor"]
+
+
+async def test_readers_that_follow_the_feed_see_every_settlement_once(autojump_clock, nursery) -> None:
+    """Four of them, in pages of seven, while 200 events settle at any moment."""
     api = await started(nursery)
     seen: list[list[str]] = [[] for _ in range(4)]
 
@@ -285,15 +301,15 @@ async def test_no_settlement_falls_between_two_polls(autojump_clock, nursery) ->
             found += ids(answer)
             cursor = answer.body["next_cursor"]
 
-    with trio.fail_after(59):  # virtual: no reader may have to wait a poll out
-        async with trio.open_nursery() as readers:
-            for found in seen:
-                readers.start_soon(follow, found)
-            for number in range(200):
-                for _ in range(number % 23):  # so that readers are found at every step of theirs
-                    await trio.lowlevel.checkpoint()
-                settle(api, f"e{number}")
+    async with trio.open_nursery() as readers:
+        for found in seen:
+            readers.start_soon(follow, found)
+        for number in range(200):
+            for _ in range(number % 23):
+                await trio.lowlevel.checkpoint()
+            settle(api, f"e{number}")
     assert seen == [[f"e{number}" for number in range(200)]] * 4
+    assert trio.current_time() == 0
 
 
 async def test_reader_that_hangs_up_stops_waiting_alone(autojump_clock, nursery) -> None:
