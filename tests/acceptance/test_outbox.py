@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 from tests.acceptance.harness import ROOT, Daemon, Received, Receiver, environment, wait_until
 from tests.examples import outbox
 
-KILLS = int(os.environ.get("OUTBOX_KILLS", "8"))
+KILLS = int(os.environ.get("OUTBOX_KILLS", "6"))
 RELAY_KILLED_EVERY = 4
 WIPED_EVERY = 2
 OWED_MAX = 1000
