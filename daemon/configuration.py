@@ -44,7 +44,6 @@ NOT_IN_EFFECT = (
     "http.certificate_file",
     "http.key_file",
     "intake.receiving_bytes_max",
-    "retention.settlements_max",
     "recorder.directory",
     "recorder.bytes_max",
     "recorder.payloads",

@@ -30,6 +30,7 @@ from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Pruned, Run, Stop, Summary
 from daemon.core.settings import Settings
+from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
@@ -38,6 +39,7 @@ from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
+from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, JitterUnit, Log, Sender
@@ -170,7 +172,10 @@ class Supervisor:
         self._drain_seconds = 0.0
         self._telling_manager = trio.CancelScope()
 
-        self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
+        self._feed = feed = Feed(Settlements(live))
+        self._ledger = ledger = Ledger(
+            live, started=clock.now(), on_settled=feed.note, on_forgotten=self._log_forgotten
+        )
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(live)
@@ -206,6 +211,7 @@ class Supervisor:
             clock=clock,
             log=log,
             ledger=ledger,
+            feed=feed,
             registry=registry,
             intake=intake,
             dispatch=dispatch,
@@ -242,6 +248,7 @@ class Supervisor:
                 await self._run_flow(api)
                 await self._report()
                 self._telling_manager.cancel()
+                self._feed.close()
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
@@ -269,6 +276,7 @@ class Supervisor:
         timeout_seconds = self._live.settings.drain.timeout_seconds
         self._intake.close()
         self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + TERMINATION_LOG_SECONDS_MAX)
+        self._feed.answer_waiting()
         self._outside.log(
             "drain.started",
             trigger=self._stopping.trigger,

@@ -100,10 +100,21 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """`on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id."""
+    """`on_settled` is told of each event that settles, in order, also when it settles again after a reopening.
 
-    def __init__(self, live: Live, *, started: Moment, on_forgotten: Callable[[Event], None]) -> None:
+    `on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        started: Moment,
+        on_settled: Callable[[Event], None],
+        on_forgotten: Callable[[Event], None],
+    ) -> None:
         self._live = live
+        self._on_settled = on_settled
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(live)
@@ -479,6 +490,7 @@ class Ledger:
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
         event.since = now.monotonic
+        self._on_settled(event)
         for forgotten in self._retention.keep(event):
             self._forget(forgotten)
 

@@ -103,13 +103,19 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.live = Live(Settings(intake=INTAKE, retention=RETENTION))
         self.told: list[Event] = []
-        self.ledger = Ledger(self.live, started=moment(0), on_forgotten=self.told.append)
+        self.listed: list[tuple[Event, Status]] = []
+        self.settlings: list[tuple[Event, Status]] = []  # again for each settling after a reopening
+        self.ledger = Ledger(self.live, started=moment(0), on_settled=self.list_settled, on_forgotten=self.told.append)
         self.seconds = 0.0
         self.unsettled: list[Known] = []  # in order of opening or reopening
         self.settled: dict[Status, list[Known]] = {DELIVERED: [], EXHAUSTED: []}  # in order of settling
         self.forgotten: list[Known] = []
         self.excerpts: dict[tuple[Known, str], tuple[int, str]] = {}
         self.unrouted = self.opened = self.attempts = 0
+
+    def list_settled(self, event: Event) -> None:
+        assert event.settled_at == WALL + self.seconds
+        self.listed.append((event, event.status))
 
     # What the model can tell
 
@@ -161,6 +167,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if known in self.unsettled:
             self.unsettled.remove(known)
         self.settled[known.status].append(known)
+        self.settlings.append((known.event, known.status))
         delivered, exhausted = self.settled[DELIVERED], self.settled[EXHAUSTED]
         while sum(len(one.payload) for one in delivered if one.has_bytes) > RETENTION.delivered_bytes_max:
             next(one for one in delivered if one.has_bytes).has_bytes = False
@@ -375,6 +382,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.told == [known.event for known in lost]
 
     @invariant()
+    def settlings_are_told_in_order(self) -> None:
+        assert self.listed == self.settlings
+
+    @invariant()
     def client_budgets_are_the_models(self) -> None:
         """Exactly what is free fits, and nothing more."""
         for client_id in CLIENTS:
@@ -492,7 +503,12 @@ class Desk:
     ) -> None:
         self.live = Live(Settings(intake=intake, retention=retention))
         self.told: list[str] = []
-        self.ledger = Ledger(self.live, started=moment(0), on_forgotten=lambda event: self.told.append(event.id))
+        self.ledger = Ledger(
+            self.live,
+            started=moment(0),
+            on_settled=lambda event: None,
+            on_forgotten=lambda event: self.told.append(event.id),
+        )
         self.seconds = 0.0
         self._ids = itertools.count()
 

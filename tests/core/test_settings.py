@@ -59,7 +59,7 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     parts = worst_case_bytes(DEFAULTS)
     assert parts["unsettled events"] == DEFAULTS.intake.unsettled_bytes_max
     assert parts["rows of settled events"] == 250_000 * 600
-    assert parts["settlement feed"] == 64_000_000
+    assert parts["settlement feed"] == 140_000_000
     assert parts["responses being read"] == 4096 * 16 * 1024
     assert sum(parts.values()) < 2**30
 

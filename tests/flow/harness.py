@@ -26,6 +26,7 @@ from daemon.core.registry import Registry
 from daemon.core.report import Run
 from daemon.core.retry import Reason
 from daemon.core.settings import Settings
+from daemon.core.settlements import Settlements
 from daemon.core.timestamps import Moment
 from daemon.edge.api import Services
 from daemon.edge.api.services import Connections
@@ -33,6 +34,7 @@ from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
+from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, Request
@@ -262,8 +264,12 @@ class Flow:
         self._ids = count(1)
         self._secrets = count(1)
         everything = {"live": self.live, "clock": self.clock, "log": self.log}
+        self.feed = Feed(Settlements(self.live))
         self.ledger = Ledger(
-            self.live, started=STARTED, on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id)
+            self.live,
+            started=STARTED,
+            on_settled=self.feed.note,
+            on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
         self.registry = Registry(self.live)
         everything |= {"ledger": self.ledger, "registry": self.registry}
@@ -324,6 +330,7 @@ class Flow:
             "clock": self.clock,
             "log": self.log,
             "ledger": self.ledger,
+            "feed": self.feed,
             "registry": self.registry,
             "intake": self.intake,
             "dispatch": self.dispatch,

@@ -20,6 +20,7 @@ from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
 from daemon.edge.api.queries import read_query
 from daemon.edge.api.services import Services
+from daemon.edge.api.settlements import settlement_routes
 from daemon.edge.api.shapes import StatusView
 from daemon.edge.api.views import json_response, status_view
 
@@ -32,7 +33,14 @@ def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (admission_routes, event_routes, client_routes, endpoint_routes, status_routes):
+    for routes in (
+        admission_routes,
+        event_routes,
+        client_routes,
+        endpoint_routes,
+        settlement_routes,
+        status_routes,
+    ):
         app.register_blueprint(routes(services))
     add_openapi(app, services)
     access = Access(services.live, services.clock, services.log)

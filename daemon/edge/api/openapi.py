@@ -11,6 +11,7 @@ descriptions name the setting.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import NoneType
 from typing import Any
 
@@ -55,11 +56,13 @@ def add_openapi(app: QuartTrio, services: Services) -> None:
     @routes.get("/openapi.json")
     @operation("This description, in OpenAPI 3.1", scope=Scope.READ, answers={200: dict[str, Any]})
     async def get_openapi() -> Response:
-        return Response(document, content_type=JSON)
+        return Response(document(bool(services.live.settings.http.tokens)), content_type=JSON)
 
     app.register_blueprint(routes)
-    has_tokens = bool(services.live.settings.http.tokens)
-    document = msgspec.json.encode(describe(app, version=services.run.version, has_tokens=has_tokens))
+
+    @cache  # made when first asked for; tokens may come and go by a reload
+    def document(has_tokens: bool) -> bytes:
+        return msgspec.json.encode(describe(app, version=services.run.version, has_tokens=has_tokens))
 
 
 def describe(app: QuartTrio, *, version: str, has_tokens: bool) -> Schema:

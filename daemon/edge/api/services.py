@@ -9,6 +9,7 @@ from daemon.core.registry import Registry
 from daemon.core.report import Run
 from daemon.flow.attempt import Attempter
 from daemon.flow.dispatch import Dispatch
+from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
 from daemon.flow.registration import Registration
@@ -28,6 +29,7 @@ class Services(NamedTuple):
     clock: Clock
     log: Log
     ledger: Ledger
+    feed: Feed
     registry: Registry
     intake: Intake
     dispatch: Dispatch
