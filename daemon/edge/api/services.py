@@ -12,6 +12,7 @@ from daemon.flow.dispatch import Dispatch
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
 from daemon.flow.registration import Registration
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.upkeep import Upkeep
@@ -34,6 +35,7 @@ class Services(NamedTuple):
     attempter: Attempter
     registration: Registration
     retrying: Retrying
+    replay: Replay
     resend: Resend
     upkeep: Upkeep
     new_secret: Callable[[], str]
