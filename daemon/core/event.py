@@ -8,6 +8,7 @@ than 1,000 brackets at all.
 
 import itertools
 import re
+from codecs import BOM_UTF8
 from hashlib import blake2b
 
 import msgspec
@@ -21,6 +22,8 @@ DEPTH_MAX = 1000
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -36,11 +39,19 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     payload: msgspec.Raw
-    client_id: str | None = None
-    id: str | None = None
+    client_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    id: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Ids(msgspec.Struct):
+    """Read loosely, of what is not an event."""
+
+    client_id: object = None
+    id: object = None
 
 
 _body_decoder = msgspec.json.Decoder(_Body)
+_ids_decoder = msgspec.json.Decoder(_Ids)
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -93,22 +104,35 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     try:
         read = _body_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise read_error(error, pointer) from None
+        raise read_error(error, body, pointer) from None
+    payload = bytes(read.payload)
+    given_client_id, event_id = _or_none(read.client_id), _or_none(read.id)
     mistakes = []
-    if client_id is None and read.client_id is None:
+    if client_id is None and given_client_id is None:
         mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
-    elif client_id is not None and read.client_id not in (None, client_id):
+    elif client_id is not None and given_client_id not in (None, client_id):
         mistakes.append(Mistake(f"{pointer}/client_id", f"is not {client_id!r}, the client in the path"))
     if not is_event_type(read.type):
         mistakes.append(Mistake(f"{pointer}/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
-    if read.id is not None and not is_id(read.id):
+    if event_id is not None and not is_id(event_id):
         mistakes.append(Mistake(f"{pointer}/id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
-    payload = bytes(read.payload)
     if is_too_deep(payload):
         mistakes.append(Mistake(f"{pointer}/payload", f"is nested deeper than {DEPTH_MAX:,} levels"))
+    if not mistakes and _names_a_field_twice(read, body, payload):
+        mistakes.append(Mistake(pointer, "names a field twice"))
     if mistakes:
         raise InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
-    return Submission(client_id or read.client_id or "", read.type, payload, read.id)
+    return Submission(client_id or given_client_id or "", read.type, payload, event_id)
+
+
+def read_ids(body: bytes) -> tuple[str | None, str | None]:
+    """The id and client id of an event that is refused, as far as they can be read: its producer looks for them."""
+    try:
+        read = _ids_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    event_id, client_id = (one if isinstance(one, str) and is_id(one) else None for one in (read.id, read.client_id))
+    return event_id, client_id
 
 
 def read_array(body: bytes) -> list[bytes]:
@@ -117,7 +141,7 @@ def read_array(body: bytes) -> list[bytes]:
     try:
         return [bytes(raw) for raw in _array_decoder.decode(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise read_error(error, "") from None
+        raise read_error(error, body, "") from None
 
 
 def read_lines(body: bytes) -> list[bytes]:
@@ -130,6 +154,8 @@ def check_text(body: bytes) -> None:
     """Raises Malformed unless the body is UTF-8: `msgspec.Raw` does not look inside the payload."""
     if body.isascii():
         return
+    if body.startswith(BOM_UTF8):
+        raise Malformed("the body is not JSON: it begins with a byte order mark; send UTF-8 without one")
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -144,27 +170,57 @@ def is_too_deep(payload: bytes) -> bool:
     return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX
 
 
-def read_error(error: Exception, pointer: str) -> Malformed | InvalidEvent:
-    """What msgspec raises, in our words: a wrong shape is the event's, anything else is not JSON."""
+def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | InvalidEvent:
+    """What msgspec raises of a body, in our words: a wrong shape is the event's, anything else is not JSON."""
     match error:
         case RecursionError():
             mistake = Mistake(pointer, f"is nested deeper than {DEPTH_MAX:,} levels")
             return InvalidEvent(f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[mistake])
         case msgspec.ValidationError():
-            mistake = _mistake(str(error), pointer)
+            mistake = mistake_of(str(error), pointer)
             return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])
         case _:
-            said = str(error)
-            if said == "Input data was truncated":  # also what it says of half a surrogate pair
-                said += ", or a \\ud800 to \\udfff escape stands without its other half"
+            said = _half_surrogate(str(error), body) or str(error)
             return Malformed(f"the body is not JSON: {said}", mistakes=[Mistake(pointer, said)] if pointer else [])
 
 
-def _mistake(message: str, pointer: str) -> Mistake:
+def _names_a_field_twice(read: _Body, body: bytes, payload: bytes) -> bool:
+    """Of such, decoders disagree which one counts: a proxy may have checked another payload than is sent.
+
+    Told by the quotes outside the payload, two for each name and each text: valid ones hold none themselves, and a
+    client id that does is unknown anyway.
+    """
+    given = (read.client_id, read.id)
+    names = 2 + sum(value is not msgspec.UNSET for value in given)
+    texts = 1 + sum(isinstance(value, str) for value in given)
+    return body.count(b'"') - payload.count(b'"') > 2 * (names + texts) and not _holds_quote(read.client_id)
+
+
+def _or_none(text: str | msgspec.UnsetType | None) -> str | None:
+    return None if isinstance(text, msgspec.UnsetType) else text
+
+
+def _holds_quote(text: object) -> bool:
+    return isinstance(text, str) and '"' in text
+
+
+def _half_surrogate(said: str, body: bytes) -> str | None:
+    """The escape without its other half, where that is what msgspec stumbled over: it says so in one case of four."""
+    at = _AT_BYTE.search(said)
+    if not any(word in said for word in ("surrogate", "hex escape", "truncated")):
+        return None
+    end = len(body) if at is None else int(at[1]) + 2
+    escape = _SURROGATE.search(body[max(0, end - 16) : end])
+    if escape is None:
+        return None
+    return f"{escape[0].decode()} is half of a pair of surrogates, and its other half is missing"
+
+
+def mistake_of(message: str, pointer: str, *, of: str = "an event") -> Mistake:
     """msgspec's `Expected `str`, got `int` - at `$.type`` as a pointer and a detail."""
     field = _FIELD.fullmatch(message)
     if field:
-        detail = "is required" if field[1] == "missing required" else "is not a field of an event"
+        detail = "is required" if field[1] == "missing required" else f"is not a field of {of}"
         return Mistake(f"{pointer}/{field[2].replace('~', '~0').replace('/', '~1')}", detail)
     detail, _, path = message.partition(" - at `$")
     steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path)

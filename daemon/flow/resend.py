@@ -68,7 +68,7 @@ def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
         try:
             report_line = _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise read_error(error, f"/{index}") from None
+            raise read_error(error, line, f"/{index}") from None
         if report_line.kind != "summary":
             mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
             read.append(report_line)

@@ -1,23 +1,23 @@
 """Owns who may ask: without tokens, only programs on this machine, never a web page that a browser here shows.
 
 A page can make a browser post to a loopback address (its `Origin` and `Sec-Fetch-Site` tell), and a name of its own
-can be pointed at one (its `Host` tells). `/livez` and `/readyz` are open to everyone.
+can be pointed at one (its `Host` tells). Routes without a scope are open to everyone.
 """
 
 import ipaddress
 from urllib.parse import urlsplit
 
-from quart import request
+from quart import current_app, request
 
 from daemon.core.refusal import Forbidden
+from daemon.edge.api.operations import operation_of
 
-OPEN_PATHS = ("/livez", "/readyz")
 OWN_SITES = (None, "same-origin", "none")
 
 
 def refuse_foreign_request() -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
-    if request.path in OPEN_PATHS:
+    if request.endpoint is not None and operation_of(current_app.view_functions[request.endpoint]).scope is None:
         return
     host = request.headers.get("host", "")
     if not is_loopback_name(host):

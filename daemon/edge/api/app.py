@@ -13,8 +13,11 @@ from daemon.edge.api.access import refuse_foreign_request
 from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
-from daemon.edge.api.operations import Scope, operation, operation_of
-from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.explanations import TEXT, problem_routes
+from daemon.edge.api.operations import Scope, operation
+from daemon.edge.api.problems import answer
+from daemon.edge.api.replay import replay_routes
+from daemon.edge.api.semantics import checks, obey, routing_refused
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, status_view
 
@@ -26,12 +29,18 @@ def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
+    obey(app)
+    for routes in (
+        event_routes(services),
+        client_routes(services),
+        replay_routes(services),
+        status_routes(services),
+        problem_routes(),
+    ):
         app.register_blueprint(routes)
-    for view in app.view_functions.values():
-        operation_of(view)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
+    app.before_request(checks(app))
     app.after_request(_finish_body)
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
@@ -41,7 +50,7 @@ def create_app(services: Services) -> QuartTrio:
 
     @app.errorhandler(HTTPException)
     async def framework_refused(error: HTTPException) -> Response:
-        return _framework_refused(error)
+        return routing_refused(error)
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
@@ -60,16 +69,16 @@ def status_routes(services: Services) -> Blueprint:
         return Response(encode(status_view(services)), content_type="application/json")
 
     @routes.get("/livez")
-    @operation("Whether the process answers", scope=None)
+    @operation("Whether the process answers", scope=None, answers={200: TEXT})
     async def get_livez() -> Response:
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return Response("ok\n", content_type=TEXT)
 
     @routes.get("/readyz")
-    @operation("Whether it takes events", scope=None)
+    @operation("Whether it takes events", scope=None, answers={200: TEXT}, problems=("draining",))
     async def get_readyz() -> Response:
         if services.intake.is_draining:
             services.intake.refuse_if_draining()
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return Response("ok\n", content_type=TEXT)
 
     return routes
 
@@ -83,11 +92,3 @@ async def _finish_body(response: Response) -> Response:
 
 async def _refuse_foreign_request() -> None:
     refuse_foreign_request()
-
-
-def _framework_refused(error: HTTPException) -> Response:
-    response = answer(of_status(error.code or 500))
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        response.headers["allow"] = ", ".join(sorted(allowed))
-    return response

@@ -11,6 +11,7 @@ from daemon.core.event import check_text
 from daemon.core.refusal import InvalidDefinition, InvalidQuery, Malformed, NotFound
 from daemon.edge.api.bodies import JSON, query_flag, read_body
 from daemon.edge.api.operations import Scope, operation
+from daemon.edge.api.queries import ClientsQuery, EndingQuery
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import client_view, encode
 
@@ -25,7 +26,7 @@ def client_routes(services: Services) -> Blueprint:
     testing = trio.CapacityLimiter(TESTS_AT_ONCE_MAX)
 
     @routes.put("/v1/clients/<client_id>")
-    @operation("Register or replace a client", scope=Scope.ADMIN)
+    @operation("Register or replace a client", scope=Scope.ADMIN, query=EndingQuery)
     async def put_client(client_id: str) -> Response:
         body = await read_body(services.live, JSON)
         end_unsettled = query_flag("end_unsettled")
@@ -45,14 +46,14 @@ def client_routes(services: Services) -> Blueprint:
         return _json(client_view(services, services.registry.get(client_id)))
 
     @routes.delete("/v1/clients/<client_id>")
-    @operation("Remove a client", scope=Scope.ADMIN)
+    @operation("Remove a client", scope=Scope.ADMIN, query=EndingQuery, answers={204: None})
     async def delete_client(client_id: str) -> Response:
         services.registration.remove(client_id, end_unsettled=query_flag("end_unsettled"))
         services.log("client.removed", client_id=client_id)
         return Response("", 204)
 
     @routes.get("/v1/clients")
-    @operation("The registered clients", scope=Scope.READ)
+    @operation("The registered clients", scope=Scope.READ, query=ClientsQuery)
     async def list_clients() -> Response:
         return _json(_page(services))
 

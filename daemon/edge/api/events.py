@@ -13,12 +13,13 @@ from quart import Blueprint, Response, request
 
 from daemon.core.client import is_id
 from daemon.core.delivery import Status
-from daemon.core.event import Event, Submission, read_array, read_event, read_lines
+from daemon.core.event import Event, Submission, read_array, read_event, read_ids, read_lines
 from daemon.core.refusal import AmbiguousId, InvalidEvent, InvalidQuery, Refused, TooLarge, UnknownEvent
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api.bodies import JSON, NDJSON, check_payload_size, query_flag, read_body
 from daemon.edge.api.operations import Scope, operation
 from daemon.edge.api.problems import body_of
+from daemon.edge.api.queries import BatchQuery, EventsQuery
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, event_view
 from daemon.flow.intake import Admitted
@@ -40,13 +41,13 @@ def event_routes(services: Services) -> Blueprint:
         return _single(services, _read(services, body, client_id=None))
 
     @routes.post("/v1/events/batch")
-    @operation("Admit a batch of events, whole or in part", scope=Scope.PRODUCE)
+    @operation("Admit a batch of events, whole or in part", scope=Scope.PRODUCE, query=BatchQuery)
     async def post_batch() -> Response:
         body = await read_body(services.live, JSON, NDJSON)
         return _batch(services, _items(body), client_id=None)
 
     @routes.post("/v1/clients/<client_id>/events")
-    @operation("Admit events of one client", scope=Scope.PRODUCE)
+    @operation("Admit events of one client", scope=Scope.PRODUCE, query=BatchQuery)
     async def post_client_event(client_id: str) -> Response:
         body = await read_body(services.live, JSON, NDJSON)
         if request.mimetype == NDJSON or body.lstrip()[:1] == b"[":
@@ -73,7 +74,7 @@ def event_routes(services: Services) -> Blueprint:
         return _json(event_view(services, found[0]))
 
     @routes.get("/v1/events")
-    @operation("Events, newest first", scope=Scope.READ, producers_too=True)
+    @operation("Events, newest first", scope=Scope.READ, producers_too=True, query=EventsQuery)
     async def list_events() -> Response:
         return _json(_page(services))
 
@@ -111,7 +112,11 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
     ]
     if partial:
         answers = services.intake.admit_partial(submissions)
-        return _json({"events": [_partial_item(s, a) for s, a in zip(submissions, answers, strict=True)]}, 202)
+        found = [
+            _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
+            for item, answer in zip(items, answers, strict=True)
+        ]
+        return _json({"events": found}, 202)
     admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
     return _json({"events": [_item(each.event) for each in admitted]}, 202)
 
@@ -158,16 +163,9 @@ def _item(event: Event) -> dict[str, Any]:
     return {"id": event.id, "client_id": event.client_id, "status": event.status.value}
 
 
-def _partial_item(submission: Submission | Refused, answer: Admitted | Refused) -> dict[str, Any]:
-    if isinstance(answer, Admitted):
-        return _item(answer.event)
-    known = submission if isinstance(submission, Submission) else None
-    return {
-        "id": None if known is None else known.id,
-        "client_id": None if known is None else known.client_id,
-        "status": None,
-        "problem": body_of(answer),
-    }
+def _refused_item(item: bytes, client_id: str | None, refused: Refused) -> dict[str, Any]:
+    event_id, given_client_id = read_ids(item)
+    return {"id": event_id, "client_id": client_id or given_client_id, "status": None, "problem": body_of(refused)}
 
 
 def _find(services: Services, client_id: str, event_id: str) -> Event:
@@ -190,9 +188,6 @@ def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
 
 
 def _page(services: Services) -> dict[str, Any]:
-    unknown = sorted(set(request.args) - {"client_id", "status", "type", "limit", "cursor"})
-    if unknown:
-        raise InvalidQuery(f"{unknown[0]!r} is no parameter here; there are client_id, status, type, limit, cursor")
     client_id = request.args.get("client_id")
     if client_id is not None and not is_id(client_id):
         raise InvalidQuery("client_id must be 1 to 64 of A-Z a-z 0-9 _ -")
