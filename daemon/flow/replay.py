@@ -24,9 +24,9 @@ from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
 from daemon.flow.reopening import Reopening
 
-# About 2 ms each; then others have a turn.
+# About 3 ms each; then others have a turn.
 LOOKED_AT_AT_ONCE = 2000
-REOPENED_AT_ONCE = 200
+REOPENED_AT_ONCE = 100
 
 
 class Span(NamedTuple):

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from quart import Response, request
+from quart.globals import request_ctx
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as UnknownRoute
 
-from daemon.core.refusal import InvalidQuery, NotAcceptable
+from daemon.core.refusal import InvalidQuery, NotAcceptable, NotFound
 from daemon.edge.api.operations import Operation, operation_of
 from daemon.edge.api.problems import answer, of_status
 
@@ -38,11 +40,13 @@ def checks(app: QuartTrio) -> Callable[[], Any]:
     terms = {name: terms_of(operation_of(view)) for name, view in app.view_functions.items()}
 
     async def check() -> Response | None:
+        if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash, a proxy's rules may not
+            raise NotFound(_no_route())
         if request.routing_exception is not None:
             return None  # access comes first; the error's handler answers it
         if request.method == "OPTIONS":
-            assert request.url_rule is not None
-            return Response("", 204, headers={"allow": _allow(request.url_rule.methods or ())})
+            assert request_ctx.url_adapter is not None
+            return Response("", 204, headers={"allow": _allow(request_ctx.url_adapter.allowed_methods())})
         asked_of = terms[str(request.endpoint)]
         accept = request.headers.get("accept")
         if accept and asked_of.media_types and accept != "*/*":
@@ -70,17 +74,24 @@ def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Coll
 def routing_refused(error: HTTPException) -> Response:
     """What the framework refuses by itself, in our form."""
     refused = of_status(error.code or 500)
-    path = ascii(request.path[:100])
-    if isinstance(error, NotFound):
-        refused.detail = f"there is no route {path}; /openapi.json lists those that there are"
-        if len(request.path) > 1 and request.path.endswith("/"):
-            refused.detail = f"there is no route {path}: no route ends with a slash"
+    if isinstance(error, UnknownRoute):
+        refused.detail = _no_route()
     elif isinstance(error, MethodNotAllowed):
-        refused.detail = f"{path} does not take {request.method[:20]!a}; Allow lists what it takes"
+        refused.detail = f"{_path()} does not take {request.method[:20]!a}; Allow lists what it takes"
     response = answer(refused)
     if isinstance(error, MethodNotAllowed):
         response.headers["allow"] = _allow(error.valid_methods or ())
     return response
+
+
+def _no_route() -> str:
+    if len(request.path) > 1 and request.path.endswith("/"):
+        return f"there is no route {_path()}: no route ends with a slash"
+    return f"there is no route {_path()}; /openapi.json lists those that there are"
+
+
+def _path() -> str:
+    return ascii(request.path[:100])
 
 
 def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:
