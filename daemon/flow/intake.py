@@ -95,7 +95,7 @@ class Intake:
 
     def admit_whole(self, submissions: Sequence[Submission | Refused]) -> list[Admitted]:
         """All or none; a refusal carries the mistakes of every bad item, pointers from /0, and the first's kind."""
-        plan = _Plan(self, self._clock.now())
+        plan = _Plan(self, self._clock.now(), whole_batch=True)
         planned = [self._plan_or_refused(submission, plan) for submission in submissions]
         refused = [(index, item) for index, item in enumerate(planned) if isinstance(item, Refused)]
         if refused:
@@ -196,10 +196,15 @@ class Intake:
 
 
 class _Plan:
-    """What a batch would take, before any of it is taken; all of it comes in at one moment."""
+    """What a batch would take, before any of it is taken; all of it comes in at one moment.
 
-    def __init__(self, intake: Intake, now: Moment) -> None:
+    In a batch that is admitted whole, what does not fit counts for what comes after it: its refusals say how long
+    until there is room for all of it.
+    """
+
+    def __init__(self, intake: Intake, now: Moment, *, whole_batch: bool = False) -> None:
         self._intake = intake
+        self._whole_batch = whole_batch
         self.now = now
         self._whole = Demand()
         self._clients: dict[str, Demand] = {}
@@ -213,10 +218,12 @@ class _Plan:
         self._planned[planned.client.id, planned.event_id] = planned
 
     def demand(self, client_id: str, more: Demand) -> None:
-        """Raises ClientFull or Full, with nothing added."""
+        """Raises ClientFull or Full."""
         client = self._clients.get(client_id, Demand())
         client_then = Demand(client.events + more.events, client.bytes + more.bytes)
         whole_then = Demand(self._whole.events + more.events, self._whole.bytes + more.bytes)
+        if self._whole_batch:
+            self._clients[client_id], self._whole = client_then, whole_then
         self._intake.refuse_if_no_room(client_id, client=client_then, whole=whole_then, now=self.now)
         self._clients[client_id], self._whole = client_then, whole_then
 
@@ -235,6 +242,6 @@ def _whole_batch_refused(refused: Sequence[tuple[int, Refused]]) -> Refused:
     return type(first)(
         f"nothing of the batch was admitted: {len(refused):,} of its events refused, the first: {first.detail}",
         mistakes=mistakes,
-        retry_after_seconds=first.retry_after_seconds,
+        retry_after_seconds=max(item.retry_after_seconds or 0 for _, item in refused) or None,
         **first.extra,
     )
