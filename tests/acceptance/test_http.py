@@ -2,11 +2,10 @@
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import Api, Daemon, Receiver, wait_until
+from tests.acceptance.harness import Api, Daemon, Receiver, always, wait_until
 
 SETTINGS = {"retry.schedule": [], "intake.client_events_max": 4}
 
@@ -53,12 +52,12 @@ def raw(daemon: Daemon, *requests: str) -> bytes:
 def test_head_is_get_without_the_body(running: tuple[Daemon, Receiver], api: Api, path: str) -> None:
     """The same status and headers, the length included; and the connection goes on with the next request."""
     got, head = api.ask("GET", path), api.ask("HEAD", path)
-    assert (head.status, head.body) == (got.status, b"")
+    assert (head.status, head.content) == (got.status, b"")
     different = {"date"}
     assert {name: value for name, value in head.headers.items() if name not in different} == {
         name: value for name, value in got.headers.items() if name not in different
     }
-    assert int(head.headers["content-length"]) == len(got.body)
+    assert int(head.headers["content-length"]) == len(got.content)
     first = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     both = raw(running[0], first, last)
@@ -69,7 +68,7 @@ def test_head_is_get_without_the_body(running: tuple[Daemon, Receiver], api: Api
 def test_options_is_204_with_allow(api: Api) -> None:
     """And no word to browsers."""
     answer = api.ask("OPTIONS", "/v1/clients/acme")
-    assert (answer.status, answer.body) == (204, b"")
+    assert (answer.status, answer.content) == (204, b"")
     assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PUT"
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert api.ask("OPTIONS", "/v1/nothing").status == 404
@@ -99,15 +98,15 @@ def test_odd_target_gets_its_problem(running: tuple[Daemon, Receiver], target: s
     assert b"\r\nlocation:" not in answer.lower()
 
 
-def test_replay_after_an_outage(running: tuple[Daemon, Receiver], tmp_path: Path) -> None:
+def test_replay_after_an_outage(running: tuple[Daemon, Receiver]) -> None:
     """What was given up is counted by a dry run, reopened as far as there is room, and arrives under its own id."""
     daemon, receiver = running
-    receiver.answer(500)
+    receiver.behaviour = always(500)
     with daemon.api as api:
         for number in range(4):
             assert api.post("acme", f"r{number}").status == 202
         wait_until(lambda: api.deliveries()["exhausted"] == 4, what="all given up")
-        receiver.answer(200)
+        receiver.behaviour = always(200)
         path = "/v1/clients/acme/replay"
         assert api.ask("POST", path, {"dry_run": True}).json == {"matched": 4, "reopened": 0}
         assert api.ask("POST", path, {"until": "2001-01-01T00:00:00Z"}).json == {"matched": 0, "reopened": 0}
