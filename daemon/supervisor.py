@@ -44,6 +44,8 @@ from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, JitterUnit, Log, Sender
 from daemon.flow.registration import Registration
+from daemon.flow.reopening import Reopening
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.upkeep import Upkeep
@@ -172,9 +174,9 @@ class Supervisor:
         self._drain_seconds = 0.0
         self._telling_manager = trio.CancelScope()
 
-        self._feed = feed = Feed(Settlements(live))
+        self._feed = Feed(Settlements(live))
         self._ledger = ledger = Ledger(
-            live, started=clock.now(), on_settled=feed.note, on_forgotten=self._log_forgotten
+            live, started=clock.now(), on_settled=self._feed.note, on_forgotten=self._log_forgotten
         )
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
@@ -190,41 +192,57 @@ class Supervisor:
             user_agent=f"hookd/{run.version}",
         )
         self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
-        self._upkeep = upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
+        self._upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
         self._intake = intake = Intake(
             departures,
             live=live,
             ledger=ledger,
             registry=registry,
+            dispatch=dispatch,
             clock=clock,
             new_id=outside.new_event_id,
             log=log,
         )
-        self._registration = registration = Registration(
+        self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
-        retrying = Retrying(live=live, ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock)
-        resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
-        self._services = Services(
-            run=run,
+        self._server = outside.server(create_app(self._services()))
+
+    def _services(self) -> Services:
+        """What the routes call on."""
+        live, clock, log = self._live, self._outside.clock, self._outside.log
+        ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
+        reopening = Reopening(live=live, ledger=ledger, registry=registry, intake=intake)
+        return Services(
+            run=self._run,
             live=live,
             clock=clock,
             log=log,
             ledger=ledger,
-            feed=feed,
+            feed=self._feed,
             registry=registry,
             intake=intake,
             dispatch=dispatch,
             attempter=self._attempter,
-            registration=registration,
-            retrying=retrying,
-            resend=resend,
-            upkeep=upkeep,
-            new_secret=lambda: make_secret(outside.random_bytes(SECRET_BYTES)),
+            registration=self._registration,
+            retrying=Retrying(
+                ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
+            ),
+            replay=Replay(
+                ledger=ledger,
+                registry=registry,
+                dispatch=dispatch,
+                intake=intake,
+                reopening=reopening,
+                clock=clock,
+                log=log,
+            ),
+            resend=Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log),
+            upkeep=self._upkeep,
+            new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
             dev=live.settings.dev,
         )
-        self._server = outside.server(create_app(self._services))
 
     def _new_courier(self, client_id: str) -> Courier:
         return Courier(

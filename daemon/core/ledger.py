@@ -17,6 +17,7 @@ from typing import assert_never
 
 import msgspec
 
+from daemon.core.budget import Demand, Settling, cost_bytes, wait_seconds
 from daemon.core.delivery import (
     SETTLED,
     Attempt,
@@ -35,42 +36,22 @@ from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from daemon.core.timestamps import Moment
 
-# What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 559 B
-# together over the payload; the rest is room for attempts, logs and the allocator.
-EVENT_BYTES = 512
-DELIVERY_BYTES = 512
-RETRY_AFTER_SECONDS = 5
 # Rows looked at for one page of a filtered listing: about 5 ms. A page may be short, the cursor goes on.
 PAGE_ROWS_MAX = 10_000
 # The listing walks sequence numbers down and passes over blocks of which nothing is held any more.
 BLOCK = 128
 
 
-def cost_bytes(payload_bytes: int, delivery_count: int) -> int:
-    """What an unsettled event takes of the budget; one that owes nothing to anybody takes none."""
-    return payload_bytes + EVENT_BYTES + DELIVERY_BYTES * delivery_count if delivery_count else 0
-
-
-class Demand(msgspec.Struct, gc=False):
-    """Budget asked for, by one event or by several that are admitted together."""
-
-    events: int = 0
-    bytes: int = 0
-
-    def add(self, other: "Demand") -> None:
-        self.events += other.events
-        self.bytes += other.bytes
-
-
 class Book:
     """What the ledger holds of one client."""
 
-    __slots__ = ("endpoints", "events", "unsettled")
+    __slots__ = ("endpoints", "events", "settling", "unsettled")
 
     def __init__(self) -> None:
         self.events: dict[str, Event] = {}  # by id, in order of admission
         self.endpoints: dict[str, Health] = {}
         self.unsettled = Demand()
+        self.settling = Settling()
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -122,6 +103,7 @@ class Ledger:
         self._sequence = 0
         self._blocks: dict[int, int] = {}  # rows held by sequence // BLOCK, in ascending order
         self._demand = Demand()
+        self._settling = Settling()
         self._accepted = self._recovered = self._unrouted = self._opened = self._attempts = self._in_flight = 0
         self._exhausted_forgotten = 0
         self._events = dict.fromkeys(Status, 0)
@@ -227,34 +209,39 @@ class Ledger:
 
     # The budget
 
-    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand) -> None:
-        """Raises ClientFull or Full unless both demands fit besides what is unsettled now."""
+    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
+        """Raises ClientFull or Full unless both demands fit besides what is unsettled now.
+
+        A ClientFull without `retry_after_seconds` is of a client of which nothing settled lately.
+        """
         intake = self._live.settings.intake
         book = self._books.get(client_id)
         held = Demand() if book is None else book.unsettled
-        if held.events + client.events > intake.client_events_max:
+        lacking = Demand(
+            held.events + client.events - intake.client_events_max, held.bytes + client.bytes - intake.client_bytes_max
+        )
+        if lacking.events > 0 or lacking.bytes > 0:
+            seconds = math.inf if book is None else book.settling.seconds_until_free(lacking, now)
             raise ClientFull(
                 f"client {client_id!r} has {held.events:,} unsettled events; "
-                f"intake.client_events_max is {intake.client_events_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        if held.bytes + client.bytes > intake.client_bytes_max:
-            raise ClientFull(
-                f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
+                f"intake.client_events_max is {intake.client_events_max:,}"
+                if lacking.events > 0
+                else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
                 f"intake.client_bytes_max is {intake.client_bytes_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
+                retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
             )
-        if self._demand.events + whole.events > intake.unsettled_events_max:
+        held = self._demand
+        lacking = Demand(
+            held.events + whole.events - intake.unsettled_events_max,
+            held.bytes + whole.bytes - intake.unsettled_bytes_max,
+        )
+        if lacking.events > 0 or lacking.bytes > 0:
             raise Full(
-                f"{self._demand.events:,} events are unsettled; "
-                f"intake.unsettled_events_max is {intake.unsettled_events_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        if self._demand.bytes + whole.bytes > intake.unsettled_bytes_max:
-            raise Full(
-                f"{self._demand.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
+                f"{held.events:,} events are unsettled; intake.unsettled_events_max is {intake.unsettled_events_max:,}"
+                if lacking.events > 0
+                else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
                 f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
+                retry_after_seconds=wait_seconds(self._settling.seconds_until_free(lacking, now)),
             )
 
     # What happens to an event
@@ -425,6 +412,7 @@ class Ledger:
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
         delivery.status, delivery.reason = target, reason
+        delivery.settled_at = now.wall if target in SETTLED else None
         self._deliveries[source] -= 1
         self._deliveries[target] += 1
         health = self.health(event.client_id, delivery.endpoint_id)
@@ -435,7 +423,9 @@ class Ledger:
             self._enter(event)
         self._count_event(before, event.status)
         if before not in SETTLED and event.status in SETTLED:
-            self._leave(event)
+            freed_bytes = self._leave(event)
+            self._settling.note(freed_bytes, now.monotonic)
+            self._book(event.client_id).settling.note(freed_bytes, now.monotonic)
             self._settled(event, now)
 
     def _land(
@@ -479,13 +469,15 @@ class Ledger:
         self._demand.add(demand)
         self._book(event.client_id).unsettled.add(demand)
 
-    def _leave(self, event: Event) -> None:
-        """The event gives its budget back."""
+    def _leave(self, event: Event) -> int:
+        """The event gives its budget back; returns how many bytes."""
         assert event.payload is not None
         del self.unsettled[event.sequence]
-        demand = Demand(-1, -cost_bytes(len(event.payload), len(event.deliveries)))
+        freed_bytes = cost_bytes(len(event.payload), len(event.deliveries))
+        demand = Demand(-1, -freed_bytes)
         self._demand.add(demand)
         self._book(event.client_id).unsettled.add(demand)
+        return freed_bytes
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall

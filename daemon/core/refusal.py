@@ -57,6 +57,10 @@ class UnsupportedMediaType(Refused):
     slug = "unsupported-media-type"
 
 
+class NotAcceptable(Refused):
+    slug = "not-acceptable"
+
+
 class BodyTimeout(Refused):
     slug = "body-timeout"
 

@@ -80,6 +80,10 @@ class Courier:
         lanes = (lane for lane in self._lanes.values() if not self._only_probes(lane))
         return min((lane.begins_from(self._health(lane)) for lane in lanes), default=math.inf)
 
+    def next_attempt(self) -> float:
+        """When the next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
+        return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
+
     def next_due(self) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
         now = self._clock.now().monotonic

@@ -13,10 +13,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from daemon.core.budget import Demand, cost_bytes
 from daemon.core.client import Endpoint, Mistake, is_event_type, is_id
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission, check_text, read_error
-from daemon.core.ledger import Demand, Ledger, cost_bytes
+from daemon.core.ledger import Ledger
 from daemon.core.refusal import IdConflict, InvalidEvent
 from daemon.core.registry import Registry
 from daemon.core.timestamps import Moment, parse_rfc3339
@@ -73,7 +74,7 @@ def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
         try:
             report_line = _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise read_error(error, f"/{index}") from None
+            raise read_error(error, line, f"/{index}") from None
         if report_line.kind != SUMMARY:
             mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
             read.append(report_line)
@@ -106,8 +107,8 @@ class Resend:
         self._intake.refuse_if_draining()
         answers = self._answers(lines)
         admitted = [line for line, answer in zip(lines, answers, strict=True) if answer is Answer.ADMITTED]
-        self._refuse_if_no_room(admitted)
         now = self._clock.now()
+        self._refuse_if_no_room(admitted, now)
         for line in admitted:
             self._admit(line, now)
         return answers
@@ -142,7 +143,7 @@ class Resend:
             raise _conflict(line, index)
         return Answer.ADMITTED
 
-    def _refuse_if_no_room(self, admitted: Sequence[ReportLine]) -> None:
+    def _refuse_if_no_room(self, admitted: Sequence[ReportLine], now: Moment) -> None:
         """Asks for the most it could take: an event in several lines is counted in each."""
         whole = Demand()
         clients: dict[str, Demand] = {}
@@ -155,7 +156,7 @@ class Resend:
             whole.add(demand)
             clients.setdefault(line.client_id, Demand()).add(demand)
         for client_id, demand in clients.items():
-            self._ledger.refuse_if_full(client_id, client=demand, whole=whole)
+            self._intake.refuse_if_no_room(client_id, client=demand, whole=whole, now=now)
 
     def _admit(self, line: ReportLine, now: Moment) -> None:
         endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)

@@ -10,10 +10,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from daemon.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
 from daemon.core.delivery import Delivery, IllegalTransition, Status
 from daemon.core.event import Event, Submission
 from daemon.core.health import State
-from daemon.core.ledger import BLOCK, DELIVERY_BYTES, EVENT_BYTES, PAGE_ROWS_MAX, Demand, Ledger, cost_bytes
+from daemon.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Responded, TimedOut
 from daemon.core.refusal import ClientFull, Full, Refused
@@ -152,10 +153,10 @@ class LedgerMachine(RuleBasedStateMachine):
             expected = Full
         demand = Demand(1, cost)
         if expected is None:
-            self.ledger.refuse_if_full(client_id, client=demand, whole=demand)
+            self.ledger.refuse_if_full(client_id, client=demand, whole=demand, now=self.now.monotonic)
             return True
         with pytest.raises(expected):
-            self.ledger.refuse_if_full(client_id, client=demand, whole=demand)
+            self.ledger.refuse_if_full(client_id, client=demand, whole=demand, now=self.now.monotonic)
         return False
 
     # What follows from a change
@@ -391,10 +392,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for client_id in CLIENTS:
             events, size = self.owed(client_id)
             room = Demand(INTAKE.client_events_max - events, INTAKE.client_bytes_max - size)
-            self.ledger.refuse_if_full(client_id, client=room, whole=Demand())
+            self.ledger.refuse_if_full(client_id, client=room, whole=Demand(), now=self.now.monotonic)
             for over in (Demand(room.events + 1, 0), Demand(0, room.bytes + 1)):
                 with pytest.raises(ClientFull):
-                    self.ledger.refuse_if_full(client_id, client=over, whole=Demand())
+                    self.ledger.refuse_if_full(client_id, client=over, whole=Demand(), now=self.now.monotonic)
 
     @invariant()
     def unsettled_are_all_held_in_order(self) -> None:
@@ -518,7 +519,7 @@ class Desk:
 
     def ask(self, client_id: str, payload_bytes: int, *, deliveries: int = 1) -> None:
         demand = Demand(1, cost_bytes(payload_bytes, deliveries))
-        self.ledger.refuse_if_full(client_id, client=demand, whole=demand)
+        self.ledger.refuse_if_full(client_id, client=demand, whole=demand, now=self.now.monotonic)
 
     def open(self, client_id: str = "a", payload: bytes = b"1", *, endpoint_ids: Sequence[str] = ("x",)) -> Event:
         deliveries = tuple(delivery_to(one, at=self.seconds) for one in endpoint_ids)
@@ -583,7 +584,8 @@ def test_budget_at_its_limit_refuses_and_changes_nothing(
     with pytest.raises(refusal, match=r"intake\.(client|unsettled)_(events|bytes)_max") as refused:
         desk.ask("a", 10)
     assert refused.value.slug == slug
-    assert refused.value.retry_after_seconds is not None
+    # Nothing settled yet: of the whole that is the longest wait, of one client its next attempt says more.
+    assert refused.value.retry_after_seconds == (60 if refusal is Full else None)
     assert (desk.ledger.totals(), desk.held()) == before
 
 

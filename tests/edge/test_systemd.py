@@ -49,7 +49,7 @@ def test_manager_that_is_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) 
     ("usec", "pid", "seconds"),
     [
         ("30000000", None, 30.0),
-        ("30000000", str(os.getpid()), 30.0),
+        ("30000000", "own", 30.0),
         ("30000000", "1", None),
         ("0", None, None),
         ("soon", None, None),
@@ -57,5 +57,5 @@ def test_manager_that_is_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) 
     ],
 )
 def test_watchdog_is_ours_only_if_it_names_this_process(usec: str, pid: str | None, seconds: float | None) -> None:
-    environ = {"WATCHDOG_USEC": usec} | ({} if pid is None else {"WATCHDOG_PID": pid})
+    environ = {"WATCHDOG_USEC": usec} | ({} if pid is None else {"WATCHDOG_PID": pid.replace("own", str(os.getpid()))})
     assert Systemd(environ).watchdog_seconds == seconds

@@ -39,6 +39,8 @@ from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, Request
 from daemon.flow.registration import Registration
+from daemon.flow.reopening import Reopening
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.upkeep import Upkeep
@@ -279,13 +281,17 @@ class Flow:
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
+        everything |= {"dispatch": self.dispatch}
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
-        everything |= {"dispatch": self.dispatch, "intake": self.intake}
+        everything |= {"intake": self.intake}
         self.registration = Registration(**everything)
         del everything["log"]
-        self.retrying = Retrying(**everything)
+        reopening = Reopening(live=self.live, ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["live"]
         self.resend = Resend(**everything, log=self.log)
+        everything |= {"reopening": reopening}
+        self.retrying = Retrying(**everything)
+        self.replay = Replay(**everything, log=self.log)
 
     async def start(self, nursery: trio.Nursery) -> None:
         await nursery.start(self.dispatch.run)
@@ -337,6 +343,7 @@ class Flow:
             "attempter": self.attempter,
             "registration": self.registration,
             "retrying": self.retrying,
+            "replay": self.replay,
             "resend": self.resend,
             "upkeep": self.upkeep,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),

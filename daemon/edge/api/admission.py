@@ -11,7 +11,16 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response, request
 
-from daemon.core.event import ClientEventBody, Event, EventBody, Submission, read_array, read_event, read_lines
+from daemon.core.event import (
+    ClientEventBody,
+    Event,
+    EventBody,
+    Submission,
+    read_array,
+    read_event,
+    read_ids,
+    read_lines,
+)
 from daemon.core.refusal import InvalidEvent, Refused, TooLarge
 from daemon.edge.api.bodies import JSON, NDJSON, check_payload_size, read_body
 from daemon.edge.api.operations import Scope, operation
@@ -110,7 +119,11 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
     ]
     if query(BatchQuery).partial:
         answers = services.intake.admit_partial(submissions)
-        return json_response(BatchAnswer([_partial_item(s, a) for s, a in zip(submissions, answers, strict=True)]), 202)
+        found = [
+            _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
+            for item, answer in zip(items, answers, strict=True)
+        ]
+        return json_response(BatchAnswer(found), 202)
     admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
     return json_response(BatchAnswer([_item(each.event) for each in admitted]), 202)
 
@@ -157,13 +170,6 @@ def _item(event: Event) -> BatchItem:
     return BatchItem(event.id, event.client_id, event.status)
 
 
-def _partial_item(submission: Submission | Refused, answer: Admitted | Refused) -> BatchItem:
-    if isinstance(answer, Admitted):
-        return _item(answer.event)
-    known = submission if isinstance(submission, Submission) else None
-    return BatchItem(
-        id=None if known is None else known.id,
-        client_id=None if known is None else known.client_id,
-        status=None,
-        problem=body_of(answer),
-    )
+def _refused_item(item: bytes, client_id: str | None, refused: Refused) -> BatchItem:
+    event_id, given_client_id = read_ids(item)
+    return BatchItem(event_id, client_id or given_client_id, None, body_of(refused))

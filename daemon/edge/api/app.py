@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from quart import Blueprint, Response, current_app, g, request
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -15,10 +15,12 @@ from daemon.edge.api.bodies import discard_rest
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.explanations import TEXT, problem_routes
 from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
-from daemon.edge.api.problems import answer, of_status
-from daemon.edge.api.queries import read_query
+from daemon.edge.api.problems import answer
+from daemon.edge.api.replay import replay_routes
+from daemon.edge.api.semantics import checks, obey, routing_refused
 from daemon.edge.api.services import Services
 from daemon.edge.api.settlements import settlement_routes
 from daemon.edge.api.shapes import StatusView
@@ -26,22 +28,24 @@ from daemon.edge.api.views import json_response, status_view
 
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
 FRAMES = 1000
-TEXT = "text/plain; charset=utf-8"
 
 
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
+    obey(app)
     for routes in (
-        admission_routes,
-        event_routes,
-        client_routes,
-        endpoint_routes,
-        settlement_routes,
-        status_routes,
+        admission_routes(services),
+        event_routes(services),
+        client_routes(services),
+        endpoint_routes(services),
+        replay_routes(services),
+        settlement_routes(services),
+        status_routes(services),
+        problem_routes(),
     ):
-        app.register_blueprint(routes(services))
+        app.register_blueprint(routes)
     add_openapi(app, services)
     access = Access(services.live, services.clock, services.log)
     app.after_request(_finish_body)
@@ -51,7 +55,7 @@ def create_app(services: Services) -> QuartTrio:
         rule = request.url_rule  # None: there is no such route, or it does not take the method
         access.judge(None if rule is None else operation_of(app.view_functions[rule.endpoint]))
 
-    app.before_request(_read_query)  # after the strangers are gone
+    app.before_request(checks(app))  # after the strangers are gone
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
@@ -60,7 +64,7 @@ def create_app(services: Services) -> QuartTrio:
 
     @app.errorhandler(HTTPException)
     async def framework_refused(error: HTTPException) -> Response:
-        return _framework_refused(error)
+        return routing_refused(error)
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
@@ -97,17 +101,4 @@ async def _finish_body(response: Response) -> Response:
     # One that is too large or too slow has been read for long enough.
     if response.status_code in (408, 413) or not await discard_rest():
         response.headers["connection"] = "close"
-    return response
-
-
-async def _read_query() -> None:
-    if request.endpoint is not None:  # None: no such route, or not with this method; that is answered next
-        g.query = read_query(operation_of(current_app.view_functions[request.endpoint]).query)
-
-
-def _framework_refused(error: HTTPException) -> Response:
-    response = answer(of_status(error.code or 500))
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        response.headers["allow"] = ", ".join(sorted(allowed))
     return response

@@ -13,6 +13,7 @@ from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
 from daemon.flow.registration import Registration
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.upkeep import Upkeep
@@ -36,6 +37,7 @@ class Services(NamedTuple):
     attempter: Attempter
     registration: Registration
     retrying: Retrying
+    replay: Replay
     resend: Resend
     upkeep: Upkeep
     new_secret: Callable[[], str]
