@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from types import NoneType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from quart import Blueprint, Response
@@ -31,8 +31,10 @@ Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{name}"
 # Of the path; any other is text.
-PATH_PARAMETERS = {"client_id": ClientId, "event_id": EventId, "endpoint_id": EndpointId}
-SLUGS_OF_ANY = ("internal",)
+Slug = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PROBLEMS)}, examples=["full"])]
+PATH_PARAMETERS = {"client_id": ClientId, "event_id": EventId, "endpoint_id": EndpointId, "slug": Slug}
+SLUGS_OF_ANY = ("internal", "not-acceptable")
+SLUGS_OF_PATHS = ("not-found",)  # an id with a slash in it is another path
 SLUGS_OF_PARAMETERS = ("invalid-query",)
 SLUGS_OF_BODIES = ("malformed-json", "body-timeout", "too-large", "unsupported-media-type")
 SLUGS_OF_SCOPES = ("forbidden",)
@@ -112,7 +114,7 @@ class _Describing:
         if one.bodies:
             content = {media_type: self._body(media_type, kind) for media_type, kind in one.bodies.items()}
             found["requestBody"] = {"required": True, "content": content}
-        found["responses"] = self._responses(one)
+        found["responses"] = self._responses(rule, one)
         if one.scope is not None and self._has_tokens:
             found["security"] = [{"bearer": [scope.value for scope in _scopes(one)]}]
         return found
@@ -132,7 +134,7 @@ class _Describing:
         properties = self._queries[one.query]["properties"]
         return [_query_parameter(name, dict(schema)) for name, schema in properties.items()]
 
-    def _responses(self, one: Operation) -> Schema:
+    def _responses(self, rule: Rule, one: Operation) -> Schema:
         responses: dict[int, Schema] = {}
         for status, kind in one.answers.items():
             responses[status] = {"description": one.summary}
@@ -143,7 +145,8 @@ class _Describing:
             if one.headers:
                 responses[status]["headers"] = {name: _header(text) for name, text in one.headers.items()}
         by_status: defaultdict[int, list[str]] = defaultdict(list)
-        for slug in dict.fromkeys((*one.problems, *_slugs_of_any(one, has_tokens=self._has_tokens))):
+        of_any = _slugs_of_any(one, has_path_parameters=bool(rule.arguments), has_tokens=self._has_tokens)
+        for slug in dict.fromkeys((*one.problems, *of_any)):
             by_status[PROBLEMS[slug].status].append(slug)
         for status, slugs in by_status.items():
             assert status not in responses, "a status is an answer or a problem"
@@ -216,8 +219,10 @@ def _types_of(one: Operation) -> Iterable[Any]:
                 yield each
 
 
-def _slugs_of_any(one: Operation, *, has_tokens: bool) -> Iterable[str]:
+def _slugs_of_any(one: Operation, *, has_path_parameters: bool, has_tokens: bool) -> Iterable[str]:
     yield from SLUGS_OF_ANY
+    if has_path_parameters:
+        yield from SLUGS_OF_PATHS
     yield from SLUGS_OF_PARAMETERS
     if one.bodies:
         yield from SLUGS_OF_BODIES
