@@ -5,7 +5,7 @@ Indentation is the lifetime:
     supervise
       sender                              its connections and look-ups; closed last
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
-        flow, under the drain's deadline  dispatch, upkeep; a courier for each client with work; its attempts
+        flow, under the drain's deadline  dispatch, upkeep, a look at the report's directory; couriers, their attempts
       report                              once the flow has ended: log, stderr, file
 
 A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
@@ -31,6 +31,7 @@ from daemon.core.settings import Settings
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
+from daemon.edge.reports import ReportsWatch
 from daemon.edge.server import Server
 from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
@@ -42,6 +43,7 @@ from daemon.flow.ports import Clock, JitterUnit, Log, Sender
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
@@ -64,10 +66,15 @@ class ExitCode(IntEnum):
 
 
 class LogWriter(Log, Protocol):
+    @property
+    def lines_dropped(self) -> int: ...
+
     def text(self, text: str) -> None: ...
 
 
 class Reports(Protocol):
+    def prove_writable(self) -> None: ...
+
     def path_of(self, summary: Summary) -> object: ...
 
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
@@ -167,6 +174,7 @@ class Supervisor:
         )
         retrying = Retrying(live=live, ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock)
         resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
+        self._reports_watch = ReportsWatch(outside.reports, log=log)
         self._services = Services(
             run=run,
             live=live,
@@ -181,8 +189,11 @@ class Supervisor:
             retrying=retrying,
             resend=resend,
             upkeep=upkeep,
+            survey=Survey(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
             new_secret=lambda: make_secret(outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
+            log_lines_dropped=lambda: log.lines_dropped,
+            reports_problem=lambda: self._reports_watch.problem,
             dev=live.settings.dev,
         )
         self._server = outside.server(create_app(self._services))
@@ -219,6 +230,7 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
+                flow.start_soon(self._reports_watch.run)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.log("daemon.started", run_id=self._run.run_id, version=self._run.version, urls=urls)
@@ -328,7 +340,7 @@ class Supervisor:
 
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
-        return Connections(statistics.connections_open, statistics.connections_max)
+        return Connections(statistics.connections_open, statistics.connections_max, statistics.connections_refused)
 
 
 def _level(summary: Summary) -> str:

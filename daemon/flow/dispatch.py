@@ -80,9 +80,9 @@ class Dispatch:
             return -math.inf
         return min((courier.next_begin() for courier in self._couriers.values()), default=math.inf)
 
-    def next_due(self) -> float:
-        """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
-        return min((courier.next_due() for courier in self._couriers.values()), default=math.inf)
+    def couriers(self) -> list[Courier]:
+        """Of the clients that have work, as a list that outlives their ending."""
+        return list(self._couriers.values())
 
     async def _keep(self, courier: Courier) -> None:
         """Runs the courier until it has no work left, whatever happens to its task."""

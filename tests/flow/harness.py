@@ -39,6 +39,7 @@ from daemon.flow.ports import Clock, Request
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
@@ -273,6 +274,7 @@ class Flow:
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
+        self.survey = Survey(ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock)
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"dispatch": self.dispatch, "intake": self.intake}
         self.registration = Registration(**everything)
@@ -332,8 +334,11 @@ class Flow:
             "retrying": self.retrying,
             "resend": self.resend,
             "upkeep": self.upkeep,
+            "survey": self.survey,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
-            "connections": lambda: Connections(1, 1000),
+            "connections": lambda: Connections(1, 1000, 0),
+            "log_lines_dropped": lambda: 0,
+            "reports_problem": lambda: None,
             "dev": False,
         }
         return Services(**fields | others)

@@ -11,9 +11,12 @@ from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import refuse_foreign_request
 from daemon.edge.api.bodies import discard_rest
+from daemon.edge.api.checks import check_routes
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.metrics import metrics_routes
 from daemon.edge.api.operations import Scope, operation, operation_of
+from daemon.edge.api.page import page_routes
 from daemon.edge.api.problems import answer, of_status
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, status_view
@@ -26,8 +29,8 @@ def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
-        app.register_blueprint(routes)
+    for routes in (event_routes, client_routes, status_routes, check_routes, metrics_routes, page_routes):
+        app.register_blueprint(routes(services))
     for view in app.view_functions.values():
         operation_of(view)
     if not services.live.settings.http.tokens:
@@ -37,16 +40,16 @@ def create_app(services: Services) -> QuartTrio:
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
     async def refused(error: Refused) -> Response:
-        return answer(error)
+        return _counted(services, error)
 
     @app.errorhandler(HTTPException)
     async def framework_refused(error: HTTPException) -> Response:
-        return _framework_refused(error)
+        return _framework_refused(services, error)
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
         services.log("request.crashed", level="error", traceback="".join(traceback.format_exception(error)))
-        return answer(Refused("an unexpected error; the log has the traceback"))
+        return _counted(services, Refused("an unexpected error; the log has the traceback"))
 
     return app
 
@@ -57,19 +60,7 @@ def status_routes(services: Services) -> Blueprint:
     @routes.get("/v1/status")
     @operation("The daemon's totals", scope=Scope.READ)
     async def get_status() -> Response:
-        return Response(encode(status_view(services)), content_type="application/json")
-
-    @routes.get("/livez")
-    @operation("Whether the process answers", scope=None)
-    async def get_livez() -> Response:
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
-
-    @routes.get("/readyz")
-    @operation("Whether it takes events", scope=None)
-    async def get_readyz() -> Response:
-        if services.intake.is_draining:
-            services.intake.refuse_if_draining()
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return Response(encode(status_view(services, await services.survey.take())), content_type="application/json")
 
     return routes
 
@@ -85,8 +76,13 @@ async def _refuse_foreign_request() -> None:
     refuse_foreign_request()
 
 
-def _framework_refused(error: HTTPException) -> Response:
-    response = answer(of_status(error.code or 500))
+def _counted(services: Services, error: Refused) -> Response:
+    services.ledger.tally.refused[error.slug] += 1
+    return answer(error)
+
+
+def _framework_refused(services: Services, error: HTTPException) -> Response:
+    response = _counted(services, of_status(error.code or 500))
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["allow"] = ", ".join(sorted(allowed))

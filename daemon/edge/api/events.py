@@ -111,6 +111,7 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
     ]
     if partial:
         answers = services.intake.admit_partial(submissions)
+        services.ledger.tally.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
         return _json({"events": [_partial_item(s, a) for s, a in zip(submissions, answers, strict=True)]}, 202)
     admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
     return _json({"events": [_item(each.event) for each in admitted]}, 202)

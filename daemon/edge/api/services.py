@@ -14,12 +14,14 @@ from daemon.flow.ports import Clock, Log
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 
 class Connections(NamedTuple):
     open: int
     max: int
+    refused: int  # since the start, because `max` were open
 
 
 class Services(NamedTuple):
@@ -36,6 +38,9 @@ class Services(NamedTuple):
     retrying: Retrying
     resend: Resend
     upkeep: Upkeep
+    survey: Survey
     new_secret: Callable[[], str]
     connections: Callable[[], Connections]
+    log_lines_dropped: Callable[[], int]
+    reports_problem: Callable[[], str | None]
     dev: bool
