@@ -9,7 +9,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -92,26 +91,27 @@ class ReportsWatch:
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
+        self._limiter = trio.CapacityLimiter(1)
 
     async def run(self) -> None:
-        """Until cancelled; what has changed is logged."""
-        prove = partial(
-            trio.to_thread.run_sync,
-            self._reports.prove_writable,
-            abandon_on_cancel=True,
-            limiter=trio.CapacityLimiter(1),
-        )
+        """Until cancelled."""
         while True:
             await trio.sleep(PROVE_EVERY_SECONDS)
-            problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
-            with trio.move_on_after(PROVE_SECONDS_MAX):
-                try:
-                    await prove()
-                except CannotWriteReports as error:
-                    problem = str(error)
-                else:
-                    problem = None
-            self._note(problem)
+            await self.look()
+
+    async def look(self) -> None:
+        """What has changed is logged."""
+        problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
+        with trio.move_on_after(PROVE_SECONDS_MAX):
+            try:
+                await trio.to_thread.run_sync(
+                    self._reports.prove_writable, abandon_on_cancel=True, limiter=self._limiter
+                )
+            except CannotWriteReports as error:
+                problem = str(error)
+            else:
+                problem = None
+        self._note(problem)
 
     def _note(self, problem: str | None) -> None:
         if problem == self.problem:

@@ -1,4 +1,4 @@
-"""What a scrape of `/metrics` costs the event loop, with 100,000 unsettled events: the whole, and the longest step of it.
+"""What a scrape of `/metrics` costs the event loop with 100,000 unsettled events: the whole, and its longest step.
 
 A step is what runs between two waits: for so long nobody else has a turn. Every attempt is in flight and hangs, so
 that nothing else runs meanwhile. Also the cost of the tally, an attempt.

@@ -20,6 +20,10 @@ from tests.flow.harness import URL, Flow, Hang, Slow, at, endpoint, now
 
 ALERTS = Path(__file__).parents[2] / "config" / "alerts.yml"
 SERIES_MAX = 150
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -177,31 +181,32 @@ async def test_series_are_as_many_with_a_thousand_clients_as_with_one(autojump_c
     assert len(alone) <= SERIES_MAX
     assert value(among_many, "hookd_endpoints", state="ok") == 1001
     names = {name for _, labels in alone for name, _ in labels}
-    assert names == {
-        "le",
-        "outcome",
-        "problem",
-        "python_version",
-        "reason",
-        "state",
-        "status",
-        "status_class",
-        "version",
-    }
+    of_build = {"version", "python_version"}
+    assert names - of_build == {"le", "outcome", "problem", "reason", "state", "status", "status_class"}
 
 
 async def test_names_follow_prometheus_conventions(autojump_clock, nursery) -> None:
-    """One prefix, counters end in _total, base units; and promtool agrees where it is installed."""
+    """One prefix, counters end in _total, base units."""
     answer = await (await started(nursery)).get("/metrics")
     for family in text_string_to_metric_families(answer.body.decode()):
         assert family.documentation
         assert family.name.startswith(("hookd_", "process_"))
         assert (family.type == "counter") == any(sample.name.endswith("_total") for sample in family.samples)
         assert not re.search("_(ms|milliseconds|kb|mb|minutes|count)$", family.name)
-    promtool = shutil.which("promtool")
-    if promtool is not None:
-        checked = subprocess.run([promtool, "check", "metrics"], input=answer.body, capture_output=True)
-        assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_no_fault_with_the_metrics() -> None:
+    """Prometheus' own linter."""
+
+    async def exposition() -> bytes:
+        async with trio.open_nursery() as nursery:
+            answer = await (await started(nursery)).get("/metrics")
+            nursery.cancel_scope.cancel()
+        return bytes(answer.body)
+
+    checked = subprocess.run(["promtool", "check", "metrics"], input=trio.run(exposition), capture_output=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -214,11 +219,7 @@ async def test_names_follow_prometheus_conventions(autojump_clock, nursery) -> N
         ("application/openmetrics-text;version=x, text/plain;q=0.5", "application/openmetrics-text"),
         ("application/openmetrics-text;q=0", "text/plain"),
         ("text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.3", "text/plain"),
-        (
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
-            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            "application/openmetrics-text",
-        ),
+        (PROMETHEUS_2, "application/openmetrics-text"),
         ("text/plain;version=\xb2,;;;=,q=,*", "text/plain"),
     ],
 )
@@ -238,7 +239,7 @@ async def test_form_is_negotiated(autojump_clock, nursery, accept: str | None, e
 
 
 async def test_alerts_name_metrics_that_there_are(autojump_clock, nursery) -> None:
-    """Every metric in config/alerts.yml is a series of a daemon that has just started, with the labels it selects by."""
+    """Every metric in config/alerts.yml is a series of a daemon that has just started, with the labels selected by."""
     series = await scrape(await started(nursery))
     labels_of: dict[str, set[tuple[str, str]]] = {}
     for name, labels in series:
