@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+import trio
 
 from daemon.core.settings import IntakeSettings, Settings
-from daemon.edge.reports import PROVE_EVERY_SECONDS, CannotWriteReports, ReportsWatch
+from daemon.edge.reports import PROVE_EVERY_SECONDS, PROVE_SECONDS_MAX, CannotWriteReports, ReportsWatch
 from tests.edge.test_api import Api, event, refused_as, started
 from tests.flow.harness import URL, Hang, Lines, at, now
 
@@ -114,17 +115,29 @@ async def test_watch_notes_and_logs_what_has_changed() -> None:
     assert directory.asked == 4
 
 
-async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(autojump_clock, nursery) -> None:
+async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(mock_clock, nursery) -> None:
     """The thread is left behind; the next look does not add another."""
-    released, directory = threading.Event(), Directory()
-    directory.prove_writable = lambda: (setattr(directory, "asked", directory.asked + 1), released.wait())  # type: ignore[method-assign]
+    entered, released = threading.Event(), threading.Event()
+
+    class Hanging(Directory):
+        def prove_writable(self) -> None:
+            super().prove_writable()
+            entered.set()
+            released.wait()
+
+    directory = Hanging()
     watch = ReportsWatch(directory, log=Lines())
     nursery.start_soon(watch.run)
-    await at(PROVE_EVERY_SECONDS - 1)
-    assert watch.problem is None
     try:
-        await at(3 * PROVE_EVERY_SECONDS)
-        assert watch.problem == "no answer of the file system within 10 s"
-        assert directory.asked == 1
+        for _ in range(2):
+            await now()
+            mock_clock.jump(PROVE_EVERY_SECONDS)
+            await trio.to_thread.run_sync(entered.wait)
+            await now()
+            mock_clock.jump(PROVE_SECONDS_MAX)
+            await now()
+            assert watch.problem == "no answer of the file system within 10 s"
+            assert directory.asked == 1
     finally:
         released.set()
+        nursery.cancel_scope.cancel()
