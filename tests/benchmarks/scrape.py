@@ -31,11 +31,11 @@ class Steps(trio.abc.Instrument):
         self._began: float | None = None
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._began = time.perf_counter()
+        self._began = time.thread_time()  # others on this machine are not ours to count
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if self._began is not None:
-            self.seconds.append(time.perf_counter() - self._began)
+            self.seconds.append(time.thread_time() - self._began)
 
 
 async def measure(clients: int, path: str) -> tuple[float, float, float]:
