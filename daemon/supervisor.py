@@ -5,7 +5,7 @@ Indentation is the lifetime:
     supervise
       sender                              its connections and look-ups; closed last
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
-        flow, under the drain's deadline  dispatch, upkeep; a courier for each client with work; its attempts
+        flow, under the drain's deadline  dispatch, upkeep, a look at the report's directory; couriers, their attempts
       report                              once the flow has ended: log, stderr, file
 
 A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
@@ -34,6 +34,7 @@ from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
+from daemon.edge.reports import ReportsWatch
 from daemon.edge.server import Server
 from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
@@ -48,6 +49,7 @@ from daemon.flow.reopening import Reopening
 from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 T = TypeVar("T")
@@ -77,6 +79,9 @@ class ExitCode(IntEnum):
 
 
 class LogWriter(Log, Protocol):
+    @property
+    def lines_dropped(self) -> int: ...
+
     def text(self, text: str) -> None: ...
 
 
@@ -99,6 +104,8 @@ class Manager(Protocol):
 
 
 class Reports(Protocol):
+    def prove_writable(self) -> None: ...
+
     def path_of(self, summary: Summary) -> object: ...
 
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
@@ -206,6 +213,7 @@ class Supervisor:
         self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
+        self._reports_watch = ReportsWatch(outside.reports, log=log)
         self._server = outside.server(create_app(self._services()))
 
     def _services(self) -> Services:
@@ -239,8 +247,11 @@ class Supervisor:
             ),
             resend=Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log),
             upkeep=self._upkeep,
+            survey=Survey(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
+            log_lines_dropped=lambda: log.lines_dropped,
+            reports_problem=lambda: self._reports_watch.problem,
             dev=live.settings.dev,
         )
 
@@ -280,6 +291,7 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
+                flow.start_soon(self._reports_watch.run)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()
@@ -438,7 +450,7 @@ class Supervisor:
 
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
-        return Connections(statistics.connections_open, statistics.connections_max)
+        return Connections(statistics.connections_open, statistics.connections_max, statistics.connections_refused)
 
 
 async def _in_thread(function: Callable[[Unpack[Given]], T], *given: *Given, seconds_max: float) -> T:

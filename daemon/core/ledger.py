@@ -11,7 +11,6 @@ Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*`
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Reversible
 from typing import assert_never
 
@@ -28,12 +27,13 @@ from daemon.core.delivery import (
     with_attempt,
 )
 from daemon.core.event import Event, Submission
-from daemon.core.health import Health, PausedBy, State
+from daemon.core.health import Health, PausedBy
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
 from daemon.core.refusal import ClientFull, Full
 from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from daemon.core.tally import Tally
 from daemon.core.timestamps import Moment
 
 # Rows looked at for one page of a filtered listing: about 5 ms. A page may be short, the cursor goes on.
@@ -99,6 +99,7 @@ class Ledger:
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(live)
+        self.tally = Tally()
         self.unsettled: dict[int, Event] = {}  # in order of `since`
         self._sequence = 0
         self._blocks: dict[int, int] = {}  # rows held by sequence // BLOCK, in ascending order
@@ -122,7 +123,16 @@ class Ledger:
 
     def health(self, client_id: str, endpoint_id: str) -> Health:
         """The endpoint's record, made at its first mention."""
-        return self._book(client_id).endpoints.setdefault(endpoint_id, Health())
+        endpoints = self._book(client_id).endpoints
+        health = endpoints.get(endpoint_id)
+        if health is None:
+            health = endpoints[endpoint_id] = Health()
+        return health
+
+    def find_health(self, client_id: str, endpoint_id: str) -> Health | None:
+        """The endpoint's record, None where nothing was ever sent to it."""
+        book = self._books.get(client_id)
+        return None if book is None else book.endpoints.get(endpoint_id)
 
     def of_client(self, client_id: str) -> Reversible[Event]:
         """Every event held of one client, in order of admission."""
@@ -202,10 +212,6 @@ class Ledger:
     @property
     def in_flight(self) -> int:
         return self._in_flight
-
-    def endpoint_states(self, now: float) -> Counter[State]:
-        """How many endpoints are in which state, of those that anything was ever sent to."""
-        return Counter(health.state(now) for book in self._books.values() for health in book.endpoints.values())
 
     # The budget
 
@@ -344,6 +350,7 @@ class Ledger:
         match verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
+                self.tally.note_delivered(now.wall - event.accepted_at)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)
@@ -376,10 +383,12 @@ class Ledger:
         assert not delivery.in_flight
         delivery.due_at = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
+        self.tally.given_up[reason] += 1
 
     def reopen(self, event: Event, delivery: Delivery, *, attempts_more: int, now: Moment) -> None:
         """An exhausted delivery is pending again; the budget has been asked for."""
         self._move(event, delivery, Change.REOPENED, now=now)
+        self.tally.reopened += 1
         delivery.opened_at = now.monotonic
         delivery.due_at = now.monotonic
         delivery.attempts_before = delivery.attempt_count
@@ -451,6 +460,7 @@ class Ledger:
             )
         self.health(event.client_id, delivery.endpoint_id).in_flight -= 1
         self._in_flight -= 1
+        self.tally.note_attempt(outcome, duration_seconds)
 
     def _count_event(self, before: Status, now: Status) -> None:
         self._events[before] -= 1

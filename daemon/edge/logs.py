@@ -44,20 +44,17 @@ class LogWriter:
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._dropped = 0
+        self.lines_dropped = 0  # since the start
+        self._dropped = 0  # since that was last logged
         self._broken = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
         self._thread.start()
 
-    @property
-    def dropped(self) -> int:
-        """Lines that found the buffer full since that was last logged."""
-        return self._dropped
-
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         if self._lines.qsize() >= self._lines_max:
             self._dropped += 1
+            self.lines_dropped += 1
             return
         if self._dropped:
             dropped, self._dropped = self._dropped, 0

@@ -84,11 +84,13 @@ class Courier:
         """When the next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
         return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
 
-    def next_due(self) -> float:
+    def next_due(self, now: float) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
-        now = self._clock.now().monotonic
-        lanes = (lane for lane in self._lanes.values() if self._health(lane).state(now) is State.OK)
-        return min((lane.next_due() for lane in lanes), default=math.inf)
+        due_at = math.inf
+        for lane in self._lanes.values():
+            if self._health(lane).state(now) is State.OK:
+                due_at = min(due_at, lane.next_due())
+        return due_at
 
     async def run(self) -> None:
         """Delivers until nothing waits and nothing is in flight."""

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from daemon.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
 from daemon.core.delivery import Delivery, IllegalTransition, Status
 from daemon.core.event import Event, Submission
-from daemon.core.health import State
 from daemon.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Responded, TimedOut
@@ -951,10 +950,10 @@ def test_forget_endpoint_drops_its_record_once_nothing_is_unsettled() -> None:
     event = desk.open()
     desk.ledger.health("a", "x").disabled = True
     desk.ledger.forget_endpoint("a", "x")
-    assert desk.ledger.endpoint_states(0.0)[State.DISABLED] == 1
+    assert desk.ledger.find_health("a", "x") is not None
     desk.exhaust(event)
     desk.ledger.forget_endpoint("a", "x")
-    assert desk.ledger.endpoint_states(0.0)[State.DISABLED] == 0
+    assert desk.ledger.find_health("a", "x") is None
     desk.ledger.forget_endpoint("a", "x")
     desk.ledger.forget_endpoint("nobody", "x")
     assert desk.ledger.find("a", event.id) is event

@@ -1008,7 +1008,7 @@ async def test_status_has_every_field_of_the_contract(autojump_clock, nursery) -
     }
     assert (body["oldest_unsettled_seconds"], body["oldest_overdue_seconds"]) == (None, None)
     assert body["per_second"] == {"accepted": 0, "attempts": 0, "delivered": 0}
-    assert body["connections"] == {"open": 1, "max": 1000}
+    assert body["connections"] == {"open": 1, "max": 1000, "refused": 0}
     assert body["endpoints"] == {"ok": 1, "throttled": 0, "paused": 0, "disabled": 0}
     assert (body["clients"], body["waiting_for_client"], body["previous_run"]) == (1, 0, None)
     assert body["loop_lag_seconds"] == 0
@@ -1034,7 +1034,7 @@ async def test_status_between_admission_and_dispatch_claims_no_great_delay(autoj
     api = await started(nursery)
     await at(1000)
     api.flow.admit_many(2)
-    assert status_view(api.services).oldest_overdue_seconds in (None, 0)
+    assert status_view(api.services, await api.flow.survey.take()).oldest_overdue_seconds in (None, 0)
 
 
 async def test_probes_answer(autojump_clock, nursery) -> None:

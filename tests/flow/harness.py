@@ -43,6 +43,7 @@ from daemon.flow.reopening import Reopening
 from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
@@ -282,6 +283,7 @@ class Flow:
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"dispatch": self.dispatch}
+        self.survey = Survey(ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock)
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
         self.registration = Registration(**everything)
@@ -346,8 +348,11 @@ class Flow:
             "replay": self.replay,
             "resend": self.resend,
             "upkeep": self.upkeep,
+            "survey": self.survey,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
-            "connections": lambda: Connections(1, 1000),
+            "connections": lambda: Connections(1, 1000, 0),
+            "log_lines_dropped": lambda: 0,
+            "reports_problem": lambda: None,
             "dev": False,
         }
         return Services(**fields | others)

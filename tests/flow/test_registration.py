@@ -5,7 +5,6 @@ from msgspec.structs import replace
 
 from daemon.core.client import Client
 from daemon.core.delivery import Status
-from daemon.core.health import State
 from daemon.core.outcome import Responded
 from daemon.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
 from daemon.core.retry import Reason
@@ -163,7 +162,7 @@ async def test_removal_of_client_lets_what_flies_run_out(autojump_clock, nursery
     assert only(event).attempts[0].outcome == Responded(status_code)
     assert len(flow.sender.transcript) == 1
     assert flow.ledger.find("acme", "e1") is event
-    assert flow.ledger.endpoint_states(0.0)[State.DISABLED] == 0
+    assert flow.ledger.find_health("acme", "default") is None
     assert flow.balanced()
 
 

@@ -504,7 +504,7 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
         flow.admit(client_id)
     await at(100)
     assert flow.ledger.health("held", "default").paused_by is PausedBy.OPERATOR
-    view = status_view(flow.services())
+    view = status_view(flow.services(), await flow.survey.take())
     assert view.oldest_overdue_seconds is None
     assert view.endpoints == EndpointStatesView(ok=0, throttled=1, paused=2, disabled=0)
     flow.set(delivery=DeliverySettings(timeout_seconds=1000.0))
@@ -513,4 +513,4 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
     for _ in range(2):
         flow.admit("busy")
     await at(107)
-    assert status_view(flow.services()).oldest_overdue_seconds == 7
+    assert status_view(flow.services(), await flow.survey.take()).oldest_overdue_seconds == 7

@@ -119,6 +119,7 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
     ]
     if query(BatchQuery).partial:
         answers = services.intake.admit_partial(submissions)
+        services.ledger.tally.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
         found = [
             _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
             for item, answer in zip(items, answers, strict=True)

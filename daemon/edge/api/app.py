@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from functools import partial
 
 from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
@@ -12,12 +13,15 @@ from daemon.core.refusal import Refused
 from daemon.edge.api.access import Access
 from daemon.edge.api.admission import admission_routes
 from daemon.edge.api.bodies import discard_rest
+from daemon.edge.api.checks import check_routes
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
-from daemon.edge.api.explanations import TEXT, problem_routes
+from daemon.edge.api.explanations import problem_routes
+from daemon.edge.api.metrics import metrics_routes
 from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
+from daemon.edge.api.page import page_routes
 from daemon.edge.api.problems import answer
 from daemon.edge.api.replay import replay_routes
 from daemon.edge.api.semantics import checks, obey, routing_refused
@@ -35,17 +39,8 @@ def create_app(services: Services) -> QuartTrio:
     app = QuartTrio("hookd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
     obey(app)
-    for routes in (
-        admission_routes(services),
-        event_routes(services),
-        client_routes(services),
-        endpoint_routes(services),
-        replay_routes(services),
-        settlement_routes(services),
-        status_routes(services),
-        problem_routes(),
-    ):
-        app.register_blueprint(routes)
+    for routes in ROUTES:
+        app.register_blueprint(routes(services))
     add_openapi(app, services)
     access = Access(services.live, services.clock, services.log)
     app.after_request(_finish_body)
@@ -60,16 +55,16 @@ def create_app(services: Services) -> QuartTrio:
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
     async def refused(error: Refused) -> Response:
-        return answer(error)
+        return _counted(services, error)
 
     @app.errorhandler(HTTPException)
     async def framework_refused(error: HTTPException) -> Response:
-        return routing_refused(error)
+        return routing_refused(error, partial(_counted, services))
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
         services.log("request.crashed", level="error", traceback="".join(traceback.format_exception(error)))
-        return answer(Refused("an unexpected error; the log has the traceback"))
+        return _counted(services, Refused("an unexpected error; the log has the traceback"))
 
     return app
 
@@ -80,19 +75,7 @@ def status_routes(services: Services) -> Blueprint:
     @routes.get("/v1/status")
     @operation("The daemon's totals", scope=Scope.READ, answers={200: StatusView})
     async def get_status() -> Response:
-        return json_response(status_view(services))
-
-    @routes.get("/livez")
-    @operation("Whether the process answers", scope=None, answers={200: TEXT})
-    async def get_livez() -> Response:
-        return Response("ok\n", content_type=TEXT)
-
-    @routes.get("/readyz")
-    @operation("Whether it takes events", scope=None, answers={200: TEXT}, problems=("draining",))
-    async def get_readyz() -> Response:
-        if services.intake.is_draining:
-            services.intake.refuse_if_draining()
-        return Response("ok\n", content_type=TEXT)
+        return json_response(status_view(services, await services.survey.take()))
 
     return routes
 
@@ -102,3 +85,23 @@ async def _finish_body(response: Response) -> Response:
     if response.status_code in (408, 413) or not await discard_rest():
         response.headers["connection"] = "close"
     return response
+
+
+def _counted(services: Services, error: Refused) -> Response:
+    services.ledger.tally.refused[error.slug] += 1
+    return answer(error)
+
+
+ROUTES = (
+    admission_routes,
+    event_routes,
+    client_routes,
+    endpoint_routes,
+    replay_routes,
+    settlement_routes,
+    status_routes,
+    check_routes,
+    metrics_routes,
+    page_routes,
+    problem_routes,
+)

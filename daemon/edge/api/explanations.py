@@ -7,6 +7,7 @@ from quart import Blueprint, Response
 from daemon.core.refusal import NotFound
 from daemon.edge.api.operations import operation
 from daemon.edge.api.problems import PROBLEMS
+from daemon.edge.api.services import Services
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -130,7 +131,7 @@ EXPLANATIONS: dict[str, Explanation] = {
 }
 
 
-def problem_routes() -> Blueprint:
+def problem_routes(_: Services) -> Blueprint:
     routes = Blueprint("problems", __name__)
 
     @routes.get("/problems")

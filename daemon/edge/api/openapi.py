@@ -138,8 +138,9 @@ class _Describing:
         responses: dict[int, Schema] = {}
         for status, kind in one.answers.items():
             responses[status] = {"description": one.summary}
-            if isinstance(kind, str):
-                responses[status]["content"] = {kind: {"schema": {"type": "string"}}}
+            media_types = [one for one in (kind if isinstance(kind, tuple) else (kind,)) if isinstance(one, str)]
+            if media_types:
+                responses[status]["content"] = {one: {"schema": {"type": "string"}} for one in media_types}
             elif kind is not None:
                 responses[status]["content"] = {JSON: self._content(kind)}
             if one.headers:
@@ -149,8 +150,9 @@ class _Describing:
         for slug in dict.fromkeys((*one.problems, *of_any)):
             by_status[PROBLEMS[slug].status].append(slug)
         for status, slugs in by_status.items():
-            assert status not in responses, "a status is an answer or a problem"
+            answered = responses.get(status, {}).get("content", {})  # 503 of /readyz?verbose: text beside the problem
             responses[status] = self._response_of(slugs)
+            responses[status]["content"] |= answered
         return {str(status): responses[status] for status in sorted(responses)}
 
     def responses_of_no_operation(self) -> Schema:

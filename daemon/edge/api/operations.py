@@ -28,7 +28,9 @@ class Operation(NamedTuple):
     producers_too: bool  # a read that a token of scope `produce` may do: of events and settlements
     bodies: Mapping[str, Any]  # media type -> the type that the handler decodes; a tuple is a choice of types
     query: Any  # a msgspec.Struct type with a field for each parameter, None: it has none
-    answers: Mapping[int, Any]  # status -> the type that is encoded; a str is a media type of text, None no content
+    answers: Mapping[
+        int, Any
+    ]  # status -> the type that is encoded; a str is a media type of text, a tuple a choice, None no content
     problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
     headers: Mapping[str, str]  # of its answers: name -> what it says
 

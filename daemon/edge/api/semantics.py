@@ -15,9 +15,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as UnknownRoute
 
-from daemon.core.refusal import NotAcceptable, NotFound
+from daemon.core.refusal import NotAcceptable, NotFound, Refused
 from daemon.edge.api.operations import Operation, operation_of
-from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.problems import of_status
 from daemon.edge.api.queries import read_query
 
 JSON = "application/json"
@@ -59,7 +59,8 @@ def checks(app: QuartTrio) -> Callable[[], Any]:
 
 
 def terms_of(operation: Operation) -> Terms:
-    given = {kind if isinstance(kind, str) else JSON for kind in operation.answers.values() if kind is not None}
+    kinds = [one for kind in operation.answers.values() for one in (kind if isinstance(kind, tuple) else (kind,))]
+    given = {kind if isinstance(kind, str) else JSON for kind in kinds if kind is not None}
     media_types = {kind.partition(";")[0] for kind in given} if operation.answers else {JSON}
     return Terms(tuple(sorted(media_types)), operation.query)
 
@@ -70,7 +71,7 @@ def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Coll
         raise NotAcceptable(f"the answer is {' or '.join(media_types)}, and Accept leaves that out")
 
 
-def routing_refused(error: HTTPException) -> Response:
+def routing_refused(error: HTTPException, answer: Callable[[Refused], Response]) -> Response:
     """What the framework refuses by itself, in our form."""
     refused = of_status(error.code or 500)
     if isinstance(error, UnknownRoute):

@@ -16,12 +16,14 @@ from daemon.flow.registration import Registration
 from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 
 class Connections(NamedTuple):
     open: int
     max: int
+    refused: int  # since the start, because `max` were open
 
 
 class Services(NamedTuple):
@@ -40,6 +42,9 @@ class Services(NamedTuple):
     replay: Replay
     resend: Resend
     upkeep: Upkeep
+    survey: Survey
     new_secret: Callable[[], str]
     connections: Callable[[], Connections]
+    log_lines_dropped: Callable[[], int]
+    reports_problem: Callable[[], str | None]
     dev: bool

@@ -30,6 +30,7 @@ from daemon.edge.api.shapes import (
     PerSecondView,
     StatusView,
 )
+from daemon.flow.survey import Seen
 
 JSON = "application/json"
 
@@ -125,7 +126,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint) -> Healt
     )
 
 
-def status_view(services: Services) -> StatusView:
+def status_view(services: Services, seen: Seen) -> StatusView:
     totals, now, rates = services.ledger.totals(), services.clock.now(), services.upkeep.rates()
     intake, connections = services.live.settings.intake, services.connections()
     return StatusView(
@@ -147,12 +148,12 @@ def status_view(services: Services) -> StatusView:
             unsettled_bytes=totals.unsettled_bytes,
             unsettled_bytes_max=intake.unsettled_bytes_max,
         ),
-        oldest_unsettled_seconds=_oldest_unsettled_seconds(services, now),
-        oldest_overdue_seconds=_oldest_overdue_seconds(services, now),
+        oldest_unsettled_seconds=_rounded(seen.oldest_unsettled_seconds),
+        oldest_overdue_seconds=_rounded(seen.oldest_overdue_seconds),
         loop_lag_seconds=round(services.upkeep.loop_lag_seconds, 6),
         per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
         connections=ConnectionsView(open=connections.open, max=connections.max),
-        endpoints=_endpoint_states(services, now),
+        endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
         clients=len(services.registry),
         crashed_couriers=services.dispatch.crashed_couriers,
         waiting_for_client=0,
@@ -179,19 +180,5 @@ def _by_status(counts: dict[Status, int]) -> dict[str, int]:
     return {status.value: count for status, count in counts.items()}
 
 
-def _oldest_unsettled_seconds(services: Services, now: Moment) -> float | None:
-    oldest = next(iter(services.ledger.unsettled.values()), None)
-    return None if oldest is None else round(now.monotonic - oldest.since, 3)
-
-
-def _oldest_overdue_seconds(services: Services, now: Moment) -> float | None:
-    next_due = services.dispatch.next_due()  # minus infinity: arrived this very moment, not routed yet
-    return round(now.monotonic - next_due, 3) if -math.inf < next_due < now.monotonic else None
-
-
-def _endpoint_states(services: Services, now: Moment) -> EndpointStatesView:
-    """One that nothing was ever sent to is ok."""
-    found = services.ledger.endpoint_states(now.monotonic)
-    states = {state.value: found[state] for state in State}
-    registered = sum(len(client.endpoints) for client in services.registry)
-    return EndpointStatesView(**states | {"ok": registered - sum(states.values()) + states["ok"]})
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
