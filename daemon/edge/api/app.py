@@ -10,11 +10,12 @@ from werkzeug.exceptions import HTTPException
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import refuse_foreign_request
-from daemon.edge.api.bodies import discard_rest
+from daemon.edge.api.bodies import finish_body
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.events import event_routes
 from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.receiving import Receiving, counting_connection
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import encode, status_view
 
@@ -25,14 +26,15 @@ FRAMES = 1000
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
+    app.config["MAX_CONTENT_LENGTH"] = None  # receiving.py bounds bodies, by the settings in force
+    app.asgi_http_class = counting_connection(Receiving(services.live))
     for routes in (event_routes(services), client_routes(services), status_routes(services)):
         app.register_blueprint(routes)
     for view in app.view_functions.values():
         operation_of(view)
     if not services.live.settings.http.tokens:
         app.before_request(_refuse_foreign_request)
-    app.after_request(_finish_body)
+    app.after_request(finish_body)
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
@@ -72,13 +74,6 @@ def status_routes(services: Services) -> Blueprint:
         return Response("ok\n", content_type="text/plain; charset=utf-8")
 
     return routes
-
-
-async def _finish_body(response: Response) -> Response:
-    # One that is too large or too slow has been read for long enough.
-    if response.status_code in (408, 413) or not await discard_rest():
-        response.headers["connection"] = "close"
-    return response
 
 
 async def _refuse_foreign_request() -> None:

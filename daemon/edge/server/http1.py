@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # Of a request line with all headers. h11 itself bounds only a head that is not complete yet.
 HEAD_BYTES_MAX = 16 * 1024
 
-_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\n[ \t]|\n(?i:content-length)[ \t]*:[^\n]*,")
+_TARGET = re.compile(rb"(?:https?://[^/?#]+)?/|\*$")  # not CONNECT's
+_LOOSE = re.compile(rb"(?<!\r)\n|(?<=\n)[ \t]|\n(?i:content-length)[ \t]*:[^\n]*,")
 _LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:")
 
 
@@ -58,14 +59,20 @@ class Http1(H11Protocol):
 class _Strict(h11.Connection):
     """h11 without its leniency about where lines, heads and bodies end."""
 
+    _last_taken = b""  # a byte, since what ends a line may come in two reads
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         before, _ = self.trailing_data
         event = super().next_event()
-        if isinstance(event, h11.Request | h11.EndOfMessage):
-            taken = before[: len(before) - len(self.trailing_data[0])]
-            if _AMBIGUOUS.search(taken) or len(_LENGTH.findall(taken)) > 1:
-                raise h11.RemoteProtocolError("programs would disagree on where this ends", error_status_hint=400)
+        taken, last = before[: len(before) - len(self.trailing_data[0])], self._last_taken
+        self._last_taken = taken[-1:] or last
+        if isinstance(event, h11.Request | h11.EndOfMessage) and _is_ambiguous(last + taken, len(last)):
+            raise h11.RemoteProtocolError("programs would disagree on where this ends", error_status_hint=400)
         return event
+
+
+def _is_ambiguous(taken: bytes, start: int) -> bool:
+    return bool(_LOOSE.search(taken, start)) or len(_LENGTH.findall(taken)) > 1
 
 
 def _refusal(request: h11.Request) -> int | None:
@@ -75,8 +82,8 @@ def _refusal(request: h11.Request) -> int | None:
         return 505
     if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > HEAD_BYTES_MAX:
         return 431
-    if not request.target.startswith((b"/", b"http://", b"https://")) and request.target != b"*":
-        return 400  # CONNECT, and what has no path
+    if not _TARGET.match(request.target):
+        return 400
     if headers.get(b"upgrade", b"").strip().lower() == b"websocket":
         return 400
     if b"transfer-encoding" in headers and (b"content-length" in headers or request.http_version == b"1.0"):
