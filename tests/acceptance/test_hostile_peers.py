@@ -1,4 +1,4 @@
-"""Peers of the API who send nonsense, cut the line or do not read: the daemon lives, others do not wait, and it stops."""
+"""Peers of the API who send nonsense, cut the line or do not read: it lives, others do not wait, and it stops."""
 
 import json
 import os
@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,7 +28,7 @@ from tests.acceptance.harness import (
     read_report,
     wait_until,
 )
-from tests.edge.server.probes import PROBES
+from tests.edge.server.probes import FAMOUS, PROBES
 
 TIMES = 200
 LATENCY_SECONDS_MAX = 0.05
@@ -36,71 +38,74 @@ DRAIN_SECONDS = 1.0
 
 
 def test_malformed_requests_neither_end_it_nor_delay_others(tmp_path: Path) -> None:
-    """Each probe 200 times beside 500 slow peers: others' p99 stays below 50 ms, and what it took is given back.
+    """Each famous probe 200 times beside 500 slow peers: others' p99 below 50 ms, and what it took is given back.
 
-    The machine may be busy with other things, which only makes it slower: of three windows the best one counts.
+    Counted is the time that the daemon worked between a post and its answer: on a quiet machine that is the time that
+    the post took, and on a busy one it leaves out the time that others had the processor.
     """
     with Receiver() as receiver, Daemon(tmp_path, settings=NO_RETRY_SOON) as daemon, daemon.api as api:
         api.put_client("acme", {"url": receiver.url})
         assert api.post("acme", "known").status == 202
-        flood(daemon, 5)  # what is loaded and allocated once
+        flood(daemon, 5, 1)  # what is loaded and allocated once
         wait_until(lambda: api.status()["connections"]["open"] == 1, what="the flood's connections closed")
         before = resources(daemon)
-        p99s = [p99_during_flood(daemon, api, times) for times in windows()]
+        waits = waits_during_flood(daemon, api)
         wait_until(lambda: api.status()["connections"]["open"] == 1, what="the flood's connections closed")
-        wait_until(lambda: resources(daemon)[0] <= before[0], what="as many descriptors as before")
+        wait_until(lambda: resources(daemon).descriptors <= before.descriptors, what="as few descriptors as before")
         after = resources(daemon)
-        print("p99 of others in ms:", [round(1000 * p99, 1) for p99 in p99s], "descriptors, RSS:", before, after)
-        assert min(p99s) < LATENCY_SECONDS_MAX
-        assert after[1] <= before[1] + RSS_GROWTH_BYTES_MAX
+        worked, took = [p99(list(each)) for each in zip(*waits, strict=True)]
+        print(f"p99 of {len(waits):,} posts: {1000 * worked:.1f} ms of the daemon's work, {1000 * took:.1f} ms in all")
+        print(f"before {before}, after {after}")
+        assert worked < LATENCY_SECONDS_MAX
+        assert after.resident_bytes <= before.resident_bytes + RSS_GROWTH_BYTES_MAX
         assert api.status()["events"]["accepted"] == 1
         assert daemon.stop() == 0
     assert "Traceback" not in daemon.stderr
     assert "request.failed" not in daemon.stderr
 
 
-def windows() -> Iterator[int]:
-    yield from (TIMES // 2, TIMES // 4, TIMES // 4)
-
-
-def flood(daemon: Daemon, times: int) -> None:
+def flood(daemon: Daemon, times: int, rarely: int) -> None:
     """Runs it to its end, and holds what it saw against what is allowed."""
-    command = [sys.executable, "-m", "tests.acceptance.flood", str(daemon.port), str(times)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    command = [sys.executable, "-m", "tests.acceptance.flood", str(daemon.port), str(times), str(rarely)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=True)
     seen = json.loads(done.stdout)
     for name, probe in PROBES.items():
-        assert sum(seen[name].values()) == times, name
+        assert sum(seen[name].values()) == (times if name in FAMOUS else rarely), name
+        # A reset may overtake the answer where a peer sends on and on.
         assert {int(status) for status in seen[name]} <= {*probe.statuses, 0}, (name, seen[name])
 
 
-def p99_during_flood(daemon: Daemon, api: Api, times: int) -> float:
-    """Of a producer that posts a known event again and again on a connection of its own."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            flood(daemon, times)
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    taken: list[float] = []
-    while thread.is_alive():
-        began = time.perf_counter()
-        assert api.post("acme", "known").status == 200
-        taken.append(time.perf_counter() - began)
-    thread.join()
-    assert not failures, failures
-    return sorted(taken)[len(taken) * 99 // 100]
+def waits_during_flood(daemon: Daemon, api: Api) -> list[tuple[float, float]]:
+    """Of a producer that posts a known event again and again: the daemon's time on a processor, and the time."""
+    with ThreadPoolExecutor(1) as pool:
+        flooding = pool.submit(flood, daemon, TIMES, TIMES // 10)
+        waits = []
+        while not flooding.done():
+            began, worked = time.perf_counter(), processor_seconds(daemon)
+            assert api.post("acme", "known").status == 200
+            waits.append((processor_seconds(daemon) - worked, time.perf_counter() - began))
+        flooding.result()
+    return waits
 
 
-def resources(daemon: Daemon) -> tuple[int, int]:
-    """Open descriptors, and resident bytes."""
+def p99(values: list[float]) -> float:
+    return sorted(values)[len(values) * 99 // 100]
+
+
+def processor_seconds(daemon: Daemon) -> float:
+    """What its main thread, which is the event loop, has had."""
+    return int(Path(f"/proc/{daemon.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+class Resources(NamedTuple):
+    descriptors: int
+    resident_bytes: int
+
+
+def resources(daemon: Daemon) -> Resources:
     process = f"/proc/{daemon.process.pid}"
     pages = int(Path(f"{process}/statm").read_text().split()[1])
-    return len(os.listdir(f"{process}/fd")), pages * os.sysconf("SC_PAGE_SIZE")
+    return Resources(len(os.listdir(f"{process}/fd")), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 @contextmanager

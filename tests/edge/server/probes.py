@@ -127,6 +127,28 @@ PROBES = {
     "head cut, then FIN": Probe(post(LENGTH)[:40], (400,), ends=True),
     "nothing, then FIN": Probe(b"", (0,), ends=True),
 }
+# Those that ended the stock server or made it speak something else, and the shapes of smuggling that it took.
+FAMOUS = (
+    "websocket",
+    "websocket and a byte",
+    "chunk size no number",
+    "chunk that ends otherwise",
+    "length and chunked",
+    "length twice",
+    "list with chunked last",
+    "folded header",
+    "lines without CR",
+    "no host",
+    "TLS",
+    "CONNECT",
+    "HTTP/2",
+    "HTTP/2 CONTINUATION flood",
+    "HTTP/2 ping flood",
+    "HTTP/2 rapid reset",
+    "huge header",
+    "body cut, then FIN",
+    "head cut, then FIN",
+)
 
 
 def status_of(received: bytes) -> int:
