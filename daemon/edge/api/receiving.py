@@ -22,7 +22,6 @@ from daemon.core.refusal import Full, Refused, TooLarge
 from daemon.core.units import format_size
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
     from quart.wrappers import Request
     from quart_trio import QuartTrio
 
@@ -130,11 +129,12 @@ def counting_connection(receiving: Receiving) -> type[TrioASGIHTTPConnection]:
     """Quart's connection of one request, whose body counts until the request's end, however that comes."""
 
     class Connection(TrioASGIHTTPConnection):
-        def __init__(self, app: "QuartTrio", scope: "HTTPScope") -> None:
+        def __init__(self, app: "QuartTrio", scope: Any) -> None:
             super().__init__(app, scope)
             self.body = CountedBody(receiving, is_read=scope["method"] not in _WITHOUT_BODY)
 
-        async def __call__(self, receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+        # The arguments have hypercorn's types, which the server alone knows.
+        async def __call__(self, receive: Any, send: Any) -> None:
             try:
                 await super().__call__(receive, send)
             finally:
