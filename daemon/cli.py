@@ -311,15 +311,16 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     import trio
 
     from daemon.core.report import Run
+    from daemon.core.timestamps import rfc3339
     from daemon.edge.clock import SystemClock
     from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
     from daemon.edge.reports import CannotWriteReports, Reports
-    from daemon.edge.server import CannotBind, Server, addresses_of
+    from daemon.edge.server import BadCertificate, CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
     from daemon.edge.systemd import Systemd
-    from daemon.supervisor import Outside, supervise
+    from daemon.supervisor import Outside, ReloadRefused, supervise
 
     limit = raise_limit()
     wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
@@ -333,6 +334,19 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
+    tls = _tls(settings.http)
+
+    def reload_all() -> Any:
+        again = reload()
+        if tls is not None and again.http.certificate_file:
+            try:
+                tls.renew(again.http.certificate_file, again.http.key_file)
+            except BadCertificate as bad:
+                raise ReloadRefused([str(bad)]) from bad
+            expires_at = rfc3339(tls.expires_at)
+            log("certificate.read", certificate_file=again.http.certificate_file, expires_at=expires_at)
+        return _within_descriptors(again, limit)
+
     log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
@@ -342,13 +356,13 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
         manager=Systemd(os.environ),
-        server=partial(Server, sockets=sockets, log=log, connections_max=settings.http.connections_max),
+        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
         announce=_announce,
-        reload=lambda: _within_descriptors(reload(), limit),
+        reload=reload_all,
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
@@ -361,6 +375,18 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         log.close(timeout_seconds=LOG_CLOSE_SECONDS)
 
 
+def _tls(http: Any) -> Any:
+    """None for plain http."""
+    from daemon.edge.server import BadCertificate, Tls
+
+    if not http.certificate_file:
+        return None
+    try:
+        return Tls(http.certificate_file, http.key_file, wall=time.time)
+    except BadCertificate as bad:  # it was good a moment ago
+        _fail(EXIT_CONFIG, str(bad))
+
+
 def _announce(urls: Any) -> None:
     for url in urls:
         click.echo(f"listening on {url}")
@@ -371,7 +397,7 @@ def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":
     from daemon.configuration import ConfigurationError, load
 
     try:
-        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
     except ConfigurationError as error:
         for line in error.lines:
             click.echo(line, err=True)
@@ -382,9 +408,18 @@ def _load_or_raise(config: str | None, flags: dict[str, Any], *, dev: bool, refu
     from daemon.configuration import ConfigurationError, load
 
     try:
-        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
     except ConfigurationError as error:
         raise refused(error.lines) from error
+
+
+def _conflicts(settings: Any) -> Any:
+    """What only this machine can tell of the settings: whether the certificate can be served with."""
+    if not settings.http.certificate_file:
+        return ()
+    from daemon.edge.server.tls import certificate_conflicts
+
+    return certificate_conflicts(settings, time.time())
 
 
 def _with_clients(

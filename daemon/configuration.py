@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -28,6 +28,7 @@ from daemon.core.settings import (
     TOKEN_CHARACTERS_MAX,
     TOKEN_CHARACTERS_MIN,
     TOKENS_MAX,
+    Conflict,
     Kind,
     Rule,
     Settings,
@@ -40,10 +41,6 @@ from daemon.toml_lines import KeyPath, key_lines
 
 # Keys the contract names whose machinery is still to come. Whoever builds one takes it from this list.
 NOT_IN_EFFECT = (
-    "http.connections_max",
-    "http.certificate_file",
-    "http.key_file",
-    "intake.receiving_bytes_max",
     "recorder.directory",
     "recorder.bytes_max",
     "recorder.payloads",
@@ -76,8 +73,12 @@ def load(
     flags: Mapping[str, object] = {},
     dev: bool = False,
     new_secret: Callable[[], str],
+    prove: Callable[[Settings], Iterable[Conflict]] = lambda _settings: (),
 ) -> Loaded:
-    """Read everything, or raise ConfigurationError. `flags`: key -> value of the field's type; None is not given."""
+    """Read everything, or raise ConfigurationError. `flags`: key -> value of the field's type; None is not given.
+
+    `prove` looks at what only the machine can tell, such as whether a certificate and its key belong together.
+    """
     file = _File.read(path)
     reading = _Reading(file, environ)
     reading.take_file()
@@ -90,7 +91,7 @@ def load(
         reading.values["drain", "report_directory"] = f"{state_directory}/reports"
     settings = msgspec.structs.replace(reading.settings(), dev=dev)
     settings = msgspec.structs.replace(settings, clients=_Clients(reading, settings, new_secret).read())
-    reading.take_conflicts(settings)
+    reading.take_conflicts((*conflicts(settings), *prove(settings)))
     if reading.mistakes:
         raise ConfigurationError(reading.mistake_lines())
     notes = (*reading.warnings, *_not_in_effect(settings), *warnings(settings))
@@ -228,9 +229,9 @@ class _Reading:
         if not details:
             self.values[section, rule.field] = value
 
-    def take_conflicts(self, settings: Settings) -> None:
+    def take_conflicts(self, found: Iterable[Conflict]) -> None:
         mistaken = frozenset(self.mistaken)  # as it was: one clash must not hide the next of the same key
-        for keys, detail in conflicts(settings):
+        for keys, detail in found:
             if mistaken.isdisjoint(keys):
                 # Name the key somebody set: the one it clashes with may be a default they never saw.
                 key = next((key for key in keys if key in self.origins), keys[0])
@@ -241,7 +242,16 @@ class _Reading:
         for name in RULES:
             given = {field: value for (section, field), value in self.values.items() if section == name}
             sections[name] = msgspec.structs.replace(getattr(DEFAULTS, name), **given)
-        return Settings(**sections)
+        http = sections["http"]
+        for field in ("certificate_file", "key_file"):
+            if place := getattr(http, field):
+                http = msgspec.structs.replace(http, **{field: str(self.place(place))})
+        return Settings(**{**sections, "http": http})
+
+    def place(self, name: str) -> Path:
+        """A file that is named in the configuration: relative to its folder, or where systemd puts credentials."""
+        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
+        return (Path(credentials) if credentials else self.file.directory) / name
 
     def tokens(self, raw: object) -> tuple[TokenSettings, ...]:
         if not isinstance(raw, list):
@@ -308,8 +318,7 @@ class _Reading:
         return None
 
     def secret_in_file(self, at: KeyPath, place: str) -> str | None:
-        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        name = (Path(credentials) if credentials else self.file.directory) / place
+        name = self.place(place)
         try:
             with name.open("rb") as opened:
                 text = opened.read(_SECRET_FILE_BYTES_MAX).decode().strip()

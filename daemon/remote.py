@@ -1,12 +1,14 @@
 """Owns how the commands talk to a running daemon: JSON over HTTP, by the standard library, since they run for a moment.
 
-No proxy and no redirect is followed: it is the platform's own daemon, named by `--url` or `HOOKD_URL`.
+No proxy and no redirect is followed: it is the platform's own daemon, named by `--url` or `HOOKD_URL`. Over https it
+must have a certificate that this machine trusts, or `SSL_CERT_FILE`, which OpenSSL itself looks at.
 """
 
 import http.client
 import os
 import re
 import shlex
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +109,11 @@ class Remote:
             connection.request(method, self._parts.path + path, body, headers)
             response = connection.getresponse()
             content = response.read()
+        except ssl.SSLCertVerificationError as error:
+            trust = "SSL_CERT_FILE may name a file with the authority that it comes from"
+            raise Unreachable(
+                f"the certificate of {self.url} is not trusted: {error.verify_message}; {trust}"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"no hookd answers at {self.url}: {error or type(error).__name__}") from error
         finally:

@@ -323,6 +323,8 @@ def who_gets_in(settings: Settings) -> list[str]:
 # Estimates, stated here once: the sum is for people who size a machine.
 RETAINED_ROW_BYTES = 600  # a settled event with one delivery and its attempts, payload and excerpts apart
 SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 characters
+API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; a head that has not all come; what came behind a request at work
+BODY_COPIES = 2  # of one body at a time: its items, and their payloads before the ledger has them
 REGISTERED_CLIENT_BYTES = 4 * _KIB  # one endpoint and a few headers, with its idle lane
 
 
@@ -332,7 +334,8 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
     rows = retention.delivered_events_max + retention.exhausted_events_max
     return {
         "unsettled events": intake.unsettled_bytes_max,
-        "bodies being received": intake.receiving_bytes_max,
+        "bodies being received": intake.receiving_bytes_max + BODY_COPIES * intake.body_bytes_max,
+        "connections of the API": settings.http.connections_max * API_CONNECTION_BYTES,
         "payloads of delivered events": retention.delivered_bytes_max,
         "payloads of exhausted events": retention.exhausted_bytes_max,
         "rows of settled events": rows * RETAINED_ROW_BYTES,

@@ -12,7 +12,7 @@ from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
 from daemon.edge.api.access import Access
 from daemon.edge.api.admission import admission_routes
-from daemon.edge.api.bodies import discard_rest
+from daemon.edge.api.bodies import finish_body
 from daemon.edge.api.checks import check_routes
 from daemon.edge.api.clients import client_routes
 from daemon.edge.api.endpoints import endpoint_routes
@@ -23,6 +23,7 @@ from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
 from daemon.edge.api.page import page_routes
 from daemon.edge.api.problems import answer
+from daemon.edge.api.receiving import Receiving, counting_connection
 from daemon.edge.api.replay import replay_routes
 from daemon.edge.api.semantics import checks, obey, routing_refused
 from daemon.edge.api.services import Services
@@ -37,13 +38,14 @@ FRAMES = 1000
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
+    app.config["MAX_CONTENT_LENGTH"] = None  # receiving.py bounds bodies, by the settings in force
+    app.asgi_http_class = counting_connection(Receiving(services.live))
     obey(app)
     for routes in ROUTES:
         app.register_blueprint(routes(services))
     add_openapi(app, services)
     access = Access(services.live, services.clock, services.log)
-    app.after_request(_finish_body)
+    app.after_request(finish_body)
 
     @app.before_request
     async def refuse_strangers() -> None:
@@ -78,13 +80,6 @@ def status_routes(services: Services) -> Blueprint:
         return json_response(status_view(services, await services.survey.take()))
 
     return routes
-
-
-async def _finish_body(response: Response) -> Response:
-    # One that is too large or too slow has been read for long enough.
-    if response.status_code in (408, 413) or not await discard_rest():
-        response.headers["connection"] = "close"
-    return response
 
 
 def _counted(services: Services, error: Refused) -> Response:
