@@ -311,16 +311,15 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     import trio
 
     from daemon.core.report import Run
-    from daemon.core.timestamps import rfc3339
     from daemon.edge.clock import SystemClock
     from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
     from daemon.edge.reports import CannotWriteReports, Reports
-    from daemon.edge.server import BadCertificate, CannotBind, Server, addresses_of
+    from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
     from daemon.edge.systemd import Systemd
-    from daemon.supervisor import Outside, ReloadRefused, supervise
+    from daemon.supervisor import Outside, supervise
 
     limit = raise_limit()
     wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
@@ -335,18 +334,6 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
     tls = _tls(settings.http)
-
-    def reload_all() -> Any:
-        again = reload()
-        if tls is not None and again.http.certificate_file:
-            try:
-                tls.renew(again.http.certificate_file, again.http.key_file)
-            except BadCertificate as bad:
-                raise ReloadRefused([str(bad)]) from bad
-            expires_at = rfc3339(tls.expires_at)
-            log("certificate.read", certificate_file=again.http.certificate_file, expires_at=expires_at)
-        return _within_descriptors(again, limit)
-
     log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
@@ -362,7 +349,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
         announce=_announce,
-        reload=reload_all,
+        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
@@ -385,6 +372,22 @@ def _tls(http: Any) -> Any:
         return Tls(http.certificate_file, http.key_file, wall=time.time)
     except BadCertificate as bad:  # it was good a moment ago
         _fail(EXIT_CONFIG, str(bad))
+
+
+def _renewed(settings: Any, tls: Any, log: Any) -> Any:
+    """The settings, once TLS goes by their certificate."""
+    from daemon.core.timestamps import rfc3339
+    from daemon.edge.server import BadCertificate
+    from daemon.supervisor import ReloadRefused
+
+    file = settings.http.certificate_file
+    if tls is not None and file:
+        try:
+            tls.renew(file, settings.http.key_file)
+        except BadCertificate as bad:
+            raise ReloadRefused([str(bad)]) from bad
+        log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
+    return settings
 
 
 def _announce(urls: Any) -> None:

@@ -66,7 +66,8 @@ class Courier:
         lane.add(event, delivery)
         if hastened:
             lane.hasten(event, delivery)
-        self.wake()
+        if hastened or not self._is_busy(lane):
+            self.wake()
 
     def wake(self) -> None:
         self._woken.set()
@@ -177,6 +178,17 @@ class Courier:
     def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
         health = self._health(lane)
         return lane.in_flight < health.room(self._live.concurrency(endpoint)) and lane.begins_from(health) <= now
+
+    def _is_busy(self, lane: Lane) -> bool:
+        """Whether it is looked at anyway before anything more can begin: by the pacer, when an attempt ends, at resume.
+
+        To wake the courier for each event of a backlog costs more than to admit the event.
+        """
+        health = self._health(lane)
+        if lane.is_offered or health.begins_from(-math.inf) == math.inf:
+            return True
+        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
+        return endpoint is not None and lane.in_flight >= health.room(self._live.concurrency(endpoint))
 
     def _only_probes(self, lane: Lane) -> bool:
         return self._health(lane).paused_by is PausedBy.FAILURES and not lane.is_hastened

@@ -193,6 +193,7 @@ class PerSecondView(msgspec.Struct):
 class ConnectionsView(msgspec.Struct):
     open: Count
     max: Count
+    refused: Annotated[Count, Meta(description="Closed at once since the start, because max were open")]
 
 
 class EndpointStatesView(msgspec.Struct):

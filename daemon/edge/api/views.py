@@ -152,7 +152,7 @@ def status_view(services: Services, seen: Seen) -> StatusView:
         oldest_overdue_seconds=_rounded(seen.oldest_overdue_seconds),
         loop_lag_seconds=round(services.upkeep.loop_lag_seconds, 6),
         per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
-        connections=ConnectionsView(open=connections.open, max=connections.max),
+        connections=ConnectionsView(open=connections.open, max=connections.max, refused=connections.refused),
         endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
         clients=len(services.registry),
         crashed_couriers=services.dispatch.crashed_couriers,
