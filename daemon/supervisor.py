@@ -12,10 +12,10 @@ A stop is a signal or a crash of the flow; either way it ends in a report and an
 """
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
@@ -73,6 +73,11 @@ class Reports(Protocol):
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
 
 
+async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
+    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+
+
 class Outside(NamedTuple):
     """What is not ours, injected: so the whole daemon runs in virtual time, or over sockets that a test made."""
 
@@ -88,6 +93,8 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    in_thread: Callable[..., Awaitable[Any]] = in_own_thread
+    """Where files are written; virtual time has no threads."""
 
 
 class ReloadRefused(Exception):
@@ -269,13 +276,7 @@ class Supervisor:
         )
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):
-                path = await trio.to_thread.run_sync(
-                    self._outside.reports.write,
-                    summary,
-                    lines,
-                    abandon_on_cancel=True,
-                    limiter=trio.CapacityLimiter(1),
-                )
+                path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")

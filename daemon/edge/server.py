@@ -79,7 +79,10 @@ class Statistics:
 
 
 class Server:
-    """Serves one ASGI app on sockets from `bound_sockets`, which are its own from then on: `serve` closes them."""
+    """Serves one ASGI app on sockets from `bound_sockets`, which are its own from then on: `serve` closes them.
+
+    `listeners` are others that listen already, for streams that are no sockets; they are closed as well.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Server:
         sockets: Sequence[socket.socket],
         *,
         log: Log,
+        listeners: Sequence[trio.abc.Listener[trio.abc.HalfCloseableStream]] = (),
         write_timeout_seconds: float = 10.0,
         header_timeout_seconds: float = 10.0,
         keep_alive_seconds: float = 75.0,
@@ -102,9 +106,10 @@ class Server:
         self.config = _HypercornConfig(log)
         self.context = WorkerContext(max_requests=None)
         self._sockets = tuple(sockets)
+        self._listeners = tuple(listeners)
         self._connections_max = connections_max
         self._connections_refused = 0
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # a set in order of arrival
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
         self._grace = trio.CancelScope()
@@ -144,15 +149,17 @@ class Server:
             await self._refuse(stream)
         else:
             connection = Connection(self, stream)
-            self._connections.add(connection)
+            self._connections[connection] = None
             try:
                 await connection.run()
             finally:
-                self._connections.remove(connection)
+                del self._connections[connection]
                 self._waiting_for_closes.unpark_all()
 
     async def _serve_connections(
-        self, listeners: list[trio.SocketListener], task_status: trio.TaskStatus[tuple[str, ...]]
+        self,
+        listeners: list[trio.abc.Listener[trio.abc.HalfCloseableStream]],
+        task_status: trio.TaskStatus[tuple[str, ...]],
     ) -> None:
         async with trio.open_nursery() as nursery:
             try:
@@ -167,13 +174,14 @@ class Server:
                 for connection in tuple(self._connections):
                     connection.cut()
 
-    def _listen(self) -> list[trio.SocketListener]:
+    def _listen(self) -> list[trio.abc.Listener[trio.abc.HalfCloseableStream]]:
         for one, url in zip(self._sockets, self.urls, strict=True):
             try:
                 one.listen(BACKLOG)
             except OSError as error:  # two may bind the same address with SO_REUSEADDR; only one may listen
                 raise CannotBind(f"{url}: {error.strerror}") from error
-        return [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in self._sockets]
+        sockets = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in self._sockets]
+        return [*sockets, *self._listeners]
 
     async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._connections_refused += 1
@@ -201,7 +209,7 @@ class Connection:
         self._stream = stream
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
-        self._shields: set[trio.CancelScope] = set()
+        self._shields: dict[trio.CancelScope, None] = {}  # a set in order of opening
         self._reading = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._bytes_due = trio.current_time() + server.header_timeout_seconds
@@ -318,11 +326,11 @@ class Connection:
         with trio.CancelScope(deadline=trio.current_time() + self._server.write_timeout_seconds, shield=True) as shield:
             if self._whole.cancel_called:
                 shield.cancel()
-            self._shields.add(shield)
+            self._shields[shield] = None
             try:
                 yield shield
             finally:
-                self._shields.remove(shield)
+                del self._shields[shield]
 
 
 class _Http1(H11Protocol):
