@@ -137,6 +137,13 @@ class Duty:
     last_status: str = "pending"
     settled_status: str | None = None
 
+    def was_delivered_before(self, moment: float) -> bool:
+        """And the attempt was over: until then the delivery takes budget."""
+        if self.delivered is None:
+            return False
+        ended_at = self.delivered.over_at or self.delivered.closed_at
+        return ended_at is not None and ended_at < moment
+
     def last(self) -> tuple[int, Attempt] | None:
         if not self.attempts:
             return None
@@ -169,13 +176,13 @@ class Posted:
         if self.first_asked_at < 0:
             self.first_asked_at = asked_at
 
-    @property
-    def may_be_unsettled(self) -> bool:
+    def may_be_unsettled(self, since: float) -> bool:
+        """At some moment since then."""
         if not (self.admitted or self.maybe):
             return False
         if not self.endpoints:
             return bool(self.maybe or self.duties)
-        return any(self.duty(one).delivered is None for one in self.endpoints)
+        return any(not self.duty(one).was_delivered_before(since) for one in self.endpoints)
 
     @property
     def cost_bytes(self) -> int:

@@ -87,6 +87,7 @@ class People:
             posted = self.world.checks.posted_as(line["client_id"], line["event_id"])
             assert posted is not None
             posted.maybe += 1
+            posted.may_be_forgotten |= self.world.plan.retention_is_tiny
             duty = posted.duty(line["endpoint_id"])
             duty.carried = line["attempt_count"]
             duty.carried_unknown = line["class"] == "outcome_unknown"

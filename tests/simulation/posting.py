@@ -159,11 +159,11 @@ class Posting:
             for posted in events:
                 posted.refused = True
         elif path.startswith("/v1/events/batch"):
-            self._note_batch(events, answered)
+            self._note_batch(events, answered, asked_at)
         elif answered.status in (200, 202):
             self._note_one(events[0], answered, asked_at, is_known=is_known)
         else:
-            self._note_refused(events, answered)
+            self._note_refused(events, answered, asked_at)
         return answered
 
     def _note_one(self, posted: Posted, answered: Answered, asked_at: float, *, is_known: bool) -> None:
@@ -181,9 +181,9 @@ class Posting:
         self._admitted(posted, tuple(one["endpoint_id"] for one in view["deliveries"]), is_new=answered.status == 202)
         accounts.check_event(self.world, view, asked_at)
 
-    def _note_batch(self, events: list[Posted], answered: Answered) -> None:
+    def _note_batch(self, events: list[Posted], answered: Answered, asked_at: float) -> None:
         if answered.status != 202:
-            self._note_refused(events, answered)
+            self._note_refused(events, answered, asked_at)
             return
         for posted, item in zip(events, answered.body["events"], strict=True):
             if item["status"] is None:
@@ -219,24 +219,24 @@ class Posting:
                 found.append(endpoint_id)
         return tuple(found)
 
-    def _note_refused(self, events: list[Posted], answered: Answered) -> None:
+    def _note_refused(self, events: list[Posted], answered: Answered, asked_at: float) -> None:
         slug = answered.problem
         allowed = ["draining"]
         if any(one.client_id in self.people._busy for one in events):
             allowed.append("unknown-client")
         if slug in FULL:
-            self._check_full(events, slug)
+            self._check_full(events, slug, asked_at)
             allowed.append(slug)
         self.people._refused(answered, *allowed)
         for posted in events:
             if not posted.admitted and not posted.maybe:
                 posted.refused = True
 
-    def _check_full(self, events: list[Posted], slug: str) -> None:
+    def _check_full(self, events: list[Posted], slug: str, asked_at: float) -> None:
         """Refused for want of room: there may indeed be none."""
         checks, limits = self.world.checks, self.world.settings.intake
         client_id = events[0].client_id
-        held = [one for one in (*checks.posted.values(), *checks.nameless.values()) if one.may_be_unsettled]
+        held = [one for one in (*checks.posted.values(), *checks.nameless.values()) if one.may_be_unsettled(asked_at)]
         held = [one for one in held if not (one in events and not one.admitted)]
         if slug == "client-full":
             held = [one for one in held if one.client_id == client_id]
