@@ -64,6 +64,8 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     if not view["in_flight"] and status not in SETTLED and any(one.is_open for one in duty.attempts.values()):
         if all(_is_past(one.begun_at, asked_at) for one in duty.attempts.values()):
             world.fail("S1", f"{what} is in flight and is not said to be")
+    if status not in SETTLED and not view["in_flight"]:
+        _check_not_expired(world, duty, world.checks.registered[posted.client_id, view["endpoint_id"]], what)
     if view["in_flight"] and status in SETTLED:
         world.fail("S1", f"{what} is {status} and in flight")
     for attempt in view["attempts"]:
@@ -150,6 +152,7 @@ def check_end(world: "World", run: "Run", code: int) -> None:
     lines = [msgspec.json.decode(line) for line in run.reports[0].splitlines()]
     summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
     exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
+    _check_drained(world, run, undelivered)
     if run.stop_asked_at is None:
         return world.fail("S12", f"the daemon ended by itself with {code}")
     if code != (3 if undelivered else 0):
@@ -163,6 +166,14 @@ def check_end(world: "World", run: "Run", code: int) -> None:
     _check_complete(world, summary, listed)
     _check_attempts_made(world, listed)
     return None
+
+
+def _check_drained(world: "World", run: "Run", undelivered: list[dict[str, Any]]) -> None:
+    """What was in flight had the drain's whole time."""
+    cut = [line for line in undelivered if line["last_outcome"] and line["last_outcome"]["outcome"] is None]
+    early = 0.0 if run.no_attempts_after is None else run.no_attempts_after - world.now()
+    if cut and early > 1e-6:
+        world.fail("S12", f"{cut[0]['event_id']} was cut {early:.3f} s before the drain's end")
 
 
 def _check_summary(
@@ -206,6 +217,9 @@ def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any])
         return _check_reason(world, posted, duty, endpoint, line["reason"], line["attempt_count"], what)
     if duty.settled_status is not None and duty.retried_at < 0:
         world.fail("S2", f"{what} was {duty.settled_status} and is undelivered")
+    in_flight = any(one.was_cut for one in duty.attempts.values())
+    if endpoint.was_removed and not endpoint.is_registered and not endpoint.is_changing and not in_flight:
+        world.fail("S2", f"{what} is undelivered, and its endpoint was removed")
     _check_class(world, duty, line, what)
     _check_not_expired(world, duty, endpoint, what)
     return None

@@ -136,6 +136,7 @@ class Duty:
     opened_at: float | None = None  # by then it was open for sure: when the producer read the answer
     last_status: str = "pending"
     settled_status: str | None = None
+    removed_at: float | None = None  # its endpoint was, for sure
 
     def was_delivered_before(self, moment: float) -> bool:
         """And the attempt was over: until then the delivery takes budget."""

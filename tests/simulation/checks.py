@@ -214,6 +214,8 @@ class Checks:
         what = f"attempt {number} of {posted.id} at {attempt.host.name}"
         if duty.delivered is not None:
             self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
+        if duty.removed_at is not None and attempt.begun_at > duty.removed_at > duty.retried_at:
+            self.fail("S2", f"{what}, whose endpoint was removed at {duty.removed_at:.3f}")
         last = duty.last()
         if number <= duty.carried or (last is not None and number <= last[0] and last[1] is not attempt):
             self.fail("S3", f"{what} after {last and last[0]}")

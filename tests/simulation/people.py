@@ -230,6 +230,10 @@ class People:
     def _remove(self, endpoint: Registered) -> None:
         endpoint.is_registered, endpoint.was_removed, endpoint.host.retired = False, True, True
         endpoint.paused, endpoint.paused_at, endpoint.gone, endpoint.not_before = False, None, False, -1.0
+        for posted in self.world.checks.posted.values():
+            duty = posted.duties.get(endpoint.key[1])
+            if posted.client_id == endpoint.key[0] and duty is not None and duty.opened_at is not None:
+                duty.removed_at = self.world.now()
 
     def _begin_change(self, client_id: str, affected: list[Registered]) -> None:
         self._busy.add(client_id)
@@ -426,7 +430,8 @@ class People:
                     defined = self._defined[client_id]
                     hosts = {key: self._endpoint(client_id, key).host for key in defined}
                     await self._put(client_id, defined, {**hosts, endpoint_id: host})
-                await self._resume(endpoint)
+                if endpoint.paused_at is not None or endpoint.ever_gone:  # of any other trouble it must find out itself
+                    await self._resume(endpoint)
         owed = [one for one in self.world.checks.posted.values() if one.admitted]
         await trio.sleep(self._horizon(len(owed)))
         await self.get_status(chance(0, "status"))
