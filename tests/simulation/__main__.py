@@ -26,7 +26,9 @@ def main(seeds: int, first: int, minutes: float | None, trace: bool, without: st
         result = run_seed(seed, without=left_out, until=until, keeps_lines=trace)
         if trace:
             click.echo("\n".join(result.trace.lines))
-        click.echo(f"{seed} {result.trace.hash} {result.virtual_seconds:.0f} s {'ok' if not result.violation else 'FAILED'}")
+        click.echo(
+            f"{seed} {result.trace.hash} {result.virtual_seconds:.0f} s {'ok' if not result.violation else 'FAILED'}"
+        )
         total.add(result)
         if result.violation is not None:
             click.echo(result.violation if left_out or until else story_of(result))

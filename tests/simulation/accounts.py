@@ -122,7 +122,10 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
     if memory["unsettled_events"] != events["pending"] + events["failed"]:
         world.fail("S6", f"budget is taken for {memory['unsettled_events']} events of {events}")
     limits = world.settings.intake
-    if memory["unsettled_events"] > limits.unsettled_events_max or memory["unsettled_bytes"] > limits.unsettled_bytes_max:
+    if (
+        memory["unsettled_events"] > limits.unsettled_events_max
+        or memory["unsettled_bytes"] > limits.unsettled_bytes_max
+    ):
         world.fail("S6", f"over the budget: {memory}")
     if (memory["unsettled_events"] == 0) != (memory["unsettled_bytes"] == 0):
         world.fail("S6", f"budget that nobody holds: {memory}")
@@ -299,5 +302,3 @@ def _check_attempts_made(world: "World", listed: dict[tuple[str, str, str], Any]
             continue
         if said.get(key, 0) != endpoint.begun:
             world.fail("S3", f"{endpoint.begun} attempts began at {key}; the daemon accounts for {said.get(key, 0)}")
-
-

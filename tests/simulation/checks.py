@@ -267,5 +267,3 @@ class Checks:
         except ValueError:
             return None
         return min(max(date.timestamp() - self.world.wall(), 0.0), RETRY_AFTER_SECONDS_MAX)
-
-

@@ -177,7 +177,13 @@ async def _drips_body(talk: Talk) -> bool:
 
 async def _garbage(talk: Talk) -> bool:
     await talk.read_body()
-    lines = (b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/2 200\r\n\r\n", b"\x16\x03\x01\x00\x00\x00", b"200 OK\r\n\r\n", b"\r\n" * 99)
+    lines = (
+        b"SSH-2.0-OpenSSH_9\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"\x16\x03\x01\x00\x00\x00",
+        b"200 OK\r\n\r\n",
+        b"\r\n" * 99,
+    )
     await talk.end.send_all(talk.draw.choice(lines) + b"\x00" * 50)
     await talk.until_closed()
     return False

@@ -109,7 +109,9 @@ MUTANTS = (
     Mutant("gone_goes_on", courier.Courier, "_disable", ".disabled = True", ".disabled = False", seeds=60),
     Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40),
     Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40),
-    Mutant("drain_without_end", drain, "drain", "trio.move_on_at(deadline)", "trio.move_on_at(deadline + 60)", seeds=60),
+    Mutant(
+        "drain_without_end", drain, "drain", "trio.move_on_at(deadline)", "trio.move_on_at(deadline + 60)", seeds=60
+    ),
     Mutant("admitted_after_the_stop", intake.Intake, "close", "self.is_draining = True", "pass", seeds=60),
     Mutant(
         "maybe_received_forgotten",

@@ -362,7 +362,9 @@ class People:
         return None
 
     async def get_status(self, draw: Random) -> None:
-        answered = await self._callers.ask("GET", "/v1/status", then=lambda body: accounts.check_status(self.world, body))
+        answered = await self._callers.ask(
+            "GET", "/v1/status", then=lambda body: accounts.check_status(self.world, body)
+        )
         if answered is not None and answered.status != 200:
             self._refused(answered)
 
@@ -442,7 +444,9 @@ class People:
                 await self._check_fresh(client_id, endpoint_id)
 
     def _horizon(self, owed: int) -> float:
-        longest = max((delay for one in self.world.checks.registered.values() for each in one.schedules for delay in each))
+        longest = max(
+            delay for one in self.world.checks.registered.values() for each in one.schedules for delay in each
+        )
         timeouts = 4 * max(one.timeout for one in self.world.checks.registered.values())
         held = max(0.0, *(one.not_before - self.world.now() for one in self.world.checks.registered.values()))
         return longest * 1.5 + PROBE_SECONDS_MAX + RETRY_AFTER_SECONDS + held * 1.2 + timeouts + owed * 0.7

@@ -15,6 +15,7 @@ from daemon.core.units import format_duration
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
 
 
@@ -148,7 +149,9 @@ def definition(draw: Random, endpoint_id: str) -> dict[str, Any]:
 
 def _settings(draw: Random) -> Settings:
     replace = msgspec.structs.replace
-    steady = Endpoint(id="default", url=f"http://{STEADY_HOST}/hook?token=URL-CANARY", secret=STEADY_SECRET, concurrency=3)
+    steady = Endpoint(
+        id="default", url=f"http://{STEADY_HOST}/hook?token=URL-CANARY", secret=STEADY_SECRET, concurrency=3
+    )
     schedule = draw.choice(
         ((1.0, 2.0), (0.5, 1.0, 2.0, 4.0), (5.0, 30.0), (0.0, 0.0, 1.0), (10.0, 20.0, 40.0), (5.0, 30.0, 120.0))
     )
@@ -201,9 +204,15 @@ def _weather(
     for client_id, endpoints in clients.items():
         for endpoint in endpoints:
             at = 0.0
+            dead = draw.choice(DEAD)
+            if draw.random() < 0.25:  # from the start to the end: long enough to be paused for it
+                found.append(Weather(0.0, client_id, endpoint["id"], ((dead if dead not in without else "ok", 1),)))
+                continue
             while at < seconds:
                 moods = [("ok", draw.choice((0, 1, 4)))]
-                moods += [(kind, draw.randint(1, 4)) for kind in draw.sample(kinds, k=min(len(kinds), draw.randint(0, 3)))]
+                moods += [
+                    (kind, draw.randint(1, 4)) for kind in draw.sample(kinds, k=min(len(kinds), draw.randint(0, 3)))
+                ]
                 kept = tuple((kind, weight) for kind, weight in moods if weight and kind not in without)
                 found.append(Weather(at, client_id, endpoint["id"], kept or (("ok", 1),)))
                 at += draw.expovariate(1 / draw.choice((5.0, 30.0, 120.0)))

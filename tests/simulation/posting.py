@@ -3,13 +3,12 @@
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 
 from tests.simulation import accounts
 from tests.simulation.books import Posted
 from tests.simulation.callers import Answered, request
-from tests.simulation.plan import STEADY, chance
+from tests.simulation.plan import STEADY
 
 if TYPE_CHECKING:
     from tests.simulation.people import People
@@ -111,7 +110,9 @@ class Posting:
         self.people._numbers += 1
         number = self.people._numbers
         size = draw.choice(self.world.plan.payload_bytes)
-        shape = draw.choice((b'{"n":%d,"pad":"%s"}', b'{ "n" : %d,\n "pad": "PAYLOAD-CANARY %s" }', b'[%d, "\xe2\x80\xa8%s"]'))
+        shape = draw.choice(
+            (b'{"n":%d,"pad":"%s"}', b'{ "n" : %d,\n "pad": "PAYLOAD-CANARY %s" }', b'[%d, "\xe2\x80\xa8%s"]')
+        )
         payload = shape % (number, b"x" * size)
         event_id = f"p{number}" if named or draw.random() < 0.6 else ""
         posted = Posted(client_id, event_id, draw.choice(TYPES), payload)
@@ -176,7 +177,11 @@ class Posting:
             self.world.fail("S8", f"{posted.id} was answered as {view['id']}")
         if is_known and answered.status == 202 and not posted.may_be_forgotten:
             self.world.fail("S8", f"{posted.id} was admitted twice")
-        if answered.status == 202 and self.world.run.stop_asked_at is not None and asked_at > self.world.run.stop_asked_at:
+        if (
+            answered.status == 202
+            and self.world.run.stop_asked_at is not None
+            and asked_at > self.world.run.stop_asked_at
+        ):
             self.world.fail("S8", f"{posted.id} was admitted after the stop")
         self._admitted(posted, tuple(one["endpoint_id"] for one in view["deliveries"]), is_new=answered.status == 202)
         accounts.check_event(self.world, view, asked_at)

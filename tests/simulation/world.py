@@ -8,7 +8,7 @@ nothing for a violation.
 import contextlib
 import gc
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
@@ -31,8 +31,8 @@ from tests.simulation.books import Host
 from tests.simulation.checks import Checks
 from tests.simulation.moods import Receivers
 from tests.simulation.network import Listener, Network
-from tests.simulation.plan import Action, Plan, Stop, Weather, chance
 from tests.simulation.people import People
+from tests.simulation.plan import Action, Plan, Stop, Weather, chance
 from tests.simulation.trace import Trace
 
 EPOCH = 1_700_000_000.0
@@ -249,7 +249,7 @@ class World:
 
     async def _watch_end(self, run: Run) -> None:
         """A stop that never comes to its end must not hold the world."""
-        while self.now() <= run.must_end_by + 1:
+        while self.now() <= run.must_end_by + 1:  # noqa: ASYNC110  # the second signal moves the deadline
             await trio.sleep(1)
         self.fail("S12", "the daemon was told to stop and did not")
 
@@ -271,7 +271,7 @@ class World:
     async def _live_on(self) -> None:
         """The faults of the core stop for good; what it is owed must settle; then the last stop."""
         self.trace("liveness")
-        while not self.run.is_ready or self.run.stop_asked_at is not None:
+        while not self.run.is_ready or self.run.stop_asked_at is not None:  # noqa: ASYNC110  # of whichever run
             await trio.sleep(0.5)
         for key in self.plan.core:
             self._moods[key] = (("ok", 1),)
@@ -374,5 +374,3 @@ def run(plan: Plan, *, keeps_lines: bool = False) -> Result:
     if violation is not None and crash:
         violation += f"\nand {crash[-3000:]}" if not violation.startswith("bug") else ""
     return Result(plan.seed, trace, violation, ended_at)
-
-
