@@ -61,9 +61,10 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     seen = max((number for number, one in duty.attempts.items() if one.begun_at < asked_at), default=0)
     if view["attempt_count"] < seen:
         world.fail("S3", f"{what} has {view['attempt_count']} attempts, and attempt {seen} was seen")
-    if not view["in_flight"] and status not in SETTLED and any(one.is_open for one in duty.attempts.values()):
-        if all(_is_past(one.begun_at, asked_at) for one in duty.attempts.values()):
-            world.fail("S1", f"{what} is in flight and is not said to be")
+    waits = status not in SETTLED and not view["in_flight"]
+    open_since = [one.begun_at for one in duty.attempts.values() if one.is_open]
+    if waits and open_since and max(open_since) < asked_at:
+        world.fail("S1", f"{what} is in flight and is not said to be")
     if status not in SETTLED and not view["in_flight"]:
         _check_not_expired(world, duty, world.checks.registered[posted.client_id, view["endpoint_id"]], what)
     if view["in_flight"] and status in SETTLED:
@@ -277,9 +278,9 @@ def _check_complete(world: "World", summary: dict[str, Any], listed: dict[tuple[
         if not posted.admitted or posted.may_be_forgotten:
             continue
         for endpoint_id in posted.endpoints:
-            if posted.duty(endpoint_id).delivered is None:
-                if (posted.client_id, posted.id, endpoint_id) not in listed:
-                    world.fail("S13", f"{posted.id} to {posted.client_id}/{endpoint_id} has no fate")
+            key = (posted.client_id, posted.id, endpoint_id)
+            if posted.duty(endpoint_id).delivered is None and key not in listed:
+                world.fail("S13", f"{posted.id} to {posted.client_id}/{endpoint_id} has no fate")
 
 
 def _check_attempts_made(world: "World", listed: dict[tuple[str, str, str], Any]) -> None:

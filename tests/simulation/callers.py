@@ -128,5 +128,5 @@ class Callers:
 
 
 def request(method: str, path: str, body: bytes, media_type: str = "application/json") -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    fields = f"host: localhost\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}"
+    return f"{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body

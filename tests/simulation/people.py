@@ -422,7 +422,7 @@ class People:
         """Endpoints of the core are well from here on: everything for them settles, and what is posted arrives."""
         run = self.world.run
         for client_id, endpoint_id in core:
-            while client_id in self._busy:
+            while client_id in self._busy:  # noqa: ASYNC110  # whoever it is that changes it
                 await trio.sleep(0.5)
             if endpoint_id in self._defined[client_id]:
                 endpoint = self._endpoint(client_id, endpoint_id)
