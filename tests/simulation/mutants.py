@@ -1,4 +1,4 @@
-"""Seeded bugs: each is one fragment of the daemon's source replaced, and must be caught within `seeds` seeds from `first`.
+"""Seeded bugs: each is one fragment of the daemon's source replaced, to be caught within `seeds` seeds from `first`.
 
 A fragment that is not there exactly once is an error: a mutant cannot die out unnoticed. Fix the row, not the daemon.
 One that survives is a hole in the checks.
@@ -6,12 +6,11 @@ One that survives is a hole in the checks.
 
 import contextlib
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any, NamedTuple
 
+from daemon import supervisor
 from daemon.core import health, ledger, report, retry
 from daemon.core.client import Endpoint
 from daemon.edge.egress import addresses, connection
@@ -52,7 +51,7 @@ MUTANTS = (
         "is_quiet",
         "return not await self._link.has_input()",
         "return await self._link.has_input() or True",
-        seeds=60,
+        first=26,
     ),
     Mutant(
         "report_cut_short",
@@ -111,7 +110,12 @@ MUTANTS = (
     Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40),
     Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40),
     Mutant(
-        "drain_without_end", drain, "drain", "trio.move_on_at(deadline)", "trio.move_on_at(deadline + 60)", seeds=60
+        "drain_without_end",
+        supervisor,
+        "drain",
+        "trio.move_on_at(deadline)",
+        "trio.move_on_at(deadline + 60)",
+        seeds=60,
     ),
     Mutant("admitted_after_the_stop", intake.Intake, "close", "self.is_draining = True", "pass", first=18),
     Mutant(
@@ -130,7 +134,7 @@ MUTANTS = (
         "pass",
         seeds=60,
     ),
-    Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", seeds=60),
+    Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
     Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),
 )
 
@@ -140,9 +144,8 @@ def applied(mutant: Mutant) -> Iterator[None]:
     original = getattr(mutant.owner, mutant.function)
     source = textwrap.dedent(inspect.getsource(original))
     assert source.count(mutant.old) == 1, f"{mutant.name}: {mutant.old!r} is {source.count(mutant.old)} times there"
-    module = mutant.owner if isinstance(mutant.owner, ModuleType) else sys.modules[mutant.owner.__module__]
     names: dict[str, Any] = {}
-    exec(compile(source.replace(mutant.old, mutant.new), mutant.name, "exec"), vars(module), names)
+    exec(compile(source.replace(mutant.old, mutant.new), mutant.name, "exec"), original.__globals__, names)
     setattr(mutant.owner, mutant.function, names[mutant.function])
     try:
         yield
