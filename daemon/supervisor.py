@@ -13,10 +13,10 @@ A stop is a signal or a crash of the flow; either way it ends in a report and an
 
 import math
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -51,9 +51,6 @@ from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
-
-T = TypeVar("T")
-Given = TypeVarTuple("Given")
 
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
 SECOND_SIGNAL_SECONDS = 0.25
@@ -115,6 +112,11 @@ class Reports(Protocol):
     def prune(self, kept: int) -> Pruned: ...
 
 
+async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
+    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+
+
 class Outside(NamedTuple):
     """What is not ours, injected: so the whole daemon runs in virtual time, or over sockets that a test made."""
 
@@ -131,6 +133,8 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    in_thread: Callable[..., Awaitable[Any]] = in_own_thread
+    """Where files are written; virtual time has no threads."""
 
 
 class ReloadRefused(Exception):
@@ -213,7 +217,7 @@ class Supervisor:
         self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
-        self._reports_watch = ReportsWatch(outside.reports, log=log)
+        self._reports_watch = ReportsWatch(outside.reports, log=log, in_thread=outside.in_thread)
         self._server = outside.server(create_app(self._services()))
 
     def _services(self) -> Services:
@@ -346,7 +350,8 @@ class Supervisor:
             payloads=self._live.settings.drain.report_payloads,
         )
         try:
-            path = await _in_thread(self._outside.reports.write, summary, lines, seconds_max=REPORT_SECONDS_MAX)
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
@@ -359,9 +364,8 @@ class Supervisor:
         if not path:
             return
         try:
-            await _in_thread(
-                self._outside.reports.write_termination_log, path, text, seconds_max=TERMINATION_LOG_SECONDS_MAX
-            )
+            with trio.fail_after(TERMINATION_LOG_SECONDS_MAX):
+                await self._outside.in_thread(self._outside.reports.write_termination_log, path, text)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
@@ -369,7 +373,8 @@ class Supervisor:
         """Old reports go, never one with something undelivered that nobody claimed."""
         kept = self._live.settings.drain.reports_kept
         try:
-            pruned = await _in_thread(self._outside.reports.prune, kept, seconds_max=REPORT_SECONDS_MAX)
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                pruned = await self._outside.in_thread(self._outside.reports.prune, kept)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("reports.not_pruned", level="warning", error=f"{type(error).__name__}: {error}")
             return
@@ -451,12 +456,6 @@ class Supervisor:
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
         return Connections(statistics.connections_open, statistics.connections_max, statistics.connections_refused)
-
-
-async def _in_thread(function: Callable[[Unpack[Given]], T], *given: *Given, seconds_max: float) -> T:
-    """A call that touches files; raises trio.TooSlowError, and abandons the thread then."""
-    with trio.fail_after(seconds_max):
-        return await trio.to_thread.run_sync(function, *given, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 def _restart_needed_for(old: Settings, new: Settings) -> list[str]:

@@ -85,6 +85,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     attempts: tuple[Attempt, ...] = ()
+    is_abandoned: bool = False  # its endpoint was removed while it was in flight: this attempt is the last
 
     @property
     def is_settled(self) -> bool:

@@ -153,6 +153,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.hard_since = math.inf
         self.failing_since = self.last_outcome = self.last_delivered_at = None
 
+    def be_removed(self) -> None:
+        """The endpoint is: what is registered under its id from now on is another, which nobody has paused."""
+        self.resume()
+        self.start_anew()
+
     @property
     def is_failing(self) -> bool:
         """Whether one of its last few attempts failed: the pacer keeps such endpoints out of the others' way."""

@@ -368,6 +368,11 @@ class Ledger:
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
+    def abandon(self, delivery: Delivery) -> None:
+        """One in flight whose endpoint is removed: it runs out, also where the endpoint's id is registered again."""
+        assert delivery.in_flight
+        delivery.is_abandoned = True
+
     def retarget(self, delivery: Delivery, *, url: str, attempts_more: int) -> None:
         """A waiting delivery takes its endpoint's new settings; at least one attempt is left to it."""
         assert delivery.is_waiting
@@ -393,6 +398,7 @@ class Ledger:
         delivery.due_at = now.monotonic
         delivery.attempts_before = delivery.attempt_count
         delivery.attempts_max += attempts_more
+        delivery.is_abandoned = False
         if event.sequence in self.unsettled:  # keep the order of `since`
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event

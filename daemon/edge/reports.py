@@ -9,9 +9,9 @@ claimed is never deleted, however old.
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -120,14 +120,14 @@ class Provable(Protocol):
 class ReportsWatch:
     """The last known answer to whether the report can be written; None in `problem` is yes.
 
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop.
+    In a thread of its own: a file system that hangs is a problem too, and must not hold the loop.
     """
 
-    def __init__(self, reports: Provable, *, log: Log) -> None:
+    def __init__(self, reports: Provable, *, log: Log, in_thread: Callable[..., Awaitable[Any]]) -> None:
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
-        self._limiter = trio.CapacityLimiter(1)
+        self._in_thread = in_thread
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -140,9 +140,7 @@ class ReportsWatch:
         problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
         with trio.move_on_after(PROVE_SECONDS_MAX):
             try:
-                await trio.to_thread.run_sync(
-                    self._reports.prove_writable, abandon_on_cancel=True, limiter=self._limiter
-                )
+                await self._in_thread(self._reports.prove_writable)
             except CannotWriteReports as error:
                 problem = str(error)
             else:

@@ -165,7 +165,7 @@ class Attempter:
 
     def _verdict(self, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
         endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
-        if endpoint is None:  # removed while this attempt was in flight: a 2xx still counts
+        if endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
             return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,

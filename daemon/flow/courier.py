@@ -153,7 +153,7 @@ class Courier:
 
     def _reason_to_give_up(self, delivery: Delivery) -> Reason | None:
         """Why a delivery whose attempt was cut by a crash is not attempted again, if it is not."""
-        if self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
+        if delivery.is_abandoned or self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
             return Reason.ENDPOINT_REMOVED
         if self._ledger.health(self.client_id, delivery.endpoint_id).disabled:
             return Reason.GONE

@@ -7,6 +7,7 @@ import trio
 
 from daemon.core.settings import IntakeSettings, Settings
 from daemon.edge.reports import PROVE_EVERY_SECONDS, PROVE_SECONDS_MAX, CannotWriteReports, ReportsWatch
+from daemon.supervisor import in_own_thread
 from tests.edge.test_api import Api, event, refused_as, started
 from tests.flow.harness import URL, Hang, Lines, at, now
 
@@ -100,7 +101,7 @@ class Directory:
 async def test_watch_notes_and_logs_what_has_changed() -> None:
     """Each minute; a full disk is said once, and so is that it has room again."""
     directory, log = Directory(), Lines()
-    watch = ReportsWatch(directory, log=log)
+    watch = ReportsWatch(directory, log=log, in_thread=in_own_thread)
     await watch.look()
     assert (watch.problem, log.lines) == (None, [])
     directory.error = "/reports: No space left on device"
@@ -126,7 +127,7 @@ async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(moc
             released.wait()
 
     directory = Hanging()
-    watch = ReportsWatch(directory, log=Lines())
+    watch = ReportsWatch(directory, log=Lines(), in_thread=in_own_thread)
     nursery.start_soon(watch.run)
     try:
         for _ in range(2):

@@ -79,7 +79,7 @@ class Connection:
         self._stream = transport if tls_context is None else server_stream(transport, tls_context)
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
-        self._shields: set[trio.CancelScope] = set()
+        self._shields: dict[trio.CancelScope, None] = {}  # a set in order of opening
         self._reading = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._bytes_due = trio.current_time() + terms.header_timeout_seconds
@@ -240,11 +240,11 @@ class Connection:
         with trio.CancelScope(deadline=trio.current_time() + self._terms.write_timeout_seconds, shield=True) as shield:
             if self._whole.cancel_called:
                 shield.cancel()
-            self._shields.add(shield)
+            self._shields[shield] = None
             try:
                 yield shield
             finally:
-                self._shields.remove(shield)
+                del self._shields[shield]
 
 
 def _addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:

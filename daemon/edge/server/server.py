@@ -39,7 +39,10 @@ class Statistics:
 
 
 class Server:
-    """Serves one ASGI app on sockets from `bound_sockets`, which are its own from then on: `serve` closes them."""
+    """Serves one ASGI app on sockets from `bound_sockets`, which are its own from then on: `serve` closes them.
+
+    `listeners` are others that listen already, for streams that are no sockets; they are closed as well.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Server:
         sockets: Sequence[socket.socket],
         *,
         log: Log,
+        listeners: Sequence[trio.abc.Listener[trio.abc.HalfCloseableStream]] = (),
         tls: Tls | None = None,
         write_timeout_seconds: float = 10.0,
         header_timeout_seconds: float = 10.0,
@@ -68,12 +72,13 @@ class Server:
             keep_alive_seconds=keep_alive_seconds,
         )
         self._sockets = tuple(sockets)
+        self._listeners = tuple(listeners)
         self._tls = tls
         self._handshakes_failed = 0
         self._handshake_reason = ""
         self._connections_max = connections_max
         self._connections_refused = 0
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # a set in order of arrival
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
         self._grace = trio.CancelScope()
@@ -82,7 +87,8 @@ class Server:
         """Runs until stopped or cancelled; `started` with the urls. Raises CannotBind or AppFailed."""
         lifespan = Lifespan(self._app)
         try:
-            listeners = [listen(one, url) for one, url in zip(self._sockets, self.urls, strict=True)]
+            sockets = [listen(one, url) for one, url in zip(self._sockets, self.urls, strict=True)]
+            listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)
                 if await lifespan.start():
@@ -115,24 +121,25 @@ class Server:
             await self._refuse(stream)
         else:
             connection = Connection(self._terms, stream, self._tls_context(stream))
-            self._connections.add(connection)
+            self._connections[connection] = None
             try:
                 await connection.run()
             finally:
-                self._connections.remove(connection)
+                del self._connections[connection]
                 self._waiting_for_closes.unpark_all()
 
     async def _serve_connections(
-        self, listeners: list[trio.SocketListener], task_status: trio.TaskStatus[tuple[str, ...]]
+        self,
+        listeners: list[trio.abc.Listener[trio.abc.HalfCloseableStream]],
+        task_status: trio.TaskStatus[tuple[str, ...]],
     ) -> None:
         async with trio.open_nursery() as nursery:
             try:
                 task_status.started(self.urls)  # they listen: whoever connects from here on is served
                 with self._accepting:
                     await trio.serve_listeners(self.handle, listeners, handler_nursery=nursery)
-                await (
-                    self._terms.context.terminated.set()
-                )  # hypercorn's word for: this response is the connection's last
+                # Hypercorn's word for: this response is the connection's last.
+                await self._terms.context.terminated.set()
                 with self._grace:
                     while self._connections:
                         await self._waiting_for_closes.park()
