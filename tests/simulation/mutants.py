@@ -62,7 +62,14 @@ MUTANTS = (
     ),
     Mutant("budget_kept", ledger.Ledger, "_leave", "self._demand.add(demand)", "pass"),
     Mutant("client_budget_kept", ledger.Ledger, "_leave", "self._book(event.client_id).unsettled.add(demand)", "pass"),
-    Mutant("budget_exceeded", ledger.Ledger, "refuse_if_full", "> intake.unsettled_events_max", "> 10**9", seeds=60),
+    Mutant(
+        "budget_exceeded",
+        ledger.Ledger,
+        "refuse_if_full",
+        "whole.events - intake.unsettled_events_max",
+        "whole.events - 10**9",
+        seeds=60,
+    ),
     Mutant(
         "retry_after_ignored",
         health.Health,
@@ -106,7 +113,7 @@ MUTANTS = (
     ),
     Mutant("timestamp_late", attempt.Attempter, "_post", "timestamp = int(now.wall)", "timestamp = int(now.wall) - 3"),
     Mutant("window_ignored", health.Health, "room", "min(self.window, concurrency)", "1000"),
-    Mutant("gone_goes_on", courier.Courier, "_disable", ".disabled = True", ".disabled = False", first=11),
+    Mutant("gone_goes_on", health.Health, "disable", "self.disabled, self.since = True, now", "pass", first=11),
     Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40),
     Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40),
     Mutant(
@@ -117,7 +124,7 @@ MUTANTS = (
         "trio.move_on_at(deadline + 60)",
         seeds=60,
     ),
-    Mutant("admitted_after_the_stop", intake.Intake, "close", "self.is_draining = True", "pass", first=18),
+    Mutant("admitted_after_the_stop", intake.Intake, "close", "if self._ends_at is None:", "if False:", first=18),
     Mutant(
         "maybe_received_forgotten",
         ledger.Ledger,
