@@ -9,6 +9,8 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +21,7 @@ from daemon import __version__
 from daemon.core.client import Client, ClientRules, InvalidClient, client_from
 from daemon.core.report import Summary, text
 from daemon.core.signature import SECRET_BYTES, make_secret
-from daemon.remote import Answer, Remote, Unreachable
+from daemon.remote import Answer, Refusal, Remote, Unreachable
 
 if TYPE_CHECKING:
     from daemon.configuration import Loaded
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
 LOG_CLOSE_SECONDS = 2.0
 FOLLOW_EVERY_SECONDS = 0.2
+STATUS_SECONDS_MAX = 5.0  # for each answer; who watches should see soon that none comes
 
 url_option = click.option("--url", metavar="URL", help="The daemon's address (HOOKD_URL; http://127.0.0.1:8080).")
 token_option = click.option("--token-file", metavar="FILE", help="A file with the token (HOOKD_TOKEN_FILE).")
@@ -41,7 +44,10 @@ def hookd() -> None:
     \b
     hookd demo                      see it deliver, fail, recover and stop
     hookd run --dev --client acme=http://127.0.0.1:9000/hook
+    hookd receive                   a receiver to develop against
     hookd send acme invoice.paid '{"amount": 42}'
+    hookd status                    how it is, and whose endpoints need someone
+    hookd explain acme              what it waits for, until when, and what ends it
     """
 
 
@@ -61,6 +67,7 @@ def run(
     reports: str | None,
 ) -> None:
     """Run the daemon. It needs no configuration."""
+    from daemon.edge.exposure import exposed
     from daemon.edge.server import CannotBind, bound_sockets
 
     flags = {"http.bind": binds or None, "drain.report_directory": reports}
@@ -76,11 +83,16 @@ def run(
         sockets = bound_sockets(settings.http.bind)
     except CannotBind as error:
         _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
+    open_to_others = ", ".join(exposed(sockets))
+    if open_to_others and not settings.http.tokens:
+        _fail(EXIT_CONFIG, f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured")
 
     def reload() -> Any:
         from daemon.supervisor import ReloadRefused
 
         again = _load_or_raise(config, flags, dev=dev, refused=ReloadRefused)
+        if open_to_others and not again.settings.http.tokens:  # whatever http.bind says now, these sockets stay
+            raise ReloadRefused([f"http.tokens: none are left, and other machines can reach {open_to_others}"])
         return _with_clients(again, clients, secrets_of=settings.clients)[0]
 
     code = _run(settings, sockets, held, reload)
@@ -95,7 +107,7 @@ def run(
 @click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
 def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""
-    from daemon.core.settings import Settings, horizon_seconds, worst_case_bytes
+    from daemon.core.settings import Settings, horizon_seconds, who_gets_in, worst_case_bytes
     from daemon.core.units import approximate_size, format_duration
 
     loaded = _load(file, {}, dev=dev)
@@ -104,6 +116,8 @@ def check(file: str, dev: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     parts = worst_case_bytes(settings)
     click.echo(f"{file}: valid")
+    for line in who_gets_in(settings):
+        click.echo(line)
     click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
@@ -125,13 +139,81 @@ def check(file: str, dev: bool) -> None:
 
 @hookd.command()
 @click.option("--seconds", type=click.IntRange(1, 3600), default=None, help="How long to run.")
-@click.option("--plain", is_flag=True, help="Lines instead of a live table (the only form in this version).")
+@click.option("--plain", is_flag=True, help="Without colours.")
 @click.option("--act", type=click.Choice(["slow", "down", "flaky", "restart"]), help="Show one failure mode only.")
 def demo(seconds: int | None, plain: bool, act: str | None) -> None:
     """See it at work: the real daemon, receivers on this machine, and each failure mode."""
     from daemon.demo import run_demo
 
     sys.exit(run_demo(seconds=seconds, plain=plain, act=act))
+
+
+@hookd.command()
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@url_option
+@token_option
+@json_option
+def status(watch: bool, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """The totals, and the clients that need someone first."""
+    from daemon import overview
+
+    with _asking():
+        remote = Remote.named(url, token_file, timeout_seconds=STATUS_SECONDS_MAX)
+        (overview.watch if watch else overview.show)(remote, as_json=as_json)
+
+
+@hookd.command()
+@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT")
+@url_option
+@token_option
+@json_option
+def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """What a client or an event waits for, since when, until when, and what ends it."""
+    from daemon import explaining
+
+    with _asking():
+        remote = Remote.named(url, token_file)
+        try:
+            found = explaining.find(remote, name)
+        except explaining.NotFound as error:
+            _fail(EXIT_BUG, f"nothing is called {name!r}: {error}")
+        click.echo(explaining.as_json(found) if as_json else "\n".join(explaining.explained(found, remote.curl)))
+
+
+@hookd.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="0 picks one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--secret", envvar="HOOKD_SECRET", help="Verify signatures by it (HOOKD_SECRET).")
+@click.option("--fail", metavar="CODE", type=click.IntRange(200, 599), help="Answer this in place of 200.")
+@click.option("--first", metavar="N", type=click.IntRange(1), help="Fail the first N requests of each webhook-id only.")
+@click.option("--delay", metavar="T", default="0s", help='Answer so much later, such as "2s".')
+@json_option
+def receive(
+    port: int, host: str, secret: str | None, fail: int | None, first: int | None, delay: str, as_json: bool
+) -> None:
+    """A receiver to develop against: prints what comes, verifies it, misbehaves on request.
+
+    \b
+    hookd receive --fail 503 --first 2     every event is delivered by its third attempt
+    hookd receive --fail 410               the endpoint says that it is gone
+    hookd receive --delay 20s              slower than an attempt may take (15s)
+    """
+    from daemon.core.units import parse_duration
+    from daemon.receiving import BadSecret, CannotListen, Manners
+    from daemon.receiving import receive as serve
+
+    if first is not None and fail is None:
+        _usage("--first says how often to --fail, which is missing")
+    try:
+        manners = Manners(fail, first, parse_duration(delay))
+    except ValueError as error:
+        _usage(f"--delay: {error}")
+    try:
+        serve(host, port, secret=secret, manners=manners, as_json=as_json)
+    except BadSecret as error:
+        _usage(f"--secret: {error}")
+    except CannotListen as error:
+        _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
 
 
 @hookd.command()
@@ -144,15 +226,13 @@ def demo(seconds: int | None, plain: bool, act: str | None) -> None:
 def send(client: str, event_type: str, payload: str, url: str | None, token_file: str | None, as_json: bool) -> None:
     """Post one event and follow it: exit 0 delivered, 3 exhausted."""
     raw = sys.stdin.buffer.read() if payload == "-" else payload.encode()
-    try:
-        body = msgspec.json.encode({"type": event_type, "payload": msgspec.Raw(_checked_json(raw))})
+    body = msgspec.json.encode({"type": event_type, "payload": msgspec.Raw(_checked_json(raw))})
+    with _asking():
         remote = Remote.named(url, token_file)
         answer = remote.post(f"/v1/clients/{client}/events", body)
         if answer.status not in (200, 202):
             _refused(answer)
         _follow(remote, answer.body, as_json=as_json)
-    except Unreachable as error:
-        _fail(EXIT_UNAVAILABLE, str(error))
 
 
 @hookd.command()
@@ -180,7 +260,7 @@ def resend(
     file: str, exhausted: bool, only_client: str | None, dry_run: bool, url: str | None, token_file: str | None
 ) -> None:
     """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
-    from daemon.resending import Refusal, resend_file
+    from daemon.resending import resend_file
 
     _read_summary(Path(file))
     try:
@@ -199,6 +279,17 @@ def resend(
         click.echo(f"{word}: {count:,}")
     if claimed is not None:
         click.echo(f"claimed: {claimed}", err=True)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """A daemon that does not answer, or answers no, ends the command."""
+    try:
+        yield
+    except Unreachable as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    except Refusal as refused:
+        _fail(EXIT_BUG, f"refused with {refused}")
 
 
 def _within_descriptors(settings: Any, limit: int) -> Any:
@@ -242,6 +333,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
+    tls = _tls(settings.http)
     log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
@@ -251,13 +343,13 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
         manager=Systemd(os.environ),
-        server=partial(Server, sockets=sockets, log=log, connections_max=settings.http.connections_max),
+        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
         announce=_announce,
-        reload=lambda: _within_descriptors(reload(), limit),
+        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
@@ -270,6 +362,34 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         log.close(timeout_seconds=LOG_CLOSE_SECONDS)
 
 
+def _tls(http: Any) -> Any:
+    """None for plain http."""
+    from daemon.edge.server import BadCertificate, Tls
+
+    if not http.certificate_file:
+        return None
+    try:
+        return Tls(http.certificate_file, http.key_file, wall=time.time)
+    except BadCertificate as bad:  # it was good a moment ago
+        _fail(EXIT_CONFIG, str(bad))
+
+
+def _renewed(settings: Any, tls: Any, log: Any) -> Any:
+    """The settings, once TLS goes by their certificate."""
+    from daemon.core.timestamps import rfc3339
+    from daemon.edge.server import BadCertificate
+    from daemon.supervisor import ReloadRefused
+
+    file = settings.http.certificate_file
+    if tls is not None and file:
+        try:
+            tls.renew(file, settings.http.key_file)
+        except BadCertificate as bad:
+            raise ReloadRefused([str(bad)]) from bad
+        log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
+    return settings
+
+
 def _announce(urls: Any) -> None:
     for url in urls:
         click.echo(f"listening on {url}")
@@ -280,7 +400,7 @@ def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":
     from daemon.configuration import ConfigurationError, load
 
     try:
-        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
     except ConfigurationError as error:
         for line in error.lines:
             click.echo(line, err=True)
@@ -291,9 +411,18 @@ def _load_or_raise(config: str | None, flags: dict[str, Any], *, dev: bool, refu
     from daemon.configuration import ConfigurationError, load
 
     try:
-        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret)
+        return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
     except ConfigurationError as error:
         raise refused(error.lines) from error
+
+
+def _conflicts(settings: Any) -> Any:
+    """What only this machine can tell of the settings: whether the certificate can be served with."""
+    if not settings.http.certificate_file:
+        return ()
+    from daemon.edge.server.tls import certificate_conflicts
+
+    return certificate_conflicts(settings, time.time())
 
 
 def _with_clients(

@@ -11,27 +11,36 @@ Does not: know the defaults or the ranges (core/settings.py), judge a client's d
 line of a key (toml_lines.py, and its limits), or touch folders and sockets: those prove themselves at start.
 """
 
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from daemon.core.client import Client, ClientRules, InvalidClient, client_from, is_id, suggestion
-from daemon.core.settings import DEFAULTS, RULES, Kind, Rule, Settings, TokenSettings, conflicts, parse_bind, warnings
+from daemon.core.settings import (
+    DEFAULTS,
+    RULES,
+    TOKEN_CHARACTERS_MAX,
+    TOKEN_CHARACTERS_MIN,
+    TOKENS_MAX,
+    Conflict,
+    Kind,
+    Rule,
+    Settings,
+    TokenSettings,
+    conflicts,
+    warnings,
+)
 from daemon.core.units import parse_duration, parse_size
 from daemon.toml_lines import KeyPath, key_lines
 
 # Keys the contract names whose machinery is still to come. Whoever builds one takes it from this list.
 NOT_IN_EFFECT = (
-    "http.connections_max",
-    "http.certificate_file",
-    "http.key_file",
-    "http.tokens",
-    "intake.receiving_bytes_max",
-    "retention.settlements_max",
     "recorder.directory",
     "recorder.bytes_max",
     "recorder.payloads",
@@ -39,7 +48,7 @@ NOT_IN_EFFECT = (
 )
 
 _SCOPES = ("produce", "read", "admin")
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,1024}=*")  # what may stand behind `Bearer` (RFC 6750)
+_TOKEN = re.compile(rf"[!-~]{{{TOKEN_CHARACTERS_MIN},{TOKEN_CHARACTERS_MAX}}}")
 _SECRET_FILE_BYTES_MAX = 65_536
 
 
@@ -64,8 +73,12 @@ def load(
     flags: Mapping[str, object] = {},
     dev: bool = False,
     new_secret: Callable[[], str],
+    prove: Callable[[Settings], Iterable[Conflict]] = lambda _settings: (),
 ) -> Loaded:
-    """Read everything, or raise ConfigurationError. `flags`: key -> value of the field's type; None is not given."""
+    """Read everything, or raise ConfigurationError. `flags`: key -> value of the field's type; None is not given.
+
+    `prove` looks at what only the machine can tell, such as whether a certificate and its key belong together.
+    """
     file = _File.read(path)
     reading = _Reading(file, environ)
     reading.take_file()
@@ -78,8 +91,7 @@ def load(
         reading.values["drain", "report_directory"] = f"{state_directory}/reports"
     settings = msgspec.structs.replace(reading.settings(), dev=dev)
     settings = msgspec.structs.replace(settings, clients=_Clients(reading, settings, new_secret).read())
-    reading.take_conflicts(settings)
-    reading.take_unguarded(settings)
+    reading.take_conflicts((*conflicts(settings), *prove(settings)))
     if reading.mistakes:
         raise ConfigurationError(reading.mistake_lines())
     notes = (*reading.warnings, *_not_in_effect(settings), *warnings(settings))
@@ -217,41 +229,50 @@ class _Reading:
         if not details:
             self.values[section, rule.field] = value
 
-    def take_conflicts(self, settings: Settings) -> None:
+    def take_conflicts(self, found: Iterable[Conflict]) -> None:
         mistaken = frozenset(self.mistaken)  # as it was: one clash must not hide the next of the same key
-        for keys, detail in conflicts(settings):
+        for keys, detail in found:
             if mistaken.isdisjoint(keys):
                 # Name the key somebody set: the one it clashes with may be a default they never saw.
                 key = next((key for key in keys if key in self.origins), keys[0])
                 self.note(key, detail if key == keys[0] else f"{keys[0]} {detail}")
-
-    def take_unguarded(self, settings: Settings) -> None:
-        """With tokens that nothing checks yet, an open address would only look guarded."""
-        if "http.tokens" not in NOT_IN_EFFECT or not settings.http.tokens or "http.bind" in self.mistaken:
-            return
-        for text in settings.http.bind:
-            if not parse_bind(text).is_loopback:
-                detail = "can be reached from other machines, and http.tokens is not in effect yet in this version"
-                self.note("http.bind", f"{text} {detail}; bind to 127.0.0.1")
 
     def settings(self) -> Settings:
         sections = {}
         for name in RULES:
             given = {field: value for (section, field), value in self.values.items() if section == name}
             sections[name] = msgspec.structs.replace(getattr(DEFAULTS, name), **given)
-        return Settings(**sections)
+        http = sections["http"]
+        for field in ("certificate_file", "key_file"):
+            if place := getattr(http, field):
+                http = msgspec.structs.replace(http, **{field: str(self.place(place))})
+        return Settings(**{**sections, "http": http})
+
+    def place(self, name: str) -> Path:
+        """A file that is named in the configuration: relative to its folder, or where systemd puts credentials."""
+        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
+        return (Path(credentials) if credentials else self.file.directory) / name
 
     def tokens(self, raw: object) -> tuple[TokenSettings, ...]:
         if not isinstance(raw, list):
             self.note_in_file(("http", "tokens"), "is a list of tables: write [[http.tokens]]")
             return ()
+        if len(raw) > TOKENS_MAX:
+            self.note_in_file(("http", "tokens"), f"{len(raw)} tokens; there may be {TOKENS_MAX}")
+            return ()
         found: list[TokenSettings] = []
         for index, entry in enumerate(raw):
-            token = self.token(("http", "tokens", index), entry)
-            if token is not None and token.name in [other.name for other in found]:
-                self.note_in_file(("http", "tokens", index, "name"), f'another token is called "{token.name}" already')
-            elif token is not None:
-                found.append(token)
+            at = ("http", "tokens", index)
+            token = self.token(at, entry)
+            if token is None:
+                continue
+            if token.name in [other.name for other in found]:
+                self.note_in_file((*at, "name"), f'another token is called "{token.name}" already')
+                continue
+            twin = next((other.name for other in found if token.token and token.token == other.token), None)
+            if twin is not None:
+                self.note_in_file(at, f'the token is the same as that of "{twin}"; make one for each')
+            found.append(token)
         return tuple(found)
 
     def token(self, at: KeyPath, entry: object) -> TokenSettings | None:
@@ -260,7 +281,9 @@ class _Reading:
             return None
         known = ("name", "scope", "token_file", "token_env")
         for key in entry:
-            if key not in known:
+            if key == "token":
+                self.note_in_file((*at, key), "a token never stands in the file itself; write token_file or token_env")
+            elif key not in known:
                 self.note_in_file((*at, key), f"unknown key{suggestion(key, known)}")
         name, scope = entry.get("name"), entry.get("scope")
         if not is_id(name):
@@ -269,10 +292,11 @@ class _Reading:
             self.note_in_file((*at, "scope"), "must be one of produce, read, admin")
         token = self.secret(at, entry, ("token_file", "token_env"))
         if token is None:
-            if "token_file" not in entry and "token_env" not in entry:
+            if not {"token", "token_file", "token_env"} & entry.keys():
                 self.note_in_file(at, "needs token_file or token_env")
         elif not _TOKEN.fullmatch(token):
-            self.note_in_file(at, "the token must be 1 to 1024 of A-Z a-z 0-9 . _ ~ + / - and may end in =")
+            shape = f"{TOKEN_CHARACTERS_MIN} to {TOKEN_CHARACTERS_MAX} characters of visible ASCII, no blanks"
+            self.note_in_file(at, f"the token must be {shape}; `openssl rand -hex 32` makes one")
         return TokenSettings(name=str(name), scope=str(scope), token=token or "")
 
     def secret(self, at: KeyPath, entry: Mapping[str, object], known: tuple[str, ...]) -> str | None:
@@ -294,17 +318,19 @@ class _Reading:
         return None
 
     def secret_in_file(self, at: KeyPath, place: str) -> str | None:
-        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        name = (Path(credentials) if credentials else self.file.directory) / place
+        name = self.place(place)
         try:
             with name.open("rb") as opened:
                 text = opened.read(_SECRET_FILE_BYTES_MAX).decode().strip()
+                everyone_reads = bool(os.fstat(opened.fileno()).st_mode & stat.S_IROTH)
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else "not a readable text file"
             self.note_in_file(at, f"{name} cannot be read: {reason}")
             return None
         if not text:
             self.note_in_file(at, f"{name} is empty")
+        elif everyone_reads:
+            self.warnings.append(f"{_shown(at)}: everyone on this machine can read {name}; chmod o= it")
         return text or None
 
 

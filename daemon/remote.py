@@ -1,10 +1,14 @@
 """Owns how the commands talk to a running daemon: JSON over HTTP, by the standard library, since they run for a moment.
 
-No proxy and no redirect is followed: it is the platform's own daemon, named by `--url` or `HOOKD_URL`.
+No proxy and no redirect is followed: it is the platform's own daemon, named by `--url` or `HOOKD_URL`. Over https it
+must have a certificate that this machine trusts, or `SSL_CERT_FILE`, which OpenSSL itself looks at.
 """
 
 import http.client
 import os
+import re
+import shlex
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +18,18 @@ import msgspec
 
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
+ADVICE = {
+    401: "; give a token with --token-file FILE or HOOKD_TOKEN_FILE",
+    403: "; another token is given with --token-file FILE or HOOKD_TOKEN_FILE",
+}
 
 
 class Unreachable(Exception):
     """No daemon answers there; the message names the URL and the reason."""
+
+
+class Refusal(Exception):
+    """The daemon answers no; the message is its own, and says what may help."""
 
 
 class Answer(NamedTuple):
@@ -28,25 +40,51 @@ class Answer(NamedTuple):
     @property
     def problem(self) -> str:
         """What a refusal says, for people."""
+        advice = ADVICE.get(self.status, "")
         if isinstance(self.body, dict) and "detail" in self.body:
-            return f"{self.status} {self.body.get('type', '').rpartition('/')[2]}: {self.body['detail']}"
-        return f"{self.status}: {self.body!r}"
+            slug = str(self.body.get("type", "")).rpartition("/")[2]
+            return f"{self.status} {slug}: {self.body['detail']}{advice}"
+        return f"{self.status}: {str(self.body)[:200]!r}{advice}"
+
+    def taken(self) -> dict[str, Any]:
+        """The object that a 200 brought. Raises Refusal for anything else."""
+        if self.status != 200:
+            raise Refusal(self.problem)
+        if not isinstance(self.body, dict):
+            raise Refusal("what answers there is no hookd")
+        return self.body
 
 
 class Remote:
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self._url = url
-        self._token = token
+    def __init__(self, url: str, token_file: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """Raises Unreachable where the URL is none, or the token cannot be read."""
+        self.url = url.rstrip("/")
+        self._token_file = token_file
+        self._token = _token_in(token_file) if token_file else None
+        self._timeout_seconds = timeout_seconds
+        try:
+            self._parts = urlsplit(self.url)
+            self._port = self._parts.port
+        except ValueError as error:
+            raise Unreachable(f"{url!r} is no URL: {error}") from error
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+            raise Unreachable(f"{url!r} is no URL of a daemon; write http://HOST:PORT")
 
     @classmethod
-    def named(cls, url: str | None, token_file: str | None, environ: Mapping[str, str] = os.environ) -> "Remote":
-        """By flag, else by environment. Raises Unreachable where the token cannot be read."""
-        token_file = token_file or environ.get("HOOKD_TOKEN_FILE")
-        try:
-            token = Path(token_file).read_text().strip() if token_file else None
-        except OSError as error:
-            raise Unreachable(f"cannot read the token file {token_file}: {error.strerror}") from error
-        return cls(url or environ.get("HOOKD_URL", URL_DEFAULT), token)
+    def named(
+        cls,
+        url: str | None,
+        token_file: str | None,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> "Remote":
+        """By flag, else by environment. Raises Unreachable."""
+        return cls(
+            url or environ.get("HOOKD_URL") or URL_DEFAULT,
+            token_file or environ.get("HOOKD_TOKEN_FILE"),
+            timeout_seconds=timeout_seconds,
+        )
 
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None, {})
@@ -57,20 +95,48 @@ class Remote:
     def put(self, path: str, body: bytes) -> Answer:
         return self._ask("PUT", path, body, {"content-type": "application/json"})
 
+    def curl(self, path: str) -> str:
+        """The same POST as a command to paste; the token stays in its file."""
+        token = f' -H "authorization: Bearer $(cat {shlex.quote(self._token_file)})"' if self._token_file else ""
+        return f"curl -X POST {shlex.quote(self.url + path)}{token}"
+
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        parts = urlsplit(self._url)
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._parts.hostname or "", self._port, timeout=self._timeout_seconds)
         try:
-            connection.request(method, parts.path.rstrip("/") + path, body, headers)
+            connection.request(method, self._parts.path + path, body, headers)
             response = connection.getresponse()
             content = response.read()
+        except ssl.SSLCertVerificationError as error:
+            trust = "SSL_CERT_FILE may name a file with the authority that it comes from"
+            raise Unreachable(
+                f"the certificate of {self.url} is not trusted: {error.verify_message}; {trust}"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"no hookd answers at {self._url}: {error or type(error).__name__}") from error
+            raise Unreachable(f"no hookd answers at {self.url}: {error or type(error).__name__}") from error
         finally:
             connection.close()
         names = {name.lower(): value for name, value in response.getheaders()}
-        is_json = "json" in names.get("content-type", "")
-        return Answer(response.status, names, msgspec.json.decode(content) if is_json else content.decode())
+        return Answer(response.status, names, _decoded(content, names.get("content-type", "")))
+
+
+def _decoded(content: bytes, content_type: str) -> Any:
+    if "json" in content_type:
+        try:
+            return msgspec.json.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # some other program's; as text it is shown at least
+    return content.decode(errors="replace")
+
+
+def _token_in(file: str) -> str:
+    try:
+        token = Path(file).read_text().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Unreachable(f"cannot read the token file {file}: {reason}") from error
+    if not re.fullmatch(r"[!-~]+", token):
+        raise Unreachable(f"the token file {file} holds no token: visible ASCII, no blanks")
+    return token

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from daemon.remote import Answer, Remote
+from daemon.remote import Remote
 
 LINES_AT_ONCE = 100
 BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -31,18 +31,16 @@ class _Line(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Line)
 
 
-class Refusal(Exception):
-    """The daemon refuses for a reason that waiting does not mend."""
-
-
 def resend_file(
     path: Path, remote: Remote, *, kind: str, only_client: str | None, dry_run: bool
 ) -> tuple[dict[str, int], Path | None]:
-    """Returns how many lines got which answer, and the claim's path. Raises Unreachable or Refusal."""
+    """Returns how many lines got which answer, and the claim's path. Raises Unreachable, or Refusal where waiting
+    does not mend it.
+    """
     lines = list(_matching(path, kind, only_client))
     if dry_run:
         return {"would be sent": len(lines)}, None
-    run_id = _asked(remote.get("/v1/status")).body["run_id"]
+    run_id = remote.get("/v1/status").taken()["run_id"]
     counts: Counter[str] = Counter()
     with click.progressbar(list(_batches(lines)), label="resending", file=sys.stderr) as batches:
         for batch in batches:
@@ -76,15 +74,9 @@ def _post(remote: Remote, batch: list[bytes]) -> list[str]:
     while True:
         answer = remote.post("/v1/resend", b"".join(batch), content_type="application/x-ndjson")
         if answer.status not in (429, 503) or answer.body.get("type") == "/problems/draining":
-            lines: list[str] = _asked(answer).body["lines"]
+            lines: list[str] = answer.taken()["lines"]
             return lines
         time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
-
-
-def _asked(answer: Answer) -> Answer:
-    if answer.status != 200:
-        raise Refusal(answer.problem)
-    return answer
 
 
 def _claim(path: Path, run_id: str) -> Path | None:

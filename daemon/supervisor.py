@@ -5,7 +5,7 @@ Indentation is the lifetime:
     supervise
       sender                              its connections and look-ups; closed last
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
-        flow, under the drain's deadline  dispatch, upkeep; a courier for each client with work; its attempts
+        flow, under the drain's deadline  dispatch, upkeep, a look at the report's directory; couriers, their attempts
       report                              once the flow has ended: log, stderr, file
 
 A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
@@ -13,11 +13,12 @@ A stop is a signal or a crash of the flow; either way it ends in a report and an
 
 import math
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import trio
 
 from daemon.core import report
@@ -29,24 +30,27 @@ from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Pruned, Run, Stop, Summary
 from daemon.core.settings import Settings
+from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
+from daemon.edge.reports import ReportsWatch
 from daemon.edge.server import Server
 from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
+from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, JitterUnit, Log, Sender
 from daemon.flow.registration import Registration
+from daemon.flow.reopening import Reopening
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
-
-T = TypeVar("T")
-Given = TypeVarTuple("Given")
 
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
 SECOND_SIGNAL_SECONDS = 0.25
@@ -72,6 +76,9 @@ class ExitCode(IntEnum):
 
 
 class LogWriter(Log, Protocol):
+    @property
+    def lines_dropped(self) -> int: ...
+
     def text(self, text: str) -> None: ...
 
 
@@ -94,6 +101,8 @@ class Manager(Protocol):
 
 
 class Reports(Protocol):
+    def prove_writable(self) -> None: ...
+
     def path_of(self, summary: Summary) -> object: ...
 
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
@@ -101,6 +110,11 @@ class Reports(Protocol):
     def write_termination_log(self, path: str, text: str) -> None: ...
 
     def prune(self, kept: int) -> Pruned: ...
+
+
+async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
+    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 class Outside(NamedTuple):
@@ -119,6 +133,8 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    in_thread: Callable[..., Awaitable[Any]] = in_own_thread
+    """Where files are written; virtual time has no threads."""
 
 
 class ReloadRefused(Exception):
@@ -169,7 +185,10 @@ class Supervisor:
         self._drain_seconds = 0.0
         self._telling_manager = trio.CancelScope()
 
-        self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
+        self._feed = Feed(Settlements(live))
+        self._ledger = ledger = Ledger(
+            live, started=clock.now(), on_settled=self._feed.note, on_forgotten=self._log_forgotten
+        )
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(live)
@@ -184,40 +203,61 @@ class Supervisor:
             user_agent=f"hookd/{run.version}",
         )
         self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
-        self._upkeep = upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
+        self._upkeep = Upkeep(live=live, ledger=ledger, clock=clock, log=log)
         self._intake = intake = Intake(
             departures,
             live=live,
             ledger=ledger,
             registry=registry,
+            dispatch=dispatch,
             clock=clock,
             new_id=outside.new_event_id,
             log=log,
         )
-        self._registration = registration = Registration(
+        self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
-        retrying = Retrying(live=live, ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock)
-        resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
-        self._services = Services(
-            run=run,
+        self._reports_watch = ReportsWatch(outside.reports, log=log, in_thread=outside.in_thread)
+        self._server = outside.server(create_app(self._services()))
+
+    def _services(self) -> Services:
+        """What the routes call on."""
+        live, clock, log = self._live, self._outside.clock, self._outside.log
+        ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
+        reopening = Reopening(live=live, ledger=ledger, registry=registry, intake=intake)
+        return Services(
+            run=self._run,
             live=live,
             clock=clock,
             log=log,
             ledger=ledger,
+            feed=self._feed,
             registry=registry,
             intake=intake,
             dispatch=dispatch,
             attempter=self._attempter,
-            registration=registration,
-            retrying=retrying,
-            resend=resend,
-            upkeep=upkeep,
-            new_secret=lambda: make_secret(outside.random_bytes(SECRET_BYTES)),
+            registration=self._registration,
+            retrying=Retrying(
+                ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
+            ),
+            replay=Replay(
+                ledger=ledger,
+                registry=registry,
+                dispatch=dispatch,
+                intake=intake,
+                reopening=reopening,
+                clock=clock,
+                log=log,
+            ),
+            resend=Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log),
+            upkeep=self._upkeep,
+            survey=Survey(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
+            new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
+            log_lines_dropped=lambda: log.lines_dropped,
+            reports_problem=lambda: self._reports_watch.problem,
             dev=live.settings.dev,
         )
-        self._server = outside.server(create_app(self._services))
 
     def _new_courier(self, client_id: str) -> Courier:
         return Courier(
@@ -241,6 +281,7 @@ class Supervisor:
                 await self._run_flow(api)
                 await self._report()
                 self._telling_manager.cancel()
+                self._feed.close()
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
@@ -254,6 +295,7 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
+                flow.start_soon(self._reports_watch.run)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()
@@ -268,6 +310,7 @@ class Supervisor:
         timeout_seconds = self._live.settings.drain.timeout_seconds
         self._intake.close()
         self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + TERMINATION_LOG_SECONDS_MAX)
+        self._feed.answer_waiting()
         self._outside.log(
             "drain.started",
             trigger=self._stopping.trigger,
@@ -307,7 +350,8 @@ class Supervisor:
             payloads=self._live.settings.drain.report_payloads,
         )
         try:
-            path = await _in_thread(self._outside.reports.write, summary, lines, seconds_max=REPORT_SECONDS_MAX)
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
@@ -320,9 +364,8 @@ class Supervisor:
         if not path:
             return
         try:
-            await _in_thread(
-                self._outside.reports.write_termination_log, path, text, seconds_max=TERMINATION_LOG_SECONDS_MAX
-            )
+            with trio.fail_after(TERMINATION_LOG_SECONDS_MAX):
+                await self._outside.in_thread(self._outside.reports.write_termination_log, path, text)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
@@ -330,7 +373,8 @@ class Supervisor:
         """Old reports go, never one with something undelivered that nobody claimed."""
         kept = self._live.settings.drain.reports_kept
         try:
-            pruned = await _in_thread(self._outside.reports.prune, kept, seconds_max=REPORT_SECONDS_MAX)
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                pruned = await self._outside.in_thread(self._outside.reports.prune, kept)
         except (OSError, trio.TooSlowError) as error:
             self._outside.log("reports.not_pruned", level="warning", error=f"{type(error).__name__}: {error}")
             return
@@ -388,10 +432,15 @@ class Supervisor:
             self._live.settings = old
             self._outside.log("config.refused", level="error", mistakes=[refused.detail])
             return
-        restart = [name for name in RESTART_NEEDED if getattr(old, name) != getattr(settings, name)]
+        restart = _restart_needed_for(old, settings)
         if old.drain.report_directory != settings.drain.report_directory:
             restart.append("drain.report_directory")
-        self._outside.log("config.reloaded", clients=len(settings.clients), restart_needed_for=restart)
+        self._outside.log(
+            "config.reloaded",
+            clients=len(settings.clients),
+            tokens=[token.name for token in settings.http.tokens],
+            restart_needed_for=restart,
+        )
 
     def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
         self._crashed = True
@@ -406,13 +455,14 @@ class Supervisor:
 
     def _connections(self) -> Connections:
         statistics = self._server.statistics()
-        return Connections(statistics.connections_open, statistics.connections_max)
+        return Connections(statistics.connections_open, statistics.connections_max, statistics.connections_refused)
 
 
-async def _in_thread(function: Callable[[Unpack[Given]], T], *given: *Given, seconds_max: float) -> T:
-    """A call that touches files; raises trio.TooSlowError, and abandons the thread then."""
-    with trio.fail_after(seconds_max):
-        return await trio.to_thread.run_sync(function, *given, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+def _restart_needed_for(old: Settings, new: Settings) -> list[str]:
+    """Tokens are read at each request, the rest of [http] when the sockets are made."""
+    sections = {name: getattr(old, name) for name in RESTART_NEEDED}
+    sections["http"] = msgspec.structs.replace(old.http, tokens=new.http.tokens)
+    return [name for name, section in sections.items() if section != getattr(new, name)]
 
 
 def _level(summary: Summary) -> str:

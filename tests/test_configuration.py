@@ -62,10 +62,10 @@ def test_documented_examples_load_when_uncommented(file: Path) -> None:
     lines = (CONFIG / "hookd.toml").read_text().splitlines()
     start = lines.index("# [[http.tokens]]")
     examples = [line.removeprefix("# ") for line in lines[start : start + 4] + lines[lines.index("# [[clients]]") :]]
-    (file.parent / "platform-token").write_text("t0ken\n")
+    (file.parent / "platform-token").write_text("sixteen-letters-0\n")
     (file.parent / "acme-secret").write_text(OWN + "\n")
     settings = read_text(file, "\n".join(examples))
-    assert settings.http.tokens == (TokenSettings(name="platform", scope="produce", token="t0ken"),)
+    assert settings.http.tokens == (TokenSettings(name="platform", scope="produce", token="sixteen-letters-0"),)
     assert settings.clients[0].endpoints[0].secret == OWN
     assert settings.clients[0].endpoints[0].schedule_seconds == (10.0, 60.0)
 
@@ -259,28 +259,77 @@ def test_bind_others_reach_is_refused_without_tokens(file: Path) -> None:
     ]
 
 
-@pytest.mark.skipif("http.tokens" not in NOT_IN_EFFECT, reason="tokens are checked by now")
-def test_bind_others_reach_is_refused_while_tokens_have_no_effect(file: Path) -> None:
-    """Tokens that nothing checks must not open an address."""
-    text = '[http]\nbind = ["0.0.0.0:80"]\n[[http.tokens]]\nname = "a"\nscope = "admin"\ntoken_env = "T"\n'
-    (line,) = mistakes(file, text, environ={"T": "t0ken"})
-    assert line.startswith(
-        "F:2: http.bind: 0.0.0.0:80 can be reached from other machines, and http.tokens is not in effect"
-    )
+TOKEN = '[[http.tokens]]\nname = "a"\nscope = "admin"\ntoken_env = "T"\n'
+GOOD_TOKEN = "correct-horse-battery"
 
 
 def test_tokens_are_read_from_file_or_environment(file: Path) -> None:
     """Exactly one place, a known scope, a name of its own; the token itself is never repeated."""
-    (file.parent / "t").write_text("from-file\n")
+    (file.parent / "t").write_text("from-file-from-file\n")
     head = '[[http.tokens]]\nname = "a"\nscope = "admin"\n'
     other = '[[http.tokens]]\nname = "b"\nscope = "read"\ntoken_env = "T"\n'
-    settings = read_text(file, f'{head}token_file = "t"\n{other}', environ={"T": "from-env"})
-    assert [token.token for token in settings.http.tokens] == ["from-file", "from-env"]
+    settings = read_text(file, f'{head}token_file = "t"\n{other}', environ={"T": "from-env-from-env"})
+    assert [token.token for token in settings.http.tokens] == ["from-file-from-file", "from-env-from-env"]
     lines = mistakes(
-        file, f'{head}{head}token_file = "t"\ntoken_env = "T"\ntoken = "x"\n{other}', environ={"T": "hush hush"}
+        file, f'{head}{head}token_file = "t"\ntoken_env = "T"\ntokn = "x"\n{other}', environ={"T": "hush hush"}
     )
     assert [line.split(": ")[0] for line in lines] == ["F:1", "F:5", "F:8", "F:9", "F:10"]
     assert "hush" not in str(lines)
+
+
+def test_tokens_open_a_bind_that_others_reach(file: Path) -> None:
+    """Refused without one, taken with one."""
+    text = '[http]\nbind = ["0.0.0.0:80"]\n'
+    assert "no [[http.tokens]]" in str(mistakes(file, text))
+    assert read_text(file, text + TOKEN, environ={"T": GOOD_TOKEN}).http.tokens[0].scope == "admin"
+
+
+@pytest.mark.parametrize("token", ["x" * 15, "x" * 1025, "sixteen-letters-é", "with a blank in it", "x" * 20 + "\x7f"])
+def test_token_that_is_short_or_no_visible_ascii_is_refused(file: Path, token: str) -> None:
+    """16 to 1024 characters; the message does not repeat it."""
+    (line,) = mistakes(file, TOKEN, environ={"T": token})
+    assert line.startswith("F:1: http.tokens[0]: the token must be 16 to 1024 characters of visible ASCII")
+    assert token not in line
+
+
+@pytest.mark.parametrize("token", ["x" * 16, "!~" * 512, f" {GOOD_TOKEN}\n"])
+def test_token_of_a_good_shape_is_taken(file: Path, token: str) -> None:
+    """The bounds themselves, and the line break that an editor leaves."""
+    assert read_text(file, TOKEN, environ={"T": token}).http.tokens[0].token == token.strip()
+
+
+def test_token_inline_is_refused_by_a_line_that_says_where_it_goes(file: Path) -> None:
+    """A config file is copied, mailed and committed."""
+    (line,) = mistakes(file, f'[[http.tokens]]\nname = "a"\nscope = "read"\ntoken = "{GOOD_TOKEN}"\n')
+    assert line == "F:4: http.tokens[0].token: a token never stands in the file itself; write token_file or token_env"
+
+
+def test_same_token_under_two_names_is_refused(file: Path) -> None:
+    """Which name, and which scope, would it have?"""
+    (line,) = mistakes(file, TOKEN + TOKEN.replace('"a"', '"b"'), environ={"T": GOOD_TOKEN})
+    assert line == 'F:5: http.tokens[1]: the token is the same as that of "a"; make one for each'
+
+
+def test_tokens_are_bounded_in_number(file: Path) -> None:
+    """Each is compared at each request."""
+    text = "".join(TOKEN.replace('"a"', f'"t{n}"').replace('"T"', f'"T{n}"') for n in range(101))
+    environ = {f"T{n}": f"{GOOD_TOKEN}-{n}" for n in range(101)}
+    (line,) = mistakes(file, text, environ=environ)
+    assert "101 tokens; there may be 100" in line
+
+
+def test_token_file_is_missing_empty_or_open_to_everyone(file: Path) -> None:
+    """The first two are mistakes, the third a warning: who else is on the machine, only the operator knows."""
+    text = TOKEN.replace("token_env", "token_file")
+    assert "cannot be read" in mistakes(file, text)[0]
+    (file.parent / "T").write_text("\n")
+    assert "is empty" in mistakes(file, text)[0]
+    (file.parent / "T").write_text(GOOD_TOKEN)
+    (file.parent / "T").chmod(0o644)
+    (warning,) = read(file).warnings
+    assert warning.startswith(f"http.tokens[0].token_file: everyone on this machine can read {file.parent / 'T'}")
+    (file.parent / "T").chmod(0o640)
+    assert read(file).warnings == ()
 
 
 def test_secrets_are_read_beside_the_file_or_from_the_credentials_folder(file: Path, tmp_path: Path) -> None:
@@ -372,4 +421,4 @@ def test_keys_without_machinery_warn_when_set(file: Path) -> None:
 def test_names_not_in_effect_are_keys() -> None:
     """The list cannot hold a key that is gone."""
     keys = {f"{section}.{key}" for section, rules in RULES.items() for key in rules}
-    assert set(NOT_IN_EFFECT) <= keys | {"http.tokens"}
+    assert set(NOT_IN_EFFECT) <= keys

@@ -50,6 +50,7 @@ class ListLog:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, Any]]] = []
         self.texts: list[str] = []
+        self.lines_dropped = 0
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self.lines.append((event, {"level": level, **fields} if level != "info" else fields))

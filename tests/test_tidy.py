@@ -41,6 +41,7 @@ ONLY_IN = {
     "quart": "daemon.edge.api",
     "quart_trio": "daemon.edge.api",
     "werkzeug": "daemon.edge.api",
+    "prometheus_client": "daemon.edge.api.metrics",
     "hypercorn": "daemon.edge.server",
     "httpx": "daemon.edge.egress",
     "httpcore": "daemon.edge.egress",

@@ -1,8 +1,8 @@
 """A client: the registered party that wants its events, and its endpoints.
 
-Owns what a client definition may say, for both places that take one: `PUT /v1/clients/{client}` and `[[clients]]` in
-the config file. `client_from` turns the decoded object into a frozen `Client`, or raises `InvalidClient` with every
-mistake in it.
+Owns the reading of a client definition, for both places that take one: `PUT /v1/clients/{client}` and `[[clients]]` in
+the config file. What it may say stands in core/definition.py; `client_from` turns the decoded object into a frozen
+`Client`, or raises `InvalidClient` with every mistake in it.
 
 Rules: endpoints match by id, a single one without id is `default`. Whatever a definition holds is bounded here, because
 a registered client stays in memory. null is the same as leaving the key out. No message repeats a URL, header value or
@@ -15,24 +15,36 @@ make secrets: `new_secret` comes in, since core has no randomness.
 import difflib
 import ipaddress
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
+from daemon.core.definition import (
+    CONCURRENCY_MAX,
+    DELAY_SECONDS_MAX,
+    EVENT_TYPE_PATTERN,
+    EVENT_TYPES_MAX,
+    HEADER_NAME_CHARS_MAX,
+    HEADER_NAME_PATTERN,
+    HEADER_VALUE_CHARS_MAX,
+    ID_PATTERN,
+    RESERVED_HEADER_PREFIXES,
+    RESERVED_HEADERS,
+    SCHEDULE_ENTRIES_MAX,
+    SECRET_BYTES_MAX,
+    SECRET_BYTES_MIN,
+    SECRET_PATTERN,
+    SUBSCRIPTION_PATTERN,
+    TIMEOUT_SECONDS_MAX,
+    URL_CHARS_MAX,
+    ClientDefinition,
+    EndpointDefinition,
+    ShortDefinition,
+)
 from daemon.core.units import format_duration, parse_duration
 
-TIMEOUT_SECONDS_MAX = 3600.0
-DELAY_SECONDS_MAX = 30 * 86400.0
-SCHEDULE_ENTRIES_MAX = 50
-CONCURRENCY_MAX = 1000
-EVENT_TYPES_MAX = 100
-URL_CHARS_MAX = 2048
-HEADER_NAME_CHARS_MAX = 128
-HEADER_VALUE_CHARS_MAX = 4096
-SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 # Each rotated secret is one more signature of 47 bytes in the header, and one more digest an attempt.
 OLD_SECRETS_MAX = 3
 
@@ -40,21 +52,16 @@ OLD_SECRETS_MAX = 3
 _UNKNOWN_KEYS_SHOWN = 20
 _SUGGESTION_CHARS_MAX = 64
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ID = re.compile(ID_PATTERN)
+_EVENT_TYPE = re.compile(EVENT_TYPE_PATTERN)
+_SUBSCRIPTION = re.compile(SUBSCRIPTION_PATTERN)
+_SECRET = re.compile(SECRET_PATTERN)
+_HEADER_NAME = re.compile(HEADER_NAME_PATTERN)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PORT = re.compile(r"[0-9]{1,5}")
-
-# What the sender or the connection itself writes; an endpoint's own value would break framing or forge our identity.
-_RESERVED_HEADERS = frozenset(
-    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "host", "accept-encoding"}
-    | {"user-agent", "http2-settings"}
-)
-_RESERVED_HEADER_PREFIXES = ("proxy-", "content-", "webhook-", "hookd-")
 
 
 class OldSecret(NamedTuple):
@@ -173,8 +180,9 @@ def suggestion(word: object, known: Iterable[str]) -> str:
 
 
 _ID_RULE = "id is 1 to 64 of the characters A-Z a-z 0-9 _ -"
-_ENDPOINT_KEYS = ("id", "url", "secret", "event_types", "headers", "timeout", "concurrency", "schedule")
-_SHORT_KEYS = ("url", "secret")
+_CLIENT_KEYS = ClientDefinition.__struct_fields__
+_ENDPOINT_KEYS = EndpointDefinition.__struct_fields__
+_SHORT_KEYS = ShortDefinition.__struct_fields__
 
 
 class _Reader:
@@ -193,9 +201,9 @@ class _Reader:
             return []
         if "endpoints" not in definition:
             return self.short_form(definition)
-        for key in self.unknown_keys("", definition, ("endpoints",)):
+        for key in self.unknown_keys("", definition, _CLIENT_KEYS):
             where = " here; it belongs into an entry of endpoints" if key in _ENDPOINT_KEYS else ""
-            self.note(_pointer("", key), f"unknown key{where or suggestion(key, ('endpoints',))}")
+            self.note(_pointer("", key), f"unknown key{where or suggestion(key, _CLIENT_KEYS)}")
         entries = definition["endpoints"]
         if not isinstance(entries, list) or not entries:
             self.note("/endpoints", "must be an array of at least one endpoint")
@@ -214,7 +222,7 @@ class _Reader:
             self.note("", "must have endpoints, or url for a client with one endpoint")
         for key in self.unknown_keys("", definition, _SHORT_KEYS):
             where = "; next to a bare url only secret may stand, write endpoints" if key in _ENDPOINT_KEYS else ""
-            self.note(_pointer("", key), f"unknown key{where or suggestion(key, (*_SHORT_KEYS, 'endpoints'))}")
+            self.note(_pointer("", key), f"unknown key{where or suggestion(key, (*_SHORT_KEYS, *_CLIENT_KEYS))}")
         if "url" not in definition:
             return []
         return [
@@ -277,7 +285,7 @@ class _Reader:
     def secret(self, at: str, value: object) -> str | None:
         if value is None:
             return None
-        if not _is_secret(value):
+        if not (isinstance(value, str) and _SECRET.fullmatch(value)):
             size = f"{SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}"
             self.note(at, f'must be "whsec_" and then {size} bytes in standard base64 with its padding')
             return None
@@ -292,7 +300,7 @@ class _Reader:
         for index, entry in enumerate(value):
             if entry == "*":
                 self.note(f"{at}/{index}", "leave event_types out to get every type")
-            elif not is_event_type(entry.removesuffix(".*") if isinstance(entry, str) else entry):
+            elif not (isinstance(entry, str) and _SUBSCRIPTION.fullmatch(entry)):
                 self.note(f"{at}/{index}", 'must be 1 to 128 of A-Z a-z 0-9 _ . : / -, and may end in ".*"')
         return tuple(value)
 
@@ -361,22 +369,10 @@ def _pointer(at: str, key: object) -> str:
     return f"{at}/{text.replace('~', '~0').replace('/', '~1')}"
 
 
-def _is_secret(value: object) -> bool:
-    if not isinstance(value, str) or not value.startswith("whsec_"):
-        return False
-    encoded = value.removeprefix("whsec_")
-    try:
-        key = b64decode(encoded, validate=True)
-    except ValueError:
-        return False
-    # Encoding it again catches what b64decode lets pass: stray bits behind the last byte, which other libraries refuse.
-    return SECRET_BYTES_MIN <= len(key) <= SECRET_BYTES_MAX and b64encode(key).decode() == encoded
-
-
 def _header_mistake(name: object, content: object) -> str:
     if not isinstance(name, str) or len(name) > HEADER_NAME_CHARS_MAX or not _HEADER_NAME.fullmatch(name):
         return f"a header's name is 1 to {HEADER_NAME_CHARS_MAX} letters, digits or any of !#$%&'*+-.^_`|~"
-    if name.lower() in _RESERVED_HEADERS or name.lower().startswith(_RESERVED_HEADER_PREFIXES):
+    if name.lower() in RESERVED_HEADERS or name.lower().startswith(RESERVED_HEADER_PREFIXES):
         return "this header is set by hookd or by the connection; leave it out"
     if not isinstance(content, str):
         return "a header's value must be a string"

@@ -79,11 +79,13 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     due_at: float | None  # monotonic; None in flight and when settled
     status: Status = Status.PENDING
     reason: Reason | None = None
+    settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
     attempts_before: int = 0  # of these, those from before it was last reopened or recovered
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     attempts: tuple[Attempt, ...] = ()
+    is_abandoned: bool = False  # its endpoint was removed while it was in flight: this attempt is the last
 
     @property
     def is_settled(self) -> bool:

@@ -46,11 +46,12 @@ class PausedBy(enum.Enum):
 
 
 class Health(msgspec.Struct, gc=False, eq=False):
-    """One endpoint's row, about 250 B. The ledger counts in it and notes outcomes; operators pause and resume."""
+    """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes; operators pause and resume."""
 
     unsettled: int = 0
     in_flight: int = 0
     disabled: bool = False
+    since: float = -math.inf  # monotonic: when its present state began; of no meaning while that is ok
     paused_by: PausedBy | None = None
     paused_since: float = math.inf  # monotonic: when an operator paused it
     window: int = WINDOW_START
@@ -108,6 +109,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         jitter_unit: float,
     ) -> None:
         """What an attempt came to."""
+        state_before = self.state(now.monotonic)
         was_probe, self.probe_in_flight = self.probe_in_flight, False
         self.last_outcome = outcome
         if retry_after_seconds is not None and not outcomes.is_success(outcome):
@@ -119,17 +121,24 @@ class Health(msgspec.Struct, gc=False, eq=False):
             self._failed(outcome, now, was_probe=was_probe)
         if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
             self._end_pause()  # last: the probe's own success is no windowful yet
+        if self.state(now.monotonic) is not state_before:
+            self.since = now.monotonic
 
     def pause(self, now: float) -> None:
         """By an operator."""
         if self.paused_by is not PausedBy.OPERATOR:
-            self.paused_since = now
+            self.paused_since = self.since = now
         self.paused_by = PausedBy.OPERATOR
         self.next_probe_at = math.inf
+
+    def disable(self, now: float) -> None:
+        """It answered 410."""
+        self.disabled, self.since = True, now
 
     def resume(self) -> None:
         """Out of a pause of either kind and out of `disabled`."""
         self.disabled = False
+        self.since = -math.inf  # of what it goes back to, `throttled` at worst, the beginning is not kept
         if self.paused_by is not None:
             self._end_pause()
 
@@ -143,6 +152,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.consecutive_failures = self.successes_to_be_well = self.hard_failures = 0
         self.hard_since = math.inf
         self.failing_since = self.last_outcome = self.last_delivered_at = None
+
+    def be_removed(self) -> None:
+        """The endpoint is: what is registered under its id from now on is another, which nobody has paused."""
+        self.resume()
+        self.start_anew()
 
     @property
     def is_failing(self) -> bool:

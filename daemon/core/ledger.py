@@ -11,12 +11,12 @@ Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*`
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Reversible
 from typing import assert_never
 
 import msgspec
 
+from daemon.core.budget import Demand, Settling, cost_bytes, wait_seconds
 from daemon.core.delivery import (
     SETTLED,
     Attempt,
@@ -27,50 +27,31 @@ from daemon.core.delivery import (
     with_attempt,
 )
 from daemon.core.event import Event, Submission
-from daemon.core.health import Health, State
+from daemon.core.health import Health, PausedBy
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
 from daemon.core.refusal import ClientFull, Full
 from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from daemon.core.tally import Tally
 from daemon.core.timestamps import Moment
 
-# What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 559 B
-# together over the payload; the rest is room for attempts, logs and the allocator.
-EVENT_BYTES = 512
-DELIVERY_BYTES = 512
-RETRY_AFTER_SECONDS = 5
 # Rows looked at for one page of a filtered listing: about 5 ms. A page may be short, the cursor goes on.
 PAGE_ROWS_MAX = 10_000
 # The listing walks sequence numbers down and passes over blocks of which nothing is held any more.
 BLOCK = 128
 
 
-def cost_bytes(payload_bytes: int, delivery_count: int) -> int:
-    """What an unsettled event takes of the budget; one that owes nothing to anybody takes none."""
-    return payload_bytes + EVENT_BYTES + DELIVERY_BYTES * delivery_count if delivery_count else 0
-
-
-class Demand(msgspec.Struct, gc=False):
-    """Budget asked for, by one event or by several that are admitted together."""
-
-    events: int = 0
-    bytes: int = 0
-
-    def add(self, other: "Demand") -> None:
-        self.events += other.events
-        self.bytes += other.bytes
-
-
 class Book:
     """What the ledger holds of one client."""
 
-    __slots__ = ("endpoints", "events", "unsettled")
+    __slots__ = ("endpoints", "events", "settling", "unsettled")
 
     def __init__(self) -> None:
         self.events: dict[str, Event] = {}  # by id, in order of admission
         self.endpoints: dict[str, Health] = {}
         self.unsettled = Demand()
+        self.settling = Settling()
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -100,17 +81,30 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """`on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id."""
+    """`on_settled` is told of each event that settles, in order, also when it settles again after a reopening.
 
-    def __init__(self, live: Live, *, started: Moment, on_forgotten: Callable[[Event], None]) -> None:
+    `on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        started: Moment,
+        on_settled: Callable[[Event], None],
+        on_forgotten: Callable[[Event], None],
+    ) -> None:
         self._live = live
+        self._on_settled = on_settled
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(live)
+        self.tally = Tally()
         self.unsettled: dict[int, Event] = {}  # in order of `since`
         self._sequence = 0
         self._blocks: dict[int, int] = {}  # rows held by sequence // BLOCK, in ascending order
         self._demand = Demand()
+        self._settling = Settling()
         self._accepted = self._recovered = self._unrouted = self._opened = self._attempts = self._in_flight = 0
         self._exhausted_forgotten = 0
         self._events = dict.fromkeys(Status, 0)
@@ -129,7 +123,16 @@ class Ledger:
 
     def health(self, client_id: str, endpoint_id: str) -> Health:
         """The endpoint's record, made at its first mention."""
-        return self._book(client_id).endpoints.setdefault(endpoint_id, Health())
+        endpoints = self._book(client_id).endpoints
+        health = endpoints.get(endpoint_id)
+        if health is None:
+            health = endpoints[endpoint_id] = Health()
+        return health
+
+    def find_health(self, client_id: str, endpoint_id: str) -> Health | None:
+        """The endpoint's record, None where nothing was ever sent to it."""
+        book = self._books.get(client_id)
+        return None if book is None else book.endpoints.get(endpoint_id)
 
     def of_client(self, client_id: str) -> Reversible[Event]:
         """Every event held of one client, in order of admission."""
@@ -158,6 +161,13 @@ class Ledger:
             return None
         begins_from = self.health(event.client_id, delivery.endpoint_id).begins_from(delivery.due_at)
         return None if begins_from == math.inf else begins_from
+
+    def expires_at(self, event: Event, delivery: Delivery) -> float | None:
+        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
+        health = self.health(event.client_id, delivery.endpoint_id)
+        if delivery.is_settled or health.paused_by is PausedBy.OPERATOR:
+            return None
+        return delivery.opened_at + self._live.settings.retry.age_seconds_max
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         kept = self._retention.excerpt(event, delivery.endpoint_id)
@@ -203,40 +213,41 @@ class Ledger:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def endpoint_states(self, now: float) -> Counter[State]:
-        """How many endpoints are in which state, of those that anything was ever sent to."""
-        return Counter(health.state(now) for book in self._books.values() for health in book.endpoints.values())
-
     # The budget
 
-    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand) -> None:
-        """Raises ClientFull or Full unless both demands fit besides what is unsettled now."""
+    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
+        """Raises ClientFull or Full unless both demands fit besides what is unsettled now.
+
+        A ClientFull without `retry_after_seconds` is of a client of which nothing settled lately.
+        """
         intake = self._live.settings.intake
         book = self._books.get(client_id)
         held = Demand() if book is None else book.unsettled
-        if held.events + client.events > intake.client_events_max:
+        lacking = Demand(
+            held.events + client.events - intake.client_events_max, held.bytes + client.bytes - intake.client_bytes_max
+        )
+        if lacking.events > 0 or lacking.bytes > 0:
+            seconds = math.inf if book is None else book.settling.seconds_until_free(lacking, now)
             raise ClientFull(
                 f"client {client_id!r} has {held.events:,} unsettled events; "
-                f"intake.client_events_max is {intake.client_events_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        if held.bytes + client.bytes > intake.client_bytes_max:
-            raise ClientFull(
-                f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
+                f"intake.client_events_max is {intake.client_events_max:,}"
+                if lacking.events > 0
+                else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
                 f"intake.client_bytes_max is {intake.client_bytes_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
+                retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
             )
-        if self._demand.events + whole.events > intake.unsettled_events_max:
+        held = self._demand
+        lacking = Demand(
+            held.events + whole.events - intake.unsettled_events_max,
+            held.bytes + whole.bytes - intake.unsettled_bytes_max,
+        )
+        if lacking.events > 0 or lacking.bytes > 0:
             raise Full(
-                f"{self._demand.events:,} events are unsettled; "
-                f"intake.unsettled_events_max is {intake.unsettled_events_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        if self._demand.bytes + whole.bytes > intake.unsettled_bytes_max:
-            raise Full(
-                f"{self._demand.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
+                f"{held.events:,} events are unsettled; intake.unsettled_events_max is {intake.unsettled_events_max:,}"
+                if lacking.events > 0
+                else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
                 f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
+                retry_after_seconds=wait_seconds(self._settling.seconds_until_free(lacking, now)),
             )
 
     # What happens to an event
@@ -339,6 +350,7 @@ class Ledger:
         match verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
+                self.tally.note_delivered(now.wall - event.accepted_at)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)
@@ -356,6 +368,11 @@ class Ledger:
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
+    def abandon(self, delivery: Delivery) -> None:
+        """One in flight whose endpoint is removed: it runs out, also where the endpoint's id is registered again."""
+        assert delivery.in_flight
+        delivery.is_abandoned = True
+
     def retarget(self, delivery: Delivery, *, url: str, attempts_more: int) -> None:
         """A waiting delivery takes its endpoint's new settings; at least one attempt is left to it."""
         assert delivery.is_waiting
@@ -371,14 +388,17 @@ class Ledger:
         assert not delivery.in_flight
         delivery.due_at = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
+        self.tally.given_up[reason] += 1
 
     def reopen(self, event: Event, delivery: Delivery, *, attempts_more: int, now: Moment) -> None:
         """An exhausted delivery is pending again; the budget has been asked for."""
         self._move(event, delivery, Change.REOPENED, now=now)
+        self.tally.reopened += 1
         delivery.opened_at = now.monotonic
         delivery.due_at = now.monotonic
         delivery.attempts_before = delivery.attempt_count
         delivery.attempts_max += attempts_more
+        delivery.is_abandoned = False
         if event.sequence in self.unsettled:  # keep the order of `since`
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event
@@ -407,6 +427,7 @@ class Ledger:
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
         delivery.status, delivery.reason = target, reason
+        delivery.settled_at = now.wall if target in SETTLED else None
         self._deliveries[source] -= 1
         self._deliveries[target] += 1
         health = self.health(event.client_id, delivery.endpoint_id)
@@ -417,7 +438,9 @@ class Ledger:
             self._enter(event)
         self._count_event(before, event.status)
         if before not in SETTLED and event.status in SETTLED:
-            self._leave(event)
+            freed_bytes = self._leave(event)
+            self._settling.note(freed_bytes, now.monotonic)
+            self._book(event.client_id).settling.note(freed_bytes, now.monotonic)
             self._settled(event, now)
 
     def _land(
@@ -443,6 +466,7 @@ class Ledger:
             )
         self.health(event.client_id, delivery.endpoint_id).in_flight -= 1
         self._in_flight -= 1
+        self.tally.note_attempt(outcome, duration_seconds)
 
     def _count_event(self, before: Status, now: Status) -> None:
         self._events[before] -= 1
@@ -461,17 +485,20 @@ class Ledger:
         self._demand.add(demand)
         self._book(event.client_id).unsettled.add(demand)
 
-    def _leave(self, event: Event) -> None:
-        """The event gives its budget back."""
+    def _leave(self, event: Event) -> int:
+        """The event gives its budget back; returns how many bytes."""
         assert event.payload is not None
         del self.unsettled[event.sequence]
-        demand = Demand(-1, -cost_bytes(len(event.payload), len(event.deliveries)))
+        freed_bytes = cost_bytes(len(event.payload), len(event.deliveries))
+        demand = Demand(-1, -freed_bytes)
         self._demand.add(demand)
         self._book(event.client_id).unsettled.add(demand)
+        return freed_bytes
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
         event.since = now.monotonic
+        self._on_settled(event)
         for forgotten in self._retention.keep(event):
             self._forget(forgotten)
 

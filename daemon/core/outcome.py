@@ -4,7 +4,7 @@ Being cancelled is not an outcome: an attempt cut by a stop has none. `match` an
 `assert_never`. The verdict on an outcome is core/retry's, what follows from it is core/ledger's.
 """
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Invalid(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = Responded | TimedOut | Unreachable | Blocked | Invalid
+OutcomeName = Literal["responded", "timed_out", "unreachable", "blocked", "invalid"]
 
 
 class Exchange:
@@ -59,7 +60,7 @@ class Exchange:
         self.excerpt = b""  # the first bytes of the response's body
 
 
-def name(outcome: Outcome) -> str:
+def name(outcome: Outcome) -> OutcomeName:
     """The outcome's public word, as in the API, the log and the report."""
     match outcome:
         case Responded():

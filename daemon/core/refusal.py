@@ -57,6 +57,10 @@ class UnsupportedMediaType(Refused):
     slug = "unsupported-media-type"
 
 
+class NotAcceptable(Refused):
+    slug = "not-acceptable"
+
+
 class BodyTimeout(Refused):
     slug = "body-timeout"
 
@@ -67,6 +71,10 @@ class UnknownClient(Refused):
 
 class UnknownEvent(Refused):
     slug = "unknown-event"
+
+
+class Unauthorized(Refused):
+    slug = "unauthorized"
 
 
 class Forbidden(Refused):

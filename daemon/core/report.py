@@ -9,15 +9,17 @@ import base64
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from daemon.core import outcome as outcomes
 from daemon.core.delivery import Attempt, Delivery, Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
-from daemon.core.timestamps import parse_rfc3339, rfc3339, rfc3339_or_none
+from daemon.core.outcome import OutcomeName
+from daemon.core.timestamps import Time, parse_rfc3339, rfc3339, rfc3339_or_none
 from daemon.core.units import format_duration
 
 FORMAT = 1
@@ -111,15 +113,17 @@ class Pruned(msgspec.Struct, frozen=True):
     held: int  # they list undelivered deliveries that nobody claimed
 
 
-class LastOutcome(msgspec.Struct, frozen=True):
-    number: int
-    started_at: str
-    duration_seconds: float | None
-    outcome: str | None
-    status_code: int | None
-    request_sent: bool
-    error: str | None
-    response_excerpt: str | None
+class AttemptView(msgspec.Struct, frozen=True):
+    """One attempt, in the report and in the API; `outcome` is null while it is in flight, and where a stop cut it."""
+
+    number: Annotated[int, Meta(ge=1, examples=[1])]
+    started_at: Time
+    duration_seconds: Annotated[float, Meta(ge=0, examples=[0.041])] | None
+    outcome: Annotated[OutcomeName, Meta(examples=["responded"])] | None
+    status_code: Annotated[int, Meta(examples=[503])] | None
+    request_sent: Annotated[bool, Meta(description="The whole request was written, so the client may have it")]
+    error: Annotated[str, Meta(description="What went wrong, in words; null for an answer")] | None
+    response_excerpt: Annotated[str, Meta(description="The first KiB of the last failed attempt's answer")] | None
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +141,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at: str
     attempt_count: int
     next_attempt_at: str | None
-    last_outcome: LastOutcome | None
+    last_outcome: AttemptView | None
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -243,16 +247,16 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
         )
 
 
-def last_outcome(ledger: Ledger, event: Event, delivery: Delivery) -> LastOutcome | None:
+def last_outcome(ledger: Ledger, event: Event, delivery: Delivery) -> AttemptView | None:
     if not delivery.attempts:
         return None
     return attempt_view(delivery.attempts[-1], ledger.excerpt(event, delivery, delivery.attempts[-1].number))
 
 
-def attempt_view(attempt: Attempt, excerpt: str | None) -> LastOutcome:
+def attempt_view(attempt: Attempt, excerpt: str | None) -> AttemptView:
     """One attempt as the report and the API show it."""
     duration_seconds = attempt.duration_seconds
-    return LastOutcome(
+    return AttemptView(
         number=attempt.number,
         started_at=rfc3339(attempt.started_at),
         duration_seconds=None if duration_seconds is None else round(duration_seconds, 6),

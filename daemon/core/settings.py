@@ -18,13 +18,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import msgspec
 
-from daemon.core.client import (
-    CONCURRENCY_MAX,
-    DELAY_SECONDS_MAX,
-    SCHEDULE_ENTRIES_MAX,
-    TIMEOUT_SECONDS_MAX,
-    Client,
-)
+from daemon.core.client import Client
+from daemon.core.definition import CONCURRENCY_MAX, DELAY_SECONDS_MAX, SCHEDULE_ENTRIES_MAX, TIMEOUT_SECONDS_MAX
 from daemon.core.units import format_duration, format_size
 
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
@@ -69,6 +64,11 @@ Timeout = Annotated[float, Range(Kind.DURATION, 0, TIMEOUT_SECONDS_MAX, above=Tr
 Delay = Annotated[float, Range(Kind.DURATION, 0, DELAY_SECONDS_MAX)]
 Age = Annotated[float, Range(Kind.DURATION, 0, 90 * _DAY_SECONDS, above=True)]
 DrainTime = Annotated[float, Range(Kind.DURATION, 0, _DAY_SECONDS)]
+
+
+# Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 0.5 µs a request.
+TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 1024
+TOKENS_MAX = 100
 
 
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,7 +234,11 @@ class Bind(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine gets in. A name other than localhost may point anywhere, so it does not count."""
+        """Whether only this machine gets in, as far as the text tells; edge/exposure.py asks the socket again.
+
+        A name other than localhost may point anywhere, so it does not count. Of a unix socket's file the permissions
+        say who of this machine; an inherited socket has no text.
+        """
         if self.path or self.descriptor is not None or self.host == "localhost":
             return True
         try:
@@ -302,9 +306,25 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             yield Conflict(("http.bind", "http.tokens"), f"{detail}; bind to 127.0.0.1, or add tokens")
 
 
+def who_gets_in(settings: Settings) -> list[str]:
+    """For people: which addresses take which tokens, one line each."""
+    http = settings.http
+    if not http.tokens:
+        return ["access: no tokens, so only programs on this machine, and no web page"]
+    lines = [f"access: tokens {', '.join(f'{token.name} ({token.scope})' for token in http.tokens)}"]
+    for text in http.bind:
+        if not http.certificate_file and not parse_bind(text).is_loopback:
+            lines.append(f"  {text} is plain http: tokens and payloads cross the network as clear text")
+    if any(parse_bind(text).descriptor is not None for text in http.bind):
+        lines.append("  an inherited socket (fd://) is judged by its address when it starts")
+    return lines
+
+
 # Estimates, stated here once: the sum is for people who size a machine.
 RETAINED_ROW_BYTES = 600  # a settled event with one delivery and its attempts, payload and excerpts apart
-SETTLEMENT_BYTES = 64
+SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 characters
+API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; a head that has not all come; what came behind a request at work
+BODY_COPIES = 2  # of one body at a time: its items, and their payloads before the ledger has them
 REGISTERED_CLIENT_BYTES = 4 * _KIB  # one endpoint and a few headers, with its idle lane
 
 
@@ -314,7 +334,8 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
     rows = retention.delivered_events_max + retention.exhausted_events_max
     return {
         "unsettled events": intake.unsettled_bytes_max,
-        "bodies being received": intake.receiving_bytes_max,
+        "bodies being received": intake.receiving_bytes_max + BODY_COPIES * intake.body_bytes_max,
+        "connections of the API": settings.http.connections_max * API_CONNECTION_BYTES,
         "payloads of delivered events": retention.delivered_bytes_max,
         "payloads of exhausted events": retention.exhausted_bytes_max,
         "rows of settled events": rows * RETAINED_ROW_BYTES,

@@ -1,9 +1,13 @@
 """Owns how wall time is written for people: RFC 3339 in UTC with milliseconds. Nothing is ever scheduled by it."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
 
 WALL_MAX = 253_402_300_799.0  # the last second of the year 9999
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-21T18:35:00.123Z"])]
 
 
 def rfc3339(wall: float) -> str:

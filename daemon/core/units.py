@@ -15,7 +15,8 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Deci
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 # Thirteen digits are 300,000 years or 9 TiB written in bytes: the bound only keeps arithmetic and messages short.
 _NUMBER = r"[0-9]{1,13}(?:\.[0-9]{1,6})?"
-_DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+DURATION_PATTERN = f"^({_NUMBER})(ms|s|m|h|d)$"
+_DURATION = re.compile(DURATION_PATTERN)
 _SIZE = re.compile(rf"({_NUMBER})(B|KiB|MiB|GiB)")
 _BARE = re.compile(r"[0-9.]{1,12}")
 _MICROSECOND = Decimal("0.000001")

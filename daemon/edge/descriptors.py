@@ -15,5 +15,10 @@ def raise_limit() -> int:
 
 
 def left_for_deliveries(limit: int, *, api_connections_max: int) -> int:
-    """How many attempts may be in flight when the API has all of its connections; at least one."""
-    return max(1, limit - RESERVED - api_connections_max)
+    """How many attempts may be in flight: what the API leaves when it has all of its connections.
+
+    At least half, and one: with a limit of 1,024 the API's thousand would leave none. When both are full then, a
+    connect fails as unreachable, and says why.
+    """
+    connections = limit - RESERVED
+    return max(1, connections // 2, connections - api_connections_max)

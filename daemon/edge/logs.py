@@ -19,6 +19,8 @@ from daemon.core.timestamps import rfc3339
 LINES_MAX = 10_000
 # Written at once: what a pipe holds.
 WRITE_BYTES_MAX = 64 * 1024
+# A thread that is woken for each line takes the interpreter from the event loop each time.
+GATHER_SECONDS = 0.02
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -42,19 +44,17 @@ class LogWriter:
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._dropped = 0
+        self.lines_dropped = 0  # since the start
+        self._dropped = 0  # since that was last logged
         self._broken = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def dropped(self) -> int:
-        """Lines that found the buffer full since that was last logged."""
-        return self._dropped
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         if self._lines.qsize() >= self._lines_max:
             self._dropped += 1
+            self.lines_dropped += 1
             return
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
@@ -67,6 +67,7 @@ class LogWriter:
 
     def close(self, *, timeout_seconds: float) -> bool:
         """Writes what is buffered, for so long at most; False where not all of it went out."""
+        self._closing.set()
         self._lines.put(None)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive() and not self._broken
@@ -89,6 +90,7 @@ class LogWriter:
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
+            self._closing.wait(GATHER_SECONDS)
             chunk, last = self._gather(line)
             try:
                 while chunk:

@@ -1,23 +1,29 @@
 """Owns the report's file: where it stands, that it is whole or not there, and which is the newest.
 
 Rules: mode 0600, written to a temporary name, synced, renamed, never changed after. The directory is proved
-writable at the start, before anything is accepted that might have to be reported. A report with something undelivered
-that nobody claimed is never deleted, however old.
+writable at the start, before anything is accepted that might have to be reported, and looked at every minute since:
+who learns at the stop that it is not has nowhere to put the account. A report with something undelivered that nobody
+claimed is never deleted, however old.
 """
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
+import trio
 
 from daemon.core.report import Line, Pruned, Summary
 from daemon.core.timestamps import compact, parse_rfc3339
+from daemon.flow.ports import Log
 
 WRITE_BYTES = 1 << 20
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
+PROVE_EVERY_SECONDS = 60.0
+PROVE_SECONDS_MAX = 10.0
 
 
 class CannotWriteReports(Exception):
@@ -105,6 +111,50 @@ def _is_owed(path: Path) -> bool:
             return bool(msgspec.json.decode(file.readline(), type=Summary).deliveries.undelivered)
     except (OSError, msgspec.DecodeError):
         return True
+
+
+class Provable(Protocol):
+    def prove_writable(self) -> None: ...
+
+
+class ReportsWatch:
+    """The last known answer to whether the report can be written; None in `problem` is yes.
+
+    In a thread of its own: a file system that hangs is a problem too, and must not hold the loop.
+    """
+
+    def __init__(self, reports: Provable, *, log: Log, in_thread: Callable[..., Awaitable[Any]]) -> None:
+        self.problem: str | None = None  # it was proved writable before the start
+        self._reports = reports
+        self._log = log
+        self._in_thread = in_thread
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await trio.sleep(PROVE_EVERY_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """What has changed is logged."""
+        problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
+        with trio.move_on_after(PROVE_SECONDS_MAX):
+            try:
+                await self._in_thread(self._reports.prove_writable)
+            except CannotWriteReports as error:
+                problem = str(error)
+            else:
+                problem = None
+        self._note(problem)
+
+    def _note(self, problem: str | None) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            self._log("reports.writable")
+        else:
+            self._log("reports.not_writable", level="error", error=problem)
 
 
 def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:

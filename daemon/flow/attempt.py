@@ -19,7 +19,7 @@ from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from daemon.core.registry import Registry
-from daemon.core.report import LastOutcome, attempt_view
+from daemon.core.report import AttemptView, attempt_view
 from daemon.core.retention import EXCERPT_BYTES_MAX
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from daemon.core.retry_after import retry_after_seconds
@@ -91,7 +91,7 @@ class Attempter:
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
         return outcome
 
-    async def test(self, client_id: str, endpoint: Endpoint) -> LastOutcome:
+    async def test(self, client_id: str, endpoint: Endpoint) -> AttemptView:
         """One POST of type `hookd.test` outside all accounts: nothing is kept of it, and the endpoint's health is not
         judged by it. It goes the same way as any other, policy and deadline included."""
         exchange = Exchange()
@@ -165,7 +165,7 @@ class Attempter:
 
     def _verdict(self, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
         endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
-        if endpoint is None:  # removed while this attempt was in flight: a 2xx still counts
+        if endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
             return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,

@@ -66,7 +66,8 @@ class Courier:
         lane.add(event, delivery)
         if hastened:
             lane.hasten(event, delivery)
-        self.wake()
+        if hastened or not self._is_busy(lane):
+            self.wake()
 
     def wake(self) -> None:
         self._woken.set()
@@ -80,11 +81,17 @@ class Courier:
         lanes = (lane for lane in self._lanes.values() if not self._only_probes(lane))
         return min((lane.begins_from(self._health(lane)) for lane in lanes), default=math.inf)
 
-    def next_due(self) -> float:
+    def next_attempt(self) -> float:
+        """When the next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
+        return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
+
+    def next_due(self, now: float) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
-        now = self._clock.now().monotonic
-        lanes = (lane for lane in self._lanes.values() if self._health(lane).state(now) is State.OK)
-        return min((lane.next_due() for lane in lanes), default=math.inf)
+        due_at = math.inf
+        for lane in self._lanes.values():
+            if self._health(lane).state(now) is State.OK:
+                due_at = min(due_at, lane.next_due())
+        return due_at
 
     async def run(self) -> None:
         """Delivers until nothing waits and nothing is in flight."""
@@ -146,7 +153,7 @@ class Courier:
 
     def _reason_to_give_up(self, delivery: Delivery) -> Reason | None:
         """Why a delivery whose attempt was cut by a crash is not attempted again, if it is not."""
-        if self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
+        if delivery.is_abandoned or self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
             return Reason.ENDPOINT_REMOVED
         if self._ledger.health(self.client_id, delivery.endpoint_id).disabled:
             return Reason.GONE
@@ -171,6 +178,17 @@ class Courier:
     def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
         health = self._health(lane)
         return lane.in_flight < health.room(self._live.concurrency(endpoint)) and lane.begins_from(health) <= now
+
+    def _is_busy(self, lane: Lane) -> bool:
+        """Whether it is looked at anyway before anything more can begin: by the pacer, when an attempt ends, at resume.
+
+        To wake the courier for each event of a backlog costs more than to admit the event.
+        """
+        health = self._health(lane)
+        if lane.is_offered or health.begins_from(-math.inf) == math.inf:
+            return True
+        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
+        return endpoint is not None and lane.in_flight >= health.room(self._live.concurrency(endpoint))
 
     def _only_probes(self, lane: Lane) -> bool:
         return self._health(lane).paused_by is PausedBy.FAILURES and not lane.is_hastened
@@ -213,7 +231,7 @@ class Courier:
         if registered is None or registered.url != endpoint.url:  # the answer says nothing of another URL
             return
         now = self._clock.now()
-        self._ledger.health(self.client_id, endpoint.id).disabled = True
+        self._ledger.health(self.client_id, endpoint.id).disable(now.monotonic)
         for event, delivery in self._ledger.waiting(self.client_id, endpoint.id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 

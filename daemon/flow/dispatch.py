@@ -80,9 +80,14 @@ class Dispatch:
             return -math.inf
         return min((courier.next_begin() for courier in self._couriers.values()), default=math.inf)
 
-    def next_due(self) -> float:
-        """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
-        return min((courier.next_due() for courier in self._couriers.values()), default=math.inf)
+    def next_attempt(self, client_id: str) -> float:
+        """When the client's next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
+        courier = self._couriers.get(client_id)
+        return math.inf if courier is None else courier.next_attempt()
+
+    def couriers(self) -> list[Courier]:
+        """Of the clients that have work, as a list that outlives their ending."""
+        return list(self._couriers.values())
 
     async def _keep(self, courier: Courier) -> None:
         """Runs the courier until it has no work left, whatever happens to its task."""

@@ -19,6 +19,7 @@ async def drain(*, dispatch: Dispatch, pacer: Pacer, timeout_seconds: float, for
         deadline = trio.current_time() + timeout_seconds
         with trio.move_on_at(deadline):
             await _settle(dispatch, pacer, deadline)
+        pacer.close()  # a probe that is due in this very tick would begin, and be cut with its outcome unknown
         nursery.cancel_scope.cancel()
 
 

@@ -6,20 +6,23 @@ cannot block. What a producer's request looks like is edge/api's.
 Limits: the channel holds at most the ledger's unsettled events, 8 B each.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
+from daemon.core.budget import Demand, cost_bytes, wait_seconds
 from daemon.core.client import Client, Endpoint, Mistake, shown_url
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission
-from daemon.core.ledger import RETRY_AFTER_SECONDS, Demand, Ledger, cost_bytes
+from daemon.core.ledger import Ledger
 from daemon.core.live import Live
-from daemon.core.refusal import Draining, IdConflict, Refused
+from daemon.core.refusal import ClientFull, Draining, IdConflict, Refused
 from daemon.core.registry import Registry
 from daemon.core.retry import Reason
 from daemon.core.timestamps import Moment
+from daemon.flow.dispatch import Dispatch
 from daemon.flow.ports import Clock, Log
 
 
@@ -44,6 +47,7 @@ class Intake:
         live: Live,
         ledger: Ledger,
         registry: Registry,
+        dispatch: Dispatch,
         clock: Clock,
         new_id: Callable[[], str],
         log: Log,
@@ -52,29 +56,46 @@ class Intake:
         self._live = live
         self._ledger = ledger
         self._registry = registry
+        self._dispatch = dispatch
         self._clock = clock
         self._new_id = new_id
         self._log = log
-        self.is_draining = False
+        self._ends_at: float | None = None  # monotonic: when a drain is over at the latest
+
+    @property
+    def is_draining(self) -> bool:
+        return self._ends_at is not None
 
     def close(self) -> None:
         """From here on nothing new is admitted; known ids are still answered."""
-        self.is_draining = True
+        if self._ends_at is None:
+            self._ends_at = self._clock.now().monotonic + self._live.settings.drain.timeout_seconds
 
     def refuse_if_draining(self) -> None:
-        if self.is_draining:
+        if self._ends_at is not None:
+            seconds_left = self._ends_at - self._clock.now().monotonic
             raise Draining(
-                "hookd is draining and will stop; post to its successor", retry_after_seconds=RETRY_AFTER_SECONDS
+                "hookd is draining and will stop; post to its successor",
+                retry_after_seconds=wait_seconds(seconds_left),
             )
+
+    def refuse_if_no_room(self, client_id: str, *, client: Demand, whole: Demand, now: Moment) -> None:
+        """Raises ClientFull or Full, each with how long to wait."""
+        try:
+            self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic)
+        except ClientFull as refused:
+            if refused.retry_after_seconds is None:
+                refused.retry_after_seconds = self._next_attempt_seconds(client_id, now)
+            raise
 
     def admit(self, submission: Submission) -> Admitted:
         """One event, or raises Refused with nothing changed."""
-        plan = _Plan(self._ledger)
+        plan = _Plan(self, self._clock.now())
         return self._commit(plan, self._plan(submission, plan))
 
     def admit_whole(self, submissions: Sequence[Submission | Refused]) -> list[Admitted]:
         """All or none; a refusal carries the mistakes of every bad item, pointers from /0, and the first's kind."""
-        plan = _Plan(self._ledger)
+        plan = _Plan(self, self._clock.now(), whole_batch=True)
         planned = [self._plan_or_refused(submission, plan) for submission in submissions]
         refused = [(index, item) for index, item in enumerate(planned) if isinstance(item, Refused)]
         if refused:
@@ -85,7 +106,7 @@ class Intake:
         """Each as far as it can be: what is refused stands in its place."""
         answers: list[Admitted | Refused] = []
         for submission in submissions:
-            plan = _Plan(self._ledger)
+            plan = _Plan(self, self._clock.now())
             item = self._plan_or_refused(submission, plan)
             answers.append(item if isinstance(item, Refused) else self._commit(plan, item))
         return answers
@@ -113,6 +134,14 @@ class Intake:
     def give_up_if_disabled(self, event: Event, delivery: Delivery, now: Moment) -> None:
         if delivery.is_waiting and self._ledger.health(event.client_id, delivery.endpoint_id).disabled:
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
+
+    def _next_attempt_seconds(self, client_id: str, now: Moment) -> int:
+        """Nothing of the client settled lately, so nothing can before its next attempt, a retry or a probe.
+
+        What is due already, and still there, is in flight or waits for room: of that no end is known.
+        """
+        next_attempt = self._dispatch.next_attempt(client_id)
+        return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
 
     def _plan_or_refused(self, submission: Submission | Refused, plan: "_Plan") -> "_Planned | Event | Refused":
         if isinstance(submission, Refused):
@@ -152,9 +181,8 @@ class Intake:
         twin = plan.committed.get(key)
         if twin is not None:
             return Admitted(twin, is_new=False)
-        now = self._clock.now()
-        deliveries = self.new_deliveries(item.client, item.submission.type, now)
-        event = self._ledger.open(item.submission, item.event_id, deliveries, now=now)
+        deliveries = self.new_deliveries(item.client, item.submission.type, plan.now)
+        event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
         plan.committed[key] = event
         self._log(
             "event.accepted",
@@ -163,15 +191,21 @@ class Intake:
             type=event.type,
             endpoints=[delivery.endpoint_id for delivery in deliveries],
         )
-        self.send(event, now)
+        self.send(event, plan.now)
         return Admitted(event, is_new=True)
 
 
 class _Plan:
-    """What a batch would take, before any of it is taken."""
+    """What a batch would take, before any of it is taken; all of it comes in at one moment.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    In a batch that is admitted whole, what does not fit counts for what comes after it: its refusals say how long
+    until there is room for all of it.
+    """
+
+    def __init__(self, intake: Intake, now: Moment, *, whole_batch: bool = False) -> None:
+        self._intake = intake
+        self._whole_batch = whole_batch
+        self.now = now
         self._whole = Demand()
         self._clients: dict[str, Demand] = {}
         self._planned: dict[tuple[str, str], _Planned] = {}
@@ -184,11 +218,13 @@ class _Plan:
         self._planned[planned.client.id, planned.event_id] = planned
 
     def demand(self, client_id: str, more: Demand) -> None:
-        """Raises ClientFull or Full, with nothing added."""
+        """Raises ClientFull or Full."""
         client = self._clients.get(client_id, Demand())
         client_then = Demand(client.events + more.events, client.bytes + more.bytes)
         whole_then = Demand(self._whole.events + more.events, self._whole.bytes + more.bytes)
-        self._ledger.refuse_if_full(client_id, client=client_then, whole=whole_then)
+        if self._whole_batch:
+            self._clients[client_id], self._whole = client_then, whole_then
+        self._intake.refuse_if_no_room(client_id, client=client_then, whole=whole_then, now=self.now)
         self._clients[client_id], self._whole = client_then, whole_then
 
 
@@ -206,6 +242,6 @@ def _whole_batch_refused(refused: Sequence[tuple[int, Refused]]) -> Refused:
     return type(first)(
         f"nothing of the batch was admitted: {len(refused):,} of its events refused, the first: {first.detail}",
         mistakes=mistakes,
-        retry_after_seconds=first.retry_after_seconds,
+        retry_after_seconds=max(item.retry_after_seconds or 0 for _, item in refused) or None,
         **first.extra,
     )

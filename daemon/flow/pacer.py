@@ -47,6 +47,7 @@ class Pacer:
         self._order = count()
         self._in_flight = 0
         self._failing_in_flight = 0
+        self._is_closed = False
         self._changed = trio.Event()
         self._idle = trio.lowlevel.ParkingLot()
 
@@ -70,6 +71,10 @@ class Pacer:
         self._changed.set()
         if not self._in_flight:
             self._idle.unpark_all()
+
+    def close(self) -> None:
+        """From here on nothing begins."""
+        self._is_closed = True
 
     async def wait_idle(self) -> None:
         """Until no attempt is in flight."""
@@ -99,7 +104,7 @@ class Pacer:
         return begun
 
     def _may_begin(self, ring: list[_Offer]) -> bool:
-        if not ring:
+        if not ring or self._is_closed:
             return False
         most = self._live.settings.delivery.connections_max
         if ring is self._failing and self._failing_in_flight >= (most + 1) // 2:

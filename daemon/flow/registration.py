@@ -136,13 +136,17 @@ class Registration:
     def _end(self, client_id: str, removed: Sequence[Endpoint]) -> None:
         now = self._clock.now()
         for endpoint in removed:
-            waiting = self._ledger.waiting(client_id, endpoint.id)
-            for event, delivery in waiting:
-                self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+            waiting = 0
+            for event, delivery in list(self._ledger.unsettled_of(client_id, endpoint.id)):
+                if delivery.in_flight:
+                    self._ledger.abandon(delivery)
+                else:
+                    waiting += 1
+                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
             # The row outlives an attempt in flight; one registered again under this id begins anew.
-            self._ledger.health(client_id, endpoint.id).disabled = False
+            self._ledger.health(client_id, endpoint.id).be_removed()
             self._ledger.forget_endpoint(client_id, endpoint.id)
-            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=len(waiting))
+            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
 
 
 def _removed(old: Client | None, client: Client) -> list[Endpoint]:

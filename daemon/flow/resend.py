@@ -8,19 +8,26 @@ import base64
 import binascii
 import enum
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from daemon.core.budget import Demand, cost_bytes
 from daemon.core.client import Endpoint, Mistake, is_event_type, is_id
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission, check_text, read_error
-from daemon.core.ledger import Demand, Ledger, cost_bytes
+from daemon.core.ledger import Ledger
 from daemon.core.refusal import IdConflict, InvalidEvent
 from daemon.core.registry import Registry
 from daemon.core.timestamps import Moment, parse_rfc3339
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
+
+# Of a report's lines; the summary is passed over.
+KINDS = ("undelivered", "exhausted")
+SUMMARY = "summary"
 
 
 class Answer(enum.Enum):
@@ -36,16 +43,16 @@ class Answer(enum.Enum):
 class ReportLine(msgspec.Struct, frozen=True):
     """What resending needs of a report's line; the summary line is passed over."""
 
-    kind: str
-    event_id: str = ""
-    client_id: str = ""
-    endpoint_id: str = ""
-    type: str = ""
-    accepted_at: str = ""
-    attempt_count: int = 0
-    class_: str = msgspec.field(default="", name="class")
+    kind: Annotated[str, Meta(extra_json_schema={"enum": [*KINDS, SUMMARY]}, examples=["undelivered"])]
+    event_id: Annotated[str, Meta(examples=["in_0-paid"])] = ""
+    client_id: Annotated[str, Meta(examples=["acme"])] = ""
+    endpoint_id: Annotated[str, Meta(examples=["default"])] = ""
+    type: Annotated[str, Meta(examples=["invoice.paid"])] = ""
+    accepted_at: Annotated[str, Meta(examples=["2026-11-21T18:35:00.123Z"])] = ""
+    attempt_count: Annotated[int, Meta(examples=[1])] = 0
+    class_: Annotated[str, Meta(examples=["attempted_failed"])] = msgspec.field(default="", name="class")
     maybe_received: bool = False
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
 
     def original_payload(self) -> bytes | None:
@@ -67,8 +74,8 @@ def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
         try:
             report_line = _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise read_error(error, f"/{index}") from None
-        if report_line.kind != "summary":
+            raise read_error(error, line, f"/{index}") from None
+        if report_line.kind != SUMMARY:
             mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
             read.append(report_line)
     if mistakes:
@@ -100,8 +107,8 @@ class Resend:
         self._intake.refuse_if_draining()
         answers = self._answers(lines)
         admitted = [line for line, answer in zip(lines, answers, strict=True) if answer is Answer.ADMITTED]
-        self._refuse_if_no_room(admitted)
         now = self._clock.now()
+        self._refuse_if_no_room(admitted, now)
         for line in admitted:
             self._admit(line, now)
         return answers
@@ -136,7 +143,7 @@ class Resend:
             raise _conflict(line, index)
         return Answer.ADMITTED
 
-    def _refuse_if_no_room(self, admitted: Sequence[ReportLine]) -> None:
+    def _refuse_if_no_room(self, admitted: Sequence[ReportLine], now: Moment) -> None:
         """Asks for the most it could take: an event in several lines is counted in each."""
         whole = Demand()
         clients: dict[str, Demand] = {}
@@ -149,7 +156,7 @@ class Resend:
             whole.add(demand)
             clients.setdefault(line.client_id, Demand()).add(demand)
         for client_id, demand in clients.items():
-            self._ledger.refuse_if_full(client_id, client=demand, whole=whole)
+            self._intake.refuse_if_no_room(client_id, client=demand, whole=whole, now=now)
 
     def _admit(self, line: ReportLine, now: Moment) -> None:
         endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
@@ -202,7 +209,7 @@ def _conflict(line: ReportLine, index: int) -> IdConflict:
 
 def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
     found = []
-    if line.kind not in ("undelivered", "exhausted"):
+    if line.kind not in KINDS:
         found.append(("/kind", 'must be "undelivered", "exhausted" or "summary"'))
     for name in ("event_id", "client_id", "endpoint_id"):
         if not is_id(getattr(line, name)):

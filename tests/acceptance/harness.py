@@ -98,6 +98,7 @@ class Daemon:
         stderr: int | None = None,
         dev: bool = True,
         bind: str = "127.0.0.1:0",
+        scheme: str = "http",
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.reports = directory / "reports"
@@ -114,11 +115,14 @@ class Daemon:
                 stderr=log if stderr is None else stderr,
             )
         self.port = 0
+        self._scheme = scheme
 
     def __enter__(self) -> Self:
         try:
             line = self.first_line()
-            assert line.startswith("listening on http://127.0.0.1:"), f"first line {line!r}, stderr {self.stderr}"
+            assert line.startswith(f"listening on {self._scheme}://127.0.0.1:"), (
+                f"first line {line!r}, stderr {self.stderr}"
+            )
             self.port = int(line.rpartition(":")[2])
             assert self.port, line
         except BaseException:
@@ -135,7 +139,7 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def stderr(self) -> str:

@@ -58,7 +58,7 @@ def delivery_to(endpoint_id: str, status: Status = PENDING) -> Delivery:
 
 def ledger_with(status: Status) -> tuple[Ledger, Event, Delivery]:
     """One event with one delivery that came to this status the legal way."""
-    ledger = Ledger(Live(Settings()), started=NOW, on_forgotten=lambda event: None)
+    ledger = Ledger(Live(Settings()), started=NOW, on_settled=lambda event: None, on_forgotten=lambda event: None)
     delivery = delivery_to("x")
     event = ledger.open(Submission("acme", "t", b"{}"), "e", (delivery,), now=NOW)
     match status:

@@ -35,7 +35,12 @@ class Desk:
     """A ledger and the few moves that the tests are made of."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger(Live(Settings()), started=Moment(0.0, WALL - 3600), on_forgotten=lambda event: None)
+        self.ledger = Ledger(
+            Live(Settings()),
+            started=Moment(0.0, WALL - 3600),
+            on_settled=lambda event: None,
+            on_forgotten=lambda event: None,
+        )
         self.seconds = 0.0
         self._ids = itertools.count()
 

@@ -55,13 +55,15 @@ def test_every_field_has_a_rule_but_the_tables() -> None:
 
 
 def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
-    """The parts follow the keys, and the default is below a gibibyte."""
+    """The parts follow the keys, and the default is about a gibibyte."""
     parts = worst_case_bytes(DEFAULTS)
     assert parts["unsettled events"] == DEFAULTS.intake.unsettled_bytes_max
     assert parts["rows of settled events"] == 250_000 * 600
-    assert parts["settlement feed"] == 64_000_000
+    assert parts["settlement feed"] == 140_000_000
     assert parts["responses being read"] == 4096 * 16 * 1024
-    assert sum(parts.values()) < 2**30
+    assert parts["bodies being received"] == (64 + 2 * 16) * 2**20
+    assert parts["connections of the API"] == 1000 * 96 * 1024
+    assert sum(parts.values()) < 1.2 * 2**30
 
 
 def test_worst_case_counts_no_recorder_that_is_off() -> None:

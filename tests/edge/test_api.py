@@ -1,5 +1,6 @@
 """The HTTP API of contract section 5 through the real application, in virtual time; no sockets."""
 
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from daemon.core.client import Client
 from daemon.core.settings import DeliverySettings, IntakeSettings, RegistrySettings, RetentionSettings, Settings
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api import create_app
+from daemon.edge.api.openapi import describe
 from daemon.edge.api.views import status_view
+from tests.edge.conformity import Conformity
 from tests.flow.harness import EPOCH, SECRET, URL, Flow, Hang, Held, at, endpoint, now
 
 JSON = {"content-type": "application/json"}
@@ -37,14 +40,22 @@ class Api:
     def __init__(self, flow: Flow, **services: Any) -> None:
         self.flow = flow
         self.services = flow.services(**services)
-        self.client = create_app(self.services).test_client()
+        self.app = create_app(self.services)
+        self.client = self.app.test_client()
+        self._conformity: Conformity | None = None
 
     async def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """`body` goes as JSON unless it is bytes already."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         given = (JSON if body is not None else {}) | {name.replace("_", "-"): value for name, value in headers.items()}
         response = await self.client.open(path, method=method, data=data, headers=given)
-        return await answer_of(response)
+        answer = await answer_of(response)
+        if self._conformity is None:
+            document = describe(self.app, version="0", has_tokens=True)  # a test may give some to a daemon without
+            self._conformity = conformity(msgspec.json.encode(document))
+        if method != "HEAD":
+            self._conformity.check(method, path, answer.status, answer.headers, answer.body)
+        return answer
 
     async def get(self, path: str) -> Answer:
         return await self.call("GET", path)
@@ -61,6 +72,11 @@ class Api:
     async def ndjson(self, path: str, *lines: object) -> Answer:
         body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
         return await self.post(path, body, content_type=NDJSON["content-type"])
+
+
+@functools.cache
+def conformity(document: bytes) -> Conformity:
+    return Conformity(json.loads(document))
 
 
 async def answer_of(response: Any) -> Answer:
@@ -125,6 +141,7 @@ async def test_post_is_answered_202_with_the_event_as_it_stands(autojump_clock, 
                 "attempt_count": 0,
                 "attempts_max": 6,
                 "next_attempt_at": rfc3339(EPOCH),
+                "expires_at": rfc3339(EPOCH + 3600),
                 "attempts": [],
             }
         ],
@@ -896,10 +913,12 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
     [view] = (await api.get("/v1/clients/acme")).body["endpoints"]
     assert view["health"] == {
         "state": "throttled",
+        "state_since": rfc3339(EPOCH + 10),
         "paused_by": None,
         "failing_since": rfc3339(EPOCH + 10),
         "consecutive_failures": 1,
         "next_probe_at": None,
+        "not_before": None,
         "unsettled": 1,
         "in_flight": 1,
         "concurrency_now": 1,
@@ -989,7 +1008,7 @@ async def test_status_has_every_field_of_the_contract(autojump_clock, nursery) -
     }
     assert (body["oldest_unsettled_seconds"], body["oldest_overdue_seconds"]) == (None, None)
     assert body["per_second"] == {"accepted": 0, "attempts": 0, "delivered": 0}
-    assert body["connections"] == {"open": 1, "max": 1000}
+    assert body["connections"] == {"open": 1, "max": 1000, "refused": 0}
     assert body["endpoints"] == {"ok": 1, "throttled": 0, "paused": 0, "disabled": 0}
     assert (body["clients"], body["waiting_for_client"], body["previous_run"]) == (1, 0, None)
     assert body["loop_lag_seconds"] == 0
@@ -1015,7 +1034,7 @@ async def test_status_between_admission_and_dispatch_claims_no_great_delay(autoj
     api = await started(nursery)
     await at(1000)
     api.flow.admit_many(2)
-    assert status_view(api.services)["oldest_overdue_seconds"] in (None, 0)
+    assert status_view(api.services, await api.flow.survey.take()).oldest_overdue_seconds in (None, 0)
 
 
 async def test_probes_answer(autojump_clock, nursery) -> None:

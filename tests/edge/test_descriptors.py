@@ -22,6 +22,7 @@ def test_soft_limit_is_raised_to_the_hard_one():
 
 
 def test_deliveries_get_what_the_api_leaves():
-    """A small limit leaves few, and one at the least."""
+    """A small limit is halved, and leaves one at the least."""
     assert left_for_deliveries(4096, api_connections_max=1000) == 4096 - RESERVED - 1000
-    assert left_for_deliveries(100, api_connections_max=1000) == 1
+    assert left_for_deliveries(1024, api_connections_max=1000) == (1024 - RESERVED) // 2
+    assert left_for_deliveries(RESERVED, api_connections_max=1000) == 1

@@ -26,6 +26,7 @@ from daemon.core.registry import Registry
 from daemon.core.report import Run
 from daemon.core.retry import Reason
 from daemon.core.settings import Settings
+from daemon.core.settlements import Settlements
 from daemon.core.timestamps import Moment
 from daemon.edge.api import Services
 from daemon.edge.api.services import Connections
@@ -33,12 +34,16 @@ from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.drain import drain
+from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, Request
 from daemon.flow.registration import Registration
+from daemon.flow.reopening import Reopening
+from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
+from daemon.flow.survey import Survey
 from daemon.flow.upkeep import Upkeep
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
@@ -262,8 +267,12 @@ class Flow:
         self._ids = count(1)
         self._secrets = count(1)
         everything = {"live": self.live, "clock": self.clock, "log": self.log}
+        self.feed = Feed(Settlements(self.live))
         self.ledger = Ledger(
-            self.live, started=STARTED, on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id)
+            self.live,
+            started=STARTED,
+            on_settled=self.feed.note,
+            on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
         self.registry = Registry(self.live)
         everything |= {"ledger": self.ledger, "registry": self.registry}
@@ -273,13 +282,18 @@ class Flow:
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
+        everything |= {"dispatch": self.dispatch}
+        self.survey = Survey(ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock)
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
-        everything |= {"dispatch": self.dispatch, "intake": self.intake}
+        everything |= {"intake": self.intake}
         self.registration = Registration(**everything)
         del everything["log"]
-        self.retrying = Retrying(**everything)
+        reopening = Reopening(live=self.live, ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["live"]
         self.resend = Resend(**everything, log=self.log)
+        everything |= {"reopening": reopening}
+        self.retrying = Retrying(**everything)
+        self.replay = Replay(**everything, log=self.log)
 
     async def start(self, nursery: trio.Nursery) -> None:
         await nursery.start(self.dispatch.run)
@@ -324,16 +338,21 @@ class Flow:
             "clock": self.clock,
             "log": self.log,
             "ledger": self.ledger,
+            "feed": self.feed,
             "registry": self.registry,
             "intake": self.intake,
             "dispatch": self.dispatch,
             "attempter": self.attempter,
             "registration": self.registration,
             "retrying": self.retrying,
+            "replay": self.replay,
             "resend": self.resend,
             "upkeep": self.upkeep,
+            "survey": self.survey,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
-            "connections": lambda: Connections(1, 1000),
+            "connections": lambda: Connections(1, 1000, 0),
+            "log_lines_dropped": lambda: 0,
+            "reports_problem": lambda: None,
             "dev": False,
         }
         return Services(**fields | others)

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from daemon.core.delivery import Status
+from daemon.core.health import PausedBy
 from daemon.core.outcome import Responded
 from daemon.core.settings import DeliverySettings, Settings
 from tests.flow.harness import (
@@ -181,6 +182,21 @@ async def test_attempt_about_to_begin_at_the_cut_does_not(autojump_clock) -> Non
         await trio.sleep_forever()
     assert flow.sender.transcript == []
     assert standing(event) == (Status.PENDING, None, 0)
+
+
+async def test_probe_due_as_the_drain_ends_does_not_begin(autojump_clock, nursery) -> None:
+    """They do not hold it, and one begun in its last tick would be cut; found by the simulation, seed 1089."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, 503)
+    event = flow.admit()
+    await now()
+    health = flow.ledger.health("acme", "default")
+    health.paused_by, health.next_probe_at = PausedBy.FAILURES, trio.current_time() + 5
+    assert await flow.drain() == 0
+    await at(100)
+    assert standing(event) == (Status.FAILED, None, 1)
 
 
 async def test_drain_is_not_held_by_a_hung_endpoint_with_a_queue(autojump_clock, nursery) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from daemon.core.budget import DELIVERY_BYTES, EVENT_BYTES
 from daemon.core.delivery import Status
-from daemon.core.ledger import DELIVERY_BYTES, EVENT_BYTES
 from daemon.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Refused, UnknownClient
 from daemon.core.retry import Reason
 from daemon.core.settings import IntakeSettings, Settings

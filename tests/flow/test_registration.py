@@ -5,7 +5,6 @@ from msgspec.structs import replace
 
 from daemon.core.client import Client
 from daemon.core.delivery import Status
-from daemon.core.health import State
 from daemon.core.outcome import Responded
 from daemon.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
 from daemon.core.retry import Reason
@@ -163,7 +162,7 @@ async def test_removal_of_client_lets_what_flies_run_out(autojump_clock, nursery
     assert only(event).attempts[0].outcome == Responded(status_code)
     assert len(flow.sender.transcript) == 1
     assert flow.ledger.find("acme", "e1") is event
-    assert flow.ledger.endpoint_states(0.0)[State.DISABLED] == 0
+    assert flow.ledger.find_health("acme", "default") is None
     assert flow.balanced()
 
 
@@ -326,3 +325,25 @@ async def test_put_of_more_concurrency_is_used_at_once(autojump_clock, nursery) 
     flow.put("acme", endpoint(concurrency=4))
     await now()
     assert flow.sender.flying == 2  # what a window that nothing has widened or shrunk lets through
+
+
+async def test_client_removed_while_paused_and_in_flight_begins_anew(autojump_clock, nursery) -> None:
+    """An operator's pause, and what waited, were of the endpoint that is gone; found by the simulation's seed 2."""
+    flow = Flow()
+    await flow.start(nursery)
+    held = Held()
+    flow.put()
+    flow.sender.script(URL, held)
+    old = flow.admit()
+    await now()
+    flow.registration.pause("acme", "default")
+    flow.registration.remove("acme", end_unsettled=True)
+    flow.put("acme", endpoint(url=NEW))
+    new = flow.admit()
+    await now()
+    assert new.status is Status.DELIVERED
+    held.release(503)
+    await at(100)
+    assert standing(old) == (Status.EXHAUSTED, Reason.ENDPOINT_REMOVED, 1)
+    assert len(flow.sender.to(NEW)) == 1
+    assert flow.balanced()

@@ -14,6 +14,7 @@ from daemon.core.retry import Reason
 from daemon.core.settings import DeliverySettings, IntakeSettings, RetrySettings, Settings
 from daemon.core.timestamps import rfc3339
 from daemon.edge.api import create_app
+from daemon.edge.api.shapes import EndpointStatesView
 from daemon.edge.api.views import delivery_view, status_view
 from daemon.flow.upkeep import ROWS_AT_ONCE
 from tests.flow.harness import (
@@ -41,7 +42,7 @@ DYING = (3.5,) * 9 + (60.0,) * 10
 
 def next_attempt_at(flow: Flow, event: Event) -> str | None:
     view = delivery_view(flow.services(), event, only(event), flow.clock.now())
-    return view["next_attempt_at"]
+    return view.next_attempt_at
 
 
 def shown(seconds: float) -> str:
@@ -94,7 +95,7 @@ async def test_retry_after_holds_every_attempt_on_its_endpoint_and_on_no_other(a
     late = flow.admit(event_id="e4")
     await now()
     view = delivery_view(flow.services(), late, late.deliveries[0], flow.clock.now())
-    assert view["next_attempt_at"] == shown(66)  # jitter of a half: a tenth over what was asked
+    assert view.next_attempt_at == shown(66)  # jitter of a half: a tenth over what was asked
     assert state(flow) is State.THROTTLED
     assert neighbour.status is Status.DELIVERED
     assert [sent.at for sent in flow.sender.to(OTHER)] == [0, 1, 1, 10]
@@ -503,13 +504,13 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
         flow.admit(client_id)
     await at(100)
     assert flow.ledger.health("held", "default").paused_by is PausedBy.OPERATOR
-    view = status_view(flow.services())
-    assert view["oldest_overdue_seconds"] is None
-    assert view["endpoints"] == {"ok": 0, "throttled": 1, "paused": 2, "disabled": 0}
+    view = status_view(flow.services(), await flow.survey.take())
+    assert view.oldest_overdue_seconds is None
+    assert view.endpoints == EndpointStatesView(ok=0, throttled=1, paused=2, disabled=0)
     flow.set(delivery=DeliverySettings(timeout_seconds=1000.0))
     flow.put("busy", endpoint(url=f"{OTHER}/busy", concurrency=1))
     flow.sender.script(f"{OTHER}/busy", Hang())
     for _ in range(2):
         flow.admit("busy")
     await at(107)
-    assert status_view(flow.services())["oldest_overdue_seconds"] == 7
+    assert status_view(flow.services(), await flow.survey.take()).oldest_overdue_seconds == 7

@@ -2,21 +2,34 @@
 
 import sys
 import traceback
+from functools import partial
 
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
-from daemon.edge.api.access import refuse_foreign_request
-from daemon.edge.api.bodies import discard_rest
+from daemon.edge.api.access import Access
+from daemon.edge.api.admission import admission_routes
+from daemon.edge.api.bodies import finish_body
+from daemon.edge.api.checks import check_routes
 from daemon.edge.api.clients import client_routes
+from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
+from daemon.edge.api.explanations import problem_routes
+from daemon.edge.api.metrics import metrics_routes
+from daemon.edge.api.openapi import add_openapi
 from daemon.edge.api.operations import Scope, operation, operation_of
-from daemon.edge.api.problems import answer, of_status
+from daemon.edge.api.page import page_routes
+from daemon.edge.api.problems import answer
+from daemon.edge.api.receiving import Receiving, counting_connection
+from daemon.edge.api.replay import replay_routes
+from daemon.edge.api.semantics import checks, obey, routing_refused
 from daemon.edge.api.services import Services
-from daemon.edge.api.views import encode, status_view
+from daemon.edge.api.settlements import settlement_routes
+from daemon.edge.api.shapes import StatusView
+from daemon.edge.api.views import json_response, status_view
 
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
 FRAMES = 1000
@@ -25,28 +38,35 @@ FRAMES = 1000
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     app = QuartTrio("hookd", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = None  # bodies.py bounds them, by the settings in force
-    for routes in (event_routes(services), client_routes(services), status_routes(services)):
-        app.register_blueprint(routes)
-    for view in app.view_functions.values():
-        operation_of(view)
-    if not services.live.settings.http.tokens:
-        app.before_request(_refuse_foreign_request)
-    app.after_request(_finish_body)
+    app.config["MAX_CONTENT_LENGTH"] = None  # receiving.py bounds bodies, by the settings in force
+    app.asgi_http_class = counting_connection(Receiving(services.live))
+    obey(app)
+    for routes in ROUTES:
+        app.register_blueprint(routes(services))
+    add_openapi(app, services)
+    access = Access(services.live, services.clock, services.log)
+    app.after_request(finish_body)
+
+    @app.before_request
+    async def refuse_strangers() -> None:
+        rule = request.url_rule  # None: there is no such route, or it does not take the method
+        access.judge(None if rule is None else operation_of(app.view_functions[rule.endpoint]))
+
+    app.before_request(checks(app))  # after the strangers are gone
 
     # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
     @app.errorhandler(Refused)
     async def refused(error: Refused) -> Response:
-        return answer(error)
+        return _counted(services, error)
 
     @app.errorhandler(HTTPException)
     async def framework_refused(error: HTTPException) -> Response:
-        return _framework_refused(error)
+        return routing_refused(error, partial(_counted, services))
 
     @app.errorhandler(Exception)
     async def crashed(error: Exception) -> Response:
         services.log("request.crashed", level="error", traceback="".join(traceback.format_exception(error)))
-        return answer(Refused("an unexpected error; the log has the traceback"))
+        return _counted(services, Refused("an unexpected error; the log has the traceback"))
 
     return app
 
@@ -55,39 +75,28 @@ def status_routes(services: Services) -> Blueprint:
     routes = Blueprint("status", __name__)
 
     @routes.get("/v1/status")
-    @operation("The daemon's totals", scope=Scope.READ)
+    @operation("The daemon's totals", scope=Scope.READ, answers={200: StatusView})
     async def get_status() -> Response:
-        return Response(encode(status_view(services)), content_type="application/json")
-
-    @routes.get("/livez")
-    @operation("Whether the process answers", scope=None)
-    async def get_livez() -> Response:
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
-
-    @routes.get("/readyz")
-    @operation("Whether it takes events", scope=None)
-    async def get_readyz() -> Response:
-        if services.intake.is_draining:
-            services.intake.refuse_if_draining()
-        return Response("ok\n", content_type="text/plain; charset=utf-8")
+        return json_response(status_view(services, await services.survey.take()))
 
     return routes
 
 
-async def _finish_body(response: Response) -> Response:
-    # One that is too large or too slow has been read for long enough.
-    if response.status_code in (408, 413) or not await discard_rest():
-        response.headers["connection"] = "close"
-    return response
+def _counted(services: Services, error: Refused) -> Response:
+    services.ledger.tally.refused[error.slug] += 1
+    return answer(error)
 
 
-async def _refuse_foreign_request() -> None:
-    refuse_foreign_request()
-
-
-def _framework_refused(error: HTTPException) -> Response:
-    response = answer(of_status(error.code or 500))
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        response.headers["allow"] = ", ".join(sorted(allowed))
-    return response
+ROUTES = (
+    admission_routes,
+    event_routes,
+    client_routes,
+    endpoint_routes,
+    replay_routes,
+    settlement_routes,
+    status_routes,
+    check_routes,
+    metrics_routes,
+    page_routes,
+    problem_routes,
+)

@@ -1,56 +1,59 @@
 """Owns how a request's body is read: media type, size and time, before anything in it is looked at."""
 
+from typing import cast
+
 import trio
-from quart import request
+from quart import Response, request
 
 from daemon.core.client import Mistake
 from daemon.core.live import Live
-from daemon.core.refusal import BodyTimeout, InvalidQuery, TooLarge, UnsupportedMediaType
+from daemon.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from daemon.core.units import format_size
+from daemon.edge.api.receiving import DISCARD_BYTES_MAX, CountedBody, too_large
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 # A body that takes longer is not worth a connection: 16 MiB in it is 280 kB/s.
 BODY_TIMEOUT_SECONDS = 60.0
-# Of a body that no route reads: more costs more than another connection.
-DISCARD_BYTES_MAX = 64 * 1024
 DISCARD_SECONDS_MAX = 1.0
 
 
 async def read_body(live: Live, *media_types: str) -> bytes:
-    """The whole body. Raises UnsupportedMediaType, TooLarge or BodyTimeout."""
+    """The whole body. Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout."""
     _check_media_type(media_types)
     bytes_max = live.settings.intake.body_bytes_max
     announced = request.content_length
     if announced is not None and announced > bytes_max:
-        raise _too_large(bytes_max)
-    body = bytearray()
-    with trio.move_on_after(BODY_TIMEOUT_SECONDS) as scope:
-        async for chunk in request.body:
-            body += chunk
-            if len(body) > bytes_max:
-                raise _too_large(bytes_max)
-    if scope.cancelled_caught:
-        raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
-    return bytes(body)
+        raise too_large(bytes_max)
+    with trio.move_on_after(BODY_TIMEOUT_SECONDS):
+        return await _body().read()
+    raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
-async def discard_rest() -> bool:
-    """Reads on over what a route did not read of a body, for a while; False where there is still more.
+async def finish_body(response: Response) -> Response:
+    """Lets the body go, and reads on for a while over what no route read of it.
 
     An answer that goes out before the body is in makes the server close the connection, and a producer that was told
-    404 would find its next request cut.
+    404 would find its next request cut. A body that is too large or too slow has been read for long enough.
     """
+    body = _body()
     announced = request.content_length
-    if announced is not None and announced > DISCARD_BYTES_MAX:
-        return False
-    discarded = 0
-    with trio.move_on_after(DISCARD_SECONDS_MAX) as scope:
-        async for chunk in request.body:
-            discarded += len(chunk)
-            if discarded > DISCARD_BYTES_MAX:
-                return False
-    return not scope.cancelled_caught
+    is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
+    is_hopeless = is_long or response.status_code in (408, 413)
+    if not body.is_complete and (is_hopeless or not await _discard_rest(body)):
+        response.headers["connection"] = "close"
+    body.drop()
+    return response
+
+
+async def _discard_rest(body: CountedBody) -> bool:
+    with trio.move_on_after(DISCARD_SECONDS_MAX):
+        return await body.wait_end(DISCARD_BYTES_MAX)
+    return False
+
+
+def _body() -> CountedBody:
+    return cast(CountedBody, request.body)
 
 
 def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
@@ -61,15 +64,9 @@ def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
         raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
 
 
-def query_flag(name: str) -> bool:
-    """`?name=true`; raises InvalidQuery for anything but true and false."""
-    value = request.args.get(name, "false")
-    if value not in ("true", "false"):
-        raise InvalidQuery(f"{name} must be true or false, not {value!r}")
-    return value == "true"
-
-
 def _check_media_type(media_types: tuple[str, ...]) -> None:
+    if request.headers.get("content-type") in media_types and "content-encoding" not in request.headers:
+        return  # as nearly everyone sends it; the rest takes it apart
     given = request.mimetype
     if given not in media_types:
         wanted = " or ".join(media_types)
@@ -80,7 +77,3 @@ def _check_media_type(media_types: tuple[str, ...]) -> None:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(f"content-encoding is {encoding!r}; send the body as it is")
-
-
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(f"the body is larger than intake.body_bytes_max, {format_size(bytes_max)}")

@@ -26,10 +26,13 @@ class Operation(NamedTuple):
     summary: str
     scope: Scope | None  # None: open to everyone, whoever they are
     producers_too: bool  # a read that a token of scope `produce` may do: of events and settlements
-    bodies: Mapping[str, Any]  # media type -> the type that the handler decodes
+    bodies: Mapping[str, Any]  # media type -> the type that the handler decodes; a tuple is a choice of types
     query: Any  # a msgspec.Struct type with a field for each parameter, None: it has none
-    answers: Mapping[int, Any]  # status -> the type that is encoded; a str is a media type of text
+    answers: Mapping[
+        int, Any
+    ]  # status -> the type that is encoded; a str is a media type of text, a tuple a choice, None no content
     problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
+    headers: Mapping[str, str]  # of its answers: name -> what it says
 
 
 def operation(
@@ -41,9 +44,10 @@ def operation(
     query: Any = None,
     answers: Mapping[int, Any] | None = None,
     problems: tuple[str, ...] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """Goes under the route's own decorator."""
-    described = Operation(summary, scope, producers_too, bodies or {}, query, answers or {}, problems)
+    described = Operation(summary, scope, producers_too, bodies or {}, query, answers or {}, problems, headers or {})
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         setattr(view, ATTRIBUTE, described)

@@ -4,9 +4,13 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 from quart import Response
 
 from daemon.core.refusal import Refused
+from daemon.edge.api.shapes import MistakeView, ProblemView
+
+PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(NamedTuple):
@@ -42,26 +46,27 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
-def body_of(refused: Refused) -> dict[str, Any]:
-    """The problem as a JSON object."""
+def body_of(refused: Refused) -> ProblemView:
+    """The problem as it is answered; an `extra` that ProblemView does not have is a bug, and its tests fail."""
     problem = PROBLEMS[refused.slug]
-    body: dict[str, Any] = {
-        "type": f"/problems/{refused.slug}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": refused.detail,
-        **refused.extra,
-    }
-    if refused.mistakes:
-        body["errors"] = [mistake._asdict() for mistake in refused.mistakes]
-    return body
+    extra: dict[str, Any] = refused.extra
+    return ProblemView(
+        type=f"/problems/{refused.slug}",
+        title=problem.title,
+        status=problem.status,
+        detail=refused.detail,
+        errors=[MistakeView(*mistake) for mistake in refused.mistakes] or UNSET,
+        **extra,
+    )
 
 
 def answer(refused: Refused) -> Response:
     body = body_of(refused)
-    response = Response(msgspec.json.encode(body), body["status"], content_type="application/problem+json")
+    response = Response(msgspec.json.encode(body), body.status, content_type=PROBLEM_JSON)
     if refused.retry_after_seconds is not None:
         response.headers["retry-after"] = str(refused.retry_after_seconds)
+    if response.status_code == 401:
+        response.headers["www-authenticate"] = "Bearer"
     return response
 
 

@@ -1,9 +1,9 @@
-"""Owns what events, deliveries, clients and the daemon's status look like from outside: the API's answers."""
+"""Owns what events, deliveries, clients and the daemon's status look like from outside: shapes.py's Structs, filled."""
 
 import math
-from typing import Any
 
 import msgspec
+from quart import Response
 
 from daemon.core import outcome as outcomes
 from daemon.core.client import Client, Endpoint, shown_url
@@ -15,153 +15,170 @@ from daemon.core.report import attempt_view
 from daemon.core.timestamps import Moment, rfc3339, rfc3339_or_none
 from daemon.core.units import format_duration
 from daemon.edge.api.services import Services
+from daemon.edge.api.shapes import (
+    ClientView,
+    ConnectionsView,
+    DeliveryTotals,
+    DeliveryView,
+    EndpointStatesView,
+    EndpointView,
+    EventTotals,
+    EventView,
+    HealthView,
+    LastOutcomeView,
+    MemoryView,
+    PerSecondView,
+    StatusView,
+)
+from daemon.flow.survey import Seen
 
-encode = msgspec.json.encode
+JSON = "application/json"
+
+_encode = msgspec.json.Encoder().encode
 
 
-def event_view(services: Services, event: Event) -> dict[str, Any]:
+def json_response(view: msgspec.Struct, status: int = 200) -> Response:
+    return Response(_encode(view), status, content_type=JSON)
+
+
+def event_view(services: Services, event: Event) -> EventView:
     now = services.clock.now()
-    return {
-        "id": event.id,
-        "client_id": event.client_id,
-        "type": event.type,
-        "status": event.status.value,
-        "unrouted": event.is_unrouted,
-        "accepted_at": rfc3339(event.accepted_at),
-        "settled_at": rfc3339_or_none(event.settled_at),
-        "deliveries": [delivery_view(services, event, delivery, now) for delivery in event.deliveries],
-    }
+    return EventView(
+        id=event.id,
+        client_id=event.client_id,
+        type=event.type,
+        status=event.status,
+        unrouted=event.is_unrouted,
+        accepted_at=rfc3339(event.accepted_at),
+        settled_at=rfc3339_or_none(event.settled_at),
+        deliveries=[delivery_view(services, event, delivery, now) for delivery in event.deliveries],
+    )
 
 
-def delivery_view(services: Services, event: Event, delivery: Delivery, now: Moment) -> dict[str, Any]:
+def delivery_view(services: Services, event: Event, delivery: Delivery, now: Moment) -> DeliveryView:
     begins_at = services.ledger.begins_at(event, delivery)
-    return {
-        "endpoint_id": delivery.endpoint_id,
-        "url": delivery.url,
-        "status": delivery.status.value,
-        "reason": None if delivery.reason is None else delivery.reason.value,
-        "in_flight": delivery.in_flight,
-        "attempt_count": delivery.attempt_count,
-        "attempts_max": delivery.attempts_max,
-        "next_attempt_at": None if begins_at is None else rfc3339(now.wall + begins_at - now.monotonic),
-        "attempts": [
+    return DeliveryView(
+        endpoint_id=delivery.endpoint_id,
+        url=delivery.url,
+        status=delivery.status,
+        reason=delivery.reason,
+        in_flight=delivery.in_flight,
+        attempt_count=delivery.attempt_count,
+        attempts_max=delivery.attempts_max,
+        next_attempt_at=_shown(begins_at, now),
+        expires_at=_shown(services.ledger.expires_at(event, delivery), now),
+        attempts=[
             attempt_view(attempt, services.ledger.excerpt(event, delivery, attempt.number))
             for attempt in delivery.attempts
         ],
-    }
+    )
 
 
-def client_view(services: Services, client: Client, *, secrets: dict[str, str] | None = None) -> dict[str, Any]:
+def client_view(services: Services, client: Client, *, secrets: dict[str, str] | None = None) -> ClientView:
     """`secrets` are those made in this very call, shown this once."""
     endpoints = [endpoint_view(services, client.id, endpoint) for endpoint in client.endpoints]
     for view in endpoints:
-        if secrets and view["id"] in secrets:
-            view["secret"] = secrets[view["id"]]
-    return {
-        "id": client.id,
-        "managed_by_config": client.managed_by_config,
-        "unsettled": sum(view["health"]["unsettled"] for view in endpoints),
-        "endpoints": endpoints,
-    }
+        if secrets and view.id in secrets:
+            view.secret = secrets[view.id]
+    return ClientView(
+        id=client.id,
+        managed_by_config=client.managed_by_config,
+        unsettled=sum(view.health.unsettled for view in endpoints),
+        endpoints=endpoints,
+    )
 
 
-def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> dict[str, Any]:
+def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> EndpointView:
     live = services.live
-    return {
-        "id": endpoint.id,
-        "url": shown_url(endpoint.url),
-        "event_types": list(endpoint.event_types),
-        "headers": sorted(name for name, _ in endpoint.headers),  # names only: values may be credentials
-        "timeout_seconds": live.timeout_seconds(endpoint),
-        "concurrency": live.concurrency(endpoint),
-        "schedule": [format_duration(delay_seconds) for delay_seconds in live.policy(endpoint).schedule_seconds],
-        "health": health_view(services, client_id, endpoint),
-    }
+    return EndpointView(
+        id=endpoint.id,
+        url=shown_url(endpoint.url),
+        event_types=list(endpoint.event_types),
+        headers=sorted(name for name, _ in endpoint.headers),  # names only: values may be credentials
+        timeout_seconds=live.timeout_seconds(endpoint),
+        concurrency=live.concurrency(endpoint),
+        schedule=[format_duration(delay_seconds) for delay_seconds in live.policy(endpoint).schedule_seconds],
+        health=health_view(services, client_id, endpoint),
+    )
 
 
-def health_view(services: Services, client_id: str, endpoint: Endpoint) -> dict[str, Any]:
+def health_view(services: Services, client_id: str, endpoint: Endpoint) -> HealthView:
     health = services.ledger.health(client_id, endpoint.id)
     now = services.clock.now()
+    state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
     unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
     oldest = min((event.accepted_at for event, _ in unsettled), default=None)
-    return {
-        "state": health.state(now.monotonic).value,
-        "paused_by": None if health.paused_by is None else health.paused_by.value,
-        "failing_since": rfc3339_or_none(health.failing_since),
-        "consecutive_failures": health.consecutive_failures,
-        "next_probe_at": None if probe_at == math.inf else rfc3339(now.wall + probe_at - now.monotonic),
-        "unsettled": health.unsettled,
-        "in_flight": health.in_flight,
-        "concurrency_now": health.room(services.live.concurrency(endpoint)),
-        "oldest_unsettled_seconds": None if oldest is None else round(max(0.0, now.wall - oldest), 3),
-        "last_outcome": _outcome_view(health.last_outcome),
-        "last_delivered_at": rfc3339_or_none(health.last_delivered_at),
-    }
+    return HealthView(
+        state=state,
+        state_since=None if state is State.OK else _shown(health.since, now),
+        paused_by=health.paused_by,
+        failing_since=rfc3339_or_none(health.failing_since),
+        consecutive_failures=health.consecutive_failures,
+        next_probe_at=_shown(probe_at, now),
+        not_before=_shown(health.not_before, now) if health.not_before > now.monotonic else None,
+        unsettled=health.unsettled,
+        in_flight=health.in_flight,
+        concurrency_now=health.room(services.live.concurrency(endpoint)),
+        oldest_unsettled_seconds=None if oldest is None else round(max(0.0, now.wall - oldest), 3),
+        last_outcome=_outcome_view(health.last_outcome),
+        last_delivered_at=rfc3339_or_none(health.last_delivered_at),
+    )
 
 
-def status_view(services: Services) -> dict[str, Any]:
+def status_view(services: Services, seen: Seen) -> StatusView:
     totals, now, rates = services.ledger.totals(), services.clock.now(), services.upkeep.rates()
-    intake = services.live.settings.intake
-    return {
-        "state": "draining" if services.intake.is_draining else "running",
-        "version": services.run.version,
-        "run_id": services.run.run_id,
-        "started_at": rfc3339(services.run.started_at),
-        "uptime_seconds": round(now.wall - services.run.started_at, 3),
-        "events": {
-            "accepted": totals.accepted,
-            "recovered": totals.recovered,
+    intake, connections = services.live.settings.intake, services.connections()
+    return StatusView(
+        state="draining" if services.intake.is_draining else "running",
+        version=services.run.version,
+        run_id=services.run.run_id,
+        started_at=rfc3339(services.run.started_at),
+        uptime_seconds=round(now.wall - services.run.started_at, 3),
+        events=EventTotals(
+            accepted=totals.accepted,
+            recovered=totals.recovered,
+            unrouted=totals.unrouted,
             **_by_status(totals.events),
-            "unrouted": totals.unrouted,
-        },
-        "deliveries": {"opened": totals.opened, **_by_status(totals.deliveries), "in_flight": totals.in_flight},
-        "memory": {
-            "unsettled_events": totals.unsettled_events,
-            "unsettled_events_max": intake.unsettled_events_max,
-            "unsettled_bytes": totals.unsettled_bytes,
-            "unsettled_bytes_max": intake.unsettled_bytes_max,
-        },
-        "oldest_unsettled_seconds": _oldest_unsettled_seconds(services, now),
-        "oldest_overdue_seconds": _oldest_overdue_seconds(services, now),
-        "loop_lag_seconds": round(services.upkeep.loop_lag_seconds, 6),
-        "per_second": {name: round(rate, 3) for name, rate in rates._asdict().items()},
-        "connections": services.connections()._asdict(),
-        "endpoints": _endpoint_states(services, now),
-        "clients": len(services.registry),
-        "crashed_couriers": services.dispatch.crashed_couriers,
-        "waiting_for_client": 0,
-        "previous_run": None,
-    }
+        ),
+        deliveries=DeliveryTotals(opened=totals.opened, in_flight=totals.in_flight, **_by_status(totals.deliveries)),
+        memory=MemoryView(
+            unsettled_events=totals.unsettled_events,
+            unsettled_events_max=intake.unsettled_events_max,
+            unsettled_bytes=totals.unsettled_bytes,
+            unsettled_bytes_max=intake.unsettled_bytes_max,
+        ),
+        oldest_unsettled_seconds=_rounded(seen.oldest_unsettled_seconds),
+        oldest_overdue_seconds=_rounded(seen.oldest_overdue_seconds),
+        loop_lag_seconds=round(services.upkeep.loop_lag_seconds, 6),
+        per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
+        connections=ConnectionsView(open=connections.open, max=connections.max, refused=connections.refused),
+        endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
+        clients=len(services.registry),
+        crashed_couriers=services.dispatch.crashed_couriers,
+        waiting_for_client=0,
+        previous_run=None,
+    )
 
 
-def _outcome_view(outcome: Outcome | None) -> dict[str, Any] | None:
+def _shown(at: float | None, now: Moment) -> str | None:
+    """A monotonic moment as wall time; None for none and for those infinitely far away."""
+    return None if at is None or math.isinf(at) else rfc3339(now.wall + at - now.monotonic)
+
+
+def _outcome_view(outcome: Outcome | None) -> LastOutcomeView | None:
     if outcome is None:
         return None
-    return {
-        "outcome": outcomes.name(outcome),
-        "status_code": outcomes.status_code(outcome),
-        "error": outcomes.error(outcome),
-    }
+    return LastOutcomeView(
+        outcome=outcomes.name(outcome),
+        status_code=outcomes.status_code(outcome),
+        error=outcomes.error(outcome),
+    )
 
 
 def _by_status(counts: dict[Status, int]) -> dict[str, int]:
     return {status.value: count for status, count in counts.items()}
 
 
-def _oldest_unsettled_seconds(services: Services, now: Moment) -> float | None:
-    oldest = next(iter(services.ledger.unsettled.values()), None)
-    return None if oldest is None else round(now.monotonic - oldest.since, 3)
-
-
-def _oldest_overdue_seconds(services: Services, now: Moment) -> float | None:
-    next_due = services.dispatch.next_due()  # minus infinity: arrived this very moment, not routed yet
-    return round(now.monotonic - next_due, 3) if -math.inf < next_due < now.monotonic else None
-
-
-def _endpoint_states(services: Services, now: Moment) -> dict[str, int]:
-    """One that nothing was ever sent to is ok."""
-    found = services.ledger.endpoint_states(now.monotonic)
-    states = {state.value: found[state] for state in State}
-    registered = sum(len(client.endpoints) for client in services.registry)
-    return {**states, "ok": registered - sum(states.values()) + states["ok"]}
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

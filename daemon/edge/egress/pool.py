@@ -43,7 +43,7 @@ class Pool:
         self._idle_per_key_max = idle_per_key_max
         self._idle_max = idle_max
         self._connections_max = connections_max
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # a set in order of opening
         self._idle: dict[Hashable, list[Connection]] = {}  # the last given back is the last of its list
         self._due: dict[Connection, float] = {}  # idle ones, the first due first: all stay the same time
         self._first_due = trio.Event()
@@ -64,7 +64,7 @@ class Pool:
     def adopt(self, link: Link, key: Hashable) -> Connection:
         """A link becomes a connection of ours, in use."""
         connection = Connection(link, self._nursery, key=key, on_close=self._forget)
-        self._open.add(connection)
+        self._open[connection] = None
         return connection
 
     async def take(self, key: Hashable) -> Connection | None:
@@ -101,7 +101,7 @@ class Pool:
             connection.close()
 
     def _forget(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if connection in self._due:
             self._remove_idle(connection)
 

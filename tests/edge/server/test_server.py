@@ -6,203 +6,43 @@ waits for bytes, for the end of the stream or for an event, with a bound around 
 
 from __future__ import annotations
 
-import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from quart import request
 from quart_trio import QuartTrio
 
 from daemon.edge.server import AppFailed, CannotBind, Server, bound_sockets
+from tests.edge.server.harness import (
+    GET_BIG,
+    GET_HELD,
+    GET_OK,
+    GET_OK_AND_CLOSE,
+    HALF_A_REQUEST,
+    Harness,
+    in_memory,
+    read_all,
+    read_response,
+    serving,
+)
+from tests.edge.server.probes import PROBES
 
-GET_OK = b"GET /ok HTTP/1.1\r\nHost: h\r\n\r\n"
-GET_OK_AND_CLOSE = b"GET /ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-GET_BIG = b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n"
-BAD_CHUNK = b"POST /ok HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nxx\r\n"
-WEBSOCKET = (
-    b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bKdPyn3u98cTfZJSh4TNeQ==\r\n\r\n"
-)
-H2C = (
-    b"GET /ok HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings, close\r\n"
-    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
-)
-GET_HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"
-HALF_A_REQUEST = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"
 GET_CRASH = b"GET /crash HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-BIG_BYTES = 8_000_000  # more than the kernel buffers of a socket pair
-
-
-class Harness:
-    """A server in a nursery, its app, and what it logged."""
-
-    def __init__(self) -> None:
-        self.app = QuartTrio("test")
-        self.app.logger.addHandler(logging.NullHandler())
-        self.app.logger.propagate = False
-        self.app.config["MAX_CONTENT_LENGTH"] = 1000
-        self.logged: list[tuple[str, dict[str, Any]]] = []
-        self.phases: list[str] = []
-        self.entered = trio.Event()
-        self.release = trio.Event()
-        self.ended = trio.Event()
-        self.server: Server
-        self.nursery: trio.Nursery
-        self._routes()
-
-    def _routes(self) -> None:
-        app = self.app
-
-        @app.before_serving
-        async def before() -> None:
-            self.phases.append("startup")
-
-        @app.after_serving
-        async def after() -> None:
-            self.phases.append("shutdown")
-
-        @app.route("/ok", methods=["GET", "POST"])
-        async def ok() -> str:
-            return "ok"
-
-        @app.route("/body", methods=["POST"])
-        async def body() -> bytes:
-            self.entered.set()
-            received = await request.get_data()
-            assert isinstance(received, bytes)
-            return received
-
-        @app.route("/big", methods=["GET", "POST"])
-        async def big() -> bytes:
-            self.entered.set()
-            return b"x" * BIG_BYTES
-
-        @app.route("/crash")
-        async def crash() -> str:
-            raise RuntimeError("on purpose")
-
-        @app.route("/held")
-        async def held() -> str:
-            self.entered.set()
-            await self.release.wait()
-            return "held"
-
-    def log(self, event: str, **fields: Any) -> None:
-        self.logged.append((event, fields))
-
-    @property
-    def port(self) -> int:
-        return int(self.server.urls[0].rpartition(":")[2])
-
-    async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
-
-    async def ask(self, sent: bytes) -> bytes:
-        """Sends, and reads to the end of the stream; the server has to end it."""
-        with trio.fail_after(5):
-            async with await self.connect() as stream:
-                await stream.send_all(sent)
-                return await read_all(stream)
-
-    async def assert_alive(self) -> None:
-        assert (await self.ask(GET_OK_AND_CLOSE)).startswith(b"HTTP/1.1 200")
-
-    async def serve(self, task_status: trio.TaskStatus[Any]) -> None:
-        try:
-            await self.server.serve(task_status=task_status)
-        finally:
-            self.ended.set()
-
-    async def serve_one(self, stream: trio.StapledStream[Any, Any]) -> None:
-        await self.server.handle(stream)
-        self.ended.set()
-
-
-async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    received = b""
-    try:
-        async for data in stream:
-            received += data
-    except trio.BrokenResourceError:
-        pass
-    return received
-
-
-async def read_response(stream: trio.abc.ReceiveStream, ending: bytes = b"ok") -> bytes:
-    received = b""
-    while not received.endswith(b"\r\n\r\n" + ending):
-        data = await stream.receive_some(4096)
-        assert data, received
-        received += data
-    return received
-
-
-@asynccontextmanager
-async def serving(binds: tuple[str, ...] = ("127.0.0.1:0",), **options: Any) -> AsyncIterator[Harness]:
-    """A running server; stopped without grace at the end, if the test did not."""
-    harness = Harness()
-    harness.server = Server(harness.app, bound_sockets(binds), log=harness.log, **options)
-    async with trio.open_nursery() as nursery:
-        harness.nursery = nursery
-        await nursery.start(harness.serve)
-        yield harness
-        harness.server.stop(grace_seconds=0)
-        with trio.fail_after(5):
-            await harness.ended.wait()
-        nursery.cancel_scope.cancel()
-
-
-def in_memory(**options: Any) -> Harness:
-    """A server without sockets: connections are given to `handle`, so that virtual time may run."""
-    harness = Harness()
-    harness.server = Server(harness.app, [], log=harness.log, **options)
-    return harness
 
 
 # --- peers that send nonsense
 
 
-async def test_websocket_with_a_trailing_byte_gets_400_and_the_server_goes_on() -> None:
-    """Stock: h11.LocalProtocolError leaves serve(), every time."""
+@pytest.mark.parametrize("name", ["websocket and a byte", "chunk size no number"])
+async def test_what_ends_the_stock_server_ends_only_its_connection(name: str) -> None:
+    """Stock: h11.LocalProtocolError leaves serve() every time, BusyResourceError in a race that 20 tries win."""
     async with serving() as harness:
         for _ in range(20):
-            assert (await harness.ask(WEBSOCKET + b"x")).startswith(b"HTTP/1.1 400")
-        await harness.assert_alive()
-
-
-async def test_bad_chunk_size_ends_only_its_connection() -> None:
-    """Stock: BusyResourceError leaves serve(), a race that 20 tries do not miss."""
-    async with serving() as harness:
-        for _ in range(20):
-            assert (await harness.ask(BAD_CHUNK)).startswith(b"HTTP/1.1 ")
-        await harness.assert_alive()
-
-
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (WEBSOCKET, b"400"),
-        (b"GET /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
-        (b"\x16\x03\x01\x00\x00garbage\r\n\r\n", b"400"),
-        (b"GET /ok HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET /ok HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", b"431"),
-        (b"CONNECT a:1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", b"40"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", b"505"),
-        (H2C, b"200"),
-        (GET_OK_AND_CLOSE + b"EXTRA", b"400"),
-    ],
-    ids=["websocket", "two_lengths", "tls", "no_host", "huge_head", "connect", "h2", "h2c", "extra_after_close"],
-)
-async def test_odd_request_gets_its_answer_and_the_server_goes_on(sent: bytes, status: bytes) -> None:
-    """Each in HTTP/1.1, each followed by the end of the stream. Stock speaks HTTP/2 on h2 and h2c."""
-    async with serving() as harness:
-        assert (await harness.ask(sent)).startswith(b"HTTP/1.1 " + status)
+            assert (await harness.ask(PROBES[name].sent)).startswith(b"HTTP/1.1 ")
         await harness.assert_alive()
 
 

@@ -1,0 +1,124 @@
+"""Owns HTTP/1.1 as it is spoken here: what of hypercorn's and h11's is used, and what of theirs is refused.
+
+h11 takes what older software sends: lines that end without CR, headers that go on over several lines, a length that is
+given twice. Each means something else to some proxy, and where two programs disagree on the end of a request, a peer
+can put one into another's (request smuggling). So each gets 400 and the end of the connection, as do both ways of
+giving a length at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import h11
+from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.logging import Logger
+from hypercorn.protocol.h11 import H11Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Log = Callable[..., None]
+
+# Of a request line with all headers, and of its lines. h11 itself bounds only the bytes of a head that is not complete
+# yet, and 5,000 headers that come in one read kept the loop for 25 ms.
+HEAD_BYTES_MAX = 16 * 1024
+HEAD_LINES_MAX = 128
+
+_TARGET = re.compile(rb"(?:https?://[^/?#]+)?/|\*$")  # not CONNECT's
+_LOOSE = re.compile(rb"(?<!\r)\n|(?<=\n)[ \t]|\n(?i:content-length)[ \t]*:[^\n]*,")
+_LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:")
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 and nothing else: hypercorn would switch to HTTP/2 or to a websocket whenever the peer asks for it."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.connection = _Strict(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+
+    @property
+    def is_in_request(self) -> bool:
+        """Whether the peer has begun a request, or may begin one, and has not sent all of it."""
+        return self.connection.their_state in (h11.IDLE, h11.SEND_BODY)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass  # hypercorn's looks for HTTP/2; an ignored h2c upgrade is answered in HTTP/1.1
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        status_code = _refusal(request)
+        if status_code is None:
+            await super()._create_stream(request)
+        else:
+            await self._send_error_response(status_code)
+            await self.send(Closed())
+
+
+class _Strict(h11.Connection):
+    """h11 without its leniency about where lines, heads and bodies end."""
+
+    _last_taken = b""  # a byte, since what ends a line may come in two reads
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        before, _ = self.trailing_data
+        if self.their_state is h11.IDLE and _is_too_long(before):
+            raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+        event = super().next_event()
+        taken, last = before[: len(before) - len(self.trailing_data[0])], self._last_taken
+        self._last_taken = taken[-1:] or last
+        if isinstance(event, h11.Request | h11.EndOfMessage) and _is_ambiguous(last + taken, len(last)):
+            raise h11.RemoteProtocolError("programs would disagree on where this ends", error_status_hint=400)
+        return event
+
+
+def _is_too_long(head: bytes) -> bool:
+    """Of what has come of a head, with what may stand behind it."""
+    end = head.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+    return head.count(b"\n", 0, end if end >= 0 else HEAD_BYTES_MAX) > HEAD_LINES_MAX or (
+        end < 0 and len(head) > HEAD_BYTES_MAX
+    )
+
+
+def _is_ambiguous(taken: bytes, start: int) -> bool:
+    return bool(_LOOSE.search(taken, start)) or len(_LENGTH.findall(taken)) > 1
+
+
+def _refusal(request: h11.Request) -> int | None:
+    """The status code for a head that asks for what we do not speak."""
+    headers = dict(request.headers)
+    if request.http_version not in (b"1.0", b"1.1"):
+        return 505
+    if not _TARGET.match(request.target):
+        return 400
+    if headers.get(b"upgrade", b"").strip().lower() == b"websocket":
+        return 400
+    if b"transfer-encoding" in headers and (b"content-length" in headers or request.http_version == b"1.0"):
+        return 400
+    return None
+
+
+class HypercornConfig(Config):
+    include_server_header = False
+
+    def __init__(self, log: Log) -> None:
+        self._log = _HypercornLog(log)
+
+
+class _HypercornLog(Logger):
+    """Hypercorn's log calls as our events. Its own logger would write to stderr, and block when nobody reads that."""
+
+    def __init__(self, log: Log) -> None:  # not super's: it makes the handlers
+        self._log = log
+        self.access_logger = None
+        self.error_logger = None
+
+    async def access(self, request: Any, response: Any, request_time: float) -> None:
+        pass
+
+    async def exception(self, *_: Any, **__: Any) -> None:
+        error = sys.exc_info()[1]
+        self._log("request.failed", level="error", error=repr(error)[:300], traceback=traceback.format_exc())

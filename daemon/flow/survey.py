@@ -1,0 +1,66 @@
+"""Owns the one look at the daemon that costs more than reading a count: every endpoint and every courier, in slices.
+
+`/v1/status` and `/metrics` ask for it. At 20,000 clients that all have a backlog one look takes 200 ms of CPU; in
+one go it would hold the loop for as long. So others have a turn between slices, and what is seen is not of one
+instant: counts that must balance are read from the ledger's totals, never from here.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+import trio
+
+from daemon.core.health import State
+from daemon.core.ledger import Ledger
+from daemon.core.registry import Registry
+from daemon.flow.dispatch import Dispatch
+from daemon.flow.ports import Clock
+
+# Clients or couriers looked at in one go, 2 ms at most; then others have a turn.
+LOOKED_AT_AT_ONCE = 200
+
+
+class Seen(NamedTuple):
+    endpoints: Counter[State]  # registered ones; one that nothing was ever sent to is ok
+    oldest_unsettled_seconds: float | None
+    oldest_overdue_seconds: float | None  # due, no state of its endpoint holds it back, and still waiting
+
+
+class Survey:
+    def __init__(self, *, ledger: Ledger, registry: Registry, dispatch: Dispatch, clock: Clock) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._dispatch = dispatch
+        self._clock = clock
+
+    async def take(self) -> Seen:
+        overdue_seconds = await self._oldest_overdue_seconds()
+        endpoints = await self._endpoints()
+        return Seen(endpoints, self._oldest_unsettled_seconds(), overdue_seconds)
+
+    async def _endpoints(self) -> Counter[State]:
+        states: Counter[State] = Counter(dict.fromkeys(State, 0))
+        clients = list(self._registry)
+        for first in range(0, len(clients), LOOKED_AT_AT_ONCE):
+            now = self._clock.now().monotonic
+            for client in clients[first : first + LOOKED_AT_AT_ONCE]:
+                for endpoint in client.endpoints:
+                    health = self._ledger.find_health(client.id, endpoint.id)
+                    states[State.OK if health is None else health.state(now)] += 1
+            await trio.lowlevel.checkpoint()
+        return states
+
+    async def _oldest_overdue_seconds(self) -> float | None:
+        """Measured at each slice, so that what begins meanwhile is not counted as waiting on."""
+        oldest = 0.0
+        couriers = self._dispatch.couriers()
+        for first in range(0, len(couriers), LOOKED_AT_AT_ONCE):
+            now = self._clock.now().monotonic
+            for courier in couriers[first : first + LOOKED_AT_AT_ONCE]:
+                oldest = max(oldest, now - courier.next_due(now))
+            await trio.lowlevel.checkpoint()
+        return oldest or None
+
+    def _oldest_unsettled_seconds(self) -> float | None:
+        oldest = next(iter(self._ledger.unsettled.values()), None)
+        return None if oldest is None else self._clock.now().monotonic - oldest.since

@@ -1,0 +1,93 @@
+"""What a scrape of `/metrics` costs the event loop with 100,000 unsettled events: the whole, and its longest step.
+
+A step is what runs between two waits: for so long nobody else has a turn. Every attempt is in flight and hangs, so
+that nothing else runs meanwhile. Also the cost of the tally, an attempt.
+
+    python -m tests.benchmarks.scrape
+"""
+
+import gc
+import statistics
+import time
+from typing import Any
+
+import trio
+import trio.testing
+
+from daemon.core.outcome import Responded
+from daemon.core.settings import IntakeSettings, Settings
+from daemon.core.tally import Tally
+from daemon.edge.api import create_app
+from tests.flow.harness import Flow, Hang, endpoint
+
+EVENTS = 100_000
+SCRAPES = 50
+STEP_SECONDS_MAX = 0.005
+
+
+class Steps(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began: float | None = None
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began = time.thread_time()  # others on this machine are not ours to count
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._began is not None:
+            self.seconds.append(time.thread_time() - self._began)
+
+
+async def measure(clients: int, path: str) -> tuple[float, float, float]:
+    """Seconds of the whole at the median; of the longest step of a scrape, at the median and at its worst."""
+    flow = Flow(Settings(intake=IntakeSettings(client_events_max=EVENTS)))
+    async with trio.open_nursery() as nursery:
+        await flow.start(nursery)
+        for number in range(clients):
+            url = f"https://c{number}.example/"
+            flow.sender.script(url, Hang())
+            flow.put(f"c{number}", endpoint(url=url))
+        for number in range(EVENTS):
+            flow.admit(f"c{number % clients}")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        api = create_app(flow.services()).test_client()
+        gc.collect()
+        scrapes = [await _scrape(api, path) for _ in range(SCRAPES)]
+        nursery.cancel_scope.cancel()
+    whole, longest = zip(*scrapes, strict=True)
+    return statistics.median(whole), statistics.median(longest), max(longest)
+
+
+async def _scrape(api: Any, path: str) -> tuple[float, float]:
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    began = time.perf_counter()
+    answer = await api.get(path)
+    whole = time.perf_counter() - began
+    trio.lowlevel.remove_instrument(steps)
+    assert answer.status_code == 200
+    return whole, max(steps.seconds)
+
+
+def tally_seconds() -> float:
+    """Of one attempt that ended in a 2xx."""
+    tally, outcome, times = Tally(), Responded(200), 200_000
+    began = time.perf_counter()
+    for _ in range(times):
+        tally.note_attempt(outcome, 0.02)
+        tally.note_delivered(0.03)
+    return (time.perf_counter() - began) / times
+
+
+def main() -> None:
+    print(f"{EVENTS:,} unsettled events; milliseconds; bar: a step of {STEP_SECONDS_MAX * 1000:g}")
+    print("clients  path        whole  longest step: median  worst")
+    for clients in (100, 1_000, 20_000):
+        for path in ("/metrics", "/v1/status"):
+            whole, median, worst = (1000 * seconds for seconds in trio.run(measure, clients, path))
+            print(f"{clients:7,}  {path:10}  {whole:5.1f}  {median:20.1f}  {worst:5.1f}")
+    print(f"tally: {tally_seconds() * 1e6:.2f} us an attempt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests of daemon/edge/egress: each file mirrors one of its modules, `peers` are the receivers they talk to."""

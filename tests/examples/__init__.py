@@ -1,0 +1,1 @@
+"""What a platform would copy, kept working by the acceptance tests."""

@@ -1,0 +1,243 @@
+"""What is known from outside the daemon: what was registered, what was posted, what went over the wire.
+
+Nothing here is read from the daemon's own state. A `Duty` is one event to one endpoint in one run.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation.wire import End
+
+HARD = "hard"  # unreachable, timed out or 5xx
+SOFT = "soft"  # answered below 500
+UNSURE = "unsure"
+
+
+@dataclass(eq=False)
+class Host:
+    """Where one version of an endpoint's URL points."""
+
+    name: str
+    key: tuple[str, str]  # client and endpoint
+    addresses: tuple[str, ...]
+    is_tls: bool = False
+    retired: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver answered; the offsets are into the pipe to the daemon."""
+
+    status: int
+    head_end: int
+    end: int
+    retry_after: str | None = None
+
+
+@dataclass(eq=False)
+class Exchange:
+    """One request on one link, as the tap saw it."""
+
+    link: "Wired"
+    attempt: "Attempt"
+    begun_at: float
+    began_written: int  # bytes in the pipe before it
+    head: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    sent_bytes: int = 0
+    answer: Answer | None = None
+    read_at: float | None = None  # the final head was taken from the pipe by the daemon
+    over_at: float | None = None  # the whole answer was
+    closed_at: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.over_at is None and self.closed_at is None
+
+    @property
+    def entered_bytes(self) -> int:
+        """How much of it went into the network."""
+        return self.link.end.outgoing.written - self.began_written
+
+
+@dataclass(eq=False)
+class Wired:
+    """A link from the daemon to a receiver."""
+
+    number: int
+    host: Host
+    end: End
+    attempt: "Attempt"
+    exchange: Exchange | None = None
+
+
+@dataclass(eq=False)
+class Attempt:
+    """What one task of the daemon does on the network: an attempt, or a test."""
+
+    host: Host
+    begun_at: float
+    fault: str
+    maybe_test: bool
+    pending: int = 0  # look-ups and dials under way
+    exchanges: list[Exchange] = field(default_factory=list)
+    failed_at: float | None = None  # a look-up or dial failed
+    maybe_paused: bool = False  # the endpoint, when it began: then it may be a probe, due or not
+    secrets: tuple[str, ...] = ()  # that may sign it; none where that is not certain
+    was_cut: bool = False  # by the end of its run
+
+    @property
+    def is_open(self) -> bool:
+        return self.pending > 0 or bool(self.exchanges and self.exchanges[-1].is_open)
+
+    @property
+    def answer(self) -> Answer | None:
+        """The one that the daemon has read."""
+        for exchange in self.exchanges:
+            if exchange.read_at is not None:
+                return exchange.answer
+        return None
+
+    @property
+    def may_have_sent(self) -> bool:
+        return any(exchange.sent_bytes for exchange in self.exchanges)
+
+    @property
+    def has_sent(self) -> bool:
+        return any(exchange.entered_bytes for exchange in self.exchanges if exchange.sent_bytes)
+
+    @property
+    def kind(self) -> str:
+        """What it came to, as far as that is certain."""
+        answer = self.answer
+        if answer is not None:
+            return HARD if answer.status >= 500 else SOFT
+        if self.was_cut or self.is_open or self.host.is_tls:
+            return UNSURE
+        return HARD if self.fault in ("refused", "dns_fails", "dns_hangs", "black_hole", "hangs") else UNSURE
+
+    def ended_at(self) -> float:
+        """The earliest that it can have ended."""
+        times = [self.begun_at, self.failed_at or 0.0]
+        for exchange in self.exchanges:
+            times += [exchange.read_at or 0.0, exchange.closed_at or 0.0 if exchange.read_at is None else 0.0]
+        return max(times)
+
+
+@dataclass(eq=False)
+class Duty:
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    delivered: Exchange | None = None
+    carried: int = 0  # attempts before it was resent
+    carried_unknown: bool = False
+    retries_sent: int = 0
+    retried_at: float = -1.0  # when the last one was sent
+    first_asked_at: float | None = None  # not open before: when the first post was sent
+    opened_at: float | None = None  # by then it was open for sure: when the producer read the answer
+    last_status: str = "pending"
+    settled_status: str | None = None
+    removed_at: float | None = None  # its endpoint was, for sure
+
+    def was_delivered_before(self, moment: float) -> bool:
+        """And the attempt was over: until then the delivery takes budget."""
+        if self.delivered is None:
+            return False
+        ended_at = self.delivered.over_at or self.delivered.closed_at
+        return ended_at is not None and ended_at < moment
+
+    def last(self) -> tuple[int, Attempt] | None:
+        if not self.attempts:
+            return None
+        number = max(self.attempts)
+        return number, self.attempts[number]
+
+
+@dataclass(eq=False)
+class Posted:
+    """An event that a producer made up."""
+
+    client_id: str
+    id: str
+    type: str
+    payload: bytes
+    admitted: bool = False  # a 202 was read, in this run
+    maybe: int = 0  # posts of this run whose answer nobody has read
+    refused: bool = False
+    may_be_forgotten: bool = False
+    endpoints: tuple[str, ...] = ()  # those that the 202 named
+    duties: dict[str, Duty] = field(default_factory=dict)
+
+    first_asked_at: float = -1.0  # in this run
+
+    def duty(self, endpoint_id: str) -> Duty:
+        return self.duties.setdefault(endpoint_id, Duty(first_asked_at=self.first_asked_at))
+
+    def duties_from(self, asked_at: float) -> None:
+        """Posted, again perhaps: no duty of it is older than the first post."""
+        if self.first_asked_at < 0:
+            self.first_asked_at = asked_at
+
+    def may_be_unsettled(self, since: float) -> bool:
+        """At some moment since then."""
+        if not (self.admitted or self.maybe):
+            return False
+        if not self.endpoints:
+            return bool(self.maybe or self.duties)
+        return any(not self.duty(one).was_delivered_before(since) for one in self.endpoints)
+
+    @property
+    def cost_bytes(self) -> int:
+        """The most that it can take of the budget."""
+        return len(self.payload) + 512 + 512 * 8
+
+    def begin_run(self) -> None:
+        """A restart starts empty."""
+        self.admitted = self.refused = self.may_be_forgotten = False
+        self.maybe = 0
+        self.first_asked_at = -1.0
+        self.endpoints = ()
+        self.duties = {}
+
+
+@dataclass(eq=False)
+class Registered:
+    """One endpoint as the platform knows it."""
+
+    key: tuple[str, str]
+    definition: dict[str, Any]
+    host: Host
+    hosts: list[Host] = field(default_factory=list)
+    is_registered: bool = False
+    is_changing: bool = False  # a PUT or DELETE is under way: what holds is not known
+    was_removed: bool = False  # in this run
+    changes: int = 0  # PUTs that changed it in this run
+    secret: str = ""
+    old_secrets: list[tuple[str, float]] = field(default_factory=list)  # with the time until which they may sign
+    paused: bool = False  # by the operator, for sure
+    paused_seconds: float = 0.0
+    paused_at: float | None = None  # when the pause was asked for
+    gone: bool = False  # disabled by a 410, for sure
+    gone_at: float = -1.0
+    ever_gone: bool = False
+    not_before: float = -1.0  # Retry-After
+    not_before_at: float = -1.0  # when that was read
+    concurrency: int = 1  # the most that may be in flight
+    schedules: list[tuple[float, ...]] = field(default_factory=list)  # those in force in this run
+    timeout: float = 15.0
+    tests_open: int = 0
+    tests_ever: int = 0
+    open: list[Attempt] = field(default_factory=list)
+    begun: int = 0  # attempts in this run
+    last_begun_at: float = -1.0
+    loosened_at: float = -1.0  # a retry, resume or PUT: a pause need not hold
+    history: list[Attempt] = field(default_factory=list)  # of this run
+
+    def begin_run(self) -> None:
+        self.is_registered = self.is_changing = self.was_removed = False
+        self.changes = self.begun = self.tests_ever = self.tests_open = 0
+        self.paused = self.gone = self.ever_gone = False
+        self.paused_seconds, self.paused_at = 0.0, None
+        self.not_before = self.last_begun_at = self.loosened_at = -1.0
+        self.old_secrets, self.open, self.history, self.schedules = [], [], [], []
+        for host in self.hosts:
+            host.retired = host is not self.host  # a new run knows only what it is told

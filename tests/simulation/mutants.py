@@ -1,0 +1,160 @@
+"""Seeded bugs: each is one fragment of the daemon's source replaced, to be caught within `seeds` seeds from `first`.
+
+A fragment that is not there exactly once is an error: a mutant cannot die out unnoticed. Fix the row, not the daemon.
+One that survives is a hole in the checks.
+"""
+
+import contextlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from daemon import supervisor
+from daemon.core import health, ledger, report, retry
+from daemon.core.client import Endpoint
+from daemon.edge.egress import addresses, connection
+from daemon.flow import attempt, courier, drain, intake, registration, upkeep
+
+
+class Mutant(NamedTuple):
+    name: str
+    owner: Any  # a class or a module
+    function: str
+    old: str
+    new: str
+    seeds: int = 20
+    first: int = 0  # where to begin: the suite need not run long for what is rare
+
+
+MUTANTS = (
+    Mutant(
+        "settle_skipped",
+        ledger.Ledger,
+        "end_attempt",
+        "self._move(event, delivery, Change.SUCCEEDED, now=now)",
+        "delivery.due_at = now.monotonic + 1",
+    ),
+    Mutant("one_attempt_more", retry, "verdict", "attempt_count >= attempts_max", "attempt_count > attempts_max"),
+    Mutant("one_attempt_less", retry, "verdict", "attempt_count >= attempts_max", "attempt_count + 1 >= attempts_max"),
+    Mutant("wake_up_lost", courier.Courier, "add", "self.wake()", "pass"),
+    Mutant(
+        "slot_leaked",
+        courier.Courier,
+        "_end_flight",
+        "flight.lane.in_flight -= 1",
+        "flight.lane.in_flight -= self._health(flight.lane).consecutive_failures != 3",
+    ),
+    Mutant(
+        "left_over_bytes_taken",
+        connection.Connection,
+        "is_quiet",
+        "return not await self._link.has_input()",
+        "return await self._link.has_input() or True",
+        first=26,
+    ),
+    Mutant(
+        "report_cut_short",
+        report,
+        "lines",
+        "in undelivered(ledger):",
+        "in list(undelivered(ledger))[:-1]:",
+    ),
+    Mutant("budget_kept", ledger.Ledger, "_leave", "self._demand.add(demand)", "pass"),
+    Mutant("client_budget_kept", ledger.Ledger, "_leave", "self._book(event.client_id).unsettled.add(demand)", "pass"),
+    Mutant(
+        "budget_exceeded",
+        ledger.Ledger,
+        "refuse_if_full",
+        "whole.events - intake.unsettled_events_max",
+        "whole.events - 10**9",
+        seeds=60,
+    ),
+    Mutant(
+        "retry_after_ignored",
+        health.Health,
+        "note",
+        "self.not_before = max(self.not_before, now.monotonic + wait_seconds)",
+        "pass",
+        seeds=40,
+    ),
+    Mutant(
+        "paused_never_probed",
+        health.Health,
+        "begins_from",
+        "return max(self.next_probe_at, self.not_before)",
+        "return math.inf",
+        first=10,
+    ),
+    Mutant(
+        "probes_without_end",
+        health.Health,
+        "begins_from",
+        "return max(self.next_probe_at, self.not_before)",
+        "return due_at",
+        seeds=60,
+    ),
+    Mutant("expired_kept", upkeep.Upkeep, "_expire_event", "delivery.opened_at <= opened_until", "False", first=28),
+    Mutant("retried_at_once", retry, "verdict", "return Retry(delay)", "return Retry(0.0)"),
+    Mutant(
+        "another_id_on_retry",
+        attempt.Attempter,
+        "_post",
+        '("webhook-id", event_id)',
+        '("webhook-id", event_id + "x" * (attempt_number > 1))',
+    ),
+    Mutant(
+        "signed_with_the_oldest_secret",
+        Endpoint,
+        "secrets",
+        "return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))",
+        "return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))[-1:]",
+        seeds=40,
+    ),
+    Mutant("timestamp_late", attempt.Attempter, "_post", "timestamp = int(now.wall)", "timestamp = int(now.wall) - 3"),
+    Mutant("window_ignored", health.Health, "room", "min(self.window, concurrency)", "1000"),
+    Mutant("gone_goes_on", health.Health, "disable", "self.disabled, self.since = True, now", "pass", first=11),
+    Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40),
+    Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40),
+    Mutant(
+        "drain_without_end",
+        supervisor,
+        "drain",
+        "trio.move_on_at(deadline)",
+        "trio.move_on_at(deadline + 60)",
+        seeds=60,
+    ),
+    Mutant("admitted_after_the_stop", intake.Intake, "close", "if self._ends_at is None:", "if False:", first=18),
+    Mutant(
+        "maybe_received_forgotten",
+        ledger.Ledger,
+        "_land",
+        "delivery.maybe_received |= exchange.sending_started and exchange.answer is None",
+        "pass",
+        seeds=40,
+    ),
+    Mutant(
+        "removed_go_on_waiting",
+        registration.Registration,
+        "_end",
+        "self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)",
+        "pass",
+        seeds=60,
+    ),
+    Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
+    Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),
+)
+
+
+@contextlib.contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    original = getattr(mutant.owner, mutant.function)
+    source = textwrap.dedent(inspect.getsource(original))
+    assert source.count(mutant.old) == 1, f"{mutant.name}: {mutant.old!r} is {source.count(mutant.old)} times there"
+    names: dict[str, Any] = {}
+    exec(compile(source.replace(mutant.old, mutant.new), mutant.name, "exec"), original.__globals__, names)
+    setattr(mutant.owner, mutant.function, names[mutant.function])
+    try:
+        yield
+    finally:
+        setattr(mutant.owner, mutant.function, original)

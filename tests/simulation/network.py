@@ -1,0 +1,236 @@
+"""Names, addresses and links in memory, and the tap that sees every byte the daemon sends or reads.
+
+The real transport runs on it: `resolve` and `dial` are the two seams that it has for production too. Which attempt an
+act on the network belongs to is told by the task that does it. Receivers are in moods.py; here only looking up and
+connecting can go wrong.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Protocol
+
+import httpx
+import trio
+
+from tests.simulation.books import Attempt, Exchange, Host, Wired
+from tests.simulation.plan import chance
+from tests.simulation.wire import End, pair
+
+# What a name may be pointed at: nothing of it may ever be dialled.
+FORBIDDEN = ("127.0.0.1", "169.254.169.254", "10.0.0.7", "::1", "192.168.1.1", "::ffff:10.0.0.1", "100.100.100.200")
+
+
+class Tap(Protocol):
+    """Who is told; checks.py."""
+
+    def begun(self, host: Host) -> Attempt: ...
+
+    def sent(self, exchange: Exchange, data: bytes) -> None: ...
+
+    def read(self, exchange: Exchange) -> None: ...
+
+    def over(self, exchange: Exchange) -> None: ...
+
+    def dialled(self, attempt: Attempt, address: str) -> None: ...
+
+    def fail(self, rule: str, message: str) -> None: ...
+
+
+class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
+    """Where producers connect."""
+
+    def __init__(self) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[End](1000)
+        self.is_closed = False
+
+    async def accept(self) -> End:
+        try:
+            return await self._receiver.receive()
+        except (trio.ClosedResourceError, trio.EndOfChannel):
+            raise trio.ClosedResourceError from None
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        self._receiver.close()
+        await trio.lowlevel.checkpoint()
+
+    def connect(self, capacity: int, draw: Random) -> End:
+        """The producer's end; raises ConnectionRefusedError."""
+        if self.is_closed:
+            raise ConnectionRefusedError
+        ours, theirs = pair(draw, capacity=capacity)
+        self._sender.send_nowait(theirs)
+        return ours
+
+
+class Link:
+    """What the transport gets: `daemon.edge.egress.links.Link`."""
+
+    def __init__(self, network: "Network", wired: Wired) -> None:
+        self._network = network
+        self._wired = wired
+
+    @property
+    def stream(self) -> End:
+        return self._wired.end
+
+    def close(self) -> None:
+        self._wired.end.close()
+
+    async def has_input(self) -> bool:
+        """Asked by the task that wants to use the link again: an attempt begins."""
+        self._network.taken(self._wired)
+        return self._wired.end.has_news
+
+
+class Network:
+    def __init__(
+        self,
+        seed: int,
+        tap: Tap,
+        nursery: trio.Nursery,
+        receive: Callable[[Wired, End], Awaitable[None]],
+        *,
+        capacity: int,
+    ) -> None:
+        self._seed = seed
+        self._tap = tap
+        self._nursery = nursery
+        self._receive = receive
+        self._capacity = capacity
+        self._hosts: dict[str, Host] = {}
+        self._by_address: dict[str, Host] = {}
+        self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
+        self._links = 0
+        self.ends: dict[End, None] = {}  # the daemon's, of this run
+        self._draw = chance(seed, "network")
+
+    def add_host(self, name: str, key: tuple[str, str], *, is_tls: bool = False) -> Host:
+        number = len(self._hosts) + 1
+        addresses = (f"5.0.{number >> 8}.{number & 255}", f"2a00::{number:x}")
+        host = self._hosts[name] = Host(name, key, addresses, is_tls)
+        for address in addresses:
+            self._by_address[address] = host
+        return host
+
+    def kill(self) -> None:
+        """The daemon's process is gone: nothing of it goes out any more, and its peers see resets."""
+        for end in self.ends:
+            end.peer.reset()
+            end.is_reset = True
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        self.ends.clear()
+        self._attempts.clear()
+
+    def _attempt(self, host: Host) -> Attempt:
+        """The attempt of the task that acts; its first act begins it."""
+        task = trio.lowlevel.current_task()
+        attempt = self._attempts.get(task)
+        if attempt is None or attempt.host is not host:
+            attempt = self._attempts[task] = self._tap.begun(host)
+        return attempt
+
+    def attempt_of_task(self) -> Attempt | None:
+        return self._attempts.get(trio.lowlevel.current_task())
+
+    async def resolve(self, name: str, port: int) -> Sequence[str]:
+        host = self._hosts[name]
+        attempt = self._attempt(host)
+        attempt.pending += 1
+        try:
+            match attempt.fault:
+                case "dns_slow":
+                    await trio.sleep(self._draw.uniform(0.5, 20))
+                case "dns_hangs":
+                    await trio.sleep_forever()
+                case "dns_fails":
+                    raise httpx.ConnectError("the name cannot be looked up")
+                case "rebound":
+                    mixed = [self._draw.choice(FORBIDDEN), *host.addresses[: self._draw.choice((0, 1))]]
+                    self._draw.shuffle(mixed)
+                    return mixed
+                case _:
+                    await trio.sleep(self._draw.choice((0, 0, 0.001)))
+            return host.addresses
+        finally:
+            self._over(attempt)
+
+    async def dial(self, address: str, port: int) -> Link:
+        host = self._by_address.get(address)
+        if host is None:
+            self._tap.fail("S10", f"{address} was dialled")
+            raise OSError(101, "unreachable")
+        attempt = self._attempt(host)
+        self._tap.dialled(attempt, address)
+        attempt.pending += 1
+        try:
+            await self._connect(attempt, address)
+            self._links += 1
+            ours, theirs = pair(chance(self._seed, "link", self._links), capacity=self._capacity)
+            wired = Wired(self._links, host, ours, attempt)
+            self._watch(wired)
+            self._nursery.start_soon(self._receive, wired, theirs)
+            return Link(self, wired)
+        finally:
+            self._over(attempt)
+
+    async def _connect(self, attempt: Attempt, address: str) -> None:
+        match attempt.fault:
+            case "refused":
+                await trio.sleep(0.001)
+                raise OSError(111, "refused")
+            case "black_hole":
+                await trio.sleep_forever()
+            case "one_family" if "." in address:
+                await trio.sleep_forever()
+            case "connects_slowly":
+                await trio.sleep(self._draw.uniform(0.1, 5))
+            case _:
+                await trio.lowlevel.checkpoint()
+
+    def _over(self, attempt: Attempt) -> None:
+        """A look-up or dial is; if nothing comes of it the attempt may be, and if something does it says so."""
+        attempt.pending -= 1
+        attempt.failed_at = trio.current_time()
+
+    def taken(self, wired: Wired) -> None:
+        wired.attempt = self._attempt(wired.host)
+
+    def _watch(self, wired: Wired) -> None:
+        end = wired.end
+        self.ends[end] = None
+
+        def on_send(data: bytes) -> None:
+            if not wired.host.is_tls:
+                self._sent(wired, data)
+
+        def on_consumed() -> None:
+            exchange = wired.exchange
+            if exchange is None or exchange.answer is None:
+                return
+            if exchange.read_at is None and end.incoming.consumed >= exchange.answer.head_end:
+                exchange.read_at = trio.current_time()
+                self._tap.read(exchange)
+            if exchange.over_at is None and end.incoming.consumed >= exchange.answer.end:
+                exchange.over_at = trio.current_time()
+                self._tap.over(exchange)
+
+        def on_close() -> None:
+            self.ends.pop(end, None)
+            exchange = wired.exchange
+            if exchange is not None and exchange.closed_at is None:
+                exchange.closed_at = trio.current_time()
+                if exchange.over_at is None:
+                    self._tap.over(exchange)
+
+        end.on_send, end.incoming.on_consumed, end.on_close = on_send, on_consumed, on_close
+
+    def _sent(self, wired: Wired, data: bytes) -> None:
+        """A request begins with the first bytes after an answer; the transport sends each in one piece."""
+        exchange = Exchange(wired, wired.attempt, trio.current_time(), wired.end.outgoing.written)
+        wired.exchange = exchange
+        wired.attempt.exchanges.append(exchange)
+        exchange.sent_bytes = len(data)
+        self._tap.sent(exchange, data)

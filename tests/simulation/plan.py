@@ -1,0 +1,249 @@
+"""What a seed comes to: a value made before anything runs, so that a failing one can be cut down and run again.
+
+Each part is drawn from a source of its own: leaving out one kind of fault or action does not change the others.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+
+from daemon.core.client import Client, Endpoint
+from daemon.core.settings import DEFAULTS, Settings
+from daemon.core.units import format_duration
+
+STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
+STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
+STEADY_HOST = "steady-default-0.test"
+
+
+def chance(seed: int, *names: object) -> Random:
+    """A source of its own for each actor; the same in every process."""
+    return Random("/".join(map(str, (seed, *names))))
+
+
+@dataclass(frozen=True)
+class Weather:
+    """From `at` on the endpoint's receiver does one of these, by weight."""
+
+    at: float
+    client_id: str
+    endpoint_id: str
+    moods: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Action:
+    at: float
+    kind: str
+    number: int  # its own source of chance
+
+
+@dataclass(frozen=True)
+class Stop:
+    at: float
+    kind: str  # sigterm, sigint, twice, crash
+    restart_after: float
+    resend: bool
+
+
+@dataclass
+class Plan:
+    seed: int
+    seconds: float  # of the safety phase
+    settings: Settings
+    clients: dict[str, list[dict[str, Any]]]  # the endpoints' definitions, without url
+    latency: dict[tuple[str, str], float]
+    kinds: tuple[str, ...]  # of faults that may occur
+    weather: list[Weather] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    capacity: int = 65536  # bytes that a link holds
+    core: tuple[tuple[str, str], ...] = ()
+    payload_bytes: tuple[int, ...] = (20,)
+    retention_is_tiny: bool = False
+
+    def knobs(self) -> str:
+        given = self.settings
+        parts = {
+            "seconds": round(self.seconds),
+            "clients": {name: [one["id"] for one in endpoints] for name, endpoints in self.clients.items()},
+            "schedule": given.retry.schedule_seconds,
+            "age_max": given.retry.age_seconds_max,
+            "timeout": given.delivery.timeout_seconds,
+            "concurrency": given.delivery.concurrency,
+            "connections_max": given.delivery.connections_max,
+            "unsettled_events_max": given.intake.unsettled_events_max,
+            "unsettled_bytes_max": given.intake.unsettled_bytes_max,
+            "client_events_max": given.intake.client_events_max,
+            "drain": given.drain.timeout_seconds,
+            "capacity": self.capacity,
+            "faults": self.kinds,
+            "actions": len(self.actions),
+            "stops": [(round(stop.at), stop.kind) for stop in self.stops],
+            "core": self.core,
+        }
+        return "\n".join(f"  {name:20} {value}" for name, value in parts.items())
+
+
+def make_plan(
+    seed: int,
+    *,
+    moods: tuple[str, ...],
+    actions: dict[str, int],
+    without: frozenset[str] = frozenset(),
+    until: float | None = None,
+) -> Plan:
+    """`moods` are the kinds of faults there are, `actions` the kinds of actions with their weights."""
+    draw = chance(seed, "knobs")
+    seconds = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
+    clients = _clients(draw)
+    kinds = tuple(kind for kind in moods if draw.random() < draw.choice((0.2, 0.4, 0.8)))
+    plan = Plan(
+        seed=seed,
+        seconds=seconds,
+        settings=_settings(draw),
+        clients=clients,
+        latency={(name, one["id"]): draw.choice((0.0, 0.01, 0.05, 0.3)) for name, of in clients.items() for one in of},
+        kinds=tuple(kind for kind in kinds if kind not in without),
+        capacity=draw.choice((65536, 65536, 65536, 4096, 300)),
+        payload_bytes=draw.choice(((20,), (2, 20, 200), (20, 3000), (20, 17_000, 40_000))),
+    )
+    plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
+    plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
+    plan.actions = _actions(chance(seed, "actions"), actions, seconds, without)
+    plan.stops = _stops(chance(seed, "stops"), seconds, without)
+    endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
+    plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
+    if until is not None:
+        plan.seconds = min(plan.seconds, until)
+        plan.weather = [one for one in plan.weather if one.at < until]
+        plan.actions = [one for one in plan.actions if one.at < until]
+        plan.stops = [one for one in plan.stops if one.at < until]
+    return plan
+
+
+def _clients(draw: Random) -> dict[str, list[dict[str, Any]]]:
+    clients = {}
+    for number in range(draw.choice((1, 1, 2, 3, 4))):
+        count = draw.choice((1, 1, 2, 3))
+        clients[f"c{number}"] = [definition(draw, f"e{index}" if count > 1 else "default") for index in range(count)]
+    return clients
+
+
+def definition(draw: Random, endpoint_id: str) -> dict[str, Any]:
+    """An endpoint as the platform would PUT it, without its url."""
+    one: dict[str, Any] = {"id": endpoint_id}
+    if draw.random() < 0.3:
+        one["event_types"] = draw.choice((["a.*"], ["a.x", "b.y"], ["nothing.of.it"]))
+    if draw.random() < 0.3:
+        one["concurrency"] = draw.choice((1, 2, 5))
+    if draw.random() < 0.3:
+        one["timeout"] = draw.choice(("1s", "3s", "8s"))
+    if draw.random() < 0.3:
+        one["schedule"] = draw.choice(([], ["1s"], ["0s", "2s"], ["3s", "10s", "20s"]))
+    return one
+
+
+def _settings(draw: Random) -> Settings:
+    replace = msgspec.structs.replace
+    steady = Endpoint(
+        id="default", url=f"http://{STEADY_HOST}/hook?token=URL-CANARY", secret=STEADY_SECRET, concurrency=3
+    )
+    schedule = draw.choice(
+        ((1.0, 2.0), (0.5, 1.0, 2.0, 4.0), (5.0, 30.0), (0.0, 0.0, 1.0), (10.0, 20.0, 40.0), (5.0, 30.0, 120.0))
+    )
+    tiny = draw.random() < 0.15
+    return replace(
+        DEFAULTS,
+        clients=(Client(id=STEADY, endpoints=(steady,), managed_by_config=True),),
+        egress=replace(DEFAULTS.egress, allow_http=True),
+        intake=replace(
+            DEFAULTS.intake,
+            payload_bytes_max=50_000,
+            body_bytes_max=200_000,
+            batch_events_max=20,
+            unsettled_events_max=draw.choice((100_000, 100_000, 60, 25)),
+            unsettled_bytes_max=draw.choice((1 << 28, 1 << 28, 300_000)),
+            client_events_max=draw.choice((20_000, 30, 10)),
+        ),
+        delivery=replace(
+            DEFAULTS.delivery,
+            timeout_seconds=draw.choice((1.0, 4.0, 15.0)),
+            concurrency=draw.choice((1, 2, 4, 8)),
+            connections_max=draw.choice((4096, 4096, 4096, 8)),
+            secret_overlap_seconds=draw.choice((20.0, 86400.0)),
+        ),
+        retry=replace(
+            DEFAULTS.retry,
+            schedule_seconds=schedule,
+            jitter=draw.choice((0.0, 0.2, 0.5)),
+            age_seconds_max=draw.choice((3600.0, 3600.0, 60.0, 20.0)),
+        ),
+        retention=replace(
+            DEFAULTS.retention,
+            delivered_events_max=3 if tiny else 200_000,
+            exhausted_events_max=3 if tiny else 50_000,
+        ),
+        drain=replace(DEFAULTS.drain, timeout_seconds=draw.choice((0.0, 1.0, 5.0, 20.0))),
+    )
+
+
+def _weather(
+    draw: Random,
+    clients: dict[str, list[dict[str, Any]]],
+    kinds: tuple[str, ...],
+    seconds: float,
+    without: frozenset[str],
+) -> list[Weather]:
+    """Spells of each endpoint: well, or up to three kinds of trouble beside being well. All that is drawn is drawn
+    before anything is left out."""
+    found = []
+    for client_id, endpoints in clients.items():
+        for endpoint in endpoints:
+            at = 0.0
+            dead = draw.choice(DEAD)
+            if draw.random() < 0.25:  # from the start to the end: long enough to be paused for it
+                found.append(Weather(0.0, client_id, endpoint["id"], ((dead if dead not in without else "ok", 1),)))
+                continue
+            while at < seconds:
+                moods = [("ok", draw.choice((0, 1, 4)))]
+                moods += [
+                    (kind, draw.randint(1, 4)) for kind in draw.sample(kinds, k=min(len(kinds), draw.randint(0, 3)))
+                ]
+                kept = tuple((kind, weight) for kind, weight in moods if weight and kind not in without)
+                found.append(Weather(at, client_id, endpoint["id"], kept or (("ok", 1),)))
+                at += draw.expovariate(1 / draw.choice((5.0, 30.0, 120.0)))
+    return sorted(found, key=lambda one: one.at)
+
+
+def _actions(draw: Random, weights: dict[str, int], seconds: float, without: frozenset[str]) -> list[Action]:
+    """A swarm: each seed leaves out some kinds, and has a rate of its own."""
+    chosen = {kind: weight for kind, weight in weights.items() if kind.startswith("post") or draw.random() < 0.7}
+    rate = draw.choice((0.3, 1.0, 3.0))
+    found = []
+    at = 0.0
+    for number in range(150):
+        at += draw.expovariate(rate)
+        if at >= seconds:
+            break
+        kind = draw.choices(list(chosen), list(chosen.values()))[0]
+        if kind not in without:
+            found.append(Action(at, kind, number))
+    return found
+
+
+def _stops(draw: Random, seconds: float, without: frozenset[str]) -> list[Stop]:
+    found = []
+    for _ in range(draw.choice((0, 0, 1, 1, 2))):
+        kind = draw.choice(("sigterm", "sigterm", "sigint", "twice", "crash"))
+        found.append(Stop(draw.uniform(0, seconds), kind, draw.choice((0.0, 1.0, 10.0)), draw.random() < 0.6))
+    return sorted((stop for stop in found if stop.kind not in without), key=lambda stop: stop.at)
+
+
+def seconds_of(text: str) -> float:
+    """What the few durations of this file mean, without the daemon's own parser."""
+    assert format_duration(float(text[:-1])) == text
+    return float(text[:-1])
