@@ -12,7 +12,7 @@ Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*`
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Reversible
+from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
 from typing import assert_never
 
 import msgspec
@@ -30,6 +30,7 @@ from daemon.core.event import Event, Submission
 from daemon.core.health import Health, State
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
+from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.refusal import ClientFull, Full
 from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
@@ -56,10 +57,15 @@ class Demand(msgspec.Struct, gc=False):
 
     events: int = 0
     bytes: int = 0
+    row_bytes: int = 0  # in the flight recorder, at most
+
+    def plus(self, other: "Demand") -> "Demand":
+        return Demand(self.events + other.events, self.bytes + other.bytes, self.row_bytes + other.row_bytes)
 
     def add(self, other: "Demand") -> None:
         self.events += other.events
         self.bytes += other.bytes
+        self.row_bytes += other.row_bytes
 
 
 class Book:
@@ -100,10 +106,21 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """`on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id."""
+    """`on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
 
-    def __init__(self, live: Live, *, started: Moment, on_forgotten: Callable[[Event], None]) -> None:
+    `recorder` is told of every step in the moment that it is taken.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        started: Moment,
+        on_forgotten: Callable[[Event], None],
+        recorder: Recorder = NOTHING_RECORDED,
+    ) -> None:
         self._live = live
+        self._recorder = recorder
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(live)
@@ -209,6 +226,11 @@ class Ledger:
 
     # The budget
 
+    def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
+        """What an event with deliveries to these URLs asks for; raises Full where no recorder could hold it."""
+        row_bytes = self._recorder.row_bytes(payload_bytes, urls)
+        return Demand(1, cost_bytes(payload_bytes, len(urls)), row_bytes)
+
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand) -> None:
         """Raises ClientFull or Full unless both demands fit besides what is unsettled now."""
         intake = self._live.settings.intake
@@ -238,6 +260,7 @@ class Ledger:
                 f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
+        self._recorder.refuse_if_full(whole.row_bytes)
 
     # What happens to an event
 
@@ -275,7 +298,8 @@ class Ledger:
             self._enter(event)
             for delivery in deliveries:
                 self._count_opened(event, delivery)
-        else:
+        self._recorder.admitted(event, recovered=recovered)
+        if not deliveries:
             self._unrouted += 1
             self._settled(event, now)
         return event
@@ -297,6 +321,7 @@ class Ledger:
         self._enter(event)
         self._count_opened(event, delivery)
         self._count_event(before, event.status)
+        self._recorder.added(event, before)
 
     def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
         """Returns the attempt's number, from 1."""
@@ -309,6 +334,7 @@ class Ledger:
         self.health(event.client_id, delivery.endpoint_id).in_flight += 1
         self._in_flight += 1
         self._attempts += 1
+        self._recorder.begun(event, delivery)
         return delivery.attempt_count
 
     def end_attempt(
@@ -342,7 +368,9 @@ class Ledger:
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)
+                self._recorder.ended(event, delivery)
             case GiveUp(reason=reason):
+                self._recorder.ended(event, delivery)
                 self.give_up(event, delivery, reason, now=now)
             case _:
                 assert_never(verdict)
@@ -350,6 +378,7 @@ class Ledger:
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
         """The attempt was cancelled: that is no outcome, and the status stays what it was."""
         self._land(event, delivery, outcome=None, exchange=exchange, duration_seconds=duration_seconds)
+        self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
         """A waiting delivery becomes due now; also one whose attempt was cut and whose courier goes on."""
@@ -374,6 +403,7 @@ class Ledger:
 
     def reopen(self, event: Event, delivery: Delivery, *, attempts_more: int, now: Moment) -> None:
         """An exhausted delivery is pending again; the budget has been asked for."""
+        before = event.status
         self._move(event, delivery, Change.REOPENED, now=now)
         delivery.opened_at = now.monotonic
         delivery.due_at = now.monotonic
@@ -383,6 +413,7 @@ class Ledger:
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event
         event.since = now.monotonic
+        self._recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
         """Forgets what settled too long ago; returns how many, so that the caller can go on after a breath."""
@@ -415,8 +446,11 @@ class Ledger:
             self._retention.release(event, before)
             event.settled_at = None
             self._enter(event)
-        self._count_event(before, event.status)
-        if before not in SETTLED and event.status in SETTLED:
+        status = event.status
+        self._count_event(before, status)
+        if target in SETTLED:
+            self._recorder.settled(event, delivery, status)
+        if before not in SETTLED and status in SETTLED:
             self._leave(event)
             self._settled(event, now)
 

@@ -7,7 +7,7 @@ budget again. Everything that can refuse is asked before anything is changed.
 from daemon.core.delivery import SETTLED, Delivery, Status
 from daemon.core.event import Event
 from daemon.core.health import PausedBy
-from daemon.core.ledger import Demand, Ledger, cost_bytes
+from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.refusal import EndpointDisabled
 from daemon.core.registry import Registry
@@ -66,7 +66,7 @@ class Retrying:
     def _refuse_if_no_room(self, event: Event) -> None:
         if event.status in SETTLED:
             assert event.payload is not None
-            demand = Demand(1, cost_bytes(len(event.payload), len(event.deliveries)))
+            demand = self._ledger.demand(len(event.payload), [delivery.url for delivery in event.deliveries])
             self._ledger.refuse_if_full(event.client_id, client=demand, whole=demand)
 
     def _waits_for(self, event: Event, delivery: Delivery) -> float:

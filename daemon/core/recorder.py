@@ -1,0 +1,376 @@
+"""Owns the flight recorder: what the ledger does to unsettled events, noted in memory that outlives the process.
+
+Rules:
+ 1. A record stands before the next step is taken: before the 202, before the request of an attempt goes out.
+ 2. It is a log of segments, dropped from its old end only: a record means something together with those before it.
+    What is still unsettled in the oldest segment is carried: written anew, as it stands, at the new end.
+ 3. Room for a row is asked for at admission. Records of attempts are never refused for want of room: rows take at
+    most half of the segments, so carrying always frees some. Segments are taken as rows need them, up to
+    `recorder.bytes_max`, and given back.
+ 4. An event that found no room all the same (what was not asked for) is counted, and none of its records is kept.
+It knows no files: segments are a `Store`'s. What the records amount to is core/recording's.
+Limits: about 180 B of memory for each unsettled event, besides the segments.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from daemon.core.delivery import SETTLED, Delivery, Status
+from daemon.core.event import Event
+from daemon.core.record import (
+    OVERHEAD_BYTES,
+    Cause,
+    Header,
+    Kind,
+    begun_body,
+    ended_body,
+    framed,
+    header_body,
+    largest_row_bytes,
+    row_body,
+    row_bytes_max,
+    settled_body,
+)
+from daemon.core.refusal import Full
+from daemon.core.settings import Settings
+
+SEGMENT_BYTES_MIN = 256 * 1024
+ROWS_IN_SEGMENT_MIN = 4  # of the largest: what is left over at a segment's end is then at most a quarter
+SEGMENTS_MIN = 6
+SEGMENTS_USABLE_MIN = 8  # of `recorder.bytes_max`: less is no recorder
+SEGMENTS_KEPT_FREE = 4
+# How many rows are carried at one append while free segments are few: about 10 us.
+CARRIED_AT_ONCE = 4
+RETRY_AFTER_SECONDS = 5
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How `recorder.bytes_max` is cut up."""
+
+    row_bytes: int  # the largest row
+    segment_bytes: int
+    segments_max: int
+
+    def rows_bytes_max(self, segments: int) -> int:
+        """How much the unsettled rows may take of so many segments: half of those that are not kept free."""
+        return (segments - SEGMENTS_KEPT_FREE) * (self.segment_bytes - self.row_bytes) // 2
+
+
+def layout(settings: Settings) -> Layout:
+    payload_bytes = settings.intake.payload_bytes_max if settings.recorder.payloads else 0
+    row_bytes = largest_row_bytes(payload_bytes, settings.registry.endpoints_max)
+    segment_bytes = max(SEGMENT_BYTES_MIN, -(-row_bytes * ROWS_IN_SEGMENT_MIN // 4096) * 4096)
+    return Layout(row_bytes, segment_bytes, settings.recorder.bytes_max // segment_bytes)
+
+
+class Recorder(Protocol):
+    """What the ledger tells the recorder, each at the moment that it happens."""
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
+        """At most what an event of these deliveries takes; raises Full where it is more than fits at all."""
+        ...
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        """Raises Full unless rows of so many bytes fit besides what is unsettled now."""
+        ...
+
+    def admitted(self, event: Event, *, recovered: bool) -> None: ...
+
+    def added(self, event: Event, was: Status) -> None: ...
+
+    def reopened(self, event: Event, was: Status) -> None: ...
+
+    def begun(self, event: Event, delivery: Delivery) -> None: ...
+
+    def ended(self, event: Event, delivery: Delivery) -> None: ...
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None: ...
+
+    def discard(self) -> None:
+        """The run's report is complete: nothing is kept, and nothing more is noted."""
+        ...
+
+
+class NoRecorder:
+    """`recorder.directory = ""`."""
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:  # noqa: ARG002 - the port's
+        return 0
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        pass
+
+    def admitted(self, event: Event, *, recovered: bool) -> None:
+        pass
+
+    def added(self, event: Event, was: Status) -> None:
+        pass
+
+    def reopened(self, event: Event, was: Status) -> None:
+        pass
+
+    def begun(self, event: Event, delivery: Delivery) -> None:
+        pass
+
+    def ended(self, event: Event, delivery: Delivery) -> None:
+        pass
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+NOTHING_RECORDED = NoRecorder()
+
+
+class Store(Protocol):
+    """Where segments stand. A segment that is begun is all zeros, and its room is there to stay."""
+
+    def allocate(self) -> bool:
+        """One more segment to begin; False where there is no room for it."""
+        ...
+
+    def begin(self, number: int, header: bytes) -> None:
+        """From here on, records go into this segment, behind its header."""
+        ...
+
+    def write(self, offset: int, record: bytes) -> None: ...
+
+    def drop(self, number: int, *, keep: bool) -> None:
+        """Nobody needs the segment any more; `keep`: its room is begun again, else given back."""
+        ...
+
+    def discard(self) -> None:
+        """Nobody needs any of it."""
+        ...
+
+
+class NoRoom(Exception):
+    """Not even the first segments fit."""
+
+
+class _Row(msgspec.Struct, gc=False):
+    """Where the newest row of an unsettled event stands."""
+
+    event: Event
+    segment: "_Segment"
+    bytes: int
+
+
+class _Segment:
+    __slots__ = ("number", "serials", "unsettled")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.serials: deque[int] = deque()  # of the rows in it, in their order; of some the event has settled since
+        self.unsettled = 0
+
+
+class SegmentRecorder:
+    """`identity` is the header of segment 0, with counts of nothing."""
+
+    def __init__(self, store: Store, plan: Layout, identity: Header) -> None:
+        self._store = store
+        self._layout = plan
+        self._identity = identity
+        self._counts = identity.counts
+        self._rows: dict[int, _Row] = {}  # by the event's sequence
+        self._rows_bytes = 0
+        self._log: deque[_Segment] = deque()
+        self._segments = self._free = 0
+        self._sequence = 0
+        self._used_bytes = 0  # of the newest segment
+        self._is_discarded = False
+        while self._segments < SEGMENTS_MIN:
+            if not self._allocate():
+                raise NoRoom
+        self._begin_segment()
+
+    @property
+    def rows_bytes(self) -> int:
+        return self._rows_bytes
+
+    @property
+    def segments(self) -> int:
+        return self._segments
+
+    @property
+    def unrecorded(self) -> int:
+        return self._counts.unrecorded
+
+    # Room
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
+        row_bytes = row_bytes_max(payload_bytes if self._identity.payloads else 0, urls)
+        if row_bytes > self._layout.row_bytes:
+            raise Full(
+                f"the event takes {row_bytes:,} bytes in the flight recorder, which was started for "
+                f"{self._layout.row_bytes:,} at most; larger limits need a restart",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        return row_bytes
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        if not self._has_room(row_bytes):
+            room = self._layout.rows_bytes_max(self._segments)
+            cause = "recorder.bytes_max" if self._segments >= self._layout.segments_max else "its file system"
+            raise Full(
+                f"the flight recorder holds {self._rows_bytes:,} bytes of unsettled events and has room for {room:,}; "
+                f"{cause} allows no more",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+
+    def _has_room(self, row_bytes: int) -> bool:
+        while self._rows_bytes + row_bytes > self._layout.rows_bytes_max(self._segments):
+            if self._segments >= self._layout.segments_max or not self._allocate():
+                return False
+        return True
+
+    def _allocate(self) -> bool:
+        if not self._store.allocate():
+            return False
+        self._segments += 1
+        self._free += 1
+        return True
+
+    # What the ledger does
+
+    def admitted(self, event: Event, *, recovered: bool) -> None:
+        self._note_row(event, Cause.RECOVERED if recovered else Cause.ADMITTED, None)
+
+    def added(self, event: Event, was: Status) -> None:
+        self._note_row(event, Cause.ADDED, was)
+
+    def reopened(self, event: Event, was: Status) -> None:
+        self._note_row(event, Cause.REOPENED, was)
+
+    def begun(self, event: Event, delivery: Delivery) -> None:
+        if event.sequence in self._rows:
+            self._append(Kind.BEGUN, begun_body(event, delivery))
+
+    def ended(self, event: Event, delivery: Delivery) -> None:
+        if event.sequence in self._rows:
+            self._append(Kind.ENDED, ended_body(event, delivery))
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
+        if event.sequence not in self._rows:
+            return
+        then = event_status if event_status in SETTLED else None
+        self._put(Kind.SETTLED, settled_body(event, delivery, then))
+        self._counts.count_settled(delivery.status, then)
+        if then is not None:
+            self._forget_row(event)
+        self._make_room()
+
+    def discard(self) -> None:
+        self._is_discarded = True
+        self._rows.clear()
+        self._store.discard()
+
+    # Rows and segments
+
+    def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
+        if self._is_discarded:
+            return
+        is_known = self._forget_row(event)
+        if cause is Cause.ADDED and not is_known and was not in SETTLED:
+            return  # there was no room for it when it was admitted
+        body = self._row_body(event, cause, was)
+        size = OVERHEAD_BYTES + len(body)
+        if size > self._layout.row_bytes or not self._has_room(size):
+            self._append(Kind.UNRECORDED, b"")
+            self._counts.unrecorded += 1
+            return
+        self._put_row(event, body)
+        self._counts.count_row(cause, was, len(event.deliveries))
+        self._make_room()
+
+    def _row_body(self, event: Event, cause: Cause, was: Status | None, *, urls: bool = True) -> bytes:
+        return row_body(event, cause, was, payload=event.payload if self._identity.payloads else None, urls=urls)
+
+    def _put_row(self, event: Event, body: bytes) -> None:
+        self._put(Kind.ROW, body)
+        if event.deliveries:
+            row = self._rows[event.sequence] = _Row(event, self._log[-1], OVERHEAD_BYTES + len(body))
+            row.segment.serials.append(event.sequence)
+            row.segment.unsettled += 1
+            self._rows_bytes += row.bytes
+
+    def _forget_row(self, event: Event) -> bool:
+        row = self._rows.pop(event.sequence, None)
+        if row is None:
+            return False
+        row.segment.unsettled -= 1
+        self._rows_bytes -= row.bytes
+        return True
+
+    def _append(self, kind: Kind, body: bytes) -> None:
+        self._put(kind, body)
+        self._make_room()
+
+    def _put(self, kind: Kind, body: bytes) -> None:
+        if self._used_bytes + OVERHEAD_BYTES + len(body) > self._layout.segment_bytes:
+            self._begin_segment()
+        record = self._framed(kind, body)
+        self._store.write(self._used_bytes, record)
+        self._used_bytes += len(record)
+
+    def _framed(self, kind: Kind, body: bytes) -> bytes:
+        self._sequence += 1
+        return framed(self._sequence, kind, body)
+
+    def _begin_segment(self) -> None:
+        assert self._free
+        self._free -= 1
+        self._log.append(_Segment(self._log[-1].number + 1 if self._log else 0))
+        header = msgspec.structs.replace(self._identity, segment=self._log[-1].number, counts=self._counts)
+        record = self._framed(Kind.HEADER, header_body(header))
+        self._store.begin(self._log[-1].number, record)
+        self._used_bytes = len(record)
+
+    def _make_room(self) -> None:
+        """A little at each append while free segments are few; whatever it takes when they are very few."""
+        self._drop_settled()
+        for _ in range(CARRIED_AT_ONCE):
+            if self._free * 8 >= self._segments * 3:
+                return
+            self._carry_oldest()
+        for _ in range(len(self._rows)):
+            if self._free >= max(2, self._segments // 4):
+                return
+            self._carry_oldest()
+
+    def _carry_oldest(self) -> None:
+        oldest = self._log[0]
+        while oldest is not self._log[-1] and oldest.serials:
+            row = self._rows.get(oldest.serials.popleft())
+            if row is not None and row.segment is oldest:
+                self._carry(row)
+                break
+        self._drop_settled()
+
+    def _carry(self, row: _Row) -> None:
+        """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
+        self._forget_row(row.event)
+        body = self._row_body(row.event, Cause.CARRIED, None)
+        if OVERHEAD_BYTES + len(body) > row.bytes and not self._has_room(OVERHEAD_BYTES + len(body)):
+            body = self._row_body(row.event, Cause.CARRIED, None, urls=False)
+        self._put_row(row.event, body)
+
+    def _drop_settled(self) -> None:
+        """Drops the oldest segments as far as nothing unsettled stands in them."""
+        while not self._log[0].unsettled and len(self._log) > 1:
+            keep = not self._is_too_many()
+            self._store.drop(self._log.popleft().number, keep=keep)
+            self._free += keep
+            self._segments -= not keep
+
+    def _is_too_many(self) -> bool:
+        """Whether half of the room would do without one segment: what grew with a backlog goes with it."""
+        fewer, rows_bytes = self._segments - 1, 2 * self._rows_bytes
+        return fewer >= SEGMENTS_MIN and self._free * 2 > fewer and rows_bytes < self._layout.rows_bytes_max(fewer)
