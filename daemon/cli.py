@@ -23,6 +23,7 @@ from daemon.remote import Answer, Remote, Unreachable
 
 if TYPE_CHECKING:
     from daemon.configuration import Loaded
+    from daemon.edge.recorder import Folder
 
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
 LOG_CLOSE_SECONDS = 2.0
@@ -163,6 +164,8 @@ def report(file: str | None, reports: str | None, as_json: bool) -> None:
     """Show the newest shutdown report, or the one named."""
     path = Path(file) if file else _newest(reports)
     summary, line = _read_summary(path)
+    if not file:
+        _say_ended_without_report(path, summary)
     if as_json:
         click.echo(line.decode())
     else:
@@ -219,12 +222,16 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
 
     import trio
 
+    from daemon.aftermath import account
+    from daemon.core.recorder import layout
     from daemon.core.report import Run
     from daemon.edge.clock import SystemClock
     from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
+    from daemon.edge.recorder import CannotRecord
     from daemon.edge.reports import CannotWriteReports, Reports
+    from daemon.edge.reports import InUse as ReportsInUse
     from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
     from daemon.supervisor import Outside, supervise
@@ -235,8 +242,12 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     reports = Reports(settings.drain.report_directory)
     try:
         reports.prove_writable()
+        reports.lock()
     except CannotWriteReports as error:
         _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
+    except ReportsInUse as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    folder = _recorder_folder(settings)
     is_terminal = sys.stderr.isatty()
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
@@ -260,12 +271,42 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
     try:
+        account(folder, reports, log)
+        if folder is not None:
+            recorder = folder.recorder(identity, layout(settings), payloads=settings.recorder.payloads)
+            outside = outside._replace(recorder=recorder)
         return trio.run(supervise, settings, outside, identity)
+    except CannotRecord as error:
+        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
     except CannotBind as error:
         _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
     finally:
         signals.detach()
+        if folder is not None:
+            folder.close()
         log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _recorder_folder(settings: Any) -> "Folder | None":
+    """The recorder's folder, ours alone from here on; None where it is switched off."""
+    from daemon.edge.recorder import CannotRecord, Folder, InUse, place
+
+    directory, reports = settings.recorder.directory, settings.drain.report_directory
+    if not directory:
+        return None
+    try:
+        folder = Folder(place(directory, report_directory=reports, environ=os.environ, dev=settings.dev))
+    except CannotRecord as error:
+        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
+    except InUse as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    if not folder.is_memory:
+        where = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
+        if not settings.dev:
+            folder.close()
+            _fail(EXIT_CONFIG, f'{where}; name a folder that is, or "" to switch the recorder off')
+        click.echo(f"hookd: {where}; taken under --dev only", err=True)
+    return folder
 
 
 def _announce(urls: Any) -> None:
@@ -369,8 +410,28 @@ def _newest(reports: str | None) -> Path:
     )
     newest = Reports(directory).newest()
     if newest is None:
+        _say_ended_without_report(Path(directory) / "none", None)
         _fail(EXIT_BUG, f"no report in {directory}; name one, or its directory with --reports")
     return newest
+
+
+def _say_ended_without_report(newest: Path, summary: Summary | None) -> None:
+    """The newest report is no good news where a later run has none."""
+    from daemon.edge.reports import Reports
+
+    reports = Reports(str(newest.parent))
+    open_runs = reports.open_runs()
+    if open_runs and reports.is_in_use():
+        open_runs.pop()  # the newest is the one that runs
+    for marker in open_runs:
+        if (summary is None or marker.started_at > summary.started_at) and reports.of_run(marker.run_id) is None:
+            click.echo(
+                f"hookd: RUN {marker.run_id} ENDED WITHOUT A REPORT: started {marker.started_at}, "
+                f"last heard of {marker.at}; what it left is not known",
+                err=True,
+            )
+            if marker.counts:
+                click.echo(f"hookd: its counts then: {msgspec.json.encode(marker.counts).decode()}", err=True)
 
 
 def _read_summary(path: Path) -> tuple[Summary, bytes]:

@@ -33,9 +33,6 @@ NOT_IN_EFFECT = (
     "intake.receiving_bytes_max",
     "retention.settlements_max",
     "drain.termination_log",
-    "recorder.directory",
-    "recorder.bytes_max",
-    "recorder.payloads",
     "recovery.enabled",
 )
 

@@ -24,6 +24,7 @@ from daemon.core.delivery import Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
+from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Run, Stop, Summary
@@ -42,7 +43,7 @@ from daemon.flow.ports import Clock, JitterUnit, Log, Sender
 from daemon.flow.registration import Registration
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
-from daemon.flow.upkeep import Upkeep
+from daemon.flow.upkeep import COUNTS_EVERY_SECONDS, Upkeep
 
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
 SECOND_SIGNAL_SECONDS = 0.25
@@ -72,6 +73,10 @@ class Reports(Protocol):
 
     def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
 
+    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
 
 class Outside(NamedTuple):
     """What is not ours, injected: so the whole daemon runs in virtual time, or over sockets that a test made."""
@@ -88,6 +93,7 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    recorder: Recorder = NOTHING_RECORDED
 
 
 class ReloadRefused(Exception):
@@ -136,8 +142,11 @@ class Supervisor:
         self._summary: Summary | None = None
         self._crashed = False
         self._drain_seconds = 0.0
+        self._marker_limiter = trio.CapacityLimiter(1)
 
-        self._ledger = ledger = Ledger(live, started=clock.now(), on_forgotten=self._log_forgotten)
+        self._ledger = ledger = Ledger(
+            live, started=clock.now(), on_forgotten=self._log_forgotten, recorder=outside.recorder
+        )
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(live)
@@ -202,6 +211,7 @@ class Supervisor:
         """Until it is stopped; always ends in a report."""
         self._outside.attach_signals(self._on_signal)
         self._registration.take_config(self._live.settings.clients)
+        self._say_open(self._outside.clock.now().wall)
         try:
             async with trio.open_nursery() as api:
                 await self._run_flow(api)
@@ -219,6 +229,7 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
+                flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.log("daemon.started", run_id=self._run.run_id, version=self._run.version, urls=urls)
@@ -258,14 +269,15 @@ class Supervisor:
         self._intake.close()
         now = self._outside.clock.now()
         stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
-        self._summary = summary = report.summarise(self._ledger, self._run, stop)
+        payloads = self._live.settings.drain.report_payloads
+        self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads)
         self._outside.log("report", level=_level(summary), **_without_clients(summary))
         self._outside.log.text(report.text(summary, path=str(self._outside.reports.path_of(summary))))
         lines = report.lines(
             self._ledger,
             now_monotonic=now.monotonic,
             now_wall=now.wall,
-            payloads=self._live.settings.drain.report_payloads,
+            payloads=payloads,
         )
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):
@@ -281,6 +293,34 @@ class Supervisor:
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
         else:
             self._outside.log("report.written", path=path)
+            self._close_run()
+
+    def _close_run(self) -> None:
+        """The report is on disk, so nothing else has to outlive the process. Without it, the recorder stays."""
+        try:
+            self._outside.recorder.discard()
+            self._outside.reports.close_run(self._run.run_id)
+        except OSError as error:  # the next start finds the report, and removes what is left
+            self._outside.log("run.not_closed", level="warning", error=f"{type(error).__name__}: {error}")
+
+    async def _keep_saying_open(self) -> None:
+        """With the counts of the log's last line, so that even a lost host leaves them beside the reports."""
+        while True:
+            await trio.sleep(COUNTS_EVERY_SECONDS)
+            with trio.move_on_after(COUNTS_EVERY_SECONDS):  # a file system that hangs must not hold the drain
+                await trio.to_thread.run_sync(
+                    self._say_open,
+                    self._outside.clock.now().wall,
+                    self._upkeep.counts(),
+                    abandon_on_cancel=True,
+                    limiter=self._marker_limiter,
+                )
+
+    def _say_open(self, at: float, counts: dict[str, object] | None = None) -> None:
+        try:
+            self._outside.reports.open_run(self._run, at, counts)
+        except OSError as error:
+            self._outside.log("run.not_marked", level="warning", error=f"{type(error).__name__}: {error}")
 
     def _exit_code(self) -> ExitCode:
         assert self._summary is not None

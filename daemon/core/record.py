@@ -29,7 +29,7 @@ _TAIL = struct.Struct("<QB")
 _ROW = struct.Struct("<BBQdIHBBB")  # cause, event's status before, serial, accepted_at, payload, deliveries, ids, type
 _DELIVERY = struct.Struct("<BBBBHIdfBH")  # status, reason, flags, id, url, attempts, the last: start, duration, outcome
 _BEGUN = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
-_ENDED = struct.Struct("<QHfBBH")  # serial, index, duration, flags, outcome, status code
+_ENDED = struct.Struct("<QHIfBBH")  # serial, index, attempt's number, duration, flags, outcome, status code
 _SETTLED = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
 
 OVERHEAD_BYTES = _HEAD.size + _TAIL.size
@@ -121,6 +121,7 @@ class Header(msgspec.Struct, frozen=True):
     pid: int
     started_at: float  # wall
     payloads: bool
+    segment_bytes: int  # its whole length: a shorter one was cut
     counts: Counts
 
 
@@ -143,6 +144,7 @@ class Ended(msgspec.Struct, frozen=True):
 
     serial: int
     index: int
+    attempt_number: int
     duration_seconds: float
     maybe_received: bool
     request_sent: bool
@@ -232,7 +234,8 @@ def ended_body(event: Event, delivery: Delivery) -> bytes:
     flags = _MAYBE_RECEIVED * delivery.maybe_received | _REQUEST_SENT * last.request_sent
     duration_seconds = last.duration_seconds or 0.0
     codes = _outcome_codes(last.outcome)
-    return _ENDED.pack(event.sequence, index_of(event, delivery), duration_seconds, flags, *codes)
+    number = min(delivery.attempt_count, _COUNT_MAX)
+    return _ENDED.pack(event.sequence, index_of(event, delivery), number, duration_seconds, flags, *codes)
 
 
 def settled_body(event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
@@ -290,10 +293,10 @@ def _read_body(kind: int, body: bytes) -> Record:
                 _check_wall(started_at)
                 return Begun(serial, index, attempt_number, started_at, body[_BEGUN.size :].decode())
             case Kind.ENDED:
-                serial, index, duration_seconds, flags, *codes = _ENDED.unpack(body)
+                serial, index, number, duration_seconds, flags, *codes = _ENDED.unpack(body)
                 maybe_received, request_sent = bool(flags & _MAYBE_RECEIVED), bool(flags & _REQUEST_SENT)
                 outcome = _outcome(*codes, duration_seconds=duration_seconds)
-                return Ended(serial, index, duration_seconds, maybe_received, request_sent, outcome)
+                return Ended(serial, index, number, duration_seconds, maybe_received, request_sent, outcome)
             case Kind.SETTLED:
                 serial, index, status, reason, event_status = _SETTLED.unpack(body)
                 return Settled(serial, index, _known_status(status), _REASONS[reason], _STATUSES[event_status])

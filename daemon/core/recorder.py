@@ -200,6 +200,11 @@ class SegmentRecorder:
         return self._segments
 
     @property
+    def sequence(self) -> int:
+        """Of the last record."""
+        return self._sequence
+
+    @property
     def unrecorded(self) -> int:
         return self._counts.unrecorded
 

@@ -47,6 +47,11 @@ class Recording:
         self._is_torn = False
 
     @property
+    def sequence(self) -> int:
+        """Of the last record that was read; 0 where there is none."""
+        return 0 if self._next_sequence is None else self._next_sequence - 1
+
+    @property
     def is_whole(self) -> bool:
         return self.header is not None and not self.unread_bytes and not self.records_missing
 
@@ -80,9 +85,12 @@ class Recording:
             self._next_sequence = sequence + 1
             self._is_torn = False
             offset = next_offset
+        if offset == 0:  # a segment is named once its header is in it
+            self.records_missing += 1
         rest = len(data[offset:].rstrip(b"\0"))
-        self.unread_bytes += rest
-        self._is_torn |= bool(rest)
+        cut = self.header.segment_bytes - len(data) if offset and self.header is not None else 0
+        self.unread_bytes += rest + max(0, cut)
+        self._is_torn |= bool(rest) or cut > 0 or offset == 0
 
     def _begin_segment(self, number: int, sequence: int, header: Record) -> None:
         is_ours = isinstance(header, Header) and (header.format, header.run_id) == (FORMAT, self.run_id)
@@ -134,6 +142,7 @@ class Recording:
         if delivery is None:
             return
         delivery.in_flight = False
+        delivery.attempt_count = ended.attempt_number
         if ended.outcome is not None:
             delivery.status = Status.FAILED
         delivery.maybe_received = ended.maybe_received  # of all of its attempts, also of those that are missing
