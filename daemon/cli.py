@@ -24,6 +24,7 @@ from daemon.remote import Answer, Remote, Unreachable
 if TYPE_CHECKING:
     from daemon.configuration import Loaded
     from daemon.edge.recorder import Folder
+    from daemon.edge.reports import Reports
 
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
 LOG_CLOSE_SECONDS = 2.0
@@ -109,6 +110,8 @@ def check(file: str, dev: bool) -> None:
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
 
+    _say_recorder(settings)
+
     def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
         earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
         click.echo(
@@ -122,6 +125,31 @@ def check(file: str, dev: bool) -> None:
         for endpoint in client.endpoints:
             own = endpoint.schedule_seconds
             horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+def _say_recorder(settings: Any) -> None:
+    """How many events fit: a full recorder refuses them, whatever the budget says."""
+    from daemon.core.settings import recorder_layout
+    from daemon.core.units import approximate_size
+    from daemon.edge.recorder import CannotRecord, free_bytes, place
+
+    recorder, plan = settings.recorder, recorder_layout(settings)
+    if not recorder.directory:
+        click.echo("flight recorder: off; a kill leaves no list of what was lost")
+        return
+    reports = settings.drain.report_directory
+    try:
+        where = place(recorder.directory, report_directory=reports, environ=os.environ, dev=settings.dev)
+    except CannotRecord as error:
+        click.echo(f"flight recorder: {error}")
+        return
+    free = free_bytes(where.directory)
+    bytes_max = recorder.bytes_max if free is None else min(recorder.bytes_max, free)
+    payload_bytes, of = (1024, "with payloads of 1 KiB") if recorder.payloads else (0, "without payloads")
+    room = "" if free is None else f", where {approximate_size(free)} are free"
+    events = plan.events_max(bytes_max, payload_bytes=payload_bytes)
+    click.echo(f"flight recorder: about {events:,} unsettled events of one delivery, {of}")
+    click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {where}{room}")
 
 
 @hookd.command()
@@ -223,15 +251,13 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     import trio
 
     from daemon.aftermath import account
-    from daemon.core.recorder import layout
     from daemon.core.report import Run
+    from daemon.core.settings import recorder_layout
     from daemon.edge.clock import SystemClock
     from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
     from daemon.edge.recorder import CannotRecord
-    from daemon.edge.reports import CannotWriteReports, Reports
-    from daemon.edge.reports import InUse as ReportsInUse
     from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
     from daemon.supervisor import Outside, supervise
@@ -239,14 +265,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     limit = raise_limit()
     wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
     signals = Signals(held)
-    reports = Reports(settings.drain.report_directory)
-    try:
-        reports.prove_writable()
-        reports.lock()
-    except CannotWriteReports as error:
-        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
-    except ReportsInUse as error:
-        _fail(EXIT_UNAVAILABLE, str(error))
+    reports = _own_reports(settings.drain.report_directory)
     folder = _recorder_folder(settings)
     is_terminal = sys.stderr.isatty()
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
@@ -273,7 +292,7 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     try:
         account(folder, reports, log)
         if folder is not None:
-            recorder = folder.recorder(identity, layout(settings), payloads=settings.recorder.payloads)
+            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
             outside = outside._replace(recorder=recorder)
         return trio.run(supervise, settings, outside, identity)
     except CannotRecord as error:
@@ -285,6 +304,21 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
         if folder is not None:
             folder.close()
         log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _own_reports(directory: str) -> "Reports":
+    """The report directory, ours alone from here on."""
+    from daemon.edge.reports import CannotWriteReports, InUse, Reports
+
+    reports = Reports(directory)
+    try:
+        reports.prove_writable()
+        reports.lock()
+    except CannotWriteReports as error:
+        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
+    except InUse as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    return reports
 
 
 def _recorder_folder(settings: Any) -> "Folder | None":
@@ -427,7 +461,7 @@ def _say_ended_without_report(newest: Path, summary: Summary | None) -> None:
         if (summary is None or marker.started_at > summary.started_at) and reports.of_run(marker.run_id) is None:
             click.echo(
                 f"hookd: RUN {marker.run_id} ENDED WITHOUT A REPORT: started {marker.started_at}, "
-                f"last heard of {marker.at}; what it left is not known",
+                f"last heard of {marker.at}; the next start says what it left, if its recorder still stands",
                 err=True,
             )
             if marker.counts:

@@ -20,6 +20,7 @@ import msgspec
 
 from daemon.core.delivery import SETTLED, Delivery, Status
 from daemon.core.event import Event
+from daemon.core.layout import Layout
 from daemon.core.record import (
     OVERHEAD_BYTES,
     Cause,
@@ -29,41 +30,16 @@ from daemon.core.record import (
     ended_body,
     framed,
     header_body,
-    largest_row_bytes,
     row_body,
     row_bytes_max,
     settled_body,
 )
 from daemon.core.refusal import Full
-from daemon.core.settings import Settings
 
-SEGMENT_BYTES_MIN = 256 * 1024
-ROWS_IN_SEGMENT_MIN = 4  # of the largest: what is left over at a segment's end is then at most a quarter
 SEGMENTS_MIN = 6
-SEGMENTS_USABLE_MIN = 8  # of `recorder.bytes_max`: less is no recorder
-SEGMENTS_KEPT_FREE = 4
-# How many rows are carried at one append while free segments are few: about 10 us.
+# How many rows are carried at one append while free segments are few: about 20 us.
 CARRIED_AT_ONCE = 4
 RETRY_AFTER_SECONDS = 5
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """How `recorder.bytes_max` is cut up."""
-
-    row_bytes: int  # the largest row
-    segment_bytes: int
-    segments_max: int
-
-    def rows_bytes_max(self, segments: int) -> int:
-        """How much the unsettled rows may take of so many segments: half of those that are not kept free."""
-        return (segments - SEGMENTS_KEPT_FREE) * (self.segment_bytes - self.row_bytes) // 2
-
-
-def layout(settings: Settings) -> Layout:
-    payload_bytes = settings.intake.payload_bytes_max if settings.recorder.payloads else 0
-    row_bytes = largest_row_bytes(payload_bytes, settings.registry.endpoints_max)
-    segment_bytes = max(SEGMENT_BYTES_MIN, -(-row_bytes * ROWS_IN_SEGMENT_MIN // 4096) * 4096)
-    return Layout(row_bytes, segment_bytes, settings.recorder.bytes_max // segment_bytes)
 
 
 class Recorder(Protocol):

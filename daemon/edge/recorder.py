@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from daemon.core.layout import Layout
 from daemon.core.record import Counts, Header
-from daemon.core.recorder import Layout, NoRoom, SegmentRecorder, Store
+from daemon.core.recorder import NoRoom, SegmentRecorder, Store
 from daemon.core.recording import Recording
 from daemon.core.report import Run
 
@@ -50,7 +51,14 @@ class Place(NamedTuple):
         return f"{self.directory}/{self.name}"
 
 
-def place(directory: str, *, report_directory: str, environ: Mapping[str, str], dev: bool) -> Place:
+def place(
+    directory: str,
+    *,
+    report_directory: str,
+    environ: Mapping[str, str],
+    dev: bool,
+    shared_memory: str = SHARED_MEMORY,
+) -> Place:
     """Where `recorder.directory` says. Raises CannotRecord where "auto" finds nothing."""
     if directory != AUTO:
         return Place(os.path.abspath(directory), "hookd-recorder")
@@ -59,12 +67,12 @@ def place(directory: str, *, report_directory: str, environ: Mapping[str, str], 
         return Place(os.path.abspath(runtime), "hookd-recorder")
     of = hashlib.blake2b(os.fsencode(os.path.abspath(report_directory)), digest_size=6).hexdigest()
     name = f"hookd-{os.geteuid()}-{of}"
-    if os.path.isdir(SHARED_MEMORY) and os.access(SHARED_MEMORY, os.W_OK):
-        return Place(SHARED_MEMORY, name)
+    if os.path.isdir(shared_memory) and os.access(shared_memory, os.W_OK):
+        return Place(shared_memory, name)
     if dev:
         return Place(tempfile.gettempdir(), name)
     raise CannotRecord(
-        f"{SHARED_MEMORY} cannot be written; name a memory-backed recorder.directory, or switch it off with "
+        f"{shared_memory} cannot be written; name a memory-backed recorder.directory, or switch it off with "
         'recorder.directory = ""'
     )
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission
+from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Responded, TimedOut, Unreachable
 from daemon.core.record import Counts, Header
-from daemon.core.recorder import Layout, SegmentRecorder
+from daemon.core.recorder import SegmentRecorder
 from daemon.core.recording import Recording
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from daemon.core.settings import Settings

@@ -13,10 +13,10 @@ from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange
 from daemon.core.record import row_bytes_max
-from daemon.core.recorder import SEGMENTS_MIN, NoRoom, layout
+from daemon.core.recorder import SEGMENTS_MIN, NoRoom
 from daemon.core.refusal import Full
 from daemon.core.retry import Reason
-from daemon.core.settings import DEFAULTS, RecorderSettings, Settings
+from daemon.core.settings import DEFAULTS, RecorderSettings, Settings, recorder_layout
 from daemon.core.timestamps import Moment
 from tests.core.recorder_harness import WALL, History, MemoryStore, make_recorder, named, picture, read, shown
 from tests.core.test_ledger import DELIVERED, EXHAUSTED, LedgerMachine, moment
@@ -257,9 +257,9 @@ def test_row_is_never_larger_than_what_was_asked_for() -> None:
 
 def test_default_layout_has_room_for_the_default_budget_of_ids() -> None:
     """With 64 MiB the unsettled events of the default budget fit, at a URL of 60 characters and ids as made here."""
-    plan = layout(DEFAULTS)
+    plan = recorder_layout(DEFAULTS)
     assert plan.segment_bytes == 256 * 1024
-    assert plan.rows_bytes_max(plan.segments_max) / 200 > DEFAULTS.intake.unsettled_events_max
+    assert plan.events_max(2**26, payload_bytes=0) > DEFAULTS.intake.unsettled_events_max
     with_payloads = msgspec.structs.replace(DEFAULTS, recorder=RecorderSettings(payloads=True))
-    assert layout(with_payloads).segments_max > 50
-    assert math.isclose(layout(with_payloads).row_bytes, 256 * 1024, rel_tol=0.2)
+    assert recorder_layout(with_payloads).segments_max > 50
+    assert math.isclose(recorder_layout(with_payloads).row_bytes, 256 * 1024, rel_tol=0.2)
