@@ -50,7 +50,8 @@ def exhausted(recording: Recording) -> Iterator[tuple[Event, Delivery]]:
 def summarise(recording: Recording, identity: Header, *, heard_at: float) -> Summary:
     """`identity` says whose the recording is; its own header where that can be read."""
     counts = recording.counts
-    by_class, by_endpoint = tally(undelivered(recording))
+    owed = list(undelivered(recording))
+    by_class, by_endpoint = tally(owed)
     exhausted_held = sum(1 for _ in exhausted(recording))
     events = EventCounts(
         accepted=counts.accepted,
@@ -85,7 +86,7 @@ def summarise(recording: Recording, identity: Header, *, heard_at: float) -> Sum
         unread_bytes=recording.unread_bytes,
         records_missing=recording.records_missing,
         unrecorded=counts.unrecorded,
-        clients=_client_lines(recording, by_endpoint),
+        clients=_client_lines(owed, by_endpoint),
     )
 
 
@@ -103,13 +104,13 @@ def _line(event: Event, delivery: Delivery, **fields: object) -> Line:
     return line_of(event, delivery, last, payloads=True, next_attempt_at=None, **fields)
 
 
-def _client_lines(recording: Recording, by_endpoint: dict[tuple[str, str], Owed]) -> list[ClientLine]:
+def _client_lines(owed: list[tuple[Event, Delivery]], by_endpoint: dict[tuple[str, str], Owed]) -> list[ClientLine]:
     errors = {
         (event.client_id, delivery.endpoint_id): _last_error(delivery)
-        for event, delivery in undelivered(recording)
+        for event, delivery in owed
         if delivery.attempts and delivery.attempts[-1].outcome is not None
     }
-    return most_owed_first([client_line(*key, owed, None, errors.get(key)) for key, owed in by_endpoint.items()])
+    return most_owed_first([client_line(*key, one, None, errors.get(key)) for key, one in by_endpoint.items()])
 
 
 def _last_error(delivery: Delivery) -> str | None:

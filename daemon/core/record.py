@@ -25,12 +25,16 @@ from daemon.core.timestamps import WALL_MAX
 FORMAT = 1
 
 _HEAD = struct.Struct("<II")
-_TAIL = struct.Struct("<QB")
+_TAIL = struct.Struct("<QB")  # each of the following begins with it, when it is written
 _ROW = struct.Struct("<BBQdIHBBB")  # cause, event's status before, serial, accepted_at, payload, deliveries, ids, type
 _DELIVERY = struct.Struct("<BBBBHIdfBH")  # status, reason, flags, id, url, attempts, the last: start, duration, outcome
 _BEGUN = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
 _ENDED = struct.Struct("<QHIfBBH")  # serial, index, attempt's number, duration, flags, outcome, status code
 _SETTLED = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
+
+_TAIL_ROW, _TAIL_BEGUN, _TAIL_ENDED, _TAIL_SETTLED = (
+    struct.Struct(_TAIL.format + body.format.removeprefix("<")) for body in (_ROW, _BEGUN, _ENDED, _SETTLED)
+)
 
 OVERHEAD_BYTES = _HEAD.size + _TAIL.size
 _NO_PAYLOAD = 2**32 - 1
@@ -41,9 +45,7 @@ _ENDPOINT_ID_BYTES_MAX = 64
 _IN_FLIGHT, _MAYBE_RECEIVED, _REQUEST_SENT, _HAS_ATTEMPT = 1, 2, 4, 8
 
 _STATUSES: tuple[Status | None, ...] = (None, *Status)
-_STATUS_CODES = {status: code for code, status in enumerate(_STATUSES)}
 _REASONS: tuple[Reason | None, ...] = (None, *Reason)
-_REASON_CODES = {reason: code for code, reason in enumerate(_REASONS)}
 _OUTCOME_CODES = {Responded: 1, TimedOut: 2, Unreachable: 3, Blocked: 4, Invalid: 5}
 
 
@@ -83,20 +85,17 @@ class Counts(msgspec.Struct):
     unrecorded: int = 0
 
     def count_row(self, cause: Cause, was: Status | None, delivery_count: int) -> None:
-        match cause:
-            case Cause.ADMITTED | Cause.RECOVERED:
-                self.accepted += 1
-                self.recovered += cause is Cause.RECOVERED
-                self.opened += delivery_count
-                self.delivered += not delivery_count  # to nobody
-            case Cause.ADDED:
-                self.opened += 1
-                self._count_unsettled(was)
-            case Cause.REOPENED:
-                self.deliveries_exhausted -= 1
-                self._count_unsettled(was)
-            case Cause.CARRIED:
-                pass
+        if cause is Cause.ADMITTED or cause is Cause.RECOVERED:
+            self.accepted += 1
+            self.recovered += cause is Cause.RECOVERED
+            self.opened += delivery_count
+            self.delivered += not delivery_count  # to nobody
+        elif cause is Cause.ADDED:
+            self.opened += 1
+            self._count_unsettled(was)
+        elif cause is Cause.REOPENED:
+            self.deliveries_exhausted -= 1
+            self._count_unsettled(was)
 
     def count_settled(self, status: Status, event_status: Status | None) -> None:
         """`event_status`: where the event settled with it."""
@@ -176,76 +175,117 @@ def largest_row_bytes(payload_bytes_max: int, endpoints_max: int) -> int:
     return row_bytes_max(payload_bytes_max, ["x" * URL_CHARS_MAX] * endpoints_max)
 
 
-def framed(sequence: int, kind: Kind, body: bytes) -> bytes:
-    tail = _TAIL.pack(sequence, kind) + body
+# Writing: two or three of these for each event that is delivered, so they look nothing up that they can compare.
+# Ids, types and URLs are ASCII (core/client says so); "replace" keeps their lengths, whatever comes.
+
+
+def header_record(sequence: int, header: Header) -> bytes:
+    return _framed(_TAIL.pack(sequence, Kind.HEADER) + msgspec.json.encode(header))
+
+
+def row_record(
+    sequence: int, event: Event, cause: Cause, was: Status | None, *, payload: bytes | None, urls: bool = True
+) -> bytes:
+    event_id, client_id, event_type = event.id, event.client_id, event.type
+    parts = [
+        _TAIL_ROW.pack(
+            sequence,
+            Kind.ROW,
+            cause,
+            _status_code(was),
+            event.sequence,
+            event.accepted_at,
+            _NO_PAYLOAD if payload is None else len(payload),
+            len(event.deliveries),
+            len(event_id),
+            len(client_id),
+            len(event_type),
+        ),
+        (event_id + client_id + event_type).encode("ascii", "replace"),
+    ]
+    for delivery in event.deliveries:
+        parts += _delivery_parts(delivery, delivery.url if urls else "")
+    if payload is not None:
+        parts.append(payload)
+    return _framed(b"".join(parts))
+
+
+def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
+    started_at = duration_seconds = 0.0
+    outcome = status_code = 0
+    flags = (_IN_FLIGHT if delivery.in_flight else 0) | (_MAYBE_RECEIVED if delivery.maybe_received else 0)
+    if delivery.attempts:
+        last = delivery.attempts[-1]
+        flags |= _HAS_ATTEMPT | (_REQUEST_SENT if last.request_sent else 0)
+        started_at, duration_seconds = last.started_at, last.duration_seconds or 0.0
+        outcome, status_code = _outcome_codes(last.outcome)
+    fixed = _DELIVERY.pack(
+        _status_code(delivery.status),
+        _reason_code(delivery.reason),
+        flags,
+        len(delivery.endpoint_id),
+        len(url),
+        min(delivery.attempt_count, _COUNT_MAX),
+        started_at,
+        duration_seconds,
+        outcome,
+        status_code,
+    )
+    return fixed, (delivery.endpoint_id + url).encode("ascii", "replace")
+
+
+def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
+    number = min(delivery.attempt_count, _COUNT_MAX)
+    fixed = _TAIL_BEGUN.pack(
+        sequence, Kind.BEGUN, event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at
+    )
+    return _framed(fixed + delivery.url.encode("ascii", "replace"))
+
+
+def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
+    last = delivery.attempts[-1]
+    tail = _TAIL_ENDED.pack(
+        sequence,
+        Kind.ENDED,
+        event.sequence,
+        index_of(event, delivery),
+        min(delivery.attempt_count, _COUNT_MAX),
+        last.duration_seconds or 0.0,
+        (_MAYBE_RECEIVED if delivery.maybe_received else 0) | (_REQUEST_SENT if last.request_sent else 0),
+        *_outcome_codes(last.outcome),
+    )
+    return _framed(tail)
+
+
+def settled_record(sequence: int, event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
+    tail = _TAIL_SETTLED.pack(
+        sequence,
+        Kind.SETTLED,
+        event.sequence,
+        index_of(event, delivery),
+        _status_code(delivery.status),
+        _reason_code(delivery.reason),
+        _status_code(event_status),
+    )
+    return _framed(tail)
+
+
+def unrecorded_record(sequence: int) -> bytes:
+    return _framed(_TAIL.pack(sequence, Kind.UNRECORDED))
+
+
+def _framed(tail: bytes) -> bytes:
     return _HEAD.pack(len(tail), crc32(tail, len(tail))) + tail
 
 
-# Bodies
+def _status_code(status: Status | None) -> int:
+    if status is None:
+        return 0
+    return 1 if status is Status.PENDING else 3 if status is Status.DELIVERED else _STATUSES.index(status)
 
 
-def header_body(header: Header) -> bytes:
-    return msgspec.json.encode(header)
-
-
-def row_body(event: Event, cause: Cause, was: Status | None, *, payload: bytes | None, urls: bool = True) -> bytes:
-    ids = event.id.encode(), event.client_id.encode(), event.type.encode()
-    fixed = _ROW.pack(
-        cause,
-        _STATUS_CODES[was],
-        event.sequence,
-        event.accepted_at,
-        _NO_PAYLOAD if payload is None else len(payload),
-        len(event.deliveries),
-        *map(len, ids),
-    )
-    deliveries = [_delivery_bytes(one, one.url if urls else "") for one in event.deliveries]
-    return b"".join((fixed, *ids, *deliveries, payload or b""))
-
-
-def _delivery_bytes(delivery: Delivery, shown: str) -> bytes:
-    endpoint_id, url = delivery.endpoint_id.encode(), shown.encode()
-    last = delivery.attempts[-1] if delivery.attempts else None
-    flags = _IN_FLIGHT * delivery.in_flight | _MAYBE_RECEIVED * delivery.maybe_received
-    if last is not None:
-        flags |= _HAS_ATTEMPT | _REQUEST_SENT * last.request_sent
-    fixed = _DELIVERY.pack(
-        _STATUS_CODES[delivery.status],
-        _REASON_CODES[delivery.reason],
-        flags,
-        len(endpoint_id),
-        len(url),
-        min(delivery.attempt_count, _COUNT_MAX),
-        last.started_at if last is not None else 0.0,
-        last.duration_seconds or 0.0 if last is not None else 0.0,
-        *_outcome_codes(last.outcome if last is not None else None),
-    )
-    return fixed + endpoint_id + url
-
-
-def begun_body(event: Event, delivery: Delivery) -> bytes:
-    number = min(delivery.attempt_count, _COUNT_MAX)
-    fixed = _BEGUN.pack(event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at)
-    return fixed + delivery.url.encode()
-
-
-def ended_body(event: Event, delivery: Delivery) -> bytes:
-    last = delivery.attempts[-1]
-    flags = _MAYBE_RECEIVED * delivery.maybe_received | _REQUEST_SENT * last.request_sent
-    duration_seconds = last.duration_seconds or 0.0
-    codes = _outcome_codes(last.outcome)
-    number = min(delivery.attempt_count, _COUNT_MAX)
-    return _ENDED.pack(event.sequence, index_of(event, delivery), number, duration_seconds, flags, *codes)
-
-
-def settled_body(event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
-    return _SETTLED.pack(
-        event.sequence,
-        index_of(event, delivery),
-        _STATUS_CODES[delivery.status],
-        _REASON_CODES[delivery.reason],
-        _STATUS_CODES[event_status],
-    )
+def _reason_code(reason: Reason | None) -> int:
+    return 0 if reason is None else _REASONS.index(reason)
 
 
 def index_of(event: Event, delivery: Delivery) -> int:
@@ -266,11 +306,13 @@ def read_framed(data: bytes, offset: int) -> tuple[int, Record, int] | None:
 
     Raises Unreadable; where the next record would begin is then not known either.
     """
-    if not any(data[offset : offset + _HEAD.size]):
-        return None
     if len(data) < offset + OVERHEAD_BYTES:
-        raise Unreadable
+        if any(data[offset:]):
+            raise Unreadable
+        return None
     length, checksum = _HEAD.unpack_from(data, offset)
+    if not length and not checksum:
+        return None
     begin = offset + _HEAD.size
     tail = data[begin : begin + length]
     if length < _TAIL.size or len(tail) < length or crc32(tail, length) != checksum:
@@ -308,13 +350,12 @@ def _read_body(kind: int, body: bytes) -> Record:
 
 
 def _read_row(body: bytes) -> Row:
-    cause, was, serial, accepted_at, payload_bytes, delivery_count, *lengths = _ROW.unpack_from(body)
+    fields = _ROW.unpack_from(body)
+    cause, was, serial, accepted_at, payload_bytes, delivery_count, id_chars, client_chars, type_chars = fields
     _check_wall(accepted_at)
-    at = _ROW.size
-    ids = []
-    for length in lengths:
-        ids.append(_part(body, at, length).decode())
-        at += length
+    chars = id_chars + client_chars + type_chars
+    ids = _text(body, _ROW.size, chars)
+    at = _ROW.size + chars
     deliveries = []
     for _ in range(delivery_count):
         delivery, at = _read_delivery(body, at)
@@ -324,9 +365,9 @@ def _read_row(body: bytes) -> Row:
         raise Unreadable
     event = Event(
         sequence=serial,
-        id=ids[0],
-        client_id=ids[1],
-        type=ids[2],
+        id=ids[:id_chars],
+        client_id=ids[id_chars : id_chars + client_chars],
+        type=ids[id_chars + client_chars :],
         payload=payload,
         accepted_at=accepted_at,
         since=0.0,
@@ -336,19 +377,18 @@ def _read_row(body: bytes) -> Row:
 
 
 def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
-    status, reason, flags, id_bytes, url_bytes, count, started_at, duration, *codes = _DELIVERY.unpack_from(body, at)
+    status, reason, flags, id_chars, url_chars, count, started_at, duration, *codes = _DELIVERY.unpack_from(body, at)
     _check_wall(started_at)
     at += _DELIVERY.size
-    endpoint_id = _part(body, at, id_bytes).decode()
-    url = _part(body, at + id_bytes, url_bytes).decode()
+    text = _text(body, at, id_chars + url_chars)
     attempts: tuple[Attempt, ...] = ()
     in_flight = bool(flags & _IN_FLIGHT)
     if flags & _HAS_ATTEMPT:
         outcome = _outcome(*codes, duration_seconds=duration)
         attempts = (Attempt(count, started_at, None if in_flight else duration, outcome, bool(flags & _REQUEST_SENT)),)
     delivery = Delivery(
-        endpoint_id=endpoint_id,
-        url=url,
+        endpoint_id=text[:id_chars],
+        url=text[id_chars:],
         opened_at=0.0,
         attempts_max=count,
         due_at=None,
@@ -359,7 +399,11 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
         maybe_received=bool(flags & _MAYBE_RECEIVED),
         attempts=attempts,
     )
-    return delivery, at + id_bytes + url_bytes
+    return delivery, at + id_chars + url_chars
+
+
+def _text(body: bytes, at: int, length: int) -> str:
+    return _part(body, at, length).decode("ascii")
 
 
 def _known_status(code: int) -> Status:

@@ -22,17 +22,15 @@ from daemon.core.delivery import SETTLED, Delivery, Status
 from daemon.core.event import Event
 from daemon.core.layout import Layout
 from daemon.core.record import (
-    OVERHEAD_BYTES,
     Cause,
     Header,
-    Kind,
-    begun_body,
-    ended_body,
-    framed,
-    header_body,
-    row_body,
+    begun_record,
+    ended_record,
+    header_record,
     row_bytes_max,
-    settled_body,
+    row_record,
+    settled_record,
+    unrecorded_record,
 )
 from daemon.core.refusal import Full
 
@@ -156,11 +154,12 @@ class SegmentRecorder:
         self._identity = identity
         self._counts = identity.counts
         self._rows: dict[int, _Row] = {}  # by the event's sequence
-        self._rows_bytes = 0
+        self._rows_bytes = self._rows_bytes_max = 0
         self._log: deque[_Segment] = deque()
         self._segments = self._free = 0
         self._sequence = 0
         self._used_bytes = 0  # of the newest segment
+        self._is_short = False
         self._is_discarded = False
         while self._segments < SEGMENTS_MIN:
             if not self._allocate():
@@ -198,7 +197,7 @@ class SegmentRecorder:
 
     def refuse_if_full(self, row_bytes: int) -> None:
         if not self._has_room(row_bytes):
-            room = self._layout.rows_bytes_max(self._segments)
+            room = self._rows_bytes_max
             cause = "recorder.bytes_max" if self._segments >= self._layout.segments_max else "its file system"
             raise Full(
                 f"the flight recorder holds {self._rows_bytes:,} bytes of unsettled events and has room for {room:,}; "
@@ -207,7 +206,7 @@ class SegmentRecorder:
             )
 
     def _has_room(self, row_bytes: int) -> bool:
-        while self._rows_bytes + row_bytes > self._layout.rows_bytes_max(self._segments):
+        while self._rows_bytes + row_bytes > self._rows_bytes_max:
             if self._segments >= self._layout.segments_max or not self._allocate():
                 return False
         return True
@@ -215,9 +214,13 @@ class SegmentRecorder:
     def _allocate(self) -> bool:
         if not self._store.allocate():
             return False
-        self._segments += 1
+        self._count_segments(1)
         self._free += 1
         return True
+
+    def _count_segments(self, more: int) -> None:
+        self._segments += more
+        self._rows_bytes_max = self._layout.rows_bytes_max(self._segments)
 
     # What the ledger does
 
@@ -232,21 +235,27 @@ class SegmentRecorder:
 
     def begun(self, event: Event, delivery: Delivery) -> None:
         if event.sequence in self._rows:
-            self._append(Kind.BEGUN, begun_body(event, delivery))
+            self._put(begun_record(self._sequence + 1, event, delivery))
+            if self._is_short:
+                self._make_room()
 
     def ended(self, event: Event, delivery: Delivery) -> None:
         if event.sequence in self._rows:
-            self._append(Kind.ENDED, ended_body(event, delivery))
+            self._put(ended_record(self._sequence + 1, event, delivery))
+            if self._is_short:
+                self._make_room()
 
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
         if event.sequence not in self._rows:
             return
-        then = event_status if event_status in SETTLED else None
-        self._put(Kind.SETTLED, settled_body(event, delivery, then))
+        is_last = event_status is Status.DELIVERED or event_status is Status.EXHAUSTED
+        then = event_status if is_last else None
+        self._put(settled_record(self._sequence + 1, event, delivery, then))
         self._counts.count_settled(delivery.status, then)
-        if then is not None:
+        if is_last:
             self._forget_row(event)
-        self._make_room()
+        if self._is_short:
+            self._make_room()
 
     def discard(self) -> None:
         self._is_discarded = True
@@ -258,29 +267,31 @@ class SegmentRecorder:
     def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
         if self._is_discarded:
             return
-        is_known = self._forget_row(event)
+        is_known = cause is not Cause.ADMITTED and self._forget_row(event)
         if cause is Cause.ADDED and not is_known and was not in SETTLED:
             return  # there was no room for it when it was admitted
-        body = self._row_body(event, cause, was)
-        size = OVERHEAD_BYTES + len(body)
-        if size > self._layout.row_bytes or not self._has_room(size):
-            self._append(Kind.UNRECORDED, b"")
+        record = self._row_record(event, cause, was)
+        if len(record) > self._layout.row_bytes or not self._has_room(len(record)):
+            self._put(unrecorded_record(self._sequence + 1))
             self._counts.unrecorded += 1
             return
-        self._put_row(event, body)
+        self._put_row(event, record)
         self._counts.count_row(cause, was, len(event.deliveries))
-        self._make_room()
+        if self._is_short:
+            self._make_room()
 
-    def _row_body(self, event: Event, cause: Cause, was: Status | None, *, urls: bool = True) -> bytes:
-        return row_body(event, cause, was, payload=event.payload if self._identity.payloads else None, urls=urls)
+    def _row_record(self, event: Event, cause: Cause, was: Status | None, *, urls: bool = True) -> bytes:
+        payload = event.payload if self._identity.payloads else None
+        return row_record(self._sequence + 1, event, cause, was, payload=payload, urls=urls)
 
-    def _put_row(self, event: Event, body: bytes) -> None:
-        self._put(Kind.ROW, body)
+    def _put_row(self, event: Event, record: bytes) -> None:
+        self._put(record)
         if event.deliveries:
-            row = self._rows[event.sequence] = _Row(event, self._log[-1], OVERHEAD_BYTES + len(body))
-            row.segment.serials.append(event.sequence)
-            row.segment.unsettled += 1
-            self._rows_bytes += row.bytes
+            segment = self._log[-1]
+            self._rows[event.sequence] = _Row(event, segment, len(record))
+            segment.serials.append(event.sequence)
+            segment.unsettled += 1
+            self._rows_bytes += len(record)
 
     def _forget_row(self, event: Event) -> bool:
         row = self._rows.pop(event.sequence, None)
@@ -290,35 +301,34 @@ class SegmentRecorder:
         self._rows_bytes -= row.bytes
         return True
 
-    def _append(self, kind: Kind, body: bytes) -> None:
-        self._put(kind, body)
-        self._make_room()
-
-    def _put(self, kind: Kind, body: bytes) -> None:
-        if self._used_bytes + OVERHEAD_BYTES + len(body) > self._layout.segment_bytes:
+    def _put(self, record: bytes) -> None:
+        """The record was made for the next sequence, and a segment's header takes none of its own."""
+        begin = self._used_bytes
+        if begin + len(record) > self._layout.segment_bytes:
             self._begin_segment()
-        record = self._framed(kind, body)
-        self._store.write(self._used_bytes, record)
-        self._used_bytes += len(record)
-
-    def _framed(self, kind: Kind, body: bytes) -> bytes:
+            begin = self._used_bytes
+        self._store.write(begin, record)
+        self._used_bytes = begin + len(record)
         self._sequence += 1
-        return framed(self._sequence, kind, body)
 
     def _begin_segment(self) -> None:
+        """Its header bears the sequence of the last record before it."""
         assert self._free
         self._free -= 1
         self._log.append(_Segment(self._log[-1].number + 1 if self._log else 0))
-        header = msgspec.structs.replace(self._identity, segment=self._log[-1].number, counts=self._counts)
-        record = self._framed(Kind.HEADER, header_body(header))
-        self._store.begin(self._log[-1].number, record)
+        number = self._log[-1].number
+        header = msgspec.structs.replace(self._identity, segment=number, counts=self._counts)
+        record = header_record(self._sequence, header)
+        self._store.begin(number, record)
         self._used_bytes = len(record)
+        self._drop_settled()
+        self._is_short = self._free * 8 < self._segments * 3
 
     def _make_room(self) -> None:
-        """A little at each append while free segments are few; whatever it takes when they are very few."""
-        self._drop_settled()
+        """A little at each record while free segments are few; whatever it takes when they are very few."""
         for _ in range(CARRIED_AT_ONCE):
             if self._free * 8 >= self._segments * 3:
+                self._is_short = False
                 return
             self._carry_oldest()
         for _ in range(len(self._rows)):
@@ -338,10 +348,10 @@ class SegmentRecorder:
     def _carry(self, row: _Row) -> None:
         """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
         self._forget_row(row.event)
-        body = self._row_body(row.event, Cause.CARRIED, None)
-        if OVERHEAD_BYTES + len(body) > row.bytes and not self._has_room(OVERHEAD_BYTES + len(body)):
-            body = self._row_body(row.event, Cause.CARRIED, None, urls=False)
-        self._put_row(row.event, body)
+        record = self._row_record(row.event, Cause.CARRIED, None)
+        if len(record) > row.bytes and not self._has_room(len(record)):
+            record = self._row_record(row.event, Cause.CARRIED, None, urls=False)
+        self._put_row(row.event, record)
 
     def _drop_settled(self) -> None:
         """Drops the oldest segments as far as nothing unsettled stands in them."""
@@ -349,7 +359,8 @@ class SegmentRecorder:
             keep = not self._is_too_many()
             self._store.drop(self._log.popleft().number, keep=keep)
             self._free += keep
-            self._segments -= not keep
+            if not keep:
+                self._count_segments(-1)
 
     def _is_too_many(self) -> bool:
         """Whether half of the room would do without one segment: what grew with a backlog goes with it."""

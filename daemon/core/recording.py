@@ -42,7 +42,6 @@ class Recording:
         self.last_wall = 0.0  # the latest time that stands in a record
         self.unread_bytes = 0
         self.records_missing = 0
-        self.records = 0
         self._next_sequence: int | None = None
         self._is_torn = False
 
@@ -81,8 +80,8 @@ class Recording:
                     self._take(record)
             except Unreadable:
                 break
-            self.records += 1
-            self._next_sequence = sequence + 1
+            if offset:
+                self._next_sequence = sequence + 1
             self._is_torn = False
             offset = next_offset
         if offset == 0:  # a segment is named once its header is in it
@@ -96,13 +95,14 @@ class Recording:
         is_ours = isinstance(header, Header) and (header.format, header.run_id) == (FORMAT, self.run_id)
         if not is_ours or not isinstance(header, Header) or header.segment != number:
             raise Unreadable
-        missing = 0 if self._next_sequence is None else sequence - self._next_sequence
+        missing = 0 if self._next_sequence is None else sequence + 1 - self._next_sequence
         if missing < 0:
             raise Unreadable
         if missing:
             self.records_missing += missing
             self._doubt()
         self.header = header
+        self._next_sequence = sequence + 1
         self.counts = msgspec.structs.replace(header.counts)
         self._see(header.started_at)
 
@@ -110,8 +110,7 @@ class Recording:
         match record:
             case Row(cause=cause, was=was, event=event):
                 self.counts.count_row(cause, was, len(event.deliveries))
-                self.events.pop(event.sequence, None)
-                if event.status not in SETTLED:
+                if event.deliveries:  # a row is written of nothing that is settled but what is owed to nobody
                     self.events[event.sequence] = event
                 if cause in (Cause.ADMITTED, Cause.REOPENED):  # a recovered event is older than the run
                     self._see(event.accepted_at)

@@ -9,7 +9,9 @@ WALL_MAX = 253_402_300_799.0  # the last second of the year 9999
 def rfc3339(wall: float) -> str:
     """Unix seconds as `2026-11-21T18:35:00.123Z`."""
     seconds, milliseconds = divmod(round(wall * 1000), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return (
+        f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"  # strftime takes twice as long
+    )
 
 
 def rfc3339_or_none(wall: float | None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.record import Counts, Header, Kind, framed, header_body
+from daemon.core.record import Counts, Header, header_record
 from daemon.core.report import Run
 from daemon.core.settings import DEFAULTS, recorder_layout
 from daemon.edge.recorder import CannotRecord, Folder, InUse, Place, Segments, is_memory, place
@@ -165,7 +165,7 @@ def test_header_of_another_format_is_nothing_that_we_read(base):
     identity = Header(99, "r1", 0, "9", "h", 1, 1.8e9, False, 4096, Counts())
     segments = Segments(folder, "r1", 4096)
     segments.allocate()
-    segments.begin(0, framed(1, Kind.HEADER, header_body(identity)))
+    segments.begin(0, header_record(1, identity))
     (found,) = folder.left_behind()
     assert found.recording.header is None
     assert found.recording.unread_bytes > 0
