@@ -66,8 +66,7 @@ def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWrite
         last_heard_of=summary.stopped_at,
         events=summary.events,
         undelivered=summary.undelivered,
-        unread_bytes=summary.unread_bytes,
-        records_missing=summary.records_missing,
+        recorder=summary.recorder,
         balanced=summary.balanced,
     )
     log.text(report.text(summary, path=path))

@@ -136,8 +136,8 @@ def test_files_that_only_look_like_segments_are_reported_as_unread(folder, repor
     """The start goes on; the report names no event and says what could not be read."""
     (shared_memory / "own" / "a1-0.segment").write_bytes(garbage)
     (made,) = account(folder, reports, ListLog())
-    assert (made.summary.balanced, made.summary.records_missing) == (False, 1)
-    assert made.summary.unread_bytes == len(garbage.rstrip(b"\0"))
+    assert (made.summary.balanced, made.summary.recorder.records_missing) == (False, 1)
+    assert made.summary.recorder.unread_bytes == len(garbage.rstrip(b"\0"))
     assert lines_of(made) == []
 
 

@@ -1,6 +1,7 @@
 """The whole daemon in this process, through the supervisor alone: real HTTP on port 0, everything else injected."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -217,7 +218,7 @@ async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start
     daemon.sender.hangs = True
     await daemon.post()
     await until(lambda: bool(daemon.sender.sent))
-    daemon.directory.rmdir()
+    shutil.rmtree(daemon.directory)
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
     assert daemon.exit_code is ExitCode.UNDELIVERED

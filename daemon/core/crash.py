@@ -8,6 +8,8 @@ listed.
 
 from collections.abc import Iterator
 
+import msgspec
+
 from daemon.core import outcome as outcomes
 from daemon.core.delivery import Delivery, Status
 from daemon.core.event import Event
@@ -20,6 +22,7 @@ from daemon.core.report import (
     EventCounts,
     Line,
     Owed,
+    Recorded,
     Summary,
     Undelivered,
     attempt_view,
@@ -82,10 +85,8 @@ def summarise(recording: Recording, identity: Header, *, heard_at: float) -> Sum
         balanced=recording.is_whole and not counts.unrecorded and is_balanced(events, deliveries),
         exhausted_held=exhausted_held,
         exhausted_forgotten=max(0, counts.deliveries_exhausted - exhausted_held),
-        payloads=identity.payloads,
-        unread_bytes=recording.unread_bytes,
-        records_missing=recording.records_missing,
-        unrecorded=counts.unrecorded,
+        payloads=msgspec.UNSET if identity.payloads else False,
+        recorder=Recorded(recording.unread_bytes, recording.records_missing, counts.unrecorded),
         clients=_client_lines(owed, by_endpoint),
     )
 

@@ -82,6 +82,18 @@ class ClientLine(msgspec.Struct, frozen=True):
     last_error: str | None
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """What of a run's flight recorder is not in its crash report; all 0 where the report is complete."""
+
+    unread_bytes: int
+    records_missing: int
+    events_unrecorded: int  # there was no room for them
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.unread_bytes or self.records_missing or self.events_unrecorded)
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The report's first line."""
 
@@ -102,10 +114,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     balanced: bool
     exhausted_held: int
     exhausted_forgotten: int
-    payloads: bool = True  # whether the lines have them: without, nobody can send them again from here
-    unread_bytes: int = 0  # of a crash report: what of the flight recorder could not be read
-    records_missing: int = 0
-    unrecorded: int = 0
+    payloads: bool | msgspec.UnsetType = msgspec.UNSET  # False: the lines have none, and cannot be sent again
+    recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
     clients: list[ClientLine]
 
 
@@ -215,7 +225,7 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True) ->
         balanced=is_balanced(events, deliveries) and totals.is_balanced,
         exhausted_held=totals.exhausted_held,
         exhausted_forgotten=totals.exhausted_forgotten,
-        payloads=payloads,
+        payloads=msgspec.UNSET if payloads else False,
         clients=_client_lines(ledger, by_endpoint),
     )
 
@@ -292,8 +302,8 @@ def text(summary: Summary, *, path: str | None) -> str:
         _sum("events", "accepted", summary.events.accepted, summary.events),
         _sum("deliveries", "opened", deliveries.opened, deliveries),
     ]
-    if summary.unread_bytes or summary.records_missing or summary.unrecorded:
-        rows.append(_text_unread(summary))
+    if isinstance(summary.recorder, Recorded) and not summary.recorder.is_whole:
+        rows.append(_text_not_whole(summary.recorder))
     elif not summary.balanced:
         rows.append("THE TOTALS DO NOT BALANCE: that is a bug of hookd; keep this report and say so.")
     if not deliveries.undelivered:
@@ -311,7 +321,7 @@ def text(summary: Summary, *, path: str | None) -> str:
         rows += _text_clients(summary)
     if path is not None:
         rows.append(f"report: {path}")
-    if deliveries.undelivered and not summary.payloads:
+    if deliveries.undelivered and summary.payloads is False:
         rows += ["Nothing will be sent, and it holds no payloads: post these events again from your own records,"]
         rows += ["under the same ids."]
     elif deliveries.undelivered and path is not None:
@@ -328,10 +338,10 @@ def _ending(summary: Summary) -> str:
     return f"stopped {summary.stopped_at} ({how}, drained {summary.drain_seconds:g} s)"
 
 
-def _text_unread(summary: Summary) -> str:
+def _text_not_whole(recorded: Recorded) -> str:
     return (
-        f"THE RECORDER IS NOT WHOLE: {summary.unread_bytes:,} bytes unread, {summary.records_missing:,} records "
-        f"missing, {summary.unrecorded:,} unrecorded"
+        f"THE RECORDER IS NOT WHOLE: {recorded.unread_bytes:,} bytes unread, "
+        f"{recorded.records_missing:,} records missing, {recorded.events_unrecorded:,} events unrecorded"
     )
 
 
