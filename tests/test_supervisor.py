@@ -17,6 +17,7 @@ import trio
 from daemon.core.client import Client, Endpoint
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome, Responded
+from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from daemon.core.report import Run
 from daemon.core.settings import DEFAULTS, Settings
 from daemon.edge.clock import SystemClock
@@ -61,7 +62,13 @@ class ListLog:
 class Daemon:
     """One supervised run, and what a test needs to drive it."""
 
-    def __init__(self, directory: Path, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings,
+        reload: Callable[[], Settings] | None = None,
+        recorder: Recorder = NOTHING_RECORDED,
+    ) -> None:
         self.sender = ScriptedSender()
         self.log = ListLog()
         self.directory = directory
@@ -83,6 +90,7 @@ class Daemon:
             new_event_id=partial(next, iter(f"evt_{number}" for number in range(10_000))),
             announce=self._announce,
             reload=reload or (lambda: settings),
+            recorder=recorder,
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
         self.supervisor = Supervisor(Live(settings), outside, run, self.sender)
@@ -225,6 +233,29 @@ async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start
     assert daemon.log.of("report.not_written")
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     assert "COULD NOT BE WRITTEN" in daemon.log.texts[1]
+
+
+class NotedDiscard(NoRecorder):
+    def __init__(self) -> None:
+        self.discards = 0
+
+    def discard(self) -> None:
+        self.discards += 1
+
+
+@pytest.mark.parametrize("report_is_written", [True, False])
+async def test_recorder_goes_once_the_report_is_on_disk_and_not_before(start, report_is_written):
+    """Without the file, what the recorder holds is all that the next start has; the marker stays with it."""
+    recorder = NotedDiscard()
+    daemon = await start(recorder=recorder)
+    (marker,) = daemon.directory.glob("run-*.open")
+    assert json.loads(marker.read_text())["run_id"] == "run1"
+    if not report_is_written:
+        shutil.rmtree(daemon.directory)
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert recorder.discards == report_is_written
+    assert not marker.exists()
 
 
 async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
