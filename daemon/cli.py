@@ -25,6 +25,8 @@ from daemon.remote import Answer, Refusal, Remote, Unreachable
 
 if TYPE_CHECKING:
     from daemon.configuration import Loaded
+    from daemon.edge.recorder import Folder
+    from daemon.edge.reports import Reports
 
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
 LOG_CLOSE_SECONDS = 2.0
@@ -122,6 +124,8 @@ def check(file: str, dev: bool) -> None:
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
 
+    _say_recorder(settings)
+
     def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
         earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
         click.echo(
@@ -135,6 +139,31 @@ def check(file: str, dev: bool) -> None:
         for endpoint in client.endpoints:
             own = endpoint.schedule_seconds
             horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+def _say_recorder(settings: Any) -> None:
+    """How many events fit: a full recorder refuses them, whatever the budget says."""
+    from daemon.core.settings import recorder_layout
+    from daemon.core.units import approximate_size
+    from daemon.edge.recorder import CannotRecord, free_bytes, place
+
+    recorder, plan = settings.recorder, recorder_layout(settings)
+    if not recorder.directory:
+        click.echo("flight recorder: off; a kill leaves no list of what was lost")
+        return
+    reports = settings.drain.report_directory
+    try:
+        where = place(recorder.directory, report_directory=reports, environ=os.environ, dev=settings.dev)
+    except CannotRecord as error:
+        click.echo(f"flight recorder: {error}")
+        return
+    free = free_bytes(where.directory)
+    bytes_max = recorder.bytes_max if free is None else min(recorder.bytes_max, free)
+    payload_bytes, of = (1024, "with payloads of 1 KiB") if recorder.payloads else (0, "without payloads")
+    room = "" if free is None else f", where {approximate_size(free)} are free"
+    events = plan.events_max(bytes_max, payload_bytes=payload_bytes)
+    click.echo(f"flight recorder: about {events:,} unsettled events of one delivery, {of}")
+    click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {where}{room}")
 
 
 @hookd.command()
@@ -243,6 +272,8 @@ def report(file: str | None, reports: str | None, as_json: bool) -> None:
     """Show the newest shutdown report, or the one named."""
     path = Path(file) if file else _newest(reports)
     summary, line = _read_summary(path)
+    if not file:
+        _say_ended_without_report(path, summary)
     if as_json:
         click.echo(line.decode())
     else:
@@ -310,12 +341,14 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
 
     import trio
 
+    from daemon.aftermath import account
     from daemon.core.report import Run
+    from daemon.core.settings import recorder_layout
     from daemon.edge.clock import SystemClock
     from daemon.edge.descriptors import raise_limit
     from daemon.edge.egress import open_sender
     from daemon.edge.logs import LogWriter, capture_libraries
-    from daemon.edge.reports import CannotWriteReports, Reports
+    from daemon.edge.recorder import CannotRecord
     from daemon.edge.server import CannotBind, Server, addresses_of
     from daemon.edge.signals import Signals
     from daemon.edge.systemd import Systemd
@@ -324,11 +357,8 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     limit = raise_limit()
     wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
     signals = Signals(held)
-    reports = Reports(settings.drain.report_directory)
-    try:
-        reports.prove_writable()
-    except CannotWriteReports as error:
-        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
+    reports = _own_reports(settings.drain.report_directory)
+    folder = _recorder_folder(settings)
     is_terminal = sys.stderr.isatty()
     log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
@@ -354,11 +384,19 @@ def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
 
     try:
+        account(folder, reports, log)
+        if folder is not None:
+            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
+            outside = outside._replace(recorder=recorder)
         return trio.run(supervise, settings, outside, identity)
+    except CannotRecord as error:
+        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
     except CannotBind as error:
         _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
     finally:
         signals.detach()
+        if folder is not None:
+            folder.close()
         log.close(timeout_seconds=LOG_CLOSE_SECONDS)
 
 
@@ -388,6 +426,43 @@ def _renewed(settings: Any, tls: Any, log: Any) -> Any:
             raise ReloadRefused([str(bad)]) from bad
         log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
     return settings
+
+
+def _own_reports(directory: str) -> "Reports":
+    """The report directory, ours alone from here on."""
+    from daemon.edge.reports import CannotWriteReports, InUse, Reports
+
+    reports = Reports(directory)
+    try:
+        reports.prove_writable()
+        reports.lock()
+    except CannotWriteReports as error:
+        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
+    except InUse as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    return reports
+
+
+def _recorder_folder(settings: Any) -> "Folder | None":
+    """The recorder's folder, ours alone from here on; None where it is switched off."""
+    from daemon.edge.recorder import CannotRecord, Folder, InUse, place
+
+    directory, reports = settings.recorder.directory, settings.drain.report_directory
+    if not directory:
+        return None
+    try:
+        folder = Folder(place(directory, report_directory=reports, environ=os.environ, dev=settings.dev))
+    except CannotRecord as error:
+        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
+    except InUse as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    if not folder.is_memory:
+        where = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
+        if not settings.dev:
+            folder.close()
+            _fail(EXIT_CONFIG, f'{where}; name a folder that is, or "" to switch the recorder off')
+        click.echo(f"hookd: {where}; taken under --dev only", err=True)
+    return folder
 
 
 def _announce(urls: Any) -> None:
@@ -500,8 +575,28 @@ def _newest(reports: str | None) -> Path:
     )
     newest = Reports(directory).newest()
     if newest is None:
+        _say_ended_without_report(Path(directory) / "none", None)
         _fail(EXIT_BUG, f"no report in {directory}; name one, or its directory with --reports")
     return newest
+
+
+def _say_ended_without_report(newest: Path, summary: Summary | None) -> None:
+    """The newest report is no good news where a later run has none."""
+    from daemon.edge.reports import Reports
+
+    reports = Reports(str(newest.parent))
+    open_runs = reports.open_runs()
+    if open_runs and reports.is_in_use():
+        open_runs.pop()  # the newest is the one that runs
+    for marker in open_runs:
+        if (summary is None or marker.started_at > summary.started_at) and reports.of_run(marker.run_id) is None:
+            click.echo(
+                f"hookd: RUN {marker.run_id} ENDED WITHOUT A REPORT: started {marker.started_at}, "
+                f"last heard of {marker.at}; the next start says what it left, if its recorder still stands",
+                err=True,
+            )
+            if marker.counts:
+                click.echo(f"hookd: its counts then: {msgspec.json.encode(marker.counts).decode()}", err=True)
 
 
 def _read_summary(path: Path) -> tuple[Summary, bytes]:

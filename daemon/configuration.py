@@ -40,12 +40,7 @@ from daemon.core.units import parse_duration, parse_size
 from daemon.toml_lines import KeyPath, key_lines
 
 # Keys the contract names whose machinery is still to come. Whoever builds one takes it from this list.
-NOT_IN_EFFECT = (
-    "recorder.directory",
-    "recorder.bytes_max",
-    "recorder.payloads",
-    "recovery.enabled",
-)
+NOT_IN_EFFECT = ("recovery.enabled",)
 
 _SCOPES = ("produce", "read", "admin")
 _TOKEN = re.compile(rf"[!-~]{{{TOKEN_CHARACTERS_MIN},{TOKEN_CHARACTERS_MAX}}}")

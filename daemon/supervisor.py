@@ -26,6 +26,7 @@ from daemon.core.delivery import Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
+from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Pruned, Run, Stop, Summary
@@ -50,7 +51,7 @@ from daemon.flow.replay import Replay
 from daemon.flow.resend import Resend
 from daemon.flow.retrying import Retrying
 from daemon.flow.survey import Survey
-from daemon.flow.upkeep import Upkeep
+from daemon.flow.upkeep import COUNTS_EVERY_SECONDS, Upkeep
 
 # Two signals closer than this are one: service managers send SIGTERM and SIGINT together.
 SECOND_SIGNAL_SECONDS = 0.25
@@ -111,6 +112,10 @@ class Reports(Protocol):
 
     def prune(self, kept: int) -> Pruned: ...
 
+    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
 
 async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
     """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
@@ -135,6 +140,7 @@ class Outside(NamedTuple):
     """Reads the configuration again; raises ReloadRefused."""
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Where files are written; virtual time has no threads."""
+    recorder: Recorder = NOTHING_RECORDED
 
 
 class ReloadRefused(Exception):
@@ -187,7 +193,11 @@ class Supervisor:
 
         self._feed = Feed(Settlements(live))
         self._ledger = ledger = Ledger(
-            live, started=clock.now(), on_settled=self._feed.note, on_forgotten=self._log_forgotten
+            live,
+            started=clock.now(),
+            on_settled=self._feed.note,
+            on_forgotten=self._log_forgotten,
+            recorder=outside.recorder,
         )
         self._registry = registry = Registry(live)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
@@ -275,6 +285,7 @@ class Supervisor:
         self._outside.attach_signals(self._on_signal)
         self._registration.take_config(self._live.settings.clients)
         await self._prune_reports()
+        self._say_open(self._outside.clock.now().wall)
         try:
             async with trio.open_nursery() as api:
                 api.start_soon(self._tell_manager)
@@ -296,6 +307,7 @@ class Supervisor:
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 flow.start_soon(self._reports_watch.run)
+                flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()
@@ -338,7 +350,8 @@ class Supervisor:
         self._intake.close()
         now = self._outside.clock.now()
         stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
-        self._summary = summary = report.summarise(self._ledger, self._run, stop)
+        payloads = self._live.settings.drain.report_payloads
+        self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads)
         self._outside.log("report", level=_level(summary), **_without_clients(summary))
         text = report.text(summary, path=str(self._outside.reports.path_of(summary)))
         self._outside.log.text(text)
@@ -347,7 +360,7 @@ class Supervisor:
             self._ledger,
             now_monotonic=now.monotonic,
             now_wall=now.wall,
-            payloads=self._live.settings.drain.report_payloads,
+            payloads=payloads,
         )
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):
@@ -357,7 +370,29 @@ class Supervisor:
             self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
         else:
             self._outside.log("report.written", path=path)
+            self._close_run()
             await self._prune_reports()
+
+    def _close_run(self) -> None:
+        """The report is on disk, so nothing else has to outlive the process. Without it, the recorder stays."""
+        try:
+            self._outside.recorder.discard()
+            self._outside.reports.close_run(self._run.run_id)
+        except OSError as error:  # the next start finds the report, and removes what is left
+            self._outside.log("run.not_closed", level="warning", error=f"{type(error).__name__}: {error}")
+
+    async def _keep_saying_open(self) -> None:
+        """With the counts of the log's last line, so that even a lost host leaves them beside the reports."""
+        while True:
+            await trio.sleep(COUNTS_EVERY_SECONDS)
+            with trio.move_on_after(COUNTS_EVERY_SECONDS):  # a file system that hangs must not hold the drain
+                await self._outside.in_thread(self._say_open, self._outside.clock.now().wall, self._upkeep.counts())
+
+    def _say_open(self, at: float, counts: dict[str, object] | None = None) -> None:
+        try:
+            self._outside.reports.open_run(self._run, at, counts)
+        except OSError as error:
+            self._outside.log("run.not_marked", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _write_termination_log(self, text: str) -> None:
         path = self._live.settings.drain.termination_log

@@ -1,6 +1,7 @@
 """The whole daemon in this process, through the supervisor alone: real HTTP on port 0, everything else injected."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ import trio.testing
 from daemon.core.client import Client, Endpoint
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome, Responded
+from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from daemon.core.report import Run
 from daemon.core.settings import DEFAULTS, Settings
 from daemon.edge.clock import SystemClock
@@ -71,6 +73,7 @@ class Daemon:
         settings: Settings,
         reload: Callable[[], Settings] | None = None,
         environ: Mapping[str, str] | None = None,
+        recorder: Recorder = NOTHING_RECORDED,
     ) -> None:
         self.sender = ScriptedSender()
         self.log = ListLog()
@@ -94,6 +97,7 @@ class Daemon:
             new_event_id=partial(next, iter(f"evt_{number}" for number in range(10_000))),
             announce=self._announce,
             reload=reload or (lambda: settings),
+            recorder=recorder,
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
         self.supervisor = Supervisor(Live(settings), outside, run, self.sender)
@@ -229,13 +233,36 @@ async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start
     daemon.sender.hangs = True
     await daemon.post()
     await until(lambda: bool(daemon.sender.sent))
-    daemon.directory.rmdir()
+    shutil.rmtree(daemon.directory)
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
     assert daemon.exit_code is ExitCode.UNDELIVERED
     assert daemon.log.of("report.not_written")
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     assert "COULD NOT BE WRITTEN" in daemon.log.texts[1]
+
+
+class NotedDiscard(NoRecorder):
+    def __init__(self) -> None:
+        self.discards = 0
+
+    def discard(self) -> None:
+        self.discards += 1
+
+
+@pytest.mark.parametrize("report_is_written", [True, False])
+async def test_recorder_goes_once_the_report_is_on_disk_and_not_before(start, report_is_written):
+    """Without the file, what the recorder holds is all that the next start has; the marker stays with it."""
+    recorder = NotedDiscard()
+    daemon = await start(recorder=recorder)
+    (marker,) = daemon.directory.glob("run-*.open")
+    assert json.loads(marker.read_text())["run_id"] == "run1"
+    if not report_is_written:
+        shutil.rmtree(daemon.directory)
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert recorder.discards == report_is_written
+    assert not marker.exists()
 
 
 async def test_reload_takes_the_configuration_whole_or_not_at_all(start):

@@ -32,10 +32,15 @@ class Demand(msgspec.Struct, gc=False):
 
     events: int = 0
     bytes: int = 0
+    row_bytes: int = 0  # in the flight recorder, at most
+
+    def plus(self, other: "Demand") -> "Demand":
+        return Demand(self.events + other.events, self.bytes + other.bytes, self.row_bytes + other.row_bytes)
 
     def add(self, other: "Demand") -> None:
         self.events += other.events
         self.bytes += other.bytes
+        self.row_bytes += other.row_bytes
 
 
 class Settling(msgspec.Struct, gc=False):

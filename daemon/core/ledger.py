@@ -11,7 +11,7 @@ Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*`
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Reversible
+from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
 from typing import assert_never
 
 import msgspec
@@ -30,6 +30,7 @@ from daemon.core.event import Event, Submission
 from daemon.core.health import Health, PausedBy
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome
+from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.refusal import ClientFull, Full
 from daemon.core.retention import Retention
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
@@ -84,6 +85,7 @@ class Ledger:
     """`on_settled` is told of each event that settles, in order, also when it settles again after a reopening.
 
     `on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
+    `recorder` is told of every step in the moment that it is taken.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Ledger:
         started: Moment,
         on_settled: Callable[[Event], None],
         on_forgotten: Callable[[Event], None],
+        recorder: Recorder = NOTHING_RECORDED,
     ) -> None:
         self._live = live
+        self._recorder = recorder
         self._on_settled = on_settled
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
@@ -215,6 +219,11 @@ class Ledger:
 
     # The budget
 
+    def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
+        """What an event with deliveries to these URLs asks for; raises Full where no recorder could hold it."""
+        row_bytes = self._recorder.row_bytes(payload_bytes, urls)
+        return Demand(1, cost_bytes(payload_bytes, len(urls)), row_bytes)
+
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
         """Raises ClientFull or Full unless both demands fit besides what is unsettled now.
 
@@ -249,6 +258,7 @@ class Ledger:
                 f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
                 retry_after_seconds=wait_seconds(self._settling.seconds_until_free(lacking, now)),
             )
+        self._recorder.refuse_if_full(whole.row_bytes)
 
     # What happens to an event
 
@@ -286,7 +296,8 @@ class Ledger:
             self._enter(event)
             for delivery in deliveries:
                 self._count_opened(event, delivery)
-        else:
+        self._recorder.admitted(event, recovered=recovered)
+        if not deliveries:
             self._unrouted += 1
             self._settled(event, now)
         return event
@@ -308,6 +319,7 @@ class Ledger:
         self._enter(event)
         self._count_opened(event, delivery)
         self._count_event(before, event.status)
+        self._recorder.added(event, before)
 
     def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
         """Returns the attempt's number, from 1."""
@@ -320,6 +332,7 @@ class Ledger:
         self.health(event.client_id, delivery.endpoint_id).in_flight += 1
         self._in_flight += 1
         self._attempts += 1
+        self._recorder.begun(event, delivery)
         return delivery.attempt_count
 
     def end_attempt(
@@ -354,7 +367,9 @@ class Ledger:
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)
+                self._recorder.ended(event, delivery)
             case GiveUp(reason=reason):
+                self._recorder.ended(event, delivery)
                 self.give_up(event, delivery, reason, now=now)
             case _:
                 assert_never(verdict)
@@ -362,6 +377,7 @@ class Ledger:
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
         """The attempt was cancelled: that is no outcome, and the status stays what it was."""
         self._land(event, delivery, outcome=None, exchange=exchange, duration_seconds=duration_seconds)
+        self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
         """A waiting delivery becomes due now; also one whose attempt was cut and whose courier goes on."""
@@ -392,6 +408,7 @@ class Ledger:
 
     def reopen(self, event: Event, delivery: Delivery, *, attempts_more: int, now: Moment) -> None:
         """An exhausted delivery is pending again; the budget has been asked for."""
+        before = event.status
         self._move(event, delivery, Change.REOPENED, now=now)
         self.tally.reopened += 1
         delivery.opened_at = now.monotonic
@@ -403,6 +420,7 @@ class Ledger:
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event
         event.since = now.monotonic
+        self._recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
         """Forgets what settled too long ago; returns how many, so that the caller can go on after a breath."""
@@ -436,8 +454,11 @@ class Ledger:
             self._retention.release(event, before)
             event.settled_at = None
             self._enter(event)
-        self._count_event(before, event.status)
-        if before not in SETTLED and event.status in SETTLED:
+        status = event.status
+        self._count_event(before, status)
+        if target in SETTLED:
+            self._recorder.settled(event, delivery, status)
+        if before not in SETTLED and status in SETTLED:
             freed_bytes = self._leave(event)
             self._settling.note(freed_bytes, now.monotonic)
             self._book(event.client_id).settling.note(freed_bytes, now.monotonic)

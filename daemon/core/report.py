@@ -8,8 +8,8 @@ Where it goes (log, stderr, file) is edge/reports'.
 import base64
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,7 @@ from daemon.core.timestamps import Time, parse_rfc3339, rfc3339, rfc3339_or_none
 from daemon.core.units import format_duration
 
 FORMAT = 1
+CRASH = "crash"  # the trigger of a report that the next run made
 TEXT_LINES_MAX = 25
 TEXT_COLUMNS_MAX = 100
 CLASSES = ("never_attempted", "attempted_failed", "outcome_unknown")
@@ -83,6 +84,18 @@ class ClientLine(msgspec.Struct, frozen=True):
     last_error: str | None
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """What of a run's flight recorder is not in its crash report; all 0 where the report is complete."""
+
+    unread_bytes: int
+    records_missing: int
+    events_unrecorded: int  # there was no room for them
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.unread_bytes or self.records_missing or self.events_unrecorded)
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The report's first line."""
 
@@ -103,6 +116,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     balanced: bool
     exhausted_held: int
     exhausted_forgotten: int
+    payloads: bool | msgspec.UnsetType = msgspec.UNSET  # False: the lines have none, and cannot be sent again
+    recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
     clients: list[ClientLine]
 
 
@@ -148,9 +163,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 def class_of(delivery: Delivery) -> str:
     """What is known of an undelivered delivery (contract section 7)."""
-    if delivery.attempt_count == 0:
-        return "never_attempted"
-    return "outcome_unknown" if delivery.maybe_received else "attempted_failed"
+    if delivery.maybe_received:
+        return "outcome_unknown"
+    return "attempted_failed" if delivery.attempt_count else "never_attempted"
 
 
 def undelivered(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
@@ -169,15 +184,28 @@ def exhausted(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
                     yield event, delivery
 
 
-def summarise(ledger: Ledger, run: Run, stop: Stop) -> Summary:
-    totals = ledger.totals()
+class Owed(NamedTuple):
+    """What one endpoint is owed."""
+
+    deliveries: int
+    oldest_accepted_at: float
+
+
+def tally(deliveries: Iterable[tuple[Event, Delivery]]) -> tuple[dict[str, int], dict[tuple[str, str], Owed]]:
+    """The undelivered by class, and by client and endpoint."""
     by_class = dict.fromkeys(CLASSES, 0)
-    by_endpoint: dict[tuple[str, str], tuple[int, float]] = {}
-    for event, delivery in undelivered(ledger):
+    by_endpoint: dict[tuple[str, str], Owed] = {}
+    for event, delivery in deliveries:
         by_class[class_of(delivery)] += 1
         key = (event.client_id, delivery.endpoint_id)
         count, oldest = by_endpoint.get(key, (0, event.accepted_at))
-        by_endpoint[key] = (count + 1, min(oldest, event.accepted_at))
+        by_endpoint[key] = Owed(count + 1, min(oldest, event.accepted_at))
+    return by_class, by_endpoint
+
+
+def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True) -> Summary:
+    totals = ledger.totals()
+    by_class, by_endpoint = tally(undelivered(ledger))
     counted = sum(by_class.values())
     deliveries = DeliveryCounts(
         opened=totals.opened,
@@ -208,6 +236,7 @@ def summarise(ledger: Ledger, run: Run, stop: Stop) -> Summary:
         balanced=is_balanced(events, deliveries) and totals.is_balanced,
         exhausted_held=totals.exhausted_held,
         exhausted_forgotten=totals.exhausted_forgotten,
+        payloads=msgspec.UNSET if payloads else False,
         clients=_client_lines(ledger, by_endpoint),
     )
 
@@ -224,10 +253,10 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
     """The report's lines after the summary: the undelivered, then the exhausted still held."""
     for event, delivery in undelivered(ledger):
         begins_at = ledger.begins_at(event, delivery)
-        yield _line(
-            ledger,
+        yield line_of(
             event,
             delivery,
+            last_outcome(ledger, event, delivery),
             payloads=payloads,
             kind="undelivered",
             class_=class_of(delivery),
@@ -235,10 +264,10 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
         )
     for event, delivery in exhausted(ledger):
         assert delivery.reason is not None
-        yield _line(
-            ledger,
+        yield line_of(
             event,
             delivery,
+            last_outcome(ledger, event, delivery),
             payloads=payloads,
             kind="exhausted",
             maybe_received=delivery.maybe_received,
@@ -279,14 +308,14 @@ def one_line(payload: bytes) -> bytes:
 def text(summary: Summary, *, path: str | None) -> str:
     """The summary for someone woken by it: at most 25 lines of 100 columns, most important first."""
     lost, deliveries = summary.undelivered, summary.deliveries
-    how = f"{summary.trigger}{', forced' if summary.forced else ''}"
-    stopped = f"{summary.stopped_at} ({how}, drained {summary.drain_seconds:g} s)"
     rows = [
-        f"hookd {summary.version} run {summary.run_id} stopped {stopped}",
+        f"hookd {summary.version} run {summary.run_id} {_ending(summary)}",
         _sum("events", "accepted", summary.events.accepted, summary.events),
         _sum("deliveries", "opened", deliveries.opened, deliveries),
     ]
-    if not summary.balanced:
+    if isinstance(summary.recorder, Recorded) and not summary.recorder.is_whole:
+        rows.append(_text_not_whole(summary.recorder))
+    elif not summary.balanced:
         rows.append("THE TOTALS DO NOT BALANCE: that is a bug of hookd; keep this report and say so.")
     if not deliveries.undelivered:
         rows.append("Nothing was left undelivered.")
@@ -303,11 +332,28 @@ def text(summary: Summary, *, path: str | None) -> str:
         rows += _text_clients(summary)
     if path is not None:
         rows.append(f"report: {path}")
-    if deliveries.undelivered and path is not None:
+    if deliveries.undelivered and summary.payloads is False:
+        rows += ["Nothing will be sent, and it holds no payloads: post these events again from your own records,"]
+        rows += ["under the same ids."]
+    elif deliveries.undelivered and path is not None:
         rows += ["Nothing will be sent until someone does; once a daemon runs again:"]
         rows += [f"  hookd resend {shlex.quote(path)}"]
     assert len(rows) <= TEXT_LINES_MAX
     return "".join(f"{_clip(row)}\n" for row in rows)
+
+
+def _ending(summary: Summary) -> str:
+    if summary.trigger == CRASH:
+        return f"crashed or was killed; last heard of {summary.stopped_at}"
+    how = f"{summary.trigger}{', forced' if summary.forced else ''}"
+    return f"stopped {summary.stopped_at} ({how}, drained {summary.drain_seconds:g} s)"
+
+
+def _text_not_whole(recorded: Recorded) -> str:
+    return (
+        f"THE RECORDER IS NOT WHOLE: {recorded.unread_bytes:,} bytes unread, "
+        f"{recorded.records_missing:,} records missing, {recorded.events_unrecorded:,} events unrecorded"
+    )
 
 
 def _sum(what: str, came_in: str, total: int, counts: EventCounts | DeliveryCounts) -> str:
@@ -338,25 +384,32 @@ def _clip(row: str) -> str:
     return row[: TEXT_COLUMNS_MAX - 1] + "…"
 
 
-def _client_lines(ledger: Ledger, by_endpoint: dict[tuple[str, str], tuple[int, float]]) -> list[ClientLine]:
-    """Those owed most first."""
+def _client_lines(ledger: Ledger, by_endpoint: dict[tuple[str, str], Owed]) -> list[ClientLine]:
     found = []
-    for (client_id, endpoint_id), (count, oldest) in by_endpoint.items():
+    for (client_id, endpoint_id), owed in by_endpoint.items():
         health = ledger.health(client_id, endpoint_id)
-        found.append(
-            ClientLine(
-                client_id=client_id,
-                endpoint_id=endpoint_id,
-                undelivered=count,
-                oldest_accepted_at=rfc3339(oldest),
-                failing_since=rfc3339_or_none(health.failing_since),
-                last_error=health.last_error,
-            )
-        )
-    return sorted(found, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id))
+        found.append(client_line(client_id, endpoint_id, owed, health.failing_since, health.last_error))
+    return most_owed_first(found)
 
 
-def _line(ledger: Ledger, event: Event, delivery: Delivery, *, payloads: bool, **fields: Any) -> Line:
+def client_line(
+    client_id: str, endpoint_id: str, owed: Owed, failing_since: float | None, last_error: str | None
+) -> ClientLine:
+    return ClientLine(
+        client_id=client_id,
+        endpoint_id=endpoint_id,
+        undelivered=owed.deliveries,
+        oldest_accepted_at=rfc3339(owed.oldest_accepted_at),
+        failing_since=rfc3339_or_none(failing_since),
+        last_error=last_error,
+    )
+
+
+def most_owed_first(lines: list[ClientLine]) -> list[ClientLine]:
+    return sorted(lines, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id))
+
+
+def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, payloads: bool, **fields: Any) -> Line:
     if payloads and event.payload is not None:
         fields["payload"] = msgspec.Raw(shown := one_line(event.payload))
         if shown != event.payload:
@@ -369,6 +422,6 @@ def _line(ledger: Ledger, event: Event, delivery: Delivery, *, payloads: bool, *
         type=event.type,
         accepted_at=rfc3339(event.accepted_at),
         attempt_count=delivery.attempt_count,
-        last_outcome=last_outcome(ledger, event, delivery),
+        last_outcome=last,
         **fields,
     )

@@ -20,6 +20,7 @@ import msgspec
 
 from daemon.core.client import Client
 from daemon.core.definition import CONCURRENCY_MAX, DELAY_SECONDS_MAX, SCHEDULE_ENTRIES_MAX, TIMEOUT_SECONDS_MAX
+from daemon.core.layout import Layout, layout
 from daemon.core.units import format_duration, format_size
 
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
@@ -290,6 +291,12 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         )
     if not settings.drain.report_directory:
         yield Conflict(("drain.report_directory",), "must name a folder; the report is the only copy of what was left")
+    plan = recorder_layout(settings)
+    if settings.recorder.directory and settings.recorder.bytes_max < plan.bytes_max_least:
+        detail = (
+            f"{format_size(settings.recorder.bytes_max)} is too little for events of up to {plan.row_bytes:,} bytes"
+        )
+        yield Conflict(("recorder.bytes_max",), f"{detail}; at least {format_size(plan.bytes_max_least)}")
     for network in settings.egress.allow_networks:
         try:
             ipaddress.ip_network(network)
@@ -318,6 +325,12 @@ def who_gets_in(settings: Settings) -> list[str]:
     if any(parse_bind(text).descriptor is not None for text in http.bind):
         lines.append("  an inherited socket (fd://) is judged by its address when it starts")
     return lines
+
+
+def recorder_layout(settings: Settings) -> Layout:
+    payload_bytes_max = settings.intake.payload_bytes_max if settings.recorder.payloads else 0
+    endpoints_max = settings.registry.endpoints_max
+    return layout(settings.recorder.bytes_max, payload_bytes_max=payload_bytes_max, endpoints_max=endpoints_max)
 
 
 # Estimates, stated here once: the sum is for people who size a machine.
@@ -359,6 +372,7 @@ def warnings(settings: Settings) -> list[str]:
         *_schedule_warnings("retry.schedule", settings.retry.schedule_seconds, settings),
         *_timeout_warnings("delivery.timeout", settings.delivery.timeout_seconds, settings),
         *_intake_warnings(settings.intake),
+        *_recorder_warnings(settings),
     ]
     for client in settings.clients:
         for endpoint in client.endpoints:
@@ -398,3 +412,11 @@ def _intake_warnings(intake: IntakeSettings) -> Iterator[str]:
         yield "intake.payload_bytes_max: more than a client's or the whole budget; such an event is never admitted"
     if intake.body_bytes_max > intake.receiving_bytes_max:
         yield "intake.body_bytes_max: more than intake.receiving_bytes_max; such a body is never taken"
+
+
+def _recorder_warnings(settings: Settings) -> Iterator[str]:
+    recorder, wanted = settings.recorder, settings.intake.unsettled_events_max
+    fit = recorder_layout(settings).events_max(recorder.bytes_max, payload_bytes=0)
+    if recorder.directory and not recorder.payloads and fit < wanted:
+        shown = f"has room for about {fit:,} unsettled events, fewer than intake.unsettled_events_max ({wanted:,})"
+        yield f"recorder.bytes_max: {format_size(recorder.bytes_max)} {shown}; intake answers 503 then"

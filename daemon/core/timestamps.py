@@ -13,7 +13,9 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=[
 def rfc3339(wall: float) -> str:
     """Unix seconds as `2026-11-21T18:35:00.123Z`."""
     seconds, milliseconds = divmod(round(wall * 1000), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return (
+        f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"  # strftime takes twice as long
+    )
 
 
 def rfc3339_or_none(wall: float | None) -> str | None:

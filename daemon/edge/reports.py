@@ -1,14 +1,20 @@
-"""Owns the report's file: where it stands, that it is whole or not there, and which is the newest.
+"""Owns the reports' directory: each report's file, whole or not there; which is the newest; and which run has none.
 
-Rules: mode 0600, written to a temporary name, synced, renamed, never changed after. The directory is proved
-writable at the start, before anything is accepted that might have to be reported, and looked at every minute since:
-who learns at the stop that it is not has nowhere to put the account. A report with something undelivered that nobody
-claimed is never deleted, however old.
+    shutdown-TIME-RUN.jsonl, crash-TIME-RUN.jsonl    a run's report: mode 0600, written to a temporary name, synced,
+                                                     renamed, never changed after
+    run-RUN.open                                     stands while the run has no report: no event in it, only counts
+    .lock                                            one daemon at a time has it
+
+The directory is proved writable at the start, before anything is accepted that might have to be reported, and looked
+at every minute since: who learns at the stop that it is not has nowhere to put the account. A report with something
+undelivered that nobody claimed is never deleted, however old.
 """
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,18 +22,37 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from daemon.core.report import Line, Pruned, Summary
-from daemon.core.timestamps import compact, parse_rfc3339
+from daemon.core.report import CRASH, Line, Pruned, Run, Summary
+from daemon.core.timestamps import compact, parse_rfc3339, rfc3339
 from daemon.flow.ports import Log
 
 WRITE_BYTES = 1 << 20
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 PROVE_EVERY_SECONDS = 60.0
 PROVE_SECONDS_MAX = 10.0
+# Whoever only looks whether a daemon runs holds the lock for a moment.
+LOCK_SECONDS_MAX = 0.5
+LOCK_AGAIN_SECONDS = 0.02
 
 
 class CannotWriteReports(Exception):
     """The report directory cannot be made or written; the message names it and the reason."""
+
+
+class InUse(Exception):
+    """Another daemon has the directory."""
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """What `run-RUN.open` says. `counts` are those of the log's last `counts` line, as of `at`."""
+
+    run_id: str
+    version: str
+    host: str
+    pid: int
+    started_at: str
+    at: str
+    counts: dict[str, object] = {}
 
 
 class Reports:
@@ -44,13 +69,29 @@ class Reports:
         except OSError as error:
             raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
 
+    def lock(self) -> None:
+        """For as long as the process lives; raises InUse."""
+        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + LOCK_SECONDS_MAX
+        while not _locked(fd, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise InUse(f"{self._directory}: another daemon writes its reports there")
+            time.sleep(LOCK_AGAIN_SECONDS)
+
     def path_of(self, summary: Summary) -> Path:
-        return self._directory / f"shutdown-{compact(parse_rfc3339(summary.stopped_at))}-{summary.run_id}.jsonl"
+        kind = "crash" if summary.trigger == CRASH else "shutdown"
+        return self._directory / f"{kind}-{compact(parse_rfc3339(summary.stopped_at))}-{summary.run_id}.jsonl"
+
+    def of_run(self, run_id: str) -> Path | None:
+        """The run's complete report."""
+        return next((path for path in self._all() if path.stem.rpartition("-")[2] == run_id), None)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
         """Returns the path. Raises OSError, and then leaves nothing behind."""
         path = self.path_of(summary)
         temporary = path.with_name(f".{path.name}.tmp")
+        temporary.unlink(missing_ok=True)  # of one that was killed while it wrote this very report
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(fd, "wb", buffering=WRITE_BYTES) as file:
@@ -68,8 +109,51 @@ class Reports:
 
     def newest(self) -> Path | None:
         """The newest complete report, by the time in its name."""
-        found = sorted(self._directory.glob("shutdown-*.jsonl"), key=lambda path: path.name)
-        return found[-1] if found else None
+        return max(self._all(), key=lambda path: path.name.partition("-")[2], default=None)
+
+    # Runs without a report
+
+    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None:
+        """Says that the run has no report yet, and what it had counted at last. Raises OSError."""
+        started_at = rfc3339(run.started_at)
+        marker = Marker(run.run_id, run.version, run.host, run.pid, started_at, rfc3339(at), counts or {})
+        path = self._marker_path(run.run_id)
+        temporary = path.with_name(f".{path.name}.tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(msgspec.json.encode(marker) + b"\n")
+        os.rename(temporary, path)
+
+    def close_run(self, run_id: str) -> None:
+        """The run has its report. Raises OSError."""
+        self._marker_path(run_id).unlink(missing_ok=True)
+
+    def open_runs(self) -> list[Marker]:
+        """The runs that have no report, the one that is running among them; oldest first. What is no marker is not."""
+        found = []
+        for path in self._directory.glob("run-*.open"):
+            with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+                marker = msgspec.json.decode(path.read_bytes(), type=Marker)
+                parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
+                found.append(marker)
+        return sorted(found, key=lambda marker: marker.started_at)
+
+    def is_in_use(self) -> bool:
+        """Whether a daemon runs that writes its reports here."""
+        try:
+            fd = os.open(self._directory / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _locked(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def _marker_path(self, run_id: str) -> Path:
+        return self._directory / f"run-{run_id}.open"
+
+    def _all(self) -> list[Path]:
+        return [*self._directory.glob("shutdown-*.jsonl"), *self._directory.glob("crash-*.jsonl")]
 
     def write_termination_log(self, path: str, text: str) -> None:
         """As much of the text as a container runtime keeps, whole lines. Raises OSError."""
@@ -162,3 +246,11 @@ def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:
     yield encoder.encode(summary) + b"\n"
     for line in lines:
         yield encoder.encode(line) + b"\n"
+
+
+def _locked(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

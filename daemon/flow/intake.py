@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import trio
 
-from daemon.core.budget import Demand, cost_bytes, wait_seconds
+from daemon.core.budget import Demand, wait_seconds
 from daemon.core.client import Client, Endpoint, Mistake, shown_url
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission
@@ -166,9 +166,9 @@ class Intake:
                     raise _conflict(client.id, submission.id)
                 return twin
         self.refuse_if_draining()
-        delivery_count = sum(endpoint.wants(submission.type) for endpoint in client.endpoints)
-        if delivery_count:
-            plan.demand(client.id, Demand(1, cost_bytes(len(submission.payload), delivery_count)))
+        urls = [endpoint.url for endpoint in client.endpoints if endpoint.wants(submission.type)]
+        if urls:
+            plan.demand(client.id, self._ledger.demand(len(submission.payload), urls))
         planned = _Planned(submission, submission.id or self._new_id(), client)
         plan.add(planned)
         return planned
@@ -219,9 +219,8 @@ class _Plan:
 
     def demand(self, client_id: str, more: Demand) -> None:
         """Raises ClientFull or Full."""
-        client = self._clients.get(client_id, Demand())
-        client_then = Demand(client.events + more.events, client.bytes + more.bytes)
-        whole_then = Demand(self._whole.events + more.events, self._whole.bytes + more.bytes)
+        client_then = self._clients.get(client_id, Demand()).plus(more)
+        whole_then = self._whole.plus(more)
         if self._whole_batch:
             self._clients[client_id], self._whole = client_then, whole_then
         self._intake.refuse_if_no_room(client_id, client=client_then, whole=whole_then, now=self.now)

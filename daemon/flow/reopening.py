@@ -4,7 +4,6 @@ Rules: the endpoint must still be registered and not disabled; a settled event t
 unsettled anyway has it. Nothing here decides what is reopened, nor when: retry and replay do.
 """
 
-from daemon.core.budget import Demand, cost_bytes
 from daemon.core.delivery import SETTLED, Delivery, Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
@@ -32,7 +31,7 @@ class Reopening:
         """Raises ClientFull or Full."""
         if event.status in SETTLED:
             assert event.payload is not None
-            demand = Demand(1, cost_bytes(len(event.payload), len(event.deliveries)))
+            demand = self._ledger.demand(len(event.payload), [one.url for one in event.deliveries])
             self._intake.refuse_if_no_room(event.client_id, client=demand, whole=demand, now=now)
 
     def reopen(self, event: Event, delivery: Delivery, now: Moment) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from daemon.core.budget import Demand, cost_bytes
+from daemon.core.budget import Demand
 from daemon.core.client import Endpoint, Mistake, is_event_type, is_id
 from daemon.core.delivery import Delivery
 from daemon.core.event import Event, Submission, check_text, read_error
@@ -151,8 +151,10 @@ class Resend:
             payload = line.original_payload()
             assert payload is not None
             known = self._ledger.find(line.client_id, line.event_id)
-            delivery_count = 1 + (0 if known is None else len(known.deliveries))
-            demand = Demand(1, cost_bytes(len(payload), delivery_count))
+            endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
+            assert endpoint is not None
+            urls = [endpoint.url, *(delivery.url for delivery in (known.deliveries if known is not None else ()))]
+            demand = self._ledger.demand(len(payload), urls)
             whole.add(demand)
             clients.setdefault(line.client_id, Demand()).add(demand)
         for client_id, demand in clients.items():

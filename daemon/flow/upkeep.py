@@ -2,7 +2,7 @@
 
 from collections import deque
 from itertools import islice, takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 
@@ -118,19 +118,21 @@ class Upkeep:
         return self._ledger.health(event.client_id, delivery.endpoint_id).paused_by is PausedBy.OPERATOR
 
     def log_counts(self) -> None:
+        self._log("counts", **self.counts())
+
+    def counts(self) -> dict[str, Any]:
         totals = self._ledger.totals()
-        self._log(
-            "counts",
-            accepted=totals.accepted,
-            opened=totals.opened,
-            in_flight=totals.in_flight,
-            unsettled_events=totals.unsettled_events,
-            unsettled_bytes=totals.unsettled_bytes,
-            attempts=totals.attempts,
-            events={status.value: count for status, count in totals.events.items()},
-            deliveries={status.value: count for status, count in totals.deliveries.items()},
-            loop_lag_seconds=round(self.loop_lag_seconds, 4),
-        )
+        return {
+            "accepted": totals.accepted,
+            "opened": totals.opened,
+            "in_flight": totals.in_flight,
+            "unsettled_events": totals.unsettled_events,
+            "unsettled_bytes": totals.unsettled_bytes,
+            "attempts": totals.attempts,
+            "events": {status.value: count for status, count in totals.events.items()},
+            "deliveries": {status.value: count for status, count in totals.deliveries.items()},
+            "loop_lag_seconds": round(self.loop_lag_seconds, 4),
+        }
 
     def _sample(self) -> Sample:
         totals = self._ledger.totals()

@@ -4,15 +4,20 @@ Black box: nothing of the daemon is imported. Indentation is the lifetime: every
 outside, daemons inside. Nothing sleeps: `wait_until` waits for a condition, with a bound around it.
 """
 
+import atexit
 import base64
+import functools
+import hashlib
 import http.client
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,6 +35,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 CHECK_REPORT = Path(__file__).with_name("check_report.py")
 START_SECONDS_MAX = 20.0
+# The whole suite with the flight recorder off: HOOKD_TESTS_RECORDER=off.
+WITHOUT_RECORDER = os.environ.get("HOOKD_TESTS_RECORDER") == "off"
 # Long enough that no second attempt comes within a test; no jitter, so that bounds can be stated.
 NO_RETRY_SOON = {"retry.schedule": ["10m", "10m"], "retry.jitter": 0}
 
@@ -61,10 +68,27 @@ def environment(settings: Mapping[str, object] | None = None, **more: str) -> di
         "LISTEN_",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    if WITHOUT_RECORDER:
+        kept["HOOKD_RECORDER__DIRECTORY"] = ""
     for key, value in (settings or {}).items():
         text = value if isinstance(value, str) else json.dumps(value)
         kept[f"HOOKD_{key.replace('.', '__').upper()}"] = text
     return {**kept, **more}
+
+
+@functools.cache
+def shared_memory() -> Path:
+    """Where the recorders of this test process stand; it goes with the process, whatever was killed."""
+    directory = tempfile.mkdtemp(prefix="hookd-tests-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
+
+
+def runtime_directory(reports: Path) -> Path:
+    """What systemd would give to the daemon that writes its reports there."""
+    directory = shared_memory() / hashlib.sha256(str(reports).encode()).hexdigest()[:12]
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def hookd(
@@ -109,7 +133,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(settings),
+                env=environment(settings, RUNTIME_DIRECTORY=str(runtime_directory(self.reports))),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log if stderr is None else stderr,
@@ -181,6 +205,10 @@ class Daemon:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def report(self) -> Path:
         """The one report it wrote."""

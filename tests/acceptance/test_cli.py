@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.harness import (
     HANG,
     NO_RETRY_SOON,
+    WITHOUT_RECORDER,
     Daemon,
     Receiver,
     environment,
@@ -31,6 +32,19 @@ def test_check_of_the_shown_config_says_what_it_can_cost() -> None:
     for words in ("memory", "6 attempts", "horizon"):
         assert words in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
+def test_check_says_how_many_events_the_recorder_has_room_for(tmp_path: Path) -> None:
+    """A full recorder refuses events whatever the budget says; off, a kill leaves no list."""
+    file = tmp_path / "hookd.toml"
+    for text, said in (
+        ("", r"flight recorder: about 1\d\d,\d{3} unsettled events of one delivery, without payloads"),
+        ("[recorder]\npayloads = true\n", r"flight recorder: about 1\d,\d{3} .*, with payloads of 1 KiB"),
+        ('[recorder]\ndirectory = ""\n', "flight recorder: off"),
+    ):
+        file.write_text(text)
+        assert re.search(said, hookd("check", str(file)).stdout)
 
 
 def test_check_names_every_mistake_at_once(tmp_path: Path) -> None:

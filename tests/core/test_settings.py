@@ -166,3 +166,20 @@ def test_bind_is_taken_apart() -> None:
 def test_token_is_not_in_its_repr() -> None:
     """Settings may be printed."""
     assert "hush" not in repr(replace(DEFAULTS, http=HttpSettings(tokens=(TOKEN,))))
+
+
+def test_recorder_that_is_too_small_for_one_event_is_a_conflict() -> None:
+    """Payloads of the largest size must fit; with the recorder off nobody asks."""
+    small = RecorderSettings(bytes_max=4 * 2**20, payloads=True)
+    (found,) = conflicts(replace(DEFAULTS, recorder=small))
+    assert found.keys == ("recorder.bytes_max",)
+    assert "at least" in found.detail
+    assert not list(conflicts(replace(DEFAULTS, recorder=RecorderSettings(bytes_max=4 * 2**20))))
+    assert not list(conflicts(replace(DEFAULTS, recorder=RecorderSettings(bytes_max=1, directory=""))))
+
+
+def test_recorder_with_less_room_than_the_budget_is_warned_of() -> None:
+    """Intake would answer 503 before the budget is full."""
+    (warned,) = warnings(replace(DEFAULTS, recorder=RecorderSettings(bytes_max=8 * 2**20)))
+    assert warned.startswith("recorder.bytes_max: 8MiB has room for about ")
+    assert warnings(DEFAULTS) == []

@@ -92,6 +92,12 @@ class MemoryReports:
     def prove_writable(self) -> None:
         pass
 
+    def open_run(self, run: Any, at: float, counts: dict[str, object] | None = None) -> None:
+        pass
+
+    def close_run(self, run_id: str) -> None:
+        pass
+
 
 class World:
     """Also the daemon's clock and log."""

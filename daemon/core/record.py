@@ -1,0 +1,442 @@
+"""Owns the form of one record of the flight recorder: what the ledger tells it, as bytes, and back.
+
+    length u32 | crc32 u32 | sequence u64 | kind u8 | body        little-endian; `length` counts what follows the crc
+
+Rules: `length` 0 ends a segment; the checksum covers the length too; sequences of a run are consecutive, so that what
+is missing is counted. A row is an event as it stands, with everything that a report needs: whatever came before it
+about this event may be forgotten. Of an attempt's error only the kind is kept: a text may hold anything.
+It does not know segments (core/recorder) nor what records amount to (core/recording).
+"""
+
+import enum
+import struct
+from collections.abc import Sequence
+from zlib import crc32
+
+import msgspec
+
+from daemon.core.definition import URL_CHARS_MAX
+from daemon.core.delivery import Attempt, Delivery, Status
+from daemon.core.event import Event
+from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from daemon.core.retry import Reason
+from daemon.core.timestamps import WALL_MAX
+
+FORMAT = 1
+
+_HEAD = struct.Struct("<II")
+_TAIL = struct.Struct("<QB")  # each of the following begins with it, when it is written
+_ROW = struct.Struct("<BBQdIHBBB")  # cause, event's status before, serial, accepted_at, payload, deliveries, ids, type
+_DELIVERY = struct.Struct("<BBBBHIdfBH")  # status, reason, flags, id, url, attempts, the last: start, duration, outcome
+_BEGUN = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
+_ENDED = struct.Struct("<QHIfBBH")  # serial, index, attempt's number, duration, flags, outcome, status code
+_SETTLED = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
+
+_TAIL_ROW, _TAIL_BEGUN, _TAIL_ENDED, _TAIL_SETTLED = (
+    struct.Struct(_TAIL.format + body.format.removeprefix("<")) for body in (_ROW, _BEGUN, _ENDED, _SETTLED)
+)
+
+OVERHEAD_BYTES = _HEAD.size + _TAIL.size
+_NO_PAYLOAD = 2**32 - 1
+_COUNT_MAX = 2**32 - 1
+_IDS_BYTES_MAX = 64 + 64 + 128  # event, client, type
+_ENDPOINT_ID_BYTES_MAX = 64
+
+_IN_FLIGHT, _MAYBE_RECEIVED, _REQUEST_SENT, _HAS_ATTEMPT = 1, 2, 4, 8
+
+_STATUSES: tuple[Status | None, ...] = (None, *Status)
+_REASONS: tuple[Reason | None, ...] = (None, *Reason)
+_OUTCOME_CODES = {Responded: 1, TimedOut: 2, Unreachable: 3, Blocked: 4, Invalid: 5}
+
+
+class Kind(enum.IntEnum):
+    HEADER = 1
+    ROW = 2
+    BEGUN = 3
+    ENDED = 4
+    SETTLED = 5
+    UNRECORDED = 6
+
+
+class Cause(enum.IntEnum):
+    """Why a row is written."""
+
+    ADMITTED = 1
+    RECOVERED = 2
+    ADDED = 3
+    REOPENED = 4
+    CARRIED = 5
+
+
+class Unreadable(Exception):
+    """Not a record of ours, or not whole."""
+
+
+class Counts(msgspec.Struct):
+    """A run's totals as its records tell them. `unrecorded` events found no room, and are in none of the others."""
+
+    accepted: int = 0
+    recovered: int = 0
+    delivered: int = 0  # events
+    exhausted: int = 0  # events
+    opened: int = 0
+    deliveries_delivered: int = 0
+    deliveries_exhausted: int = 0
+    unrecorded: int = 0
+
+    def count_row(self, cause: Cause, was: Status | None, delivery_count: int) -> None:
+        if cause is Cause.ADMITTED or cause is Cause.RECOVERED:
+            self.accepted += 1
+            self.recovered += cause is Cause.RECOVERED
+            self.opened += delivery_count
+            self.delivered += not delivery_count  # to nobody
+        elif cause is Cause.ADDED:
+            self.opened += 1
+            self._count_unsettled(was)
+        elif cause is Cause.REOPENED:
+            self.deliveries_exhausted -= 1
+            self._count_unsettled(was)
+
+    def count_settled(self, status: Status, event_status: Status | None) -> None:
+        """`event_status`: where the event settled with it."""
+        self.deliveries_delivered += status is Status.DELIVERED
+        self.deliveries_exhausted += status is Status.EXHAUSTED
+        self.delivered += event_status is Status.DELIVERED
+        self.exhausted += event_status is Status.EXHAUSTED
+
+    def _count_unsettled(self, was: Status | None) -> None:
+        self.delivered -= was is Status.DELIVERED
+        self.exhausted -= was is Status.EXHAUSTED
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A segment's first record: whose it is, and the totals up to it."""
+
+    format: int
+    run_id: str
+    segment: int
+    version: str
+    host: str
+    pid: int
+    started_at: float  # wall
+    payloads: bool
+    segment_bytes: int  # its whole length: a shorter one was cut
+    counts: Counts
+
+
+class Row(msgspec.Struct, frozen=True):
+    cause: Cause
+    was: Status | None
+    event: Event
+
+
+class Begun(msgspec.Struct, frozen=True):
+    serial: int
+    index: int
+    attempt_number: int
+    started_at: float
+    url: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Failed, or cut: then without an outcome."""
+
+    serial: int
+    index: int
+    attempt_number: int
+    duration_seconds: float
+    maybe_received: bool
+    request_sent: bool
+    outcome: Outcome | None
+
+
+class Settled(msgspec.Struct, frozen=True):
+    serial: int
+    index: int
+    status: Status
+    reason: Reason | None
+    event_status: Status | None
+
+
+class Unrecorded(msgspec.Struct, frozen=True):
+    """One more event for which there was no room."""
+
+
+Record = Header | Row | Begun | Ended | Settled | Unrecorded
+
+
+def row_bytes_max(payload_bytes: int, urls: Sequence[str]) -> int:
+    """At most what a row of such an event takes, whatever its ids, its type and its history."""
+    deliveries = len(urls) * (_DELIVERY.size + _ENDPOINT_ID_BYTES_MAX) + sum(map(len, urls))
+    return OVERHEAD_BYTES + _ROW.size + _IDS_BYTES_MAX + deliveries + payload_bytes
+
+
+def largest_row_bytes(payload_bytes_max: int, endpoints_max: int) -> int:
+    return row_bytes_max(payload_bytes_max, ["x" * URL_CHARS_MAX] * endpoints_max)
+
+
+# Writing: two or three of these for each event that is delivered, so they look nothing up that they can compare.
+# Ids, types and URLs are ASCII (core/client says so); "replace" keeps their lengths, whatever comes.
+
+
+def header_record(sequence: int, header: Header) -> bytes:
+    return _framed(_TAIL.pack(sequence, Kind.HEADER) + msgspec.json.encode(header))
+
+
+def row_record(
+    sequence: int, event: Event, cause: Cause, was: Status | None, *, payload: bytes | None, urls: bool = True
+) -> bytes:
+    event_id, client_id, event_type = event.id, event.client_id, event.type
+    parts = [
+        _TAIL_ROW.pack(
+            sequence,
+            Kind.ROW,
+            cause,
+            _status_code(was),
+            event.sequence,
+            event.accepted_at,
+            _NO_PAYLOAD if payload is None else len(payload),
+            len(event.deliveries),
+            len(event_id),
+            len(client_id),
+            len(event_type),
+        ),
+        (event_id + client_id + event_type).encode("ascii", "replace"),
+    ]
+    for delivery in event.deliveries:
+        parts += _delivery_parts(delivery, delivery.url if urls else "")
+    if payload is not None:
+        parts.append(payload)
+    return _framed(b"".join(parts))
+
+
+def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
+    started_at = duration_seconds = 0.0
+    outcome = status_code = 0
+    flags = (_IN_FLIGHT if delivery.in_flight else 0) | (_MAYBE_RECEIVED if delivery.maybe_received else 0)
+    if delivery.attempts:
+        last = delivery.attempts[-1]
+        flags |= _HAS_ATTEMPT | (_REQUEST_SENT if last.request_sent else 0)
+        started_at, duration_seconds = last.started_at, last.duration_seconds or 0.0
+        outcome, status_code = _outcome_codes(last.outcome)
+    fixed = _DELIVERY.pack(
+        _status_code(delivery.status),
+        _reason_code(delivery.reason),
+        flags,
+        len(delivery.endpoint_id),
+        len(url),
+        min(delivery.attempt_count, _COUNT_MAX),
+        started_at,
+        duration_seconds,
+        outcome,
+        status_code,
+    )
+    return fixed, (delivery.endpoint_id + url).encode("ascii", "replace")
+
+
+def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
+    number = min(delivery.attempt_count, _COUNT_MAX)
+    fixed = _TAIL_BEGUN.pack(
+        sequence, Kind.BEGUN, event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at
+    )
+    return _framed(fixed + delivery.url.encode("ascii", "replace"))
+
+
+def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
+    last = delivery.attempts[-1]
+    tail = _TAIL_ENDED.pack(
+        sequence,
+        Kind.ENDED,
+        event.sequence,
+        index_of(event, delivery),
+        min(delivery.attempt_count, _COUNT_MAX),
+        last.duration_seconds or 0.0,
+        (_MAYBE_RECEIVED if delivery.maybe_received else 0) | (_REQUEST_SENT if last.request_sent else 0),
+        *_outcome_codes(last.outcome),
+    )
+    return _framed(tail)
+
+
+def settled_record(sequence: int, event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
+    tail = _TAIL_SETTLED.pack(
+        sequence,
+        Kind.SETTLED,
+        event.sequence,
+        index_of(event, delivery),
+        _status_code(delivery.status),
+        _reason_code(delivery.reason),
+        _status_code(event_status),
+    )
+    return _framed(tail)
+
+
+def unrecorded_record(sequence: int) -> bytes:
+    return _framed(_TAIL.pack(sequence, Kind.UNRECORDED))
+
+
+def _framed(tail: bytes) -> bytes:
+    return _HEAD.pack(len(tail), crc32(tail, len(tail))) + tail
+
+
+def _status_code(status: Status | None) -> int:
+    if status is None:
+        return 0
+    return 1 if status is Status.PENDING else 3 if status is Status.DELIVERED else _STATUSES.index(status)
+
+
+def _reason_code(reason: Reason | None) -> int:
+    return 0 if reason is None else _REASONS.index(reason)
+
+
+def index_of(event: Event, delivery: Delivery) -> int:
+    return event.deliveries.index(delivery)  # they compare by identity
+
+
+def _outcome_codes(outcome: Outcome | None) -> tuple[int, int]:
+    if outcome is None:
+        return 0, 0
+    return _OUTCOME_CODES[type(outcome)], outcome.status_code if isinstance(outcome, Responded) else 0
+
+
+# Reading
+
+
+def read_framed(data: bytes, offset: int) -> tuple[int, Record, int] | None:
+    """The record at `offset`: its sequence, what it says and where the next begins; None where nothing follows.
+
+    Raises Unreadable; where the next record would begin is then not known either.
+    """
+    if len(data) < offset + OVERHEAD_BYTES:
+        if any(data[offset:]):
+            raise Unreadable
+        return None
+    length, checksum = _HEAD.unpack_from(data, offset)
+    if not length and not checksum:
+        return None
+    begin = offset + _HEAD.size
+    tail = data[begin : begin + length]
+    if length < _TAIL.size or len(tail) < length or crc32(tail, length) != checksum:
+        raise Unreadable
+    sequence, kind = _TAIL.unpack_from(tail)
+    return sequence, _read_body(kind, tail[_TAIL.size :]), begin + length
+
+
+def _read_body(kind: int, body: bytes) -> Record:
+    try:
+        match kind:
+            case Kind.HEADER:
+                header = msgspec.json.decode(body, type=Header)
+                _check_wall(header.started_at)
+                return header
+            case Kind.ROW:
+                return _read_row(body)
+            case Kind.BEGUN:
+                serial, index, attempt_number, started_at = _BEGUN.unpack_from(body)
+                _check_wall(started_at)
+                return Begun(serial, index, attempt_number, started_at, body[_BEGUN.size :].decode())
+            case Kind.ENDED:
+                serial, index, number, duration_seconds, flags, *codes = _ENDED.unpack(body)
+                maybe_received, request_sent = bool(flags & _MAYBE_RECEIVED), bool(flags & _REQUEST_SENT)
+                outcome = _outcome(*codes, duration_seconds=duration_seconds)
+                return Ended(serial, index, number, duration_seconds, maybe_received, request_sent, outcome)
+            case Kind.SETTLED:
+                serial, index, status, reason, event_status = _SETTLED.unpack(body)
+                return Settled(serial, index, _known_status(status), _REASONS[reason], _STATUSES[event_status])
+            case Kind.UNRECORDED:
+                return Unrecorded()
+    except (struct.error, ValueError, IndexError, msgspec.DecodeError):  # another version's
+        raise Unreadable from None
+    raise Unreadable
+
+
+def _read_row(body: bytes) -> Row:
+    fields = _ROW.unpack_from(body)
+    cause, was, serial, accepted_at, payload_bytes, delivery_count, id_chars, client_chars, type_chars = fields
+    _check_wall(accepted_at)
+    chars = id_chars + client_chars + type_chars
+    ids = _text(body, _ROW.size, chars)
+    at = _ROW.size + chars
+    deliveries = []
+    for _ in range(delivery_count):
+        delivery, at = _read_delivery(body, at)
+        deliveries.append(delivery)
+    payload = None if payload_bytes == _NO_PAYLOAD else _part(body, at, payload_bytes)
+    if at + len(payload or b"") != len(body):
+        raise Unreadable
+    event = Event(
+        sequence=serial,
+        id=ids[:id_chars],
+        client_id=ids[id_chars : id_chars + client_chars],
+        type=ids[id_chars + client_chars :],
+        payload=payload,
+        accepted_at=accepted_at,
+        since=0.0,
+        deliveries=tuple(deliveries),
+    )
+    return Row(Cause(cause), _STATUSES[was], event)
+
+
+def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
+    status, reason, flags, id_chars, url_chars, count, started_at, duration, *codes = _DELIVERY.unpack_from(body, at)
+    _check_wall(started_at)
+    at += _DELIVERY.size
+    text = _text(body, at, id_chars + url_chars)
+    attempts: tuple[Attempt, ...] = ()
+    in_flight = bool(flags & _IN_FLIGHT)
+    if flags & _HAS_ATTEMPT:
+        outcome = _outcome(*codes, duration_seconds=duration)
+        attempts = (Attempt(count, started_at, None if in_flight else duration, outcome, bool(flags & _REQUEST_SENT)),)
+    delivery = Delivery(
+        endpoint_id=text[:id_chars],
+        url=text[id_chars:],
+        opened_at=0.0,
+        attempts_max=count,
+        due_at=None,
+        status=_known_status(status),
+        reason=_REASONS[reason],
+        attempt_count=count,
+        in_flight=in_flight,
+        maybe_received=bool(flags & _MAYBE_RECEIVED),
+        attempts=attempts,
+    )
+    return delivery, at + id_chars + url_chars
+
+
+def _text(body: bytes, at: int, length: int) -> str:
+    return _part(body, at, length).decode("ascii")
+
+
+def _known_status(code: int) -> Status:
+    status = _STATUSES[code]
+    if status is None:
+        raise Unreadable
+    return status
+
+
+def _check_wall(wall: float) -> None:
+    if not 0 <= wall <= WALL_MAX:  # also where it is no number
+        raise Unreadable
+
+
+def _part(body: bytes, at: int, length: int) -> bytes:
+    part = body[at : at + length]
+    if len(part) != length:
+        raise Unreadable
+    return part
+
+
+def _outcome(code: int, status_code: int, *, duration_seconds: float) -> Outcome | None:
+    match code:
+        case 0:
+            return None
+        case 1:
+            return Responded(status_code)
+        case 2:
+            return TimedOut(round(duration_seconds, 3))
+        case 3:
+            return Unreachable("could not be reached")
+        case 4:
+            return Blocked("of this endpoint")
+        case 5:
+            return Invalid("what came back was not valid")
+    raise Unreadable
