@@ -32,7 +32,11 @@ class Killed:
         self.run = Run(run_id, "0.0", "host", 7, WALL)
         self.recorder: SegmentRecorder = folder.recorder(self.run, recorder_layout(DEFAULTS), payloads=False)
         self.ledger = Ledger(
-            Live(Settings()), started=Moment(0.0, WALL), on_forgotten=lambda event: None, recorder=self.recorder
+            Live(Settings()),
+            started=Moment(0.0, WALL),
+            on_settled=lambda event: None,
+            on_forgotten=lambda event: None,
+            recorder=self.recorder,
         )
         if marked is not None:
             marked.open_run(self.run, WALL + 60, {"accepted": 1})

@@ -134,7 +134,11 @@ class History:
         self.store = MemoryStore(4096, 16)
         self.recorder = make_recorder(self.store, row_bytes=1024, segments_max=16, payloads=payloads)
         self.ledger = Ledger(
-            Live(Settings()), started=Moment(0.0, WALL), on_forgotten=lambda event: None, recorder=self.recorder
+            Live(Settings()),
+            started=Moment(0.0, WALL),
+            on_settled=lambda event: None,
+            on_forgotten=lambda event: None,
+            recorder=self.recorder,
         )
         self.events: dict[int, Event] = {}  # every one that ever was
         self.pictures: dict[int, dict[int, tuple[Shown, ...]]] = {}  # by the last record's sequence

@@ -34,7 +34,13 @@ class RecorderMachine(LedgerMachine):
         super().__init__()
         self.store = MemoryStore(4 * self.row_bytes, 16)
         self.recorder = make_recorder(self.store, row_bytes=self.row_bytes, segments_max=16, payloads=self.payloads)
-        self.ledger = Ledger(self.live, started=moment(0), on_forgotten=self.told.append, recorder=self.recorder)
+        self.ledger = Ledger(
+            self.live,
+            started=moment(0),
+            on_settled=self.list_settled,
+            on_forgotten=self.told.append,
+            recorder=self.recorder,
+        )
 
     @invariant()
     def records_tell_what_the_ledger_holds(self) -> None:
@@ -97,12 +103,18 @@ class Desk:
     def __init__(self, *, segments_room: int = 64, segments_max: int = 64, payloads: bool = False) -> None:
         self.store = MemoryStore(8192, segments_room)
         self.recorder = make_recorder(self.store, row_bytes=2048, segments_max=segments_max, payloads=payloads)
-        self.ledger = Ledger(Live(Settings()), started=NOW, on_forgotten=lambda event: None, recorder=self.recorder)
+        self.ledger = Ledger(
+            Live(Settings()),
+            started=NOW,
+            on_settled=lambda event: None,
+            on_forgotten=lambda event: None,
+            recorder=self.recorder,
+        )
         self.admitted = 0
 
     def ask(self, payload: bytes = b"{}") -> None:
         demand = self.ledger.demand(len(payload), ["https://x.example/"])
-        self.ledger.refuse_if_full("acme", client=demand, whole=demand)
+        self.ledger.refuse_if_full("acme", client=demand, whole=demand, now=0.0)
 
     def admit(self, payload: bytes = b"{}", *, ask: bool = True) -> Event:
         if ask:
