@@ -10,7 +10,7 @@ It does not know segments (core/recorder) nor what records amount to (core/recor
 
 import enum
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 import msgspec
@@ -68,6 +68,12 @@ class Cause(enum.IntEnum):
     CARRIED = 5
 
 
+# Written out, since to reach an enum's member through its class takes Python 3.11 as long as to pack it.
+_PENDING, _DELIVERED, _EXHAUSTED = Status.PENDING, Status.DELIVERED, Status.EXHAUSTED
+_ADMITTED, _RECOVERED, _ADDED, _REOPENED = Cause.ADMITTED, Cause.RECOVERED, Cause.ADDED, Cause.REOPENED
+_KIND_ROW, _KIND_BEGUN, _KIND_ENDED, _KIND_SETTLED = map(int, (Kind.ROW, Kind.BEGUN, Kind.ENDED, Kind.SETTLED))
+
+
 class Unreadable(Exception):
     """Not a record of ours, or not whole."""
 
@@ -85,28 +91,28 @@ class Counts(msgspec.Struct):
     unrecorded: int = 0
 
     def count_row(self, cause: Cause, was: Status | None, delivery_count: int) -> None:
-        if cause is Cause.ADMITTED or cause is Cause.RECOVERED:
+        if cause is _ADMITTED or cause is _RECOVERED:
             self.accepted += 1
-            self.recovered += cause is Cause.RECOVERED
+            self.recovered += cause is _RECOVERED
             self.opened += delivery_count
             self.delivered += not delivery_count  # to nobody
-        elif cause is Cause.ADDED:
+        elif cause is _ADDED:
             self.opened += 1
             self._count_unsettled(was)
-        elif cause is Cause.REOPENED:
+        elif cause is _REOPENED:
             self.deliveries_exhausted -= 1
             self._count_unsettled(was)
 
     def count_settled(self, status: Status, event_status: Status | None) -> None:
         """`event_status`: where the event settled with it."""
-        self.deliveries_delivered += status is Status.DELIVERED
-        self.deliveries_exhausted += status is Status.EXHAUSTED
-        self.delivered += event_status is Status.DELIVERED
-        self.exhausted += event_status is Status.EXHAUSTED
+        self.deliveries_delivered += status is _DELIVERED
+        self.deliveries_exhausted += status is _EXHAUSTED
+        self.delivered += event_status is _DELIVERED
+        self.exhausted += event_status is _EXHAUSTED
 
     def _count_unsettled(self, was: Status | None) -> None:
-        self.delivered -= was is Status.DELIVERED
-        self.exhausted -= was is Status.EXHAUSTED
+        self.delivered -= was is _DELIVERED
+        self.exhausted -= was is _EXHAUSTED
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -124,13 +130,13 @@ class Header(msgspec.Struct, frozen=True):
     counts: Counts
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     cause: Cause
     was: Status | None
     event: Event
 
 
-class Begun(msgspec.Struct, frozen=True):
+class Begun(msgspec.Struct, frozen=True, gc=False):
     serial: int
     index: int
     attempt_number: int
@@ -190,7 +196,7 @@ def row_record(
     parts = [
         _TAIL_ROW.pack(
             sequence,
-            Kind.ROW,
+            _KIND_ROW,
             cause,
             _status_code(was),
             event.sequence,
@@ -211,6 +217,10 @@ def row_record(
 
 
 def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
+    endpoint_id = delivery.endpoint_id
+    text = (endpoint_id + url).encode("ascii", "replace")
+    if not delivery.attempt_count and delivery.status is _PENDING and not delivery.maybe_received:  # a new one
+        return _DELIVERY.pack(1, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0), text
     started_at = duration_seconds = 0.0
     outcome = status_code = 0
     flags = (_IN_FLIGHT if delivery.in_flight else 0) | (_MAYBE_RECEIVED if delivery.maybe_received else 0)
@@ -223,7 +233,7 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
         _status_code(delivery.status),
         _reason_code(delivery.reason),
         flags,
-        len(delivery.endpoint_id),
+        len(endpoint_id),
         len(url),
         min(delivery.attempt_count, _COUNT_MAX),
         started_at,
@@ -231,13 +241,13 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
         outcome,
         status_code,
     )
-    return fixed, (delivery.endpoint_id + url).encode("ascii", "replace")
+    return fixed, text
 
 
 def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
     number = min(delivery.attempt_count, _COUNT_MAX)
     fixed = _TAIL_BEGUN.pack(
-        sequence, Kind.BEGUN, event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at
+        sequence, _KIND_BEGUN, event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at
     )
     return _framed(fixed + delivery.url.encode("ascii", "replace"))
 
@@ -246,7 +256,7 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
     last = delivery.attempts[-1]
     tail = _TAIL_ENDED.pack(
         sequence,
-        Kind.ENDED,
+        _KIND_ENDED,
         event.sequence,
         index_of(event, delivery),
         min(delivery.attempt_count, _COUNT_MAX),
@@ -260,7 +270,7 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
 def settled_record(sequence: int, event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
     tail = _TAIL_SETTLED.pack(
         sequence,
-        Kind.SETTLED,
+        _KIND_SETTLED,
         event.sequence,
         index_of(event, delivery),
         _status_code(delivery.status),
@@ -281,7 +291,7 @@ def _framed(tail: bytes) -> bytes:
 def _status_code(status: Status | None) -> int:
     if status is None:
         return 0
-    return 1 if status is Status.PENDING else 3 if status is Status.DELIVERED else _STATUSES.index(status)
+    return 1 if status is _PENDING else 3 if status is _DELIVERED else _STATUSES.index(status)
 
 
 def _reason_code(reason: Reason | None) -> int:
@@ -322,31 +332,41 @@ def read_framed(data: bytes, offset: int) -> tuple[int, Record, int] | None:
 
 
 def _read_body(kind: int, body: bytes) -> Record:
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise Unreadable
     try:
-        match kind:
-            case Kind.HEADER:
-                header = msgspec.json.decode(body, type=Header)
-                _check_wall(header.started_at)
-                return header
-            case Kind.ROW:
-                return _read_row(body)
-            case Kind.BEGUN:
-                serial, index, attempt_number, started_at = _BEGUN.unpack_from(body)
-                _check_wall(started_at)
-                return Begun(serial, index, attempt_number, started_at, body[_BEGUN.size :].decode())
-            case Kind.ENDED:
-                serial, index, number, duration_seconds, flags, *codes = _ENDED.unpack(body)
-                maybe_received, request_sent = bool(flags & _MAYBE_RECEIVED), bool(flags & _REQUEST_SENT)
-                outcome = _outcome(*codes, duration_seconds=duration_seconds)
-                return Ended(serial, index, number, duration_seconds, maybe_received, request_sent, outcome)
-            case Kind.SETTLED:
-                serial, index, status, reason, event_status = _SETTLED.unpack(body)
-                return Settled(serial, index, _known_status(status), _REASONS[reason], _STATUSES[event_status])
-            case Kind.UNRECORDED:
-                return Unrecorded()
+        return reader(body)
     except (struct.error, ValueError, IndexError, msgspec.DecodeError):  # another version's
         raise Unreadable from None
-    raise Unreadable
+
+
+def _read_header(body: bytes) -> Header:
+    header = msgspec.json.decode(body, type=Header)
+    _check_wall(header.started_at)
+    return header
+
+
+def _read_begun(body: bytes) -> Begun:
+    serial, index, attempt_number, started_at = _BEGUN.unpack_from(body)
+    _check_wall(started_at)
+    return Begun(serial, index, attempt_number, started_at, body[_BEGUN.size :].decode("ascii"))
+
+
+def _read_ended(body: bytes) -> Ended:
+    serial, index, number, duration_seconds, flags, *codes = _ENDED.unpack(body)
+    outcome = _outcome(*codes, duration_seconds=duration_seconds)
+    maybe_received, request_sent = bool(flags & _MAYBE_RECEIVED), bool(flags & _REQUEST_SENT)
+    return Ended(serial, index, number, duration_seconds, maybe_received, request_sent, outcome)
+
+
+def _read_settled(body: bytes) -> Settled:
+    serial, index, status, reason, event_status = _SETTLED.unpack(body)
+    return Settled(serial, index, _known_status(status), _REASONS[reason], _STATUSES[event_status])
+
+
+def _read_unrecorded(_: bytes) -> Unrecorded:
+    return Unrecorded()
 
 
 def _read_row(body: bytes) -> Row:
@@ -440,3 +460,13 @@ def _outcome(code: int, status_code: int, *, duration_seconds: float) -> Outcome
         case 5:
             return Invalid("what came back was not valid")
     raise Unreadable
+
+
+_READERS: dict[int, Callable[[bytes], Record]] = {
+    Kind.HEADER: _read_header,
+    Kind.ROW: _read_row,
+    Kind.BEGUN: _read_begun,
+    Kind.ENDED: _read_ended,
+    Kind.SETTLED: _read_settled,
+    Kind.UNRECORDED: _read_unrecorded,
+}

@@ -39,6 +39,9 @@ SEGMENTS_MIN = 6
 CARRIED_AT_ONCE = 4
 RETRY_AFTER_SECONDS = 5
 
+# To reach a member through its enum takes Python 3.11 a while.
+_DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
+
 
 class Recorder(Protocol):
     """What the ledger tells the recorder, each at the moment that it happens."""
@@ -225,7 +228,7 @@ class SegmentRecorder:
     # What the ledger does
 
     def admitted(self, event: Event, *, recovered: bool) -> None:
-        self._note_row(event, Cause.RECOVERED if recovered else Cause.ADMITTED, None)
+        self._note_row(event, Cause.RECOVERED if recovered else _ADMITTED, None)
 
     def added(self, event: Event, was: Status) -> None:
         self._note_row(event, Cause.ADDED, was)
@@ -248,7 +251,7 @@ class SegmentRecorder:
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
         if event.sequence not in self._rows:
             return
-        is_last = event_status is Status.DELIVERED or event_status is Status.EXHAUSTED
+        is_last = event_status is _DELIVERED or event_status is _EXHAUSTED
         then = event_status if is_last else None
         self._put(settled_record(self._sequence + 1, event, delivery, then))
         self._counts.count_settled(delivery.status, then)
@@ -267,8 +270,8 @@ class SegmentRecorder:
     def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
         if self._is_discarded:
             return
-        is_known = cause is not Cause.ADMITTED and self._forget_row(event)
-        if cause is Cause.ADDED and not is_known and was not in SETTLED:
+        is_known = cause is not _ADMITTED and self._forget_row(event)
+        if not is_known and was is not None and was not in SETTLED:
             return  # there was no room for it when it was admitted
         record = self._row_record(event, cause, was)
         if len(record) > self._layout.row_bytes or not self._has_room(len(record)):
