@@ -204,7 +204,7 @@ class Provable(Protocol):
 class ReportsWatch:
     """The last known answer to whether the report can be written; None in `problem` is yes.
 
-    In a thread of its own: a file system that hangs is a problem too, and must not hold the loop.
+    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop.
     """
 
     def __init__(self, reports: Provable, *, log: Log, in_thread: Callable[..., Awaitable[Any]]) -> None:
@@ -212,6 +212,7 @@ class ReportsWatch:
         self._reports = reports
         self._log = log
         self._in_thread = in_thread
+        self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -222,14 +223,23 @@ class ReportsWatch:
     async def look(self) -> None:
         """What has changed is logged."""
         problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
+        if self._is_asking:
+            return
+        self._is_asking = True
         with trio.move_on_after(PROVE_SECONDS_MAX):
             try:
-                await self._in_thread(self._reports.prove_writable)
+                await self._in_thread(self._prove)
             except CannotWriteReports as error:
                 problem = str(error)
             else:
                 problem = None
         self._note(problem)
+
+    def _prove(self) -> None:
+        try:
+            self._reports.prove_writable()
+        finally:
+            self._is_asking = False
 
     def _note(self, problem: str | None) -> None:
         if problem == self.problem:
