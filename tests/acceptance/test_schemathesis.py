@@ -1,7 +1,8 @@
 """schemathesis asks a real daemon whatever `/openapi.json` allows, and what it forbids.
 
 No 5xx but the documented 503, no status or media type that is not documented, no answer that breaks its schema, no
-bad request that is taken. HOOKD_SCHEMATHESIS_SECONDS bounds it: 30 unless set; by hand: 300.
+bad request that is taken. HOOKD_SCHEMATHESIS_SECONDS bounds it: 30 unless set; by hand: 300, with
+`-o faulthandler_timeout=0`.
 """
 
 import os
