@@ -316,14 +316,14 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
 def who_gets_in(settings: Settings) -> list[str]:
     """For people: which addresses take which tokens, one line each."""
     http = settings.http
-    if not http.tokens:
-        return ["access: no tokens, so only programs on this machine, and no web page"]
     lines = [f"access: tokens {', '.join(f'{token.name} ({token.scope})' for token in http.tokens)}"]
+    if not http.tokens:
+        lines = ["access: no tokens, so only programs on this machine, and no web page"]
     for text in http.bind:
-        if not http.certificate_file and not parse_bind(text).is_loopback:
+        if parse_bind(text).descriptor is not None:
+            lines.append(f"  {text} is judged by its address once it is inherited")
+        elif not http.certificate_file and not parse_bind(text).is_loopback:
             lines.append(f"  {text} is plain http: tokens and payloads cross the network as clear text")
-    if any(parse_bind(text).descriptor is not None for text in http.bind):
-        lines.append("  an inherited socket (fd://) is judged by its address when it starts")
     return lines
 
 

@@ -22,6 +22,7 @@ from daemon.core.settings import (
     horizon_seconds,
     parse_bind,
     warnings,
+    who_gets_in,
     worst_case_bytes,
 )
 
@@ -161,6 +162,19 @@ def test_bind_is_taken_apart() -> None:
     assert parse_bind("unix:/x") == Bind(path="/x")
     assert parse_bind("fd://3") == Bind(descriptor=3)
     assert ipaddress.ip_address(parse_bind("127.0.0.1:8080").host).is_loopback
+
+
+def test_check_says_who_gets_in() -> None:
+    """Nobody from outside, or whose tokens, and which addresses carry them in clear text or cannot be judged yet."""
+    assert who_gets_in(DEFAULTS) == ["access: no tokens, so only programs on this machine, and no web page"]
+    binds = ("127.0.0.1:1", "0.0.0.0:2", "fd://3", "unix:/x")
+    plain, secured = HttpSettings(bind=binds, tokens=(TOKEN,)), HttpSettings(bind=binds[1:2], certificate_file="c")
+    assert who_gets_in(replace(DEFAULTS, http=plain)) == [
+        "access: tokens ops (admin)",
+        "  0.0.0.0:2 is plain http: tokens and payloads cross the network as clear text",
+        "  fd://3 is judged by its address once it is inherited",
+    ]
+    assert len(who_gets_in(replace(DEFAULTS, http=secured))) == 1
 
 
 def test_token_is_not_in_its_repr() -> None:
