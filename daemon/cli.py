@@ -25,11 +25,8 @@ from daemon.remote import Answer, Refusal, Remote, Unreachable
 
 if TYPE_CHECKING:
     from daemon.configuration import Loaded
-    from daemon.edge.recorder import Folder
-    from daemon.edge.reports import Reports
 
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
-LOG_CLOSE_SECONDS = 2.0
 FOLLOW_EVERY_SECONDS = 0.2
 STATUS_SECONDS_MAX = 5.0  # for each answer; who watches should see soon that none comes
 
@@ -71,6 +68,7 @@ def run(
     """Run the daemon. It needs no configuration."""
     from daemon.edge.exposure import exposed
     from daemon.edge.server import CannotBind, bound_sockets
+    from daemon.process import CannotStart, run_process
 
     flags = {"http.bind": binds or None, "drain.report_directory": reports}
     loaded = _load(config, flags, dev=dev)
@@ -97,7 +95,10 @@ def run(
             raise ReloadRefused([f"http.tokens: none are left, and other machines can reach {open_to_others}"])
         return _with_clients(again, clients, secrets_of=settings.clients)[0]
 
-    code = _run(settings, sockets, held, reload)
+    try:
+        code = run_process(settings, sockets, held, reload)
+    except CannotStart as error:
+        _fail(error.exit_code, str(error))
     # The report is on disk and the log is flushed. To take the interpreter apart would cost another 0.3 s on a busy
     # machine, of the second that a forced stop has, and could wait for what is not ours.
     sys.stdout.flush()
@@ -321,154 +322,6 @@ def _asking() -> Iterator[None]:
         _fail(EXIT_UNAVAILABLE, str(error))
     except Refusal as refused:
         _fail(EXIT_BUG, f"refused with {refused}")
-
-
-def _within_descriptors(settings: Any, limit: int) -> Any:
-    """The settings with no more connections than the descriptor limit has room for."""
-    from daemon.edge.descriptors import left_for_deliveries
-
-    most = left_for_deliveries(limit, api_connections_max=settings.http.connections_max)
-    if settings.delivery.connections_max <= most:
-        return settings
-    return msgspec.structs.replace(settings, delivery=msgspec.structs.replace(settings.delivery, connections_max=most))
-
-
-def _run(settings: Any, sockets: Any, held: list[str], reload: Any) -> int:
-    """The daemon, over the real world."""
-    import platform
-    import random
-    from functools import partial
-
-    import trio
-
-    from daemon.aftermath import account
-    from daemon.core.report import Run
-    from daemon.core.settings import recorder_layout
-    from daemon.edge.clock import SystemClock
-    from daemon.edge.descriptors import raise_limit
-    from daemon.edge.egress import open_sender
-    from daemon.edge.logs import LogWriter, capture_libraries
-    from daemon.edge.recorder import CannotRecord
-    from daemon.edge.server import CannotBind, Server, addresses_of
-    from daemon.edge.signals import Signals
-    from daemon.edge.systemd import Systemd
-    from daemon.supervisor import Outside, supervise
-
-    limit = raise_limit()
-    wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
-    signals = Signals(held)
-    reports = _own_reports(settings.drain.report_directory)
-    folder = _recorder_folder(settings)
-    is_terminal = sys.stderr.isatty()
-    log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
-    capture_libraries(log)
-    connections_max = settings.delivery.connections_max
-    tls = _tls(settings.http)
-    log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
-    jitter = random.SystemRandom()
-    own_sockets = addresses_of(sockets)
-    outside = Outside(
-        clock=SystemClock(),
-        log=log,
-        open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
-        reports=reports,
-        manager=Systemd(os.environ),
-        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
-        attach_signals=signals.attach,
-        random_bytes=secrets.token_bytes,
-        jitter_unit=jitter.random,
-        new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
-        announce=_announce,
-        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
-    )
-    identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
-
-    try:
-        account(folder, reports, log)
-        if folder is not None:
-            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
-            outside = outside._replace(recorder=recorder)
-        return trio.run(supervise, settings, outside, identity)
-    except CannotRecord as error:
-        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
-    except CannotBind as error:
-        _fail(EXIT_UNAVAILABLE, f"cannot bind {error}")
-    finally:
-        signals.detach()
-        if folder is not None:
-            folder.close()
-        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
-
-
-def _tls(http: Any) -> Any:
-    """None for plain http."""
-    from daemon.edge.server import BadCertificate, Tls
-
-    if not http.certificate_file:
-        return None
-    try:
-        return Tls(http.certificate_file, http.key_file, wall=time.time)
-    except BadCertificate as bad:  # it was good a moment ago
-        _fail(EXIT_CONFIG, str(bad))
-
-
-def _renewed(settings: Any, tls: Any, log: Any) -> Any:
-    """The settings, once TLS goes by their certificate."""
-    from daemon.core.timestamps import rfc3339
-    from daemon.edge.server import BadCertificate
-    from daemon.supervisor import ReloadRefused
-
-    file = settings.http.certificate_file
-    if tls is not None and file:
-        try:
-            tls.renew(file, settings.http.key_file)
-        except BadCertificate as bad:
-            raise ReloadRefused([str(bad)]) from bad
-        log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
-    return settings
-
-
-def _own_reports(directory: str) -> "Reports":
-    """The report directory, ours alone from here on."""
-    from daemon.edge.reports import CannotWriteReports, InUse, Reports
-
-    reports = Reports(directory)
-    try:
-        reports.prove_writable()
-        reports.lock()
-    except CannotWriteReports as error:
-        _fail(EXIT_CONFIG, f"drain.report_directory cannot be written: {error}")
-    except InUse as error:
-        _fail(EXIT_UNAVAILABLE, str(error))
-    return reports
-
-
-def _recorder_folder(settings: Any) -> "Folder | None":
-    """The recorder's folder, ours alone from here on; None where it is switched off."""
-    from daemon.edge.recorder import CannotRecord, Folder, InUse, place
-
-    directory, reports = settings.recorder.directory, settings.drain.report_directory
-    if not directory:
-        return None
-    try:
-        folder = Folder(place(directory, report_directory=reports, environ=os.environ, dev=settings.dev))
-    except CannotRecord as error:
-        _fail(EXIT_CONFIG, f"recorder.directory: {error}")
-    except InUse as error:
-        _fail(EXIT_UNAVAILABLE, str(error))
-    if not folder.is_memory:
-        where = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
-        if not settings.dev:
-            folder.close()
-            _fail(EXIT_CONFIG, f'{where}; name a folder that is, or "" to switch the recorder off')
-        click.echo(f"hookd: {where}; taken under --dev only", err=True)
-    return folder
-
-
-def _announce(urls: Any) -> None:
-    for url in urls:
-        click.echo(f"listening on {url}")
-    sys.stdout.flush()
 
 
 def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":

@@ -1,0 +1,167 @@
+"""Owns the daemon as one process of this machine: what it takes for itself at the start, and gives back at the end.
+
+In this order: descriptors, the report and recorder directories under their locks, the log, the certificate, what an
+earlier run left; then one run of the supervisor over the real world. Whatever is missing ends it before anything is
+served: CannotStart. It reads no configuration and parses no arguments: that is configuration.py's and cli.py's.
+"""
+
+import os
+import platform
+import random
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import click
+import msgspec
+import trio
+
+from daemon import __version__
+from daemon.aftermath import account
+from daemon.core.report import Run
+from daemon.core.settings import HttpSettings, Settings, recorder_layout
+from daemon.core.timestamps import rfc3339
+from daemon.edge import recorder as recorders
+from daemon.edge import reports as report_files
+from daemon.edge.clock import SystemClock
+from daemon.edge.descriptors import left_for_deliveries, raise_limit
+from daemon.edge.egress import open_sender
+from daemon.edge.logs import LogWriter, capture_libraries
+from daemon.edge.recorder import CannotRecord, Folder
+from daemon.edge.reports import CannotWriteReports, Reports
+from daemon.edge.server import BadCertificate, CannotBind, Server, Tls, addresses_of
+from daemon.edge.signals import Signals
+from daemon.edge.systemd import Systemd
+from daemon.supervisor import ExitCode, Outside, ReloadRefused, supervise
+
+LOG_CLOSE_SECONDS = 2.0
+
+
+class CannotStart(Exception):
+    """The message is for people."""
+
+    def __init__(self, exit_code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_process(
+    settings: Settings, sockets: Sequence[socket.socket], held: list[str], reload: Callable[[], Settings]
+) -> ExitCode:
+    """One run, to its end. `held` are the signals that came before; raises CannotStart."""
+    limit = raise_limit()
+    wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
+    signals = Signals(held)
+    reports = _own_reports(settings.drain.report_directory)
+    folder = _recorder_folder(settings)
+    is_terminal = sys.stderr.isatty()
+    log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    capture_libraries(log)
+    connections_max = settings.delivery.connections_max
+    tls = _tls(settings.http)
+    log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
+    jitter = random.SystemRandom()
+    own_sockets = addresses_of(sockets)
+    outside = Outside(
+        clock=SystemClock(),
+        log=log,
+        open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
+        reports=reports,
+        manager=Systemd(os.environ),
+        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
+        attach_signals=signals.attach,
+        random_bytes=secrets.token_bytes,
+        jitter_unit=jitter.random,
+        new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
+        announce=_announce,
+        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
+    )
+    identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
+    try:
+        account(folder, reports, log)
+        if folder is not None:
+            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
+            outside = outside._replace(recorder=recorder)
+        return trio.run(supervise, settings, outside, identity)
+    except CannotRecord as error:
+        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
+    except CannotBind as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, f"cannot bind {error}") from error
+    finally:
+        signals.detach()
+        if folder is not None:
+            folder.close()
+        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _within_descriptors(settings: Settings, limit: int) -> Settings:
+    """The settings with no more connections than the descriptor limit has room for."""
+    most = left_for_deliveries(limit, api_connections_max=settings.http.connections_max)
+    if settings.delivery.connections_max <= most:
+        return settings
+    return msgspec.structs.replace(settings, delivery=msgspec.structs.replace(settings.delivery, connections_max=most))
+
+
+def _tls(http: HttpSettings) -> Tls | None:
+    """None for plain http."""
+    if not http.certificate_file:
+        return None
+    try:
+        return Tls(http.certificate_file, http.key_file, wall=time.time)
+    except BadCertificate as bad:  # it was good a moment ago
+        raise CannotStart(ExitCode.CONFIG, str(bad)) from bad
+
+
+def _renewed(settings: Settings, tls: Tls | None, log: LogWriter) -> Settings:
+    """The settings, once TLS goes by their certificate. Raises ReloadRefused."""
+    file = settings.http.certificate_file
+    if tls is not None and file:
+        try:
+            tls.renew(file, settings.http.key_file)
+        except BadCertificate as bad:
+            raise ReloadRefused([str(bad)]) from bad
+        log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
+    return settings
+
+
+def _own_reports(directory: str) -> Reports:
+    """The report directory, ours alone from here on."""
+    reports = Reports(directory)
+    try:
+        reports.prove_writable()
+        reports.lock()
+    except CannotWriteReports as error:
+        raise CannotStart(ExitCode.CONFIG, f"drain.report_directory cannot be written: {error}") from error
+    except report_files.InUse as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
+    return reports
+
+
+def _recorder_folder(settings: Settings) -> Folder | None:
+    """The recorder's folder, ours alone from here on; None where it is switched off."""
+    directory, reports = settings.recorder.directory, settings.drain.report_directory
+    if not directory:
+        return None
+    try:
+        where = recorders.place(directory, report_directory=reports, environ=os.environ, dev=settings.dev)
+        folder = Folder(where)
+    except CannotRecord as error:
+        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
+    except recorders.InUse as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
+    if not folder.is_memory:
+        detail = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
+        if not settings.dev:
+            folder.close()
+            raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
+        click.echo(f"hookd: {detail}; taken under --dev only", err=True)
+    return folder
+
+
+def _announce(urls: Sequence[str]) -> None:
+    for url in urls:
+        click.echo(f"listening on {url}")
+    sys.stdout.flush()
