@@ -10,12 +10,10 @@ import platform
 import random
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import click
 import msgspec
 import trio
 
@@ -34,10 +32,12 @@ from daemon.edge.recorder import CannotRecord, Folder
 from daemon.edge.reports import CannotWriteReports, Reports
 from daemon.edge.server import BadCertificate, CannotBind, Server, Tls, addresses_of
 from daemon.edge.signals import Signals
+from daemon.edge.streams import STDERR, STDOUT, say
 from daemon.edge.systemd import Systemd
 from daemon.supervisor import ExitCode, Outside, ReloadRefused, supervise
 
-LOG_CLOSE_SECONDS = 2.0
+# For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
+LOG_CLOSE_SECONDS = 1.5
 
 
 class CannotStart(Exception):
@@ -57,8 +57,8 @@ def run_process(
     signals = Signals(held)
     reports = _own_reports(settings.drain.report_directory)
     folder = _recorder_folder(settings)
-    is_terminal = sys.stderr.isatty()
-    log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    is_terminal = os.isatty(STDERR)
+    log = LogWriter(STDERR, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
     tls = _tls(settings.http)
@@ -76,7 +76,7 @@ def run_process(
         random_bytes=secrets.token_bytes,
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
-        announce=_announce,
+        announce=partial(_announce, log=log),
         reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
@@ -157,11 +157,11 @@ def _recorder_folder(settings: Settings) -> Folder | None:
         if not settings.dev:
             folder.close()
             raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
-        click.echo(f"hookd: {detail}; taken under --dev only", err=True)
+        say(STDERR, f"hookd: {detail}; taken under --dev only\n")
     return folder
 
 
-def _announce(urls: Sequence[str]) -> None:
+def _announce(urls: Sequence[str], *, log: LogWriter) -> None:
     for url in urls:
-        click.echo(f"listening on {url}")
-    sys.stdout.flush()
+        if problem := say(STDOUT, f"listening on {url}\n"):  # who looks for it finds it in the log, as daemon.started
+            log("stdout.not_written", level="warning", error=problem, line=f"listening on {url}")
