@@ -70,14 +70,17 @@ class Reports:
             raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
 
     def lock(self) -> None:
-        """For as long as the process lives; raises InUse."""
-        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """For as long as the process lives; raises InUse. What a killed daemon was writing is nobody's then."""
+        fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_SECONDS_MAX
         while not _locked(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 os.close(fd)
                 raise InUse(f"{self._directory}: another daemon writes its reports there")
             time.sleep(LOCK_AGAIN_SECONDS)
+        for half in (*self._directory.glob(".*.jsonl.tmp"), *self._directory.glob(".run-*.open.tmp")):
+            with contextlib.suppress(OSError):
+                half.unlink()
 
     def path_of(self, summary: Summary) -> Path:
         kind = "crash" if summary.trigger == CRASH else "shutdown"
