@@ -111,7 +111,8 @@ def hookd_each(commands: Mapping[str, Sequence[str]], cwd: Path) -> dict[str, su
 class Daemon:
     """`hookd run` as a child; entering waits for its `listening on` line, leaving kills what is left of it.
 
-    Its stderr goes to a file, so that nobody has to read it, unless `stderr` is a descriptor.
+    Its stderr goes to a file, so that nobody has to read it, unless `stderr` is a descriptor. `through` is a command
+    that becomes the daemon: it gets the daemon's as its arguments.
     """
 
     def __init__(
@@ -123,17 +124,19 @@ class Daemon:
         dev: bool = True,
         bind: str = "127.0.0.1:0",
         scheme: str = "http",
+        through: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.reports = directory / "reports"
         self._log = directory / "stderr"
-        command = [sys.executable, "-m", "daemon", "run", "--bind", bind, "--reports", str(self.reports)]
+        command = [*through, sys.executable, "-m", "daemon", "run", "--bind", bind, "--reports", str(self.reports)]
         command += ["--dev"] * dev + list(arguments)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(settings, RUNTIME_DIRECTORY=str(runtime_directory(self.reports))),
+                env=environment(settings, RUNTIME_DIRECTORY=str(runtime_directory(self.reports)), **(env or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log if stderr is None else stderr,
