@@ -25,7 +25,7 @@ from daemon.core.timestamps import rfc3339
 from daemon.edge import recorder as recorders
 from daemon.edge import reports as report_files
 from daemon.edge.clock import SystemClock
-from daemon.edge.descriptors import left_for_deliveries, raise_limit
+from daemon.edge.descriptors import raise_limit, shares
 from daemon.edge.egress import open_sender
 from daemon.edge.logs import LogWriter, capture_libraries
 from daemon.edge.recorder import CannotRecord, Folder
@@ -62,7 +62,13 @@ def run_process(
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
     tls = _tls(settings.http)
-    log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
+    log(
+        "descriptors",
+        limit=limit,
+        connections_max=connections_max,
+        api_connections_max=settings.http.connections_max,
+        capped=connections_max < wanted,
+    )
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
     outside = Outside(
@@ -98,11 +104,14 @@ def run_process(
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:
-    """The settings with no more connections than the descriptor limit has room for."""
-    most = left_for_deliveries(limit, api_connections_max=settings.http.connections_max)
-    if settings.delivery.connections_max <= most:
-        return settings
-    return msgspec.structs.replace(settings, delivery=msgspec.structs.replace(settings.delivery, connections_max=most))
+    """The settings with no more connections, of either side, than the descriptor limit has room for."""
+    delivery, http = settings.delivery, settings.http
+    most = shares(limit, deliveries_max=delivery.connections_max, api_max=http.connections_max)
+    return msgspec.structs.replace(
+        settings,
+        delivery=msgspec.structs.replace(delivery, connections_max=most.deliveries),
+        http=msgspec.structs.replace(http, connections_max=most.api),
+    )
 
 
 def _tls(http: HttpSettings) -> Tls | None:
