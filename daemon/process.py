@@ -24,7 +24,7 @@ from daemon.core.settings import HttpSettings, Settings, recorder_layout
 from daemon.core.timestamps import rfc3339
 from daemon.edge import recorder as recorders
 from daemon.edge import reports as report_files
-from daemon.edge.clock import SystemClock
+from daemon.edge.clock import LoopClock, SystemClock
 from daemon.edge.descriptors import raise_limit, shares
 from daemon.edge.egress import open_sender
 from daemon.edge.logs import LogWriter, capture_libraries
@@ -91,7 +91,7 @@ def run_process(
         if folder is not None:
             recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
             outside = outside._replace(recorder=recorder)
-        return trio.run(supervise, settings, outside, identity)
+        return trio.run(supervise, settings, outside, identity, clock=LoopClock())
     except CannotRecord as error:
         raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
     except CannotBind as error:
