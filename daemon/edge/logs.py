@@ -23,6 +23,8 @@ LINES_MAX = 10_000
 WRITE_BYTES_MAX = 64 * 1024
 # A thread that is woken for each line takes the interpreter from the event loop each time.
 GATHER_SECONDS = 0.02
+# How long a library that says the same again is not heard.
+REPEATED_SECONDS = 60.0
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -137,17 +139,31 @@ class LogWriter:
 
 
 class LibraryLines(logging.Handler):
-    """Brings what libraries log at WARNING and above into our log, as one line each."""
+    """Brings what libraries log at WARNING and above into our log, as one line each.
+
+    One that says the same ten times a second (trio's accept loop, while there are no descriptors) is heard once a
+    minute, with how often it said so in between.
+    """
 
     def __init__(self, log: LogWriter) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._said: tuple[str, str] | None = None
+        self._said_at = 0.0
+        self._repeated = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        said = record.name, record.getMessage()
+        if said == self._said and record.created - self._said_at < REPEATED_SECONDS:
+            self._repeated += 1
+            return
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        fields = {"logger": record.name, "message": record.getMessage()}
+        fields: dict[str, object] = {"logger": record.name, "message": said[1]}
+        if self._repeated:
+            fields["repeated"] = self._repeated  # the line before this one
         if record.exc_info:
             fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._said, self._said_at, self._repeated = said, record.created, 0
         self._log("library", level=level, **fields)
 
 

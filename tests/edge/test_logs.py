@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from daemon.edge.logs import LogWriter, capture_libraries
+from daemon.edge.logs import LibraryLines, LogWriter, capture_libraries
 
 
 def read_all(fd: int) -> bytes:
@@ -156,3 +156,27 @@ def test_library_warning_becomes_a_line_of_ours():
     lines = [json.loads(line) for line in read_all(reader).splitlines()]
     os.close(reader)
     assert [(line["event"], line["logger"], line["message"]) for line in lines] == [("library", "library", "odd thing")]
+
+
+def test_library_that_repeats_itself_is_heard_once_and_counted():
+    """Ten times a second the same: one line, and the next other one says how many there were."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    handler = LibraryLines(log)
+    for number, message in enumerate(["no descriptors"] * 10 + ["another"] + ["no descriptors"] * 2):
+        record = logging.LogRecord("trio", logging.ERROR, "x", 1, message, None, None)
+        record.created = 30.0 * (number == 12) + 35.0 * (number >= 11)  # the last two are 30 s apart
+        handler.emit(record)
+    record = logging.LogRecord("trio", logging.ERROR, "x", 1, "no descriptors", None, None)
+    record.created = 96.0
+    handler.emit(record)
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = [json.loads(line) for line in read_all(reader).splitlines()]
+    os.close(reader)
+    assert [(line["message"], line.get("repeated")) for line in lines] == [
+        ("no descriptors", None),
+        ("another", 9),
+        ("no descriptors", None),
+        ("no descriptors", 1),
+    ]
