@@ -10,10 +10,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -25,13 +24,14 @@ from tests.acceptance.harness import (
     Books,
     Daemon,
     Receiver,
+    at_once,
     hookd,
+    mounted,
     read_report,
+    redirected,
     refusing_url,
     wait_until,
 )
-
-T = TypeVar("T")
 
 DRAIN_SECONDS = 0.5
 # drain.timeout + 2 s is the promise; the rest is for the report, and for a machine that has other things to do.
@@ -39,13 +39,6 @@ STOP_SECONDS_MAX = DRAIN_SECONDS + 2 + 4
 SETTINGS = {**NO_RETRY_SOON, "drain.timeout": f"{DRAIN_SECONDS:g}s", "delivery.timeout": "60s"}
 EXIT_UNDELIVERED = 3
 CLASSES = {"flying": "outcome_unknown", "failed": "attempted_failed", "waiting": "never_attempted"}
-
-
-def at_once(cases: Mapping[str, T], show: Callable[[str, T], None]) -> None:
-    """All cases at the same time: what each costs is starting a process, and waiting for it to drain."""
-    with ThreadPoolExecutor(len(cases)) as pool:
-        for future in [pool.submit(show, name, case) for name, case in cases.items()]:
-            future.result()
 
 
 class Loaded:
@@ -101,22 +94,6 @@ def check_summary(text: str) -> None:
 
 
 # --- the report's file cannot be written ------------------------------------------------------------------------------
-
-
-@contextmanager
-def mounted(path: Path) -> Iterator[None]:
-    """A small file system of our own there, to be filled and made read-only."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a file system to fill")
-    path.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=128k,mode=700", "hookd-test", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def fill(path: Path) -> None:
@@ -214,11 +191,6 @@ def test_all_channels_gone_at_once_still_end_in_time(tmp_path: Path) -> None:
 # --- stderr, stdout, the termination log ------------------------------------------------------------------------------
 
 
-def shell(redirections: str) -> list[str]:
-    """Becomes the daemon, with its standard streams as the shell has them then."""
-    return ["sh", "-c", f'exec "$@" {redirections}', "sh"]
-
-
 @contextmanager
 def full_pipe() -> Iterator[int]:
     """Nobody reads it, and there is no room from the first byte on."""
@@ -248,9 +220,9 @@ def broken_pipe() -> Iterator[int]:
 def test_stderr_that_takes_nothing_costs_neither_start_nor_report_nor_exit_code(tmp_path: Path) -> None:
     """Closed, full or broken from the start: the file is complete, and the termination log has the summary."""
     cases: dict[str, Any] = {
-        "closed": {"through": shell("2>&-")},
-        "all closed but stdout": {"through": shell("<&- 2>&-")},
-        "/dev/full": {"through": shell("2>/dev/full")},
+        "closed": {"through": redirected("2>&-")},
+        "all closed but stdout": {"through": redirected("<&- 2>&-")},
+        "/dev/full": {"through": redirected("2>/dev/full")},
         "full pipe": full_pipe(),
         "broken pipe": broken_pipe(),
     }
@@ -306,7 +278,7 @@ class Unheard(Daemon):
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
 def test_stdout_that_takes_nothing_is_said_in_the_log_and_costs_nothing(tmp_path: Path, redirection: str) -> None:
     """The address is in the log as well; start, report and exit code are as ever."""
-    with Receiver(HANG) as hung, Unheard(tmp_path, settings=SETTINGS, through=shell(redirection)) as daemon:
+    with Receiver(HANG) as hung, Unheard(tmp_path, settings=SETTINGS, through=redirected(redirection)) as daemon:
         with daemon.api as api:
             api.put_client("hung", {"url": hung.url})
             assert api.post("hung", "flying").status == 202
