@@ -145,7 +145,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(settings, RUNTIME_DIRECTORY=str(runtime_directory(self.reports)), **(env or {})),
+                env=environment(settings, **{"RUNTIME_DIRECTORY": str(runtime_directory(self.reports)), **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log if stderr is None else stderr,
