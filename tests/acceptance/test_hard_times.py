@@ -60,7 +60,7 @@ def test_stopped_process_goes_on_without_a_storm_of_duplicates(tmp_path: Path) -
     once, what was due is attempted once, and what is signed bears the time of now."""
     settings = {"retry.schedule": ["1s", "10m"], "retry.jitter": 0, "delivery.timeout": "2s", **DRAIN}
     with ExitStack() as stack:
-        failing, hung, slow = (stack.enter_context(Receiver(one)) for one in (500, HANG, HANG))
+        failing, hung, slow = (stack.enter_context(Receiver(one)) for one in (404, HANG, HANG))
         daemon = stack.enter_context(Daemon(tmp_path, settings=settings))
         api = stack.enter_context(daemon.api)
         for client_id, receiver in (("failing", failing), ("hung", hung), ("slow", slow)):
