@@ -15,7 +15,7 @@ from daemon.core.outcome import Exchange, Outcome
 from daemon.core.report import Line, Summary
 from daemon.edge.reports import Reports
 from daemon.flow.ports import Request
-from daemon.supervisor import ExitCode
+from daemon.supervisor import REPORT_SECONDS_MAX, ExitCode
 from tests.test_supervisor import SECRET, Daemon, NotedDiscard, ScriptedSender, make_settings, until
 
 
@@ -69,6 +69,33 @@ async def test_crash_of_the_reporter_ends_in_exit_1_and_keeps_the_recorder(start
     assert ("UNDELIVERED: 1" in daemon.log.texts[0]) == (method == "write")
     assert recorder.discards == 0
     assert list(tmp_path.glob("run-*.open"))
+
+
+async def test_file_system_that_hangs_at_the_report_holds_the_exit_for_its_time_and_no_longer(start, mock_clock):
+    """Half a minute; then the summary stands, the recorder stays, and the exit code is that of what was left."""
+    reached = trio.Event()
+
+    async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+        if work.__name__ == "write":
+            reached.set()
+            await trio.sleep_forever()
+        return work(*args)
+
+    recorder = NotedDiscard()
+    daemon = await start(recorder=recorder, in_thread=in_thread)
+    daemon.sender.hangs = True
+    await daemon.post(id="e1")
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.signal("SIGTERM")
+    await until(lambda: bool(daemon.log.of("drain.started")))
+    mock_clock.jump(0.5)
+    await reached.wait()
+    assert "UNDELIVERED: 1" in daemon.log.texts[0]
+    mock_clock.jump(REPORT_SECONDS_MAX)
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert "the file system gave no answer within 30 s" in daemon.log.texts[1]
+    assert recorder.discards == 0
 
 
 class FailingSender(ScriptedSender):

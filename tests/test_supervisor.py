@@ -76,6 +76,7 @@ class Daemon:
         recorder: Recorder = NOTHING_RECORDED,
         reports: Reports | None = None,
         sender: ScriptedSender | None = None,
+        **outside_more: Any,
     ) -> None:
         self.sender = sender or ScriptedSender()
         self.log = ListLog()
@@ -100,6 +101,7 @@ class Daemon:
             announce=self._announce,
             reload=reload or (lambda: settings),
             recorder=recorder,
+            **outside_more,
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
         self.supervisor = Supervisor(Live(settings), outside, run, self.sender)

@@ -3,13 +3,18 @@
 Nothing is lost, nothing is sent twice for it, and it ends in time.
 """
 
+import ctypes
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -219,6 +224,52 @@ def test_exhausted_descriptors_pause_it_and_lose_nothing(tmp_path: Path) -> None
         assert receiver.ids() == {f"e{n}": 1 for n in range(20)}
         assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
     assert daemon.stderr.count("retrying in") <= 2  # of ten times a second
+
+
+# --- ports ------------------------------------------------------------------------------------------------------------
+
+
+def in_own_network(show: Callable[[], None]) -> None:
+    """In a thread that has a network of its own, where its sockets and processes are: a loopback, and nothing else."""
+
+    def enter() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(0x40000000):  # CLONE_NEWNET, of this thread alone
+            pytest.skip(f"no network namespace can be made here: {os.strerror(ctypes.get_errno())}")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        show()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(enter).result()
+
+
+def set_ports(first: int, last: int) -> None:
+    subprocess.run(["sysctl", "-qw", f"net.ipv4.ip_local_port_range={first} {last}"], check=True)
+
+
+@pytest.mark.skipif(not (shutil.which("ip") and shutil.which("sysctl")), reason="ip and sysctl are not installed here")
+def test_exhausted_ports_are_said_and_lose_nothing(tmp_path: Path) -> None:
+    """Four local ports towards one receiver that hangs: who finds none fails, says why and is tried again."""
+
+    def show() -> None:
+        with Receiver(HANG) as receiver, Daemon(tmp_path, settings=settings) as daemon, daemon.api as api:
+            for n in range(12):
+                api.put_client(f"c{n}", {"url": receiver.url})
+            set_ports(40000, 40003)
+            for n in range(12):
+                assert api.post(f"c{n}", f"e{n}").status == 202
+            wait_until(lambda: receiver.hanging == 4 and api.deliveries()["failed"] == 8, what="four that have a port")
+            failed = [event for event in api.listed() if event["status"] == "failed"]
+            errors = {event["deliveries"][0]["attempts"][0]["error"] for event in failed}
+            assert all("Cannot assign requested address" in error for error in errors), errors
+            receiver.release()
+            set_ports(32768, 60999)
+            wait_until(lambda: api.deliveries()["delivered"] == 12, seconds=30, what="everything delivered")
+            assert receiver.ids() == {f"e{n}": 1 for n in range(12)}
+            assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
+
+    settings = {"retry.schedule": ["1s"] * 30, "retry.jitter": 0, **DRAIN}
+    in_own_network(show)
 
 
 # --- DNS --------------------------------------------------------------------------------------------------------------
