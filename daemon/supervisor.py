@@ -60,6 +60,8 @@ SECOND_SIGNAL_SECONDS = 0.25
 API_GRACE_SECONDS = 0.5
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
+# Of a report without payloads: ids, a URL of 60 characters, times, an outcome.
+LINE_BYTES = 512
 # A termination log is a small file of the container runtime's; the report's own file must not wait for it.
 TERMINATION_LOG_SECONDS_MAX = 1.5
 # How often the service manager hears of us, at least; its watchdog four times in its interval.
@@ -103,7 +105,7 @@ class Manager(Protocol):
 
 
 class Reports(Protocol):
-    def prove_writable(self) -> None: ...
+    def prove_writable(self, room_bytes: int = 0) -> None: ...
 
     def path_of(self, summary: Summary) -> object: ...
 
@@ -244,7 +246,9 @@ class Supervisor:
         self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
-        self._reports_watch = ReportsWatch(outside.reports, log=log, in_thread=outside.in_thread)
+        self._reports_watch = ReportsWatch(
+            outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._report_bytes
+        )
         self._server = outside.server(create_app(self._services()))
 
     def _services(self) -> Services:
@@ -404,6 +408,13 @@ class Supervisor:
         )
         self._outside.log.text(note)
         await self._write_termination_log(note + text)
+
+    def _report_bytes(self) -> int:
+        """About what the report would take now, without the payloads of what was given up."""
+        totals = self._ledger.totals()
+        if self._live.settings.drain.report_payloads:
+            return totals.unsettled_bytes + LINE_BYTES * totals.exhausted_held
+        return LINE_BYTES * (totals.undelivered + totals.exhausted_held)
 
     def _close_run(self) -> None:
         """The report is on disk, so nothing else has to outlive the process. Without it, the recorder stays."""
