@@ -288,6 +288,18 @@ def test_stdout_that_takes_nothing_is_said_in_the_log_and_costs_nothing(tmp_path
     assert ("stdout.not_written" in daemon.stderr) == (redirection == ">/dev/full")
 
 
+def test_start_and_stop_with_both_streams_blocked(tmp_path: Path) -> None:
+    """One pipe for both that nobody reads: it starts, and its stop has a report and the exit code."""
+    with full_pipe() as pipe:
+        daemon = Daemon(tmp_path, settings=SETTINGS, stderr=pipe, through=redirected(">&2"))
+        try:
+            wait_until(lambda: list(daemon.reports.glob("run-*.open")), seconds=20, what="a run")
+            assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
+            assert read_report(daemon.report())[0]["balanced"] is True
+        finally:
+            daemon.__exit__(None, None, None)
+
+
 def test_termination_log_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     """No such directory, a directory, a full device, a pipe that nobody opens: said in the log, no more."""
     (tmp_path / "directory").mkdir()
