@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.acceptance.harness import (
     Daemon,
     Received,
     Receiver,
+    event_body,
     limited,
     read_report,
     wait_until,
@@ -224,6 +226,55 @@ def test_exhausted_descriptors_pause_it_and_lose_nothing(tmp_path: Path) -> None
         assert receiver.ids() == {f"e{n}": 1 for n in range(20)}
         assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
     assert daemon.stderr.count("retrying in") <= 2  # of ten times a second
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mebibytes", [10, 40])
+def test_want_of_memory_is_refused_whole_or_ends_in_an_account(tmp_path: Path, mebibytes: int) -> None:
+    """Batches of 12 MiB, six at a time, where so much is left: each is admitted or not there, none by half. Should want
+    of memory strike where nothing contains it, the exit code is 1, and there is a report of what was left."""
+    answers: list[int] = []
+
+    def post(batch: int) -> None:
+        try:
+            with daemon.api as own:
+                answers.append(own.ask("POST", "/v1/events/batch", large_batch(batch)).status)
+        except (OSError, HTTPException):
+            answers.append(0)
+
+    with Receiver(200) as receiver, Daemon(tmp_path, settings=DRAIN) as daemon, daemon.api as api:
+        api.put_client("acme", {"url": receiver.url})
+        assert api.post("acme", "first").status == 202
+        pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[0])
+        limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_AS)
+        most = pages * os.sysconf("SC_PAGE_SIZE") + mebibytes * 2**20
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (most, limits[1]))
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(post, range(6)))
+        assert set(answers) <= {202, 500, 503, 0}
+        if daemon.process.poll() is None:
+            resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, limits)
+            with daemon.api as after:
+                assert after.post("acme", "last").status == 202
+                accepted = after.status()["events"]["accepted"] - 2
+                assert accepted % BATCH == 0
+                assert BATCH * answers.count(202) <= accepted <= BATCH * (answers.count(202) + answers.count(0))
+                wait_until(lambda: after.deliveries()["delivered"] == accepted + 2, seconds=30)
+            assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
+            assert len(receiver.ids()) == accepted + 2
+        else:
+            assert daemon.wait(1) == 1
+        assert read_report(daemon.report())[0]["balanced"] is True
+
+
+BATCH = 60
+
+
+def large_batch(number: int) -> bytes:
+    payload = b'"' + b"x" * 200_000 + b'"'
+    return b"[" + b",".join(event_body("acme", f"b{number}-{n}", payload) for n in range(BATCH)) + b"]"
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------
