@@ -349,6 +349,7 @@ class Flow:
             "resend": self.resend,
             "upkeep": self.upkeep,
             "survey": self.survey,
+            "previous_run": lambda: None,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
             "connections": lambda: Connections(1, 1000, 0),
             "log_lines_dropped": lambda: 0,

@@ -98,6 +98,15 @@ class MemoryReports:
     def close_run(self, run_id: str) -> None:
         pass
 
+    def unclaimed(self) -> list[Any]:
+        raise AssertionError("recovery is off")
+
+    def slices(self, path: str) -> Any:
+        raise AssertionError("recovery is off")
+
+    def claim(self, path: str, run_id: str) -> bool:
+        raise AssertionError("recovery is off")
+
 
 class World:
     """Also the daemon's clock and log."""
