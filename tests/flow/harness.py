@@ -296,7 +296,14 @@ class Flow:
         self.replay = Replay(**everything, log=self.log)
 
     async def start(self, nursery: trio.Nursery) -> None:
+        await self.stand_by(nursery)
+        self.begin(nursery)
+
+    async def stand_by(self, nursery: trio.Nursery) -> None:
+        """No attempt begins yet, and nothing expires."""
         await nursery.start(self.dispatch.run)
+
+    def begin(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.upkeep.run)
 
