@@ -248,10 +248,10 @@ def test_segment_is_dropped_only_once_what_was_carried_out_of_it_stands() -> Non
         on_forgotten=lambda event: None,
         recorder=desk.recorder,
     )
-    names = {desk.admit(b"1" * 1800).id for _ in range(21)}
+    names = {desk.admit(b"1" * 1600).id for _ in range(21)}
     store.unsettled = lambda: names
     for _ in range(1000):
-        desk.settle(desk.admit(b"1" * 1800))
+        desk.settle(desk.admit(b"1" * 1600))
     assert store.drops > 10
 
 
