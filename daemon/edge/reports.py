@@ -215,7 +215,7 @@ class Reports:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims. Raises OSError."""
+        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError."""
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
         claims_of = self._claims()
@@ -228,6 +228,9 @@ class Reports:
             for each in (path, *claims):
                 each.unlink(missing_ok=True)
             deleted += 1
+        markers = self.open_runs()
+        for marker in markers[: max(0, len(markers) - kept)]:
+            self.close_run(marker.run_id)
         return Pruned(deleted, held)
 
     def _claims(self) -> dict[str, list[Path]]:
