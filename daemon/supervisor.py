@@ -35,13 +35,14 @@ from daemon.core.past import (
     is_crashing_in_a_row,
     previous_run,
 )
-from daemon.core.recorder import NOTHING_RECORDED, Recorder
+from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
 from daemon.core.report import Line, Pruned, Run, Stop, Summary, Unclaimed
 from daemon.core.settings import Settings
 from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
+from daemon.core.timestamps import Moment
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
 from daemon.edge.reports import ReportsWatch
@@ -69,8 +70,10 @@ SECOND_SIGNAL_SECONDS = 0.25
 API_GRACE_SECONDS = 0.5
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
+# Of a report without payloads: ids, a URL of 60 characters, times, an outcome.
+LINE_BYTES = 512
 # A termination log is a small file of the container runtime's; the report's own file must not wait for it.
-TERMINATION_LOG_SECONDS_MAX = 2.0
+TERMINATION_LOG_SECONDS_MAX = 1.5
 # How often the service manager hears of us, at least; its watchdog four times in its interval.
 MANAGER_SECONDS_MAX = 5.0
 # Why a start recovers nothing although it is told to.
@@ -117,7 +120,7 @@ class Manager(Protocol):
 
 
 class Reports(Protocol):
-    def prove_writable(self) -> None: ...
+    def prove_writable(self, room_bytes: int = 0) -> None: ...
 
     def path_of(self, summary: Summary) -> object: ...
 
@@ -139,8 +142,23 @@ class Reports(Protocol):
 
 
 async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
-    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
-    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind.
+
+    Where the system gives no thread it is done here and now: a report that holds the loop is better than none.
+    """
+    began = False
+
+    def begin() -> Any:
+        nonlocal began
+        began = True
+        return work(*args)
+
+    try:
+        return await trio.to_thread.run_sync(begin, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+    except RuntimeError:
+        if began:
+            raise
+        return begin()
 
 
 class Outside(NamedTuple):
@@ -210,6 +228,7 @@ class Supervisor:
         self._live = live
         self._stopping = _Stopping(clock)
         self._summary: Summary | None = None
+        self._is_reported = False
         self._crashed = False
         self._drain_seconds = 0.0
         self._telling_manager = trio.CancelScope()
@@ -254,7 +273,9 @@ class Supervisor:
         self._recovery = Recovery(
             run.run_id, reports=outside.reports, resend=self._resend, in_thread=outside.in_thread, log=log
         )
-        self._reports_watch = ReportsWatch(outside.reports, log=log, in_thread=outside.in_thread)
+        self._reports_watch = ReportsWatch(
+            outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._report_bytes
+        )
         self._server = outside.server(create_app(self._services()))
 
     def _services(self) -> Services:
@@ -324,7 +345,7 @@ class Supervisor:
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
-        if self._summary is None:
+        if not self._is_reported:
             await self._report()
         return self._exit_code()
 
@@ -362,7 +383,7 @@ class Supervisor:
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
         self._intake.close()
-        self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + TERMINATION_LOG_SECONDS_MAX)
+        self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + 2 * TERMINATION_LOG_SECONDS_MAX)
         self._feed.answer_waiting()
         self._outside.log(
             "drain.started",
@@ -387,33 +408,55 @@ class Supervisor:
         )
 
     async def _report(self) -> None:
-        """The one account of this run: to the log, to stderr, to the file, in this order."""
+        """The one account of this run: to the log, to stderr, to the file, in this order; it never raises."""
+        self._is_reported = True
         self._intake.close()
-        now = self._outside.clock.now()
+        now, text = self._outside.clock.now(), ""
+        try:
+            summary = self._summarise(now)
+            text = report.text(summary, path=str(self._outside.reports.path_of(summary)))
+            self._outside.log.text(text)
+            await self._write_termination_log(text)
+            await self._write_report(summary, now)
+        except Exception as error:
+            await self._say_not_written(error, text)
+        else:
+            self._close_run()
+            await self._prune_reports()
+
+    def _summarise(self, now: Moment) -> Summary:
         stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
         settings = self._live.settings
         payloads, recovery = settings.drain.report_payloads, settings.recovery.enabled
         self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads, recovery=recovery)
         self._outside.log("report", level=_level(summary), **_without_clients(summary))
-        text = report.text(summary, path=str(self._outside.reports.path_of(summary)))
-        self._outside.log.text(text)
-        await self._write_termination_log(text)
-        lines = report.lines(
-            self._ledger,
-            now_monotonic=now.monotonic,
-            now_wall=now.wall,
-            payloads=payloads,
+        return summary
+
+    async def _write_report(self, summary: Summary, now: Moment) -> None:
+        payloads = self._live.settings.drain.report_payloads
+        lines = report.lines(self._ledger, now_monotonic=now.monotonic, now_wall=now.wall, payloads=payloads)
+        with trio.fail_after(REPORT_SECONDS_MAX):
+            path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
+        self._outside.log("report.written", path=path)
+
+    async def _say_not_written(self, error: Exception, text: str) -> None:
+        """To stderr and, in front of the summary, to the termination log: the file that they name is not there."""
+        if not isinstance(error, OSError | trio.TooSlowError):
+            self._note_crash("report.crashed", error)
+        why = _why(error)
+        self._outside.log("report.not_written", level="error", error=why)
+        note = report.text_not_written(
+            why, self._summary, is_recorded=not isinstance(self._outside.recorder, NoRecorder)
         )
-        try:
-            with trio.fail_after(REPORT_SECONDS_MAX):
-                path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
-        except (OSError, trio.TooSlowError) as error:
-            self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
-            self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
-        else:
-            self._outside.log("report.written", path=path)
-            self._close_run()
-            await self._prune_reports()
+        self._outside.log.text(note)
+        await self._write_termination_log(note + text)
+
+    def _report_bytes(self) -> int:
+        """About what the report would take now, without the payloads of what was given up."""
+        totals = self._ledger.totals()
+        if self._live.settings.drain.report_payloads:
+            return totals.unsettled_bytes + LINE_BYTES * totals.exhausted_held
+        return LINE_BYTES * (totals.undelivered + totals.exhausted_held)
 
     def _close_run(self) -> None:
         """The report is on disk, so nothing else has to outlive the process. Without it, the recorder stays."""
@@ -445,7 +488,7 @@ class Supervisor:
         try:
             with trio.fail_after(TERMINATION_LOG_SECONDS_MAX):
                 await self._outside.in_thread(self._outside.reports.write_termination_log, path, text)
-        except (OSError, trio.TooSlowError) as error:
+        except (OSError, ValueError, trio.TooSlowError) as error:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _prune_reports(self) -> None:
@@ -484,9 +527,9 @@ class Supervisor:
         return f"{state}: {totals.accepted:,} accepted, {counts}"
 
     def _exit_code(self) -> ExitCode:
-        assert self._summary is not None
         if self._crashed:
             return ExitCode.BUG
+        assert self._summary is not None
         return ExitCode.UNDELIVERED if self._summary.deliveries.undelivered else ExitCode.CLEAN
 
     def _on_signal(self, name: str) -> None:
@@ -521,7 +564,7 @@ class Supervisor:
             restart_needed_for=restart,
         )
 
-    def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
+    def _note_crash(self, event: str, crash: Exception) -> None:
         self._crashed = True
         self._stopping.trigger = "error"
         self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
@@ -542,6 +585,12 @@ def _restart_needed_for(old: Settings, new: Settings) -> list[str]:
     sections = {name: getattr(old, name) for name in RESTART_NEEDED}
     sections["http"] = msgspec.structs.replace(old.http, tokens=new.http.tokens)
     return [name for name, section in sections.items() if section != getattr(new, name)]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
+    return f"{type(error).__name__}: {error}"
 
 
 def _level(summary: Summary) -> str:

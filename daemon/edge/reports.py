@@ -7,8 +7,8 @@
     .lock                                            one daemon at a time has it
 
 The directory is proved writable at the start, before anything is accepted that might have to be reported, and looked
-at every minute since: who learns at the stop that it is not has nowhere to put the account. A report with something
-undelivered that nobody claimed is never deleted, however old.
+at every minute since: who learns at the stop that it is not, or that there is no room, has nowhere to put the account.
+A report with something undelivered that nobody claimed is never deleted, however old.
 """
 
 import contextlib
@@ -64,25 +64,32 @@ class Reports:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
 
-    def prove_writable(self) -> None:
-        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports."""
+    def prove_writable(self, room_bytes: int = 0) -> None:
+        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
+        so many bytes would find no room."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
                 proof.write(b"hookd can write its report here\n")
                 proof.flush()
+            found = os.statvfs(self._directory)
         except OSError as error:
             raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
+        if found.f_blocks and found.f_bavail * found.f_frsize < room_bytes:  # one without a limit has no blocks
+            raise CannotWriteReports(f"{self._directory}: a report of what is held now would find no room")
 
     def lock(self) -> None:
-        """For as long as the process lives; raises InUse."""
-        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """For as long as the process lives; raises InUse. What a killed daemon was writing is nobody's then."""
+        fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_SECONDS_MAX
         while not _locked(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 os.close(fd)
                 raise InUse(f"{self._directory}: another daemon writes its reports there")
             time.sleep(LOCK_AGAIN_SECONDS)
+        for half in (*self._directory.glob(".*.jsonl.tmp"), *self._directory.glob(".run-*.open.tmp")):
+            with contextlib.suppress(OSError):
+                half.unlink()
 
     def path_of(self, summary: Summary) -> Path:
         kind = "crash" if summary.trigger == CRASH else "shutdown"
@@ -278,20 +285,29 @@ def _lost_run(marker: Marker) -> PastRun:
 
 
 class Provable(Protocol):
-    def prove_writable(self) -> None: ...
+    def prove_writable(self, room_bytes: int = 0) -> None: ...
 
 
 class ReportsWatch:
     """The last known answer to whether the report can be written; None in `problem` is yes.
 
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop.
+    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
+    about what the report would take now.
     """
 
-    def __init__(self, reports: Provable, *, log: Log, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        reports: Provable,
+        *,
+        log: Log,
+        in_thread: Callable[..., Awaitable[Any]],
+        room_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
         self._in_thread = in_thread
+        self._room_bytes = room_bytes
         self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
 
     async def run(self) -> None:
@@ -308,16 +324,16 @@ class ReportsWatch:
         self._is_asking = True
         with trio.move_on_after(PROVE_SECONDS_MAX):
             try:
-                await self._in_thread(self._prove)
+                await self._in_thread(self._prove, self._room_bytes())
             except CannotWriteReports as error:
                 problem = str(error)
             else:
                 problem = None
         self._note(problem)
 
-    def _prove(self) -> None:
+    def _prove(self, room_bytes: int) -> None:
         try:
-            self._reports.prove_writable()
+            self._reports.prove_writable(room_bytes)
         finally:
             self._is_asking = False
 

@@ -140,7 +140,7 @@ class Courier:
             if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
                 exchange = Exchange()
                 exchange.sending_started = True
-                duration_seconds = now.wall - delivery.attempts[-1].started_at
+                duration_seconds = max(0.0, now.wall - delivery.attempts[-1].started_at)
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue

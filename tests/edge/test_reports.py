@@ -79,6 +79,24 @@ def test_proof_makes_the_directory_and_leaves_it_empty(tmp_path):
     assert stat.S_IMODE(os.stat(tmp_path / "a" / "b").st_mode) == 0o700
 
 
+def test_directory_without_room_for_the_report_is_as_good_as_full(tmp_path):
+    """What is free, as the file system has it, against what the report would take."""
+    reports = Reports(str(tmp_path))
+    free = os.statvfs(tmp_path)
+    reports.prove_writable(free.f_bavail * free.f_frsize // 2)
+    with pytest.raises(CannotWriteReports, match="would find no room"):
+        reports.prove_writable(2 * free.f_bavail * free.f_frsize)
+    assert os.listdir(tmp_path) == []
+
+
+def test_halves_of_reports_go_once_the_directory_is_ours(tmp_path):
+    """Of a daemon that was killed while it wrote; whole ones, and markers, stay."""
+    for name in (".shutdown-x-a1.jsonl.tmp", ".run-a1.open.tmp", "shutdown-x-b2.jsonl", "run-a1.open", ".other.tmp"):
+        (tmp_path / name).write_text("x")
+    Reports(str(tmp_path)).lock()
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".other.tmp", "run-a1.open", "shutdown-x-b2.jsonl"]
+
+
 def test_newest_is_by_the_time_in_the_name(tmp_path):
     """Copying files about changes their times; the name does not lie."""
     reports = Reports(str(tmp_path))

@@ -89,7 +89,7 @@ class MemoryReports:
     def prune(self, kept: int) -> Pruned:
         return Pruned(0, 0)  # all are kept: the checks read every one
 
-    def prove_writable(self) -> None:
+    def prove_writable(self, room_bytes: int = 0) -> None:
         pass
 
     def open_run(self, run: Any, at: float, counts: dict[str, object] | None = None) -> None:
