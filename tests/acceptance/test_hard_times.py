@@ -33,10 +33,10 @@ from tests.acceptance.harness import (
 )
 
 # T55 asks for 60 by hand: HOOKD_TEST_STOPPED_SECONDS=60 pytest -n 0 -o faulthandler_timeout=0 -k stopped_process tests
-STOPPED_SECONDS = float(os.environ.get("HOOKD_TEST_STOPPED_SECONDS", "3"))
+STOPPED_SECONDS = float(os.environ.get("HOOKD_TEST_STOPPED_SECONDS", "5"))
 DRAIN_SECONDS = 0.5
 # drain.timeout + 2 s is the promise; the rest is for a machine that has other things to do.
-STOP_SECONDS_MAX = DRAIN_SECONDS + 2 + 4
+STOP_SECONDS_MAX = DRAIN_SECONDS + 2 + 8
 DRAIN = {"drain.timeout": f"{DRAIN_SECONDS:g}s"}
 EXIT_UNDELIVERED = 3
 HOUR_SECONDS = 3600
@@ -63,7 +63,7 @@ def state(daemon: Daemon) -> str:
 def test_stopped_process_goes_on_without_a_storm_of_duplicates(tmp_path: Path) -> None:
     """SIGSTOP for longer than every deadline, then SIGCONT: an answer that came meanwhile counts, what hung times out
     once, what was due is attempted once, and what is signed bears the time of now."""
-    settings = {"retry.schedule": ["1s", "10m"], "retry.jitter": 0, "delivery.timeout": "2s", **DRAIN}
+    settings = {"retry.schedule": ["1s", "10m"], "retry.jitter": 0, "delivery.timeout": "4s", **DRAIN}
     with ExitStack() as stack:
         failing, hung, slow = (stack.enter_context(Receiver(one)) for one in (404, HANG, HANG))
         daemon = stack.enter_context(Daemon(tmp_path, settings=settings))
@@ -229,6 +229,11 @@ def test_exhausted_descriptors_pause_it_and_lose_nothing(tmp_path: Path) -> None
 # --- ports ------------------------------------------------------------------------------------------------------------
 
 
+needs_ip = pytest.mark.skipif(
+    not (shutil.which("ip") and shutil.which("sysctl")), reason="ip and sysctl are not installed here"
+)
+
+
 def in_own_network(show: Callable[[], None]) -> None:
     """In a thread that has a network of its own, where its sockets and processes are: a loopback, and nothing else."""
 
@@ -247,7 +252,7 @@ def set_ports(first: int, last: int) -> None:
     subprocess.run(["sysctl", "-qw", f"net.ipv4.ip_local_port_range={first} {last}"], check=True)
 
 
-@pytest.mark.skipif(not (shutil.which("ip") and shutil.which("sysctl")), reason="ip and sysctl are not installed here")
+@needs_ip
 def test_exhausted_ports_are_said_and_lose_nothing(tmp_path: Path) -> None:
     """Four local ports towards one receiver that hangs: who finds none fails, says why and is tried again."""
 
@@ -275,33 +280,38 @@ def test_exhausted_ports_are_said_and_lose_nothing(tmp_path: Path) -> None:
 # --- DNS --------------------------------------------------------------------------------------------------------------
 
 
+@needs_ip
 def test_hung_look_ups_do_not_hold_the_stop(tmp_path: Path) -> None:
-    """A name server that never answers, in a mount namespace of the daemon's own: forty names hang, one literal
-    address is delivered to, and the stop is in time with a true list."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may give a process another resolv.conf")
+    """A name server that never answers, in a network and with a resolv.conf of the daemon's own: forty names hang, a
+    literal address is delivered to, and the stop is in time with a true list."""
     resolv = tmp_path / "resolv.conf"
-    resolv.write_text("nameserver 127.0.53.53\noptions timeout:30 attempts:5\n")
+    resolv.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
     through = ["unshare", "--mount", "sh", "-c", f'mount --bind {resolv} /etc/resolv.conf && exec "$@"', "sh"]
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        server.bind(("127.0.53.53", 53))
-        receiver = stack.enter_context(Receiver(200))
-        settings = {**NO_RETRY_SOON, **DRAIN, "delivery.timeout": "60s"}
-        daemon = stack.enter_context(Daemon(tmp_path, settings=settings, through=through))
-        api = stack.enter_context(daemon.api)
-        api.put_client("up", {"url": receiver.url})
-        for n in range(40):
-            api.put_client(f"c{n}", {"url": f"http://name-{n}.example.test/hook"})
-            assert api.post(f"c{n}", "e1").status == 202
-        wait_until(lambda: api.deliveries()["in_flight"] == 40, what="all looked up")
-        server.settimeout(20)
-        assert b"example" in server.recv(512)
-        assert api.post("up", "e1").status == 202
-        wait_until(lambda: receiver.log, what="one that needs no name")
-        began = time.monotonic()
-        assert daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED
-        assert time.monotonic() - began < STOP_SECONDS_MAX
-        summary, lines = read_report(daemon.report())
-    assert summary["deliveries"] == {"opened": 41, "delivered": 1, "exhausted": 0, "undelivered": 40}
-    assert {(line["class"], line["attempt_count"]) for line in lines} == {("attempted_failed", 1)}
+    if subprocess.run([*through, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process can be given another resolv.conf here")
+    settings = {**NO_RETRY_SOON, **DRAIN, "delivery.timeout": "60s"}
+
+    def show() -> None:
+        with ExitStack() as stack:
+            server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            server.bind(("127.0.0.1", 53))
+            receiver = stack.enter_context(Receiver(200))
+            daemon = stack.enter_context(Daemon(tmp_path, settings=settings, through=through))
+            api = stack.enter_context(daemon.api)
+            api.put_client("up", {"url": receiver.url})
+            for n in range(40):
+                api.put_client(f"c{n}", {"url": f"http://name-{n}.example.test/hook"})
+                assert api.post(f"c{n}", "e1").status == 202
+            wait_until(lambda: api.deliveries()["in_flight"] == 40, what="all looked up")
+            server.settimeout(20)
+            assert b"example" in server.recv(512)
+            assert api.post("up", "e1").status == 202
+            wait_until(lambda: receiver.log, what="one that needs no name")
+            began = time.monotonic()
+            assert daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED
+            assert time.monotonic() - began < STOP_SECONDS_MAX
+            summary, lines = read_report(daemon.report())
+        assert summary["deliveries"] == {"opened": 41, "delivered": 1, "exhausted": 0, "undelivered": 40}
+        assert {(line["class"], line["attempt_count"]) for line in lines} == {("attempted_failed", 1)}
+
+    in_own_network(show)
