@@ -58,6 +58,7 @@ class Marker(msgspec.Struct, frozen=True):
 class Reports:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
+        self._written: set[Path] = set()  # by this process
 
     def prove_writable(self) -> None:
         """Makes the directory where it is missing, and a file in it; raises CannotWriteReports."""
@@ -105,6 +106,7 @@ class Reports:
                 os.unlink(temporary)
             raise
         self._sync_directory()
+        self._written.add(path)
         return str(path)
 
     def newest(self) -> Path | None:
@@ -166,11 +168,14 @@ class Reports:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims. Raises OSError."""
+        """Deletes all but the newest so many, with their claims. Raises OSError.
+
+        What this process wrote stays: by a clock that was set back meanwhile it is the oldest.
+        """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
         deleted = held = 0
-        for path in reports[kept:]:
+        for path in (path for path in reports[kept:] if path not in self._written):
             claims = list(self._directory.glob(f"{path.name}.claimed-by-*"))
             if not claims and _is_owed(path):
                 held += 1

@@ -105,6 +105,16 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
     ]
 
 
+def test_pruning_spares_what_this_process_wrote(tmp_path):
+    """Its clock was set back since the last report, so that its own is the oldest."""
+    write_report(tmp_path, "shutdown-20261122T000000Z-later.jsonl")
+    reports = Reports(str(tmp_path))
+    reports.write(make_summary("2026-11-21T20:00:00.000Z", "own"), [])
+    assert reports.prune(1).deleted == 0
+    assert Reports(str(tmp_path)).prune(1).deleted == 1
+    assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
+
+
 def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     """What a container runtime keeps; what stood there before is gone."""
     path = tmp_path / "log"
