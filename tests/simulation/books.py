@@ -6,6 +6,8 @@ Nothing here is read from the daemon's own state. A `Duty` is one event to one e
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tests.simulation.wire import End
 
 HARD = "hard"  # unreachable, timed out or 5xx
@@ -99,6 +101,11 @@ class Attempt:
         return None
 
     @property
+    def was_answered(self) -> bool:
+        """By its receiver, a 2xx; whether it was read or not."""
+        return any(one.answer is not None and 200 <= one.answer.status <= 299 for one in self.exchanges)
+
+    @property
     def may_have_sent(self) -> bool:
         return any(exchange.sent_bytes for exchange in self.exchanges)
 
@@ -190,6 +197,10 @@ class Posted:
         """The most that it can take of the budget."""
         return len(self.payload) + 512 + 512 * 8
 
+    def row_bytes(self, *, payloads: bool) -> int:
+        """The most that it can take in the recorder: so many endpoints, with ids and URLs of their lengths here."""
+        return 320 + 8 * 170 + (len(self.payload) if payloads else 0)
+
     def begin_run(self) -> None:
         """A restart starts empty."""
         self.admitted = self.refused = self.may_be_forgotten = False
@@ -241,3 +252,29 @@ class Registered:
         self.old_secrets, self.open, self.history, self.schedules = [], [], [], []
         for host in self.hosts:
             host.retired = host is not self.host  # a new run knows only what it is told
+
+
+@dataclass(eq=False)
+class Books:
+    """What was known of a run when its daemon was gone: what its report must say."""
+
+    run_id: str
+    ended_at: float
+    posted: dict[tuple[str, str], Posted]
+    nameless: dict[tuple[str, bytes], Posted]
+    registered: dict[tuple[str, str], Registered]
+    is_torn: bool = False  # its recorder's last record
+
+    def find(self, client_id: str, event_id: str) -> Posted | None:
+        return self.posted.get((client_id, event_id))
+
+    def name(self, posted: Posted, event_id: str) -> Posted:
+        """An event whose id the daemon made, and no producer has read."""
+        del self.nameless[posted.client_id, posted.payload]
+        posted.id = event_id
+        self.posted[posted.client_id, event_id] = posted
+        return posted
+
+
+def same(payload: bytes, value: Any) -> bool:
+    return bool(msgspec.json.decode(payload) == value)

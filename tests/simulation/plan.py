@@ -10,11 +10,24 @@ from typing import Any
 import msgspec
 
 from daemon.core.client import Client, Endpoint
+from daemon.core.layout import Layout
+from daemon.core.record import row_bytes_max
 from daemon.core.settings import DEFAULTS, Settings
 from daemon.core.units import format_duration
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+# In a write: the process is killed at some step of its recorder. Around the report: when it stops, by SIGTERM.
+STOPS = {
+    "sigterm": 4,
+    "sigint": 1,
+    "twice": 2,
+    "crash": 4,
+    "crash in write": 6,
+    "crash before report": 1,
+    "crash after report": 1,
+}
+CRASHES = tuple(kind for kind in STOPS if kind.startswith("crash"))
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
 
@@ -44,9 +57,11 @@ class Action:
 @dataclass(frozen=True)
 class Stop:
     at: float
-    kind: str  # sigterm, sigint, twice, crash
+    kind: str  # one of STOPS
     restart_after: float
-    resend: bool
+    resend: str  # which reports: none, last, all, again (all, twice)
+    number: int = 0  # its own source of chance
+    starts_killed: tuple[int, ...] = ()  # at which of its steps each start after it is killed, while it accounts
 
 
 @dataclass
@@ -64,6 +79,9 @@ class Plan:
     core: tuple[tuple[str, str], ...] = ()
     payload_bytes: tuple[int, ...] = (20,)
     retention_is_tiny: bool = False
+    layout: Layout | None = None  # the recorder's; None where it is off
+    segments_max: int = 1_000_000  # that its file system has room for
+    full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
 
     def knobs(self) -> str:
         given = self.settings
@@ -82,7 +100,11 @@ class Plan:
             "capacity": self.capacity,
             "faults": self.kinds,
             "actions": len(self.actions),
-            "stops": [(round(stop.at), stop.kind) for stop in self.stops],
+            "stops": [(round(stop.at), stop.kind, stop.resend, stop.starts_killed) for stop in self.stops],
+            "recorder": "off" if self.layout is None else (self.layout, self.segments_max),
+            "recorder payloads": given.recorder.payloads,
+            "reports_kept": given.drain.reports_kept,
+            "reports full": self.full,
             "core": self.core,
         }
         return "\n".join(f"  {name:20} {value}" for name, value in parts.items())
@@ -111,6 +133,8 @@ def make_plan(
         capacity=draw.choice((65536, 65536, 65536, 4096, 300)),
         payload_bytes=draw.choice(((20,), (2, 20, 200), (20, 3000), (20, 17_000, 40_000))),
     )
+    _set_recorder(chance(seed, "recorder"), plan)
+    plan.full = _full(chance(seed, "full"), seconds, without)
     plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
     plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
     plan.actions = _actions(chance(seed, "actions"), actions, seconds, without)
@@ -123,6 +147,28 @@ def make_plan(
         plan.actions = [one for one in plan.actions if one.at < until]
         plan.stops = [one for one in plan.stops if one.at < until]
     return plan
+
+
+def _set_recorder(draw: Random, plan: Plan) -> None:
+    """Segments that hold a handful of rows, so that they are carried and dropped all the time, or production's."""
+    replace, given = msgspec.structs.replace, plan.settings
+    is_on, payloads = draw.random() < 0.75, draw.random() < 0.5
+    plan.settings = replace(
+        given,
+        recorder=replace(given.recorder, directory="auto" if is_on else "", payloads=payloads),
+        drain=replace(given.drain, reports_kept=draw.choice((1, 2, 20))),
+    )
+    row_bytes = row_bytes_max(max(plan.payload_bytes) + 60 if payloads else 0, ["x" * 60] * 5)
+    small = Layout(row_bytes, 4 * row_bytes, draw.choice((8, 10, 20)))
+    large = Layout(100_000, 400_000, 64)
+    chosen = draw.choice((small, small, large))
+    plan.segments_max = draw.choice((6, 7, 1_000_000, 1_000_000, 1_000_000))
+    plan.layout = chosen if is_on else None
+
+
+def _full(draw: Random, seconds: float, without: frozenset[str]) -> list[tuple[float, float]]:
+    at, lasts = draw.uniform(0, seconds), draw.choice((1.0, 30.0, 300.0))
+    return [(at, at + lasts)] if draw.random() < 0.15 and "full" not in without else []
 
 
 def _clients(draw: Random) -> dict[str, list[dict[str, Any]]]:
@@ -236,10 +282,22 @@ def _actions(draw: Random, weights: dict[str, int], seconds: float, without: fro
 
 
 def _stops(draw: Random, seconds: float, without: frozenset[str]) -> list[Stop]:
+    """Now and then several in a row, hardly apart."""
     found = []
-    for _ in range(draw.choice((0, 0, 1, 1, 2))):
-        kind = draw.choice(("sigterm", "sigterm", "sigint", "twice", "crash"))
-        found.append(Stop(draw.uniform(0, seconds), kind, draw.choice((0.0, 1.0, 10.0)), draw.random() < 0.6))
+    at = 0.0
+    for number in range(draw.choice((0, 0, 1, 1, 2, 3, 5))):
+        at = draw.uniform(0, seconds) if draw.random() < 0.6 else at + draw.choice((0.0, 0.5, 3.0, 15.0))
+        killed = tuple(draw.randint(0, 12) for _ in range(draw.choice((0, 0, 0, 1, 2))))
+        found.append(
+            Stop(
+                at,
+                draw.choices(list(STOPS), list(STOPS.values()))[0],
+                draw.choice((0.001, 1.0, 10.0)),
+                draw.choice(("none", "last", "last", "all", "again")),
+                number,
+                killed if "start killed" not in without else (),
+            )
+        )
     return sorted((stop for stop in found if stop.kind not in without), key=lambda stop: stop.at)
 
 

@@ -17,6 +17,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 TYPES = ("a.x", "a.y", "b.y", "c")
 FULL = ("client-full", "full")
 STEADY_LAG_SECONDS = 0.25
+SEGMENTS_LEAST, SEGMENTS_FREE = 6, 4
 
 
 class Posting:
@@ -249,5 +250,18 @@ class Posting:
         size = sum(one.cost_bytes for one in (*held, *events))
         events_max = limits.client_events_max if slug == "client-full" else limits.unsettled_events_max
         bytes_max = limits.client_bytes_max if slug == "client-full" else limits.unsettled_bytes_max
-        if count <= events_max and size <= bytes_max:
-            self.world.fail("S6", f"refused as {slug} with at most {count - len(events)} events unsettled")
+        if count > events_max or size > bytes_max or (slug == "full" and self._recorder_may_be_full(held, events)):
+            return
+        self.world.fail("S6", f"refused as {slug} with at most {count - len(events)} events unsettled")
+
+    def _recorder_may_be_full(self, held: list[Posted], events: list[Posted]) -> bool:
+        """Half of the segments that are not kept free hold rows; and one row may be more than it was made for."""
+        plan = self.world.plan
+        if plan.layout is None:
+            return False
+        payloads = plan.settings.recorder.payloads
+        rows = [one.row_bytes(payloads=payloads) for one in events]
+        segments = max(SEGMENTS_LEAST, min(plan.layout.segments_max, plan.segments_max))
+        room = (segments - SEGMENTS_FREE) * (plan.layout.segment_bytes - plan.layout.row_bytes) // 2
+        taken = sum(one.row_bytes(payloads=payloads) for one in held)
+        return max(rows) > plan.layout.row_bytes or taken + sum(rows) > room
