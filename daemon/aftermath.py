@@ -3,7 +3,7 @@
 Rules: under the locks of the report directory and of the recorder's folder; before anything of this run is recorded
 or accepted. A recorder whose run has a complete report is removed; any other becomes a crash report, and is removed
 once that is on disk. A report that cannot be written leaves the recorder where it is, for the next start.
-It reads nothing back: what a report lists is sent again by whoever is told to.
+It reads nothing back: what a report lists is sent again by flow/recovery, or by whoever is told to.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Crashed(NamedTuple):
     path: str
 
 
-def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Crashed]:
+def account(folder: Folder | None, reports: Reports, log: LogWriter, *, recovery: bool = False) -> list[Crashed]:
     """Makes the crash reports that are missing, oldest run first."""
     crashed = []
     markers = {marker.run_id: marker for marker in reports.open_runs()}
@@ -54,7 +54,7 @@ def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Cra
         run_id = found.recording.run_id
         marker = markers.pop(run_id, None)
         if reports.of_run(run_id) is None:
-            made = _report(found, marker, reports, log)
+            made = _report(found, marker, reports, log, recovery=recovery)
             if made is None:
                 continue
             crashed.append(made)
@@ -74,11 +74,12 @@ def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Cra
     return crashed
 
 
-def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter) -> Crashed | None:
+def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter, *, recovery: bool) -> Crashed | None:
     recording = found.recording
     heard_at = parse_rfc3339(marker.at) if marker is not None else 0.0
     identity = recording.header or _identity(found, marker)
-    summary = crash.summarise(recording, identity, heard_at=heard_at or recording.last_wall or identity.started_at)
+    heard_at = heard_at or recording.last_wall or identity.started_at
+    summary = crash.summarise(recording, identity, heard_at=heard_at, recovery=recovery)
     path = str(reports.path_of(summary))
     log(
         "crash.found",

@@ -186,6 +186,11 @@ class Daemon:
             line += byte
         return line.decode().removesuffix("\n")
 
+    def has_line(self) -> bool:
+        """Whether there is something to read on stdout, or its end."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

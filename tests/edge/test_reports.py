@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from daemon.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
-from daemon.edge.reports import TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
+from daemon.core.report import DeliveryCounts, EventCounts, Run, Summary, Undelivered
+from daemon.core.timestamps import parse_rfc3339
+from daemon.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
 
 
 def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
@@ -33,9 +34,11 @@ def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "ru
     )
 
 
-def write_report(directory: Path, name: str, *, undelivered: int = 0, claimed: bool = False) -> None:
+def write_report(
+    directory: Path, name: str, *, undelivered: int = 0, claimed: bool = False, summary: Summary | None = None
+) -> None:
     counts = DeliveryCounts(undelivered, 0, 0, undelivered)
-    summary = msgspec.structs.replace(make_summary(), deliveries=counts)
+    summary = msgspec.structs.replace(summary or make_summary(), deliveries=counts)
     (directory / name).write_bytes(msgspec.json.encode(summary) + b"\n")
     if claimed:
         (directory / f"{name}.claimed-by-other").touch()
@@ -122,3 +125,62 @@ def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     Reports(str(tmp_path)).write_termination_log(str(path), f"{'é' * 500}\n" * 10)
     assert path.read_text() == f"{'é' * 500}\n" * 4
     assert path.stat().st_size <= TERMINATION_LOG_BYTES_MAX
+
+
+def at(hour: int, run_id: str, trigger: str = "SIGTERM") -> Summary:
+    return msgspec.structs.replace(make_summary(f"2026-11-21T{hour:02}:00:00.000Z", run_id), trigger=trigger)
+
+
+def test_unclaimed_are_those_that_owe_something_oldest_first(tmp_path):
+    """By when their runs were, whatever their files are called; what cannot be read is among them, and says so."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T230000Z-late.jsonl", undelivered=1, summary=at(23, "late"))
+    write_report(tmp_path, "crash-20261121T210000Z-early.jsonl", undelivered=2, summary=at(21, "early", "crash"))
+    write_report(tmp_path, "shutdown-20261121T220000Z-clean.jsonl", summary=at(22, "clean"))
+    write_report(tmp_path, "shutdown-20261121T200000Z-taken.jsonl", undelivered=1, claimed=True)
+    (tmp_path / "shutdown-20261121T190000Z-bad.jsonl").write_text("half a rep")
+    found = [(one.run_id, Path(one.path).name.partition("-")[0]) for one in reports.unclaimed()]
+    assert found == [(None, "shutdown"), ("early", "crash"), ("late", "shutdown")]
+
+
+def test_claim_is_made_once_and_says_whose_it_is(tmp_path):
+    """Created exclusively, beside the report, for its owner only; the first claim is the one that counts."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=1)
+    [one] = reports.unclaimed()
+    assert reports.claimed_by(one.path) is None
+    assert reports.claim(one.path, "run9") is True
+    assert reports.claim(one.path, "run9") is False
+    assert reports.unclaimed() == []
+    assert reports.claimed_by(one.path) == "run9"
+    claim = tmp_path / "shutdown-20261121T200000Z-a.jsonl.claimed-by-run9"
+    assert stat.S_IMODE(claim.stat().st_mode) == 0o600
+    assert claim.stat().st_size == 0
+
+
+def test_slices_are_the_lines_after_the_summary(tmp_path):
+    """In order, none of them cut, however long."""
+    lines = [b"%d %s\n" % (n, b"x" * (READ_BYTES if n == 7 else n % 300)) for n in range(3000)]
+    path = tmp_path / "shutdown-20261121T200000Z-a.jsonl"
+    path.write_bytes(msgspec.json.encode(make_summary()) + b"\n" + b"".join(lines))
+    slices = list(Reports(str(tmp_path)).slices(str(path)))
+    assert [line for part in slices for line in part] == lines
+    assert len(slices) > 3
+
+
+def test_past_runs_are_those_of_reports_and_of_markers(tmp_path):
+    """A marker without a report is a crash that left no list; one beside its report is nothing of its own."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=2, summary=at(20, "a"))
+    write_report(tmp_path, "crash-20261121T210000Z-b.jsonl", summary=at(21, "b", "crash"))
+    started = parse_rfc3339("2026-11-21T22:00:00Z")
+    for run_id in ("b", "c"):
+        reports.open_run(Run(run_id, "0", "h", 1, started), started + 60, {"accepted": 3})
+    runs = {run.run_id: run for run in reports.past_runs()}
+    assert {run_id: (run.ended, run.undelivered) for run_id, run in runs.items()} == {
+        "a": ("reported", 2),
+        "b": ("crash", 0),
+        "c": ("crash", None),
+    }
+    assert (runs["c"].started_at, runs["c"].ended_at) == (started, started + 60)
+    assert len(reports.past_runs()) == 3
