@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SETTLED = ("delivered", "exhausted")
 EVENT_COST = DELIVERY_COST = 512
+CRASHES_MAX = 3
 # Expiry is looked at once a second.
 EXPIRY_SLACK_SECONDS = 2.5
 
@@ -113,8 +114,11 @@ def check_reason(
             if not endpoint.ever_gone:
                 world.fail("S2", f"{what} is gone, and nobody answered 410")
         case "endpoint_removed":
-            if not endpoint.was_removed and not endpoint.is_changing:
+            if not endpoint.was_removed and not endpoint.is_changing and endpoint.is_registered:
                 world.fail("S2", f"{what} is given up as removed, and nobody removed it")
+        case "crashed":
+            if duty.crashes < CRASHES_MAX:
+                world.fail("S2", f"{what} is suspected of crashes, and was in flight at {duty.crashes}")
         case _:
             world.fail("S2", f"{what} is exhausted as {reason}")
 
@@ -132,10 +136,9 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
     if memory["unsettled_events"] != events["pending"] + events["failed"]:
         world.fail("S6", f"budget is taken for {memory['unsettled_events']} events of {events}")
     limits = world.settings.intake
-    if (
-        memory["unsettled_events"] > limits.unsettled_events_max
-        or memory["unsettled_bytes"] > limits.unsettled_bytes_max
-    ):
+    events_max = max(limits.unsettled_events_max, events["recovered"])  # which come in over the budgets if need be
+    is_over = memory["unsettled_bytes"] > limits.unsettled_bytes_max and not events["recovered"]
+    if memory["unsettled_events"] > events_max or is_over:
         world.fail("S6", f"over the budget: {memory}")
     if (memory["unsettled_events"] == 0) != (memory["unsettled_bytes"] == 0):
         world.fail("S6", f"budget that nobody holds: {memory}")
@@ -257,10 +260,10 @@ def _check_class(world: "World", duty: Duty, line: dict[str, Any], what: str) ->
     is_unknown = duty.carried_unknown or any(one.has_sent for one in unanswered)
     may_be_unknown = is_unknown or any(one.may_have_sent for one in unanswered)
     said = line["class"]
-    if line["attempt_count"] == 0:
-        allowed = {"never_attempted"}
-    elif is_unknown:
+    if is_unknown:
         allowed = {"outcome_unknown"}
+    elif line["attempt_count"] == 0:
+        allowed = {"never_attempted"}
     else:
         allowed = {"attempted_failed", "outcome_unknown"} if may_be_unknown else {"attempted_failed"}
     if said not in allowed or line["attempt_count"] < max(duty.attempts, default=duty.carried):

@@ -51,6 +51,7 @@ class Exchange:
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
     over_at: float | None = None  # the whole answer was
     closed_at: float | None = None
+    was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 
     @property
     def is_open(self) -> bool:
@@ -135,8 +136,10 @@ class Attempt:
 class Duty:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     delivered: Exchange | None = None
-    carried: int = 0  # attempts before it was resent
+    carried: int = 0  # attempts before it was resent or recovered
     carried_unknown: bool = False
+    crashes: int = 0  # at which it was in flight, as the reports say that it came from
+    is_recovered: bool = False
     retries_sent: int = 0
     retried_at: float = -1.0  # when the last one was sent
     first_asked_at: float | None = None  # not open before: when the first post was sent
@@ -175,6 +178,8 @@ class Posted:
     duties: dict[str, Duty] = field(default_factory=dict)
 
     first_asked_at: float = -1.0  # in this run
+    delivered_before: set[str] = field(default_factory=set)  # endpoints: by earlier runs, and they knew it
+    is_resent: bool = False  # by hand, in whichever run: then an unclaimed report may bring it back
 
     def duty(self, endpoint_id: str) -> Duty:
         return self.duties.setdefault(endpoint_id, Duty(first_asked_at=self.first_asked_at))

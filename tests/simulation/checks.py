@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EPSILON = 1e-6
 PAUSE_AFTER_ATTEMPTS, PAUSE_AFTER_SECONDS, PROBE_SECONDS_MIN = 10, 30.0, 5.0
 RETRY_AFTER_SECONDS_MAX = 3600.0
+CRASHES_MAX = 3  # at which a delivery was in flight: then it is suspected of them
 
 
 class Checks:
@@ -44,7 +45,11 @@ class Checks:
             registered.begin_run()
 
     def end_run(self) -> None:
-        """What was in flight is cut."""
+        """What was in flight is cut; what was delivered before this moment the daemon knew, and does not bring back."""
+        for posted in self.posted.values():
+            for endpoint_id, duty in posted.duties.items():
+                if duty.was_delivered_before(self.world.now()):
+                    posted.delivered_before.add(endpoint_id)
         for registered in self.registered.values():
             for attempt in registered.open:
                 attempt.was_cut = True
@@ -244,6 +249,10 @@ class Checks:
         what = f"attempt {number} of {posted.id} at {attempt.host.name}"
         if duty.delivered is not None:
             self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
+        if duty.is_recovered and endpoint.key[1] in posted.delivered_before and not posted.is_resent:
+            self.fail("S2", f"{what}, which was recovered, and was delivered by an earlier run")
+        if duty.crashes >= CRASHES_MAX:
+            self.fail("S2", f"{what}, which was in flight at {duty.crashes} crashes")
         if duty.removed_at is not None and attempt.begun_at > duty.removed_at > duty.retried_at:
             self.fail("S2", f"{what}, whose endpoint was removed at {duty.removed_at:.3f}")
         last = duty.last()

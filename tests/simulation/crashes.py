@@ -108,9 +108,11 @@ class Account:
             self.fail(f"{given_up} deliveries are neither delivered nor listed, and {counted} were given up")
 
     def _may_be_given_up(self, posted: Posted, duty: Duty, endpoint: Registered) -> bool:
-        if duty.settled_status == "exhausted" or endpoint.ever_gone or endpoint.was_removed or endpoint.changes:
+        if duty.settled_status == "exhausted" or duty.crashes >= accounts.CRASHES_MAX:
             return True
-        if endpoint.is_changing or not endpoint.is_registered:
+        if endpoint.ever_gone or endpoint.was_removed or endpoint.changes or endpoint.is_changing:
+            return True
+        if not endpoint.is_registered and not duty.is_recovered:
             return True
         asked_at = posted.first_asked_at if duty.first_asked_at is None else duty.first_asked_at
         if self.books.ended_at - asked_at >= self.world.settings.retry.age_seconds_max - 1e-6:
@@ -126,13 +128,15 @@ class Account:
         if self.summary["deliveries"]["exhausted"] != len(self.exhausted):
             return
         said: Counter[tuple[str, str]] = Counter()
-        for (client_id, _, endpoint_id), line in self.listed.items():
+        for (client_id, event_id, endpoint_id), line in self.listed.items():
             said[client_id, endpoint_id] += line["attempt_count"]
+            posted = self.books.find(client_id, event_id)
+            if posted is not None and endpoint_id in posted.duties:
+                said[client_id, endpoint_id] -= posted.duties[endpoint_id].carried
         for posted in self.books.posted.values():
             for endpoint_id, duty in posted.duties.items():
-                said[posted.client_id, endpoint_id] -= duty.carried
                 if duty.delivered is not None and (posted.client_id, posted.id, endpoint_id) not in self.listed:
-                    said[posted.client_id, endpoint_id] += int(duty.delivered.head["hookd-attempt"])
+                    said[posted.client_id, endpoint_id] += int(duty.delivered.head["hookd-attempt"]) - duty.carried
         for key, endpoint in self.books.registered.items():
             if not endpoint.tests_ever and said[key] < endpoint.begun:
                 self.fail(f"{endpoint.begun} attempts began at {key}; accounted for are {said[key]}")
@@ -155,6 +159,7 @@ class Account:
         if line["attempt_count"] < max(duty.attempts, default=duty.carried):
             self.fail(f"{what} had {max(duty.attempts)} attempts; listed are {line['attempt_count']}")
         self._check_last_outcome(duty, line, what)
+        self._check_crash_count(duty, line, what)
         if line["kind"] == "exhausted":
             return self._check_exhausted(posted, duty, line, what)
         self._check_class(duty, line, what)
@@ -193,6 +198,17 @@ class Account:
         if last["outcome"] == "responded" and (answer is None or answer.status != last["status_code"]):
             self.fail(f"attempt {last['number']} of {what} was answered {last['status_code']}, and read was {answer}")
 
+    def _check_crash_count(self, duty: Duty, line: dict[str, Any], what: str) -> None:
+        """One more than it came with where it was in flight."""
+        said, least, most = line.get("crash_count", 0), duty.crashes, duty.crashes
+        if line["kind"] == "undelivered":
+            most += self._may_be_in_flight(duty, line)
+            least += self._was_in_flight(duty)
+            if duty.retried_at >= 0:  # reopened perhaps
+                least = 0
+        if not least <= said <= most:
+            self.fail(f"{what} was in flight at {said} crashes; known are {least} to {most}")
+
     def _check_exhausted(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         endpoint = self.books.registered[posted.client_id, line["endpoint_id"]]
         accounts.check_reason(
@@ -219,6 +235,10 @@ class Account:
         if line["attempt_count"] > max(duty.attempts, default=duty.carried):
             return True
         return any(self._may_be_open(one) for one in duty.attempts.values())
+
+    def _was_in_flight(self, duty: Duty) -> bool:
+        exchanges = [exchange for one in duty.attempts.values() for exchange in one.exchanges]
+        return any(one.was_killed and one.begun_at < self.books.ended_at - 1e-9 for one in exchanges)
 
     def _may_be_open(self, attempt: Attempt) -> bool:
         return attempt.was_cut or attempt.is_open or attempt.ended_at() >= self.books.ended_at - 1e-9

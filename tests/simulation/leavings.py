@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from daemon.core.layout import Layout
-from daemon.core.record import Counts, Header
+from daemon.core.record import FORMAT, Counts, Header
 from daemon.core.recorder import SEGMENTS_MIN, SegmentRecorder, Store
 from daemon.core.recording import Recording
 from daemon.core.report import Line, Run, Summary
@@ -84,7 +84,16 @@ class MemoryFolder:
     ) -> tuple[SegmentRecorder, "Segments"]:
         """`segments_max` is what its file system has room for."""
         identity = Header(
-            1, run.run_id, 0, run.version, run.host, run.pid, run.started_at, payloads, plan.segment_bytes, Counts()
+            FORMAT,
+            run.run_id,
+            0,
+            run.version,
+            run.host,
+            run.pid,
+            run.started_at,
+            payloads,
+            plan.segment_bytes,
+            Counts(),
         )
         segments = Segments(self, run.run_id, plan.segment_bytes, max(SEGMENTS_MIN, segments_max), self._wall)
         return SegmentRecorder(segments, plan, identity), segments
@@ -209,11 +218,10 @@ class Directory(Reports):
         """All reports, by their names."""
         return {path.name: path.read_bytes() for path in sorted(self.where.glob("*.jsonl"))}
 
-    def is_claimed(self, name: str) -> bool:
-        return any(self.where.glob(f"{name}.claimed-by-*"))
-
-    def claim(self, name: str, run_id: str) -> None:
-        (self.where / f"{name}.claimed-by-{run_id}").touch(exist_ok=True)
+    def claims(self) -> dict[str, str]:
+        """Of the report with this name, by which run."""
+        found = (path.name.partition(".claimed-by-") for path in self.where.glob("*.claimed-by-*"))
+        return {name: run_id for name, _, run_id in found}
 
     def markers(self) -> set[str]:
         """Of the runs that have no report."""

@@ -6,7 +6,7 @@ nothing else was touched.
 """
 
 from random import Random
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tests.simulation.books import Books
 from tests.simulation.crashes import check_crash
 from tests.simulation.leavings import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments
 from tests.simulation.plan import Stop, chance
+from tests.simulation.recovering import Ended, Recovering
 
 if TYPE_CHECKING:
     from tests.simulation.world import Run, World
@@ -32,7 +33,9 @@ class Machine:
         self.segments: Segments | None = None  # the running daemon's
         self._owed: dict[str, Books] = {}  # of the runs that have no report yet
         self._reports: dict[str, bytes] = {}  # that were there at the last look
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, str] = {}
+        self._ends: list[Ended] = []
+        self.recovering: Recovering
 
     # A start
 
@@ -43,7 +46,7 @@ class Machine:
         if killed_at is not None:
             self.folder.blow = self.directory.blow = Blow(killed_at, "whole", draw, _die)
         try:
-            account(self._folder(), self.directory, self.world.own_log)
+            account(self._folder(), self.directory, self.world.own_log, recovery=self.world.settings.recovery.enabled)
         except Killed:
             self.world.count("start killed")
             self._look()
@@ -63,6 +66,10 @@ class Machine:
             run, plan.layout, payloads=plan.settings.recorder.payloads, segments_max=plan.segments_max
         )
         return recorder
+
+    def begin_run(self) -> None:
+        """The books of the last run are closed."""
+        self.recovering = Recovering(self.world, self.unclaimed(), self._ends)
 
     # A stop
 
@@ -85,12 +92,14 @@ class Machine:
         run_id = f"run{run.number}"
         raw = self._look().get(run_id)
         self._count(run)
+        undelivered = None if raw is None else summary_of(raw)["deliveries"]["undelivered"]
+        self._ends.append(Ended(run_id, run.started_at, self.world.now(), raw is None, undelivered))
         if raw is None:
             if code is not None and not self.directory.refused:
                 self.world.fail("S13", f"the daemon ended with {code} and without a report")
             if self.segments is not None:
                 self._owed[run_id] = self.world.checks.books(run_id, self.world.now(), is_torn=self.segments.is_torn)
-            elif run_id not in self.directory.markers():
+            elif run.has_answered and run_id not in self.directory.markers():
                 self.world.fail("S13", f"{run_id} ended without a report, and nothing says so")
         elif code is not None and (run_id in self.folder.runs or run_id in self.directory.markers()):
             self.world.fail("S13", f"{run_id} has its report, and its recorder or marker is still there")
@@ -103,12 +112,13 @@ class Machine:
                 self._owed[run_id] = self.world.checks.books(run_id, books.ended_at, is_torn=books.is_torn)
 
     def claim(self, name: str, run: "Run") -> None:
-        self._claimed.add(name)
-        self.directory.claim(name, f"run{run.number}")
+        self.directory.claim(str(self.directory.where / name), f"run{run.number}")
+        self._look()
 
     def unclaimed(self) -> list[tuple[str, bytes]]:
         """The reports that list something undelivered that nobody took, oldest first."""
-        found = self.directory.complete()
+        self._look()
+        found = self._reports
         names = sorted(found, key=lambda name: name.partition("-")[2])
         return [(name, found[name]) for name in names if is_owing(found[name]) and name not in self._claimed]
 
@@ -117,6 +127,7 @@ class Machine:
     def _look(self) -> dict[str, bytes]:
         """Reports are never changed, and those that are owed something never deleted. Returns those of each run."""
         found = self.directory.complete()
+        self._claimed |= self.directory.claims()  # they go with their reports
         for name, raw in self._reports.items():
             if found.get(name, raw) != raw:
                 self.world.fail("S13", f"{name} was changed")
@@ -137,6 +148,8 @@ class Machine:
                     self.world.fail("S13", f"{run_id} ended without a report, and its recorder was there")
                 continue
             del self._owed[run_id]
+            undelivered = summary_of(raw)["deliveries"]["undelivered"]
+            next(one for one in self._ends if one.run_id == run_id).undelivered = undelivered
             self.world.count("crash reports")
             check_crash(self.world, books, raw)
         left = sorted({*self.folder.runs} - {*self._owed})
@@ -162,7 +175,11 @@ class Machine:
 
 
 def is_owing(raw: bytes) -> bool:
-    return bool(msgspec.json.decode(raw.partition(b"\n")[0])["deliveries"]["undelivered"])
+    return bool(summary_of(raw)["deliveries"]["undelivered"])
+
+
+def summary_of(raw: bytes) -> Any:
+    return msgspec.json.decode(raw.partition(b"\n")[0])
 
 
 def _die() -> NoReturn:

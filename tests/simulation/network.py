@@ -113,7 +113,7 @@ class Network:
         self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
         self._links = 0
         self.is_dead = False  # the daemon's process
-        self.ends: dict[End, None] = {}  # the daemon's, of this run
+        self.ends: dict[End, Wired] = {}  # the daemon's, of this run
         self._draw = chance(seed, "network")
 
     def add_host(self, name: str, key: tuple[str, str], *, is_tls: bool = False) -> Host:
@@ -127,7 +127,9 @@ class Network:
     def kill(self) -> None:
         """The daemon's process is gone: nothing of it goes out any more, and its peers see resets."""
         self.is_dead = True
-        for end in list(self.ends):
+        for end, wired in self.ends.items():
+            if wired.exchange is not None:
+                wired.exchange.was_killed = wired.exchange.read_at is None
             end.peer.reset()
             end.is_reset = True
 
@@ -218,7 +220,7 @@ class Network:
 
     def _watch(self, wired: Wired) -> None:
         end = wired.end
-        self.ends[end] = None
+        self.ends[end] = wired
 
         def on_send(data: bytes) -> None:
             if not wired.host.is_tls and not self.is_dead:

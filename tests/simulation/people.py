@@ -70,14 +70,41 @@ class People:
         steady.is_registered, steady.timeout = True, self.world.settings.delivery.timeout_seconds
         steady.schedules = [self.world.settings.retry.schedule_seconds]
         self._busy.clear()
-        for client_id, defined in self._defined.items():
-            await self._put(client_id, defined, {key: self._endpoint(client_id, key).host for key in defined})
+        await self._first_look(run)
+        draw = chance(self.world.plan.seed, "set up", run.number)
+        for client_id in self._defined:
+            if run.number > 1 and draw.random() < 0.2:
+                self._busy.add(client_id)
+                self._nursery.start_soon(self._register_late, run, client_id, draw.choice((1.0, 10.0, 40.0)))
+            else:
+                await self._register(client_id, draw)
         for name, report in self._reports_to_resend(run):
             await self._resend(run, name, report)
         run.is_ready = run.stop_asked_at is None  # else some of it was refused
 
     def _endpoint(self, client_id: str, endpoint_id: str) -> Registered:
         return self.world.checks.registered[client_id, endpoint_id]
+
+    async def _first_look(self, run: "Run") -> None:
+        answered = await self._callers.ask("GET", "/v1/status")
+        if answered is not None and run is self.world.run:
+            run.has_answered = True
+            self.world.machine.recovering.check(run, answered.body)
+
+    async def _register(self, client_id: str, draw: Random) -> None:
+        """Since the last run the platform may have dropped an endpoint."""
+        defined = dict(self._defined[client_id])
+        if len(defined) > 1 and draw.random() < 0.1:
+            del defined[draw.choice(sorted(defined))]
+        await self._put(client_id, defined, {key: self._endpoint(client_id, key).host for key in defined})
+
+    async def _register_late(self, run: "Run", client_id: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        if run is self.world.run and not run.is_over:
+            self._busy.discard(client_id)
+            await self._register(client_id, chance(self.world.plan.seed, "late", run.number, client_id))
+            if not all(self._endpoint(client_id, key).is_registered for key in self._defined[client_id]):
+                self._busy.add(client_id)  # it was refused, by a daemon that drains
 
     def _reports_to_resend(self, run: "Run") -> list[tuple[str, bytes]]:
         reports = self.world.machine.unclaimed()
@@ -122,11 +149,13 @@ class People:
         if posted is None:  # of an event whose id nobody knows: without its payload it cannot be admitted
             return
         posted.maybe += 1
+        posted.is_resent = True
         posted.may_be_forgotten |= self.world.plan.retention_is_tiny
         if line["endpoint_id"] not in posted.endpoints:
             duty = posted.duty(line["endpoint_id"])
             duty.carried = line["attempt_count"]
             duty.carried_unknown = line["class"] == "outcome_unknown"
+            duty.crashes = line.get("crash_count", 0)
             duty.first_asked_at = self.world.now()
 
     def _note_resent(self, line: dict[str, Any], answer: str) -> None:

@@ -69,6 +69,9 @@ class Run:
     is_over: bool = False
     ended_by: Stop | None = None
     killed_at_report: str = ""  # before or after it
+    looks_left: int | None = None  # at files, before `stopped_by`, while it has not answered yet
+    stopped_by: str = ""
+    has_answered: bool = False
 
 
 class World:
@@ -89,6 +92,7 @@ class World:
         self._mood_draws: dict[tuple[str, str], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
         self._ids = 0
+        self._nursery: trio.Nursery
         self._jitter = chance(plan.seed, "jitter")
         self._bytes = chance(plan.seed, "bytes")
         self._whole = trio.CancelScope()
@@ -136,14 +140,23 @@ class World:
             announce=lambda urls: None,
             reload=refuse_reload,
             in_thread=self._threads_of(run),
+            past_runs=self.machine.directory.past_runs(),
             recorder=self.machine.recorder(identity),
         )
 
     def _threads_of(self, run: Run) -> Callable[..., Awaitable[Any]]:
-        """Virtual time has none. The process may be killed on either side of the report's writing."""
+        """Virtual time has none. The process may be killed on either side of the report's writing, and stopped at any
+        look at files while it recovers, which may take a while.
+        """
+        draw = chance(self.plan.seed, "threads", run.number)
 
         async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(0 if run.has_answered else draw.choice((0, 0, 0, 0.02)))
+            if run.looks_left is not None and not run.has_answered:
+                run.looks_left -= 1
+                if run.looks_left < 0:
+                    run.looks_left = None
+                    await self._stop_in_recovery(run)
             is_report = work == self.machine.directory.write
             if is_report and run.killed_at_report == "before":
                 self.crash(run, run.ended_by)
@@ -172,6 +185,10 @@ class World:
     def jump(self, seconds: float) -> None:
         self._walls.append((self.now(), self._walls[-1][1] + seconds))
 
+    @property
+    def has_jumped(self) -> bool:
+        return len(self._walls) > 1
+
     def walls_between(self, begin: float, end: float) -> list[tuple[float, float]]:
         """What the wall clock showed, from when to when for each of its jumps."""
         found = []
@@ -185,8 +202,9 @@ class World:
     def trace(self, *parts: object) -> None:
         self._trace.add(trio.current_time(), *parts)
 
-    def count(self, what: str) -> None:
-        self._trace.counts[what] += 1
+    def count(self, what: str, times: int = 1) -> None:
+        if times:
+            self._trace.counts[what] += times
 
     def fail(self, rule: str, message: str) -> None:
         """The first one counts; the world ends with it."""
@@ -216,6 +234,7 @@ class World:
             self.machine.directory.remove()
 
     async def _live(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
         receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
         self.network = Network(self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity)
         self.people = People(self, nursery)
@@ -248,6 +267,9 @@ class World:
         self.run = run = Run(number, self.now(), Listener(), resend=last.resend if last is not None else "none")
         self.network.begin_run()
         self.checks.begin_run()
+        self.machine.begin_run()
+        if last is not None and last.recovery_ends is not None:
+            run.looks_left, run.stopped_by = last.recovery_ends
         self.trace("run", number)
         self.count("runs")
         identity = RunIdentity(f"run{number}", "0", "host", 1, self.wall())
@@ -333,6 +355,14 @@ class World:
                 run.must_end_by = min(run.must_end_by, self.now() + STOP_SLACK_SECONDS)
                 run.signal("SIGTERM")
         return None
+
+    async def _stop_in_recovery(self, run: Run) -> None:
+        stop = Stop(self.now(), run.stopped_by, 1.0, "none")
+        self.count(f"stop in recovery: {run.stopped_by}")
+        if run.stopped_by == "twice":
+            self._nursery.start_soon(self._stop, stop)
+        else:
+            await self._stop(stop)
 
     def crash(self, run: Run, stop: Stop | None) -> None:
         """The process is gone, in the middle of whatever it did: nothing that its tasks still do has any effect."""
