@@ -249,8 +249,12 @@ class People:
         for key, one in defined.items():
             scheme = "https" if hosts[key].is_tls else "http"
             body = {**one, "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY"}
-            if self._endpoint(client_id, key).secret:
-                body["secret"] = self._endpoint(client_id, key).secret
+            endpoint = self._endpoint(client_id, key)
+            if endpoint.secret:
+                body["secret"] = endpoint.secret
+            if endpoint.is_registered:  # it may hold before the answer says so
+                concurrency = one.get("concurrency", self.world.settings.delivery.concurrency)
+                endpoint.concurrency = max(endpoint.concurrency, concurrency)
             endpoints.append(body)
         path = f"/v1/clients/{client_id}?end_unsettled={str(end_unsettled).lower()}"
         answered = await self._callers.ask("PUT", path, msgspec.json.encode({"endpoints": endpoints}))

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import trio
 import trio.testing
 from trio._core import _run as trio_run  # the scheduler's chance; python-trio/trio#2675: there is no public way
+from werkzeug.routing import Rule
 
 from daemon.core.report import Run as RunIdentity
 from daemon.core.settings import Settings
@@ -279,7 +280,6 @@ class World:
         with trio.CancelScope() as self._daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.people.set_up, run)
-                nursery.start_soon(self._watch_end, run)
                 code = await supervise(self.settings, outside, identity)
                 nursery.cancel_scope.cancel()
         run.is_over = True
@@ -298,6 +298,8 @@ class World:
         """A stop that never comes to its end must not hold the world."""
         while self.now() <= run.must_end_by + 1:  # noqa: ASYNC110  # the second signal moves the deadline
             await trio.sleep(1)
+            if run.is_over:
+                return
         self.fail("S12", "the daemon was told to stop and did not")
 
     async def _timeline(self, nursery: trio.Nursery) -> None:
@@ -346,6 +348,7 @@ class World:
         run.stop_asked_at, run.ended_by = self.now(), stop
         run.no_attempts_after = self.now() + drain_seconds
         run.must_end_by = run.no_attempts_after + STOP_SLACK_SECONDS
+        self._nursery.start_soon(self._watch_end, run)
         run.signal("SIGINT" if kind == "sigint" else "SIGTERM")
         if kind == "twice":
             run.signal("SIGINT")  # service managers send both at once: that is one
@@ -407,6 +410,27 @@ def _ssl_context() -> Any:
     return client_ssl_context()
 
 
+_compile_builder = Rule._compile_builder
+_builders: dict[tuple[str, bool], Callable[..., tuple[str, str]]] = {}
+
+
+def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+    """Each run has routes of its own. What builds their URLs is a function of the rule alone, and takes a while."""
+    key = (rule.rule, append_unknown)
+    if key not in _builders:
+        _builders[key] = _compile_builder(rule, append_unknown)
+    return _builders[key]
+
+
+@contextlib.contextmanager
+def _routes_compiled_once() -> Iterator[None]:
+    Rule._compile_builder = _builder  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Rule._compile_builder = _compile_builder  # type: ignore[method-assign]
+
+
 @contextlib.contextmanager
 def _seeded_scheduler(seed: int) -> Iterator[None]:
     was_allowed, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
@@ -435,7 +459,7 @@ def run(plan: Plan, *, keeps_lines: bool = False) -> Result:
             ended_at = trio.current_time()
 
     crash = ""
-    with _seeded_scheduler(plan.seed):
+    with _seeded_scheduler(plan.seed), _routes_compiled_once():
         try:
             trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
         except Exception as error:
