@@ -60,10 +60,13 @@ def account(folder: Folder | None, reports: Reports, log: LogWriter, *, recovery
             crashed.append(made)
         folder.remove(run_id)
         reports.close_run(run_id)
+    reported_at = max((run.started_at for run in reports.past_runs() if run.undelivered is not None), default=0.0)
     for marker in markers.values():
         if reports.of_run(marker.run_id) is not None:
             reports.close_run(marker.run_id)
             continue
+        if parse_rfc3339(marker.started_at) < reported_at:
+            continue  # that was said at an earlier start
         log(
             "run.ended_without_report",
             level="error",

@@ -171,7 +171,9 @@ def _say_recorder(settings: Any) -> None:
 @hookd.command()
 @click.option("--seconds", type=click.IntRange(1, 3600), default=None, help="How long to run.")
 @click.option("--plain", is_flag=True, help="Without colours.")
-@click.option("--act", type=click.Choice(["slow", "down", "flaky", "restart"]), help="Show one failure mode only.")
+@click.option(
+    "--act", type=click.Choice(["slow", "down", "flaky", "restart", "kill"]), help="Show one failure mode only."
+)
 def demo(seconds: int | None, plain: bool, act: str | None) -> None:
     """See it at work: the real daemon, receivers on this machine, and each failure mode."""
     from daemon.demo import run_demo

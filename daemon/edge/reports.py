@@ -217,7 +217,7 @@ class Reports:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims. Raises OSError.
+        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
 
         What this process wrote stays: by a clock that was set back meanwhile it is the oldest.
         """
@@ -233,6 +233,9 @@ class Reports:
             for each in (path, *claims):
                 each.unlink(missing_ok=True)
             deleted += 1
+        markers = self.open_runs()
+        for marker in markers[: max(0, len(markers) - kept)]:
+            self.close_run(marker.run_id)
         return Pruned(deleted, held)
 
     def _claims(self) -> dict[str, list[Path]]:

@@ -3,7 +3,6 @@
 The judge is independent: the producer's own list of 202s, the receivers' own logs, and the sums of the reports.
 """
 
-import json
 import os
 import random
 import signal
@@ -27,6 +26,7 @@ from tests.acceptance.harness import (
     read_report,
     runtime_directory,
     wait_until,
+    write_shutdown_report,
 )
 from tests.acceptance.producing import Producer, answers_of
 
@@ -215,29 +215,6 @@ def endpoint_toml(endpoint_id: str, url: str) -> str:
     secret = f"whsec_{'A' * 32}"
     lines = [f'id = "{endpoint_id}"', f'url = "{url}"', f'secret = "{secret}"', f'event_types = ["{endpoint_id}"]']
     return "\n".join(["[[clients.endpoints]]", *lines, ""])
-
-
-def write_shutdown_report(directory: Path, count: int, url: str) -> Path:
-    """As a run of long ago would have left it; clients c0 to c9, of `count` events."""
-    now = "2026-11-21T20:00:00.000Z"
-    counts = {"accepted": count, "recovered": 0, "delivered": 0, "exhausted": 0, "undelivered": count}
-    deliveries = {"opened": count, "delivered": 0, "exhausted": 0, "undelivered": count}
-    summary = {"kind": "summary", "format": 1, "run_id": "longago", "version": "0", "host": "h", "pid": 1}
-    summary |= {"started_at": now, "stopped_at": now, "trigger": "SIGTERM", "forced": False, "drain_seconds": 0.0}
-    summary |= {"events": counts, "deliveries": deliveries, "balanced": True, "exhausted_held": 0}
-    summary |= {"undelivered": {"never_attempted": count, "attempted_failed": 0, "outcome_unknown": 0}}
-    summary |= {"exhausted_forgotten": 0, "clients": []}
-    line = {"kind": "undelivered", "class": "never_attempted", "endpoint_id": "default", "url": url, "type": "t"}
-    line |= {"accepted_at": now, "attempt_count": 0, "next_attempt_at": now, "last_outcome": None}
-    directory.mkdir()
-    path = directory / "shutdown-20261121T200000Z-longago.jsonl"
-    with path.open("w") as file:
-        for one in (
-            summary,
-            *({**line, "event_id": f"e{n}", "client_id": f"c{n % 10}", "payload": n} for n in range(count)),
-        ):
-            file.write(json.dumps(one) + "\n")
-    return path
 
 
 @pytest.mark.parametrize("signals", [1, 2])

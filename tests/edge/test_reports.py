@@ -118,6 +118,15 @@ def test_pruning_spares_what_this_process_wrote(tmp_path):
     assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
 
 
+def test_pruning_keeps_the_newest_markers(tmp_path):
+    """Of runs that left nothing else; they list nothing that anybody could claim."""
+    reports = Reports(str(tmp_path))
+    for hour in range(5):
+        reports.open_run(Run(f"r{hour}", "0", "h", 1, 1_800_000_000.0 + 3600 * hour), 1_800_000_000.0 + 3600 * hour)
+    reports.prune(3)
+    assert [marker.run_id for marker in reports.open_runs()] == ["r2", "r3", "r4"]
+
+
 def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     """What a container runtime keeps; what stood there before is gone."""
     path = tmp_path / "log"

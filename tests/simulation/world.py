@@ -296,7 +296,7 @@ class World:
 
     async def _watch_end(self, run: Run) -> None:
         """A stop that never comes to its end must not hold the world."""
-        while self.now() <= run.must_end_by + 1:  # noqa: ASYNC110  # the second signal moves the deadline
+        while self.now() <= run.must_end_by + 1:  # the second signal moves the deadline
             await trio.sleep(1)
             if run.is_over:
                 return
