@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from daemon.core import crash, report
+from daemon.core.past import PastRun
 from daemon.core.record import Counts, Header
 from daemon.core.report import Line, Summary
 from daemon.core.timestamps import parse_rfc3339
@@ -36,6 +37,8 @@ class Reports(Protocol):
     def write(self, summary: Summary, lines: Iterable[Line]) -> str: ...
 
     def close_run(self, run_id: str) -> None: ...
+
+    def past_runs(self) -> Sequence[PastRun]: ...
 
 
 class Crashed(NamedTuple):
