@@ -449,8 +449,8 @@ class Supervisor:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _prune_reports(self) -> None:
-        """Old reports go, never one with something undelivered that nobody claimed."""
-        kept = self._live.settings.drain.reports_kept
+        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
+        kept = max(self._live.settings.drain.reports_kept, CRASHES_IN_A_ROW)
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):
                 pruned = await self._outside.in_thread(self._outside.reports.prune, kept)
