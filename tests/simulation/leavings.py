@@ -6,7 +6,6 @@ written is damaged. What is left is what the next run finds.
 """
 
 import errno
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -190,19 +189,20 @@ def damaged(record: bytes, damage: str, draw: Random) -> bytes:
     return record[:first] + bytes([record[first] ^ (1 << draw.randrange(8))]) + record[first + 1 :]
 
 
-class Directory(Reports):
-    """The reports of all runs, in a folder that is removed in the end."""
+def make_directory() -> Path:
+    """In memory where there is a place for that: a real folder, for the reports of all runs."""
+    return Path(tempfile.mkdtemp(prefix="hookd-simulation-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
 
-    def __init__(self, is_full: Callable[[], bool]) -> None:
-        where = tempfile.mkdtemp(prefix="hookd-simulation-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
-        super().__init__(where)
-        self.where = Path(where)
+
+class Directory(Reports):
+    """As one process sees it: what it knows of it besides ends with it."""
+
+    def __init__(self, where: Path, is_full: Callable[[], bool]) -> None:
+        super().__init__(str(where))
+        self.where = where
         self.refused = 0  # reports for which there was no room
         self._is_full = is_full
         self.blow: Blow | None = None
-
-    def remove(self) -> None:
-        shutil.rmtree(self.where)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
         if self._is_full():

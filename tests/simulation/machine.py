@@ -5,6 +5,7 @@ while it does. Then it is checked that every run without a report has one now, t
 nothing else was touched.
 """
 
+import shutil
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,7 +16,7 @@ from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.report import Run as RunIdentity
 from tests.simulation.books import Books
 from tests.simulation.crashes import check_crash
-from tests.simulation.leavings import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments
+from tests.simulation.leavings import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments, make_directory
 from tests.simulation.plan import Stop, chance
 from tests.simulation.recovering import Ended, Recovering
 
@@ -28,7 +29,8 @@ WRITES_MAX = 40  # before the last one
 class Machine:
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.directory = Directory(self._is_full)
+        self.where = make_directory()
+        self.directory = Directory(self.where, self._is_full)
         self.folder = MemoryFolder(world.wall)
         self.segments: Segments | None = None  # the running daemon's
         self._owed: dict[str, Books] = {}  # of the runs that have no report yet
@@ -37,11 +39,14 @@ class Machine:
         self._ends: list[Ended] = []
         self.recovering: Recovering
 
+    def remove(self) -> None:
+        shutil.rmtree(self.where)
+
     # A start
 
     def account(self, *, killed_at: int | None, draw: Random) -> bool:
         """Of the runs before; False where that was cut, at some step."""
-        self.directory.refused = 0
+        self.directory = Directory(self.where, self._is_full)
         self.folder.blow = self.directory.blow = None
         if killed_at is not None:
             self.folder.blow = self.directory.blow = Blow(killed_at, "whole", draw, _die)
@@ -112,7 +117,7 @@ class Machine:
                 self._owed[run_id] = self.world.checks.books(run_id, books.ended_at, is_torn=books.is_torn)
 
     def claim(self, name: str, run: "Run") -> None:
-        self.directory.claim(str(self.directory.where / name), f"run{run.number}")
+        self.directory.claim(str(self.where / name), f"run{run.number}")
         self._look()
 
     def unclaimed(self) -> list[tuple[str, bytes]]:

@@ -133,7 +133,7 @@ class Recovering:
                 del posted.duties[endpoint_id]
 
     def _check_previous(self, said: dict[str, Any] | None) -> None:
-        if self.world.has_jumped or self.world.settings.drain.reports_kept < CRASHES_IN_A_ROW:
+        if self.world.has_jumped:
             return
         last = self._ends[-1] if self._ends else None
         if last is None or said is None:

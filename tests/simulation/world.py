@@ -107,7 +107,7 @@ class World:
         return Moment(trio.current_time(), self.wall())
 
     def log(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        line = f"{event} {fields}".replace(str(self.machine.directory.where), "/reports")
+        line = f"{event} {fields}".replace(str(self.machine.where), "/reports")
         self.trace("log", line if "traceback" not in fields else event)
         for canary in CANARIES:
             if canary in line:
@@ -232,7 +232,7 @@ class World:
                         self.fail("S12", "the world did not come to its end")
                     nursery.cancel_scope.cancel()
         finally:
-            self.machine.directory.remove()
+            self.machine.remove()
 
     async def _live(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -402,7 +402,7 @@ class _Log:
         self._world.log(event, level=level, **fields)
 
     def text(self, text: str) -> None:
-        self._world.trace("stderr", text.replace(str(self._world.machine.directory.where), "/reports"))
+        self._world.trace("stderr", text.replace(str(self._world.machine.where), "/reports"))
 
 
 @lru_cache(maxsize=1)
