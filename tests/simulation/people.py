@@ -243,6 +243,7 @@ class People:
         known = {**self._defined[client_id], **defined}
         affected = [self._endpoint(client_id, key) for key in known]
         self._begin_change(client_id, affected)
+        removed_before = [endpoint.was_removed for endpoint in affected]
         for endpoint in affected:
             endpoint.was_removed |= endpoint.key[1] not in defined  # it may be, before the answer says so
         endpoints = []
@@ -266,6 +267,8 @@ class People:
             self._take_over(client_id, defined, hosts, secrets)
         else:
             self._refused(answered, "unsettled-deliveries", "draining")
+            for endpoint, was_removed in zip(affected, removed_before, strict=True):
+                endpoint.was_removed = was_removed
             for key, host in hosts.items():
                 host.retired |= host is not self._endpoint(client_id, key).host
         self._end_change(client_id, affected)
