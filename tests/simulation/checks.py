@@ -251,7 +251,7 @@ class Checks:
             self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
         if duty.is_recovered and endpoint.key[1] in posted.delivered_before and not posted.is_resent:
             self.fail("S2", f"{what}, which was recovered, and was delivered by an earlier run")
-        if duty.crashes >= CRASHES_MAX:
+        if duty.crashes >= CRASHES_MAX and duty.retried_at < 0:
             self.fail("S2", f"{what}, which was in flight at {duty.crashes} crashes")
         if duty.removed_at is not None and attempt.begun_at > duty.removed_at > duty.retried_at:
             self.fail("S2", f"{what}, whose endpoint was removed at {duty.removed_at:.3f}")

@@ -49,6 +49,7 @@ class Account:
         self._check_complete()
         self._check_counts()
         self._check_attempts()
+        self._count()
 
     # The whole
 
@@ -140,6 +141,14 @@ class Account:
         for key, endpoint in self.books.registered.items():
             if not endpoint.tests_ever and said[key] < endpoint.begun:
                 self.fail(f"{endpoint.begun} attempts began at {key}; accounted for are {said[key]}")
+
+    def _count(self) -> None:
+        self.world.count("crash reports")
+        self.world.count("crash reports of a torn recorder", self.books.is_torn)
+        self.world.count("crash reports with events unrecorded", bool(self.unrecorded))
+        for line in self.undelivered:
+            self.world.count(f"in crash reports: {line['class']}")
+        self.world.count("in crash reports: exhausted", len(self.exhausted))
 
     # A line
 

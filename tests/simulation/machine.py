@@ -37,6 +37,8 @@ class Machine:
         self._reports: dict[str, bytes] = {}  # that were there at the last look
         self._claimed: dict[str, str] = {}
         self._ends: list[Ended] = []
+        self._summaries: dict[str, dict[str, Any]] = {}  # of every report that ever was
+        self._was_torn = False
         self.recovering: Recovering
 
     def remove(self) -> None:
@@ -53,7 +55,7 @@ class Machine:
         try:
             account(self._folder(), self.directory, self.world.own_log, recovery=self.world.settings.recovery.enabled)
         except Killed:
-            self.world.count("start killed")
+            self.world.cover_killed_start()
             self._look()
             return False
         finally:
@@ -98,11 +100,13 @@ class Machine:
         raw = self._look().get(run_id)
         self._count(run)
         undelivered = None if raw is None else summary_of(raw)["deliveries"]["undelivered"]
-        self._ends.append(Ended(run_id, run.started_at, self.world.now(), raw is None, undelivered))
+        if raw is not None or self.segments is not None or run_id in self.directory.markers():  # else nothing is left
+            self._ends.append(Ended(run_id, run.started_at, self.world.now(), raw is None, undelivered))
         if raw is None:
             if code is not None and not self.directory.refused:
                 self.world.fail("S13", f"the daemon ended with {code} and without a report")
             if self.segments is not None:
+                self._was_torn |= self.segments.is_torn
                 self._owed[run_id] = self.world.checks.books(run_id, self.world.now(), is_torn=self.segments.is_torn)
             elif run.has_answered and run_id not in self.directory.markers():
                 self.world.fail("S13", f"{run_id} ended without a report, and nothing says so")
@@ -127,6 +131,22 @@ class Machine:
         names = sorted(found, key=lambda name: name.partition("-")[2])
         return [(name, found[name]) for name in names if is_owing(found[name]) and name not in self._claimed]
 
+    def check_sums(self, runs: int) -> None:
+        """Over all runs: each event that came in new was delivered, given up, or is listed by a report unclaimed."""
+        summaries = [one["events"] for one in self._summaries.values()]
+        given, posted = self.world.settings, self.world.checks.posted.values()
+        is_exact = given.recovery.enabled and len(summaries) == runs and not self._was_torn
+        unrecorded = sum(one.get("recorder", {}).get("events_unrecorded", 0) for one in self._summaries.values())
+        if not is_exact or unrecorded or any(one.is_resent for one in posted):
+            return
+        self.world.count("sums over all runs")
+        came_in = sum(one["accepted"] - one["recovered"] for one in summaries)
+        settled = sum(one["delivered"] + one["exhausted"] for one in summaries)
+        lines = [msgspec.json.decode(line) for _, raw in self.unclaimed() for line in raw.splitlines()[1:]]
+        listed = {(line["client_id"], line["event_id"]) for line in lines if line["kind"] == "undelivered"}
+        if came_in != settled + len(listed):
+            self.world.fail("S1", f"{came_in} came in over all runs; {settled} settled, and {len(listed)} are listed")
+
     # What is there
 
     def _look(self) -> dict[str, bytes]:
@@ -142,6 +162,7 @@ class Machine:
         if len(set(run_ids)) != len(run_ids):
             self.world.fail("S13", f"a run has two reports: {sorted(found)}")
         self._reports = found
+        self._summaries |= {run_id: summary_of(raw) for run_id, raw in zip(run_ids, found.values(), strict=True)}
         return dict(zip(run_ids, found.values(), strict=True))
 
     def _check_accounted(self) -> None:
@@ -155,7 +176,6 @@ class Machine:
             del self._owed[run_id]
             undelivered = summary_of(raw)["deliveries"]["undelivered"]
             next(one for one in self._ends if one.run_id == run_id).undelivered = undelivered
-            self.world.count("crash reports")
             check_crash(self.world, books, raw)
         left = sorted({*self.folder.runs} - {*self._owed})
         if left:

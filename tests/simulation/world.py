@@ -73,6 +73,7 @@ class Run:
     looks_left: int | None = None  # at files, before `stopped_by`, while it has not answered yet
     stopped_by: str = ""
     has_answered: bool = False
+    was_stopped_at_start: bool = False
 
 
 class World:
@@ -114,7 +115,8 @@ class World:
                 self.fail("S11", f"{canary} stands in the log: {line[:300]}")
         if event in BUGS:
             self.fail("bug", f"{event}: {fields.get('traceback') or fields}")
-        self._cover(event, fields)
+        if not self.run.is_over:
+            self._cover(event, fields)
 
     def _outside(self, run: Run, identity: RunIdentity) -> Outside:
         log = self.own_log
@@ -157,7 +159,7 @@ class World:
                 run.looks_left -= 1
                 if run.looks_left < 0:
                     run.looks_left = None
-                    await self._stop_in_recovery(run)
+                    await self._stop_at_start(run)
             is_report = work == self.machine.directory.write
             if is_report and run.killed_at_report == "before":
                 self.crash(run, run.ended_by)
@@ -189,6 +191,16 @@ class World:
     @property
     def has_jumped(self) -> bool:
         return len(self._walls) > 1
+
+    @property
+    def recorder_kind(self) -> str:
+        """As coverage.py names them."""
+        given = self.settings
+        held = "off" if self.plan.layout is None else "payloads" if given.recorder.payloads else "ids"
+        return f"{held}, recovery" if given.recovery.enabled else held
+
+    def cover_killed_start(self) -> None:
+        self._trace.ends["start killed", self.recorder_kind] += 1
 
     def walls_between(self, begin: float, end: float) -> list[tuple[float, float]]:
         """What the wall clock showed, from when to when for each of its jumps."""
@@ -253,6 +265,7 @@ class World:
             await trio.sleep(stop.restart_after if stop else 1.0)
         self.plan.full = []
         await self._start(None)  # the last one's report may have found no room
+        self.machine.check_sums(number)
 
     async def _start(self, stop: Stop | None) -> None:
         """Accounts for the runs before; a start that is killed while it does is followed by another."""
@@ -289,6 +302,8 @@ class World:
         self.machine.disarm()
         if code is not None and self.now() > run.must_end_by:
             self.fail("S12", f"the daemon ended {self.now() - run.must_end_by:.3f} s too late")
+        if run.ended_by is not None:
+            self._trace.ends[f"{run.ended_by.kind}{' at start' * run.was_stopped_at_start}", self.recorder_kind] += 1
         self.checks.end_run()
         report = self.machine.ended(run, code)
         if report is not None:
@@ -334,7 +349,6 @@ class World:
         if run.is_over or run.number == 0 or (run.stop_asked_at is not None and kind not in CRASHES):
             return None
         self.trace("stop", kind)
-        self.count(f"stop {kind}")
         match kind:
             case "crash":
                 return self.crash(run, stop)
@@ -359,9 +373,9 @@ class World:
                 run.signal("SIGTERM")
         return None
 
-    async def _stop_in_recovery(self, run: Run) -> None:
+    async def _stop_at_start(self, run: Run) -> None:
         stop = Stop(self.now(), run.stopped_by, 1.0, "none")
-        self.count(f"stop in recovery: {run.stopped_by}")
+        run.was_stopped_at_start = True
         if run.stopped_by == "twice":
             self._nursery.start_soon(self._stop, stop)
         else:
@@ -372,6 +386,7 @@ class World:
         if not run.is_over:
             self.trace("killed")
             self.count("crashes")
+            self.count("crashes in the drain", run.stop_asked_at is not None)
             run.is_over, run.ended_by = True, stop
             run.listener.kill()
             self.network.kill()
