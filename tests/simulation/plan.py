@@ -121,10 +121,12 @@ def make_plan(
     actions: dict[str, int],
     without: frozenset[str] = frozenset(),
     until: float | None = None,
+    seconds: float | None = None,
 ) -> Plan:
     """`moods` are the kinds of faults there are, `actions` the kinds of actions with their weights."""
     draw = chance(seed, "knobs")
-    seconds = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
+    long = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
+    seconds = chance(seed, "seconds").choice((10.0, 20.0, 20.0, 20.0, 40.0, 60.0, long)) if seconds is None else seconds
     clients = _clients(draw)
     kinds = tuple(kind for kind in moods if draw.random() < draw.choice((0.2, 0.4, 0.8)))
     plan = Plan(

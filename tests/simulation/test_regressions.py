@@ -7,9 +7,10 @@ from daemon.core.health import Health
 from daemon.core.ledger import Ledger
 from daemon.edge.reports import Reports
 from daemon.flow.pacer import Pacer
+from tests.simulation.moods import MOODS
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
-from tests.simulation.run import plan_of
+from tests.simulation.run import WEIGHTS
 from tests.simulation.world import run
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
@@ -36,7 +37,7 @@ def _removed_in_flight() -> Plan:
 
 def _probe_due_at_the_end() -> Plan:
     """Seed 1089: a probe that fell due in the tick in which the drain ended was begun and cut, its outcome unknown."""
-    plan = plan_of(1089)
+    plan = make_plan(1089, moods=MOODS, actions=WEIGHTS, seconds=120.0)
     plan.stops, plan.full = [], []
     return plan
 
