@@ -6,15 +6,39 @@ once that is on disk. A report that cannot be written leaves the recorder where 
 It reads nothing back: what a report lists is sent again by flow/recovery, or by whoever is told to.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from daemon.core import crash, report
+from daemon.core.past import PastRun
 from daemon.core.record import Counts, Header
-from daemon.core.report import Summary
+from daemon.core.report import Line, Summary
 from daemon.core.timestamps import parse_rfc3339
-from daemon.edge.logs import LogWriter
-from daemon.edge.recorder import Folder, Found
-from daemon.edge.reports import Marker, Reports
+from daemon.edge.recorder import Found
+from daemon.edge.reports import Marker
+from daemon.supervisor import LogWriter
+
+
+class Folder(Protocol):
+    """Where runs record."""
+
+    def left_behind(self) -> Sequence[Found]: ...
+
+    def remove(self, run_id: str) -> None: ...
+
+
+class Reports(Protocol):
+    def open_runs(self) -> Sequence[Marker]: ...
+
+    def of_run(self, run_id: str) -> object | None: ...
+
+    def path_of(self, summary: Summary) -> object: ...
+
+    def write(self, summary: Summary, lines: Iterable[Line]) -> str: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
+    def past_runs(self) -> Sequence[PastRun]: ...
 
 
 class Crashed(NamedTuple):

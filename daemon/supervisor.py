@@ -492,7 +492,7 @@ class Supervisor:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _prune_reports(self) -> None:
-        """Old reports go, never one with something undelivered that nobody claimed."""
+        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
         kept = self._live.settings.drain.reports_kept
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):

@@ -17,13 +17,14 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import trio
 
-from daemon.core.past import PastRun
+from daemon.core.past import CRASHES_IN_A_ROW, PastRun
 from daemon.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
 from daemon.core.timestamps import compact, parse_rfc3339, rfc3339
 from daemon.flow.ports import Log
@@ -63,6 +64,7 @@ class Marker(msgspec.Struct, frozen=True):
 class Reports:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
+        self._written: set[Path] = set()  # by this process
 
     def prove_writable(self, room_bytes: int = 0) -> None:
         """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
@@ -117,6 +119,7 @@ class Reports:
                 os.unlink(temporary)
             raise
         self._sync_directory()
+        self._written.add(path)
         return str(path)
 
     def newest(self) -> Path | None:
@@ -222,12 +225,18 @@ class Reports:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError."""
+        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
+
+        What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
+        as far as they are crash reports: the next start counts them (core/past).
+        """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        crashes = takewhile(lambda path: path.name.startswith("crash-"), reports)
+        spared = self._written | set(islice(crashes, CRASHES_IN_A_ROW))
         claims_of = self._claims()
         deleted = held = 0
-        for path in reports[kept:]:
+        for path in (path for path in reports[kept:] if path not in spared):
             claims = claims_of.get(path.name, [])
             if not claims and _is_owed(path):
                 held += 1
@@ -236,7 +245,7 @@ class Reports:
                 each.unlink(missing_ok=True)
             deleted += 1
         markers = self.open_runs()
-        for marker in markers[: max(0, len(markers) - kept)]:
+        for marker in markers[: max(0, len(markers) - max(kept, CRASHES_IN_A_ROW))]:
             self.close_run(marker.run_id)
         return Pruned(deleted, held)
 

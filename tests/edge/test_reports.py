@@ -126,6 +126,27 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
     ]
 
 
+def test_pruning_spares_what_this_process_wrote(tmp_path):
+    """Its clock was set back since the last report, so that its own is the oldest."""
+    write_report(tmp_path, "shutdown-20261122T000000Z-later.jsonl")
+    reports = Reports(str(tmp_path))
+    reports.write(make_summary("2026-11-21T20:00:00.000Z", "own"), [])
+    assert reports.prune(1).deleted == 0
+    assert Reports(str(tmp_path)).prune(1).deleted == 1
+    assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
+
+
+def test_pruning_spares_the_newest_crashes_in_a_row(tmp_path):
+    """Claimed or not: without them the next start would not know that runs crash one after the other."""
+    for day in range(1, 6):
+        write_report(tmp_path, f"crash-2026010{day}T000000Z-r{day}.jsonl", undelivered=1, claimed=True)
+    assert Reports(str(tmp_path)).prune(1).deleted == 2
+    assert sorted(path.name[6:14] for path in tmp_path.glob("crash-*.jsonl")) == ["20260103", "20260104", "20260105"]
+    write_report(tmp_path, "shutdown-20260106T000000Z-good.jsonl")
+    assert Reports(str(tmp_path)).prune(1).deleted == 3
+    assert os.listdir(tmp_path) == ["shutdown-20260106T000000Z-good.jsonl"]
+
+
 def test_pruning_keeps_the_newest_markers(tmp_path):
     """Of runs that left nothing else; they list nothing that anybody could claim."""
     reports = Reports(str(tmp_path))
