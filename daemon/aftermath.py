@@ -3,18 +3,42 @@
 Rules: under the locks of the report directory and of the recorder's folder; before anything of this run is recorded
 or accepted. A recorder whose run has a complete report is removed; any other becomes a crash report, and is removed
 once that is on disk. A report that cannot be written leaves the recorder where it is, for the next start.
-It reads nothing back: what a report lists is sent again by whoever is told to.
+It reads nothing back: what a report lists is sent again by flow/recovery, or by whoever is told to.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from daemon.core import crash, report
+from daemon.core.past import PastRun
 from daemon.core.record import Counts, Header
-from daemon.core.report import Summary
+from daemon.core.report import Line, Summary
 from daemon.core.timestamps import parse_rfc3339
-from daemon.edge.logs import LogWriter
-from daemon.edge.recorder import Folder, Found
-from daemon.edge.reports import Marker, Reports
+from daemon.edge.recorder import Found
+from daemon.edge.reports import Marker
+from daemon.supervisor import LogWriter
+
+
+class Folder(Protocol):
+    """Where runs record."""
+
+    def left_behind(self) -> Sequence[Found]: ...
+
+    def remove(self, run_id: str) -> None: ...
+
+
+class Reports(Protocol):
+    def open_runs(self) -> Sequence[Marker]: ...
+
+    def of_run(self, run_id: str) -> object | None: ...
+
+    def path_of(self, summary: Summary) -> object: ...
+
+    def write(self, summary: Summary, lines: Iterable[Line]) -> str: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
+    def past_runs(self) -> Sequence[PastRun]: ...
 
 
 class Crashed(NamedTuple):
@@ -24,7 +48,7 @@ class Crashed(NamedTuple):
     path: str
 
 
-def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Crashed]:
+def account(folder: Folder | None, reports: Reports, log: LogWriter, *, recovery: bool = False) -> list[Crashed]:
     """Makes the crash reports that are missing, oldest run first."""
     crashed = []
     markers = {marker.run_id: marker for marker in reports.open_runs()}
@@ -33,16 +57,19 @@ def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Cra
         run_id = found.recording.run_id
         marker = markers.pop(run_id, None)
         if reports.of_run(run_id) is None:
-            made = _report(found, marker, reports, log)
+            made = _report(found, marker, reports, log, recovery=recovery)
             if made is None:
                 continue
             crashed.append(made)
         folder.remove(run_id)
         reports.close_run(run_id)
+    reported_at = max((run.started_at for run in reports.past_runs() if run.undelivered is not None), default=0.0)
     for marker in markers.values():
         if reports.of_run(marker.run_id) is not None:
             reports.close_run(marker.run_id)
             continue
+        if parse_rfc3339(marker.started_at) < reported_at:
+            continue  # that was said at an earlier start
         log(
             "run.ended_without_report",
             level="error",
@@ -53,11 +80,12 @@ def account(folder: Folder | None, reports: Reports, log: LogWriter) -> list[Cra
     return crashed
 
 
-def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter) -> Crashed | None:
+def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter, *, recovery: bool) -> Crashed | None:
     recording = found.recording
     heard_at = parse_rfc3339(marker.at) if marker is not None else 0.0
     identity = recording.header or _identity(found, marker)
-    summary = crash.summarise(recording, identity, heard_at=heard_at or recording.last_wall or identity.started_at)
+    heard_at = heard_at or recording.last_wall or identity.started_at
+    summary = crash.summarise(recording, identity, heard_at=heard_at, recovery=recovery)
     path = str(reports.path_of(summary))
     log(
         "crash.found",

@@ -126,6 +126,7 @@ def check(file: str, dev: bool) -> None:
         click.echo(f"  {approximate_size(size):>10}  {name}")
 
     _say_recorder(settings)
+    click.echo(f"a restart {'takes back what was left undelivered' if settings.recovery.enabled else 'starts empty'}")
 
     def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
         earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
@@ -170,7 +171,9 @@ def _say_recorder(settings: Any) -> None:
 @hookd.command()
 @click.option("--seconds", type=click.IntRange(1, 3600), default=None, help="How long to run.")
 @click.option("--plain", is_flag=True, help="Without colours.")
-@click.option("--act", type=click.Choice(["slow", "down", "flaky", "restart"]), help="Show one failure mode only.")
+@click.option(
+    "--act", type=click.Choice(["slow", "down", "flaky", "restart", "kill"]), help="Show one failure mode only."
+)
 def demo(seconds: int | None, plain: bool, act: str | None) -> None:
     """See it at work: the real daemon, receivers on this machine, and each failure mode."""
     from daemon.demo import run_demo
@@ -279,6 +282,7 @@ def report(file: str | None, reports: str | None, as_json: bool) -> None:
         click.echo(line.decode())
     else:
         click.echo(text(summary, path=str(path)), nl=False)
+        _say_claimed(path)
 
 
 @hookd.command()
@@ -295,6 +299,7 @@ def resend(
     from daemon.resending import resend_file
 
     _read_summary(Path(file))
+    _say_claimed(Path(file))
     try:
         counts, claimed = resend_file(
             Path(file),
@@ -450,6 +455,15 @@ def _say_ended_without_report(newest: Path, summary: Summary | None) -> None:
             )
             if marker.counts:
                 click.echo(f"hookd: its counts then: {msgspec.json.encode(marker.counts).decode()}", err=True)
+
+
+def _say_claimed(path: Path) -> None:
+    """Whoever sends it again by hand should know that it was."""
+    from daemon.edge.reports import Reports
+
+    run_id = Reports(str(path.parent)).claimed_by(str(path))
+    if run_id is not None:
+        click.echo(f"hookd: run {run_id} took up what this report lists as undelivered", err=True)
 
 
 def _read_summary(path: Path) -> tuple[Summary, bytes]:

@@ -39,9 +39,6 @@ from daemon.core.settings import (
 from daemon.core.units import parse_duration, parse_size
 from daemon.toml_lines import KeyPath, key_lines
 
-# Keys the contract names whose machinery is still to come. Whoever builds one takes it from this list.
-NOT_IN_EFFECT = ("recovery.enabled",)
-
 _SCOPES = ("produce", "read", "admin")
 _TOKEN = re.compile(rf"[!-~]{{{TOKEN_CHARACTERS_MIN},{TOKEN_CHARACTERS_MAX}}}")
 _SECRET_FILE_BYTES_MAX = 65_536
@@ -89,18 +86,8 @@ def load(
     reading.take_conflicts((*conflicts(settings), *prove(settings)))
     if reading.mistakes:
         raise ConfigurationError(reading.mistake_lines())
-    notes = (*reading.warnings, *_not_in_effect(settings), *warnings(settings))
+    notes = (*reading.warnings, *warnings(settings))
     return Loaded(settings, notes, path)
-
-
-def _not_in_effect(settings: Settings) -> list[str]:
-    notes = []
-    for name in NOT_IN_EFFECT:
-        section, key = name.split(".")
-        field = RULES[section][key].field if key in RULES[section] else key
-        if getattr(getattr(settings, section), field) != getattr(getattr(DEFAULTS, section), field):
-            notes.append(f"{name} is accepted but not in effect yet in this version")
-    return notes
 
 
 class _File:

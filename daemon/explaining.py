@@ -14,6 +14,8 @@ from daemon.core.timestamps import parse_rfc3339
 from daemon.remote import Answer, Remote
 from daemon.terminal import ago, ahead, json_text, printable, span
 
+WAITING_SHOWN_MAX = 10
+
 GIVEN_UP = {
     "attempts_used": "every attempt of its schedule was used",
     "expired": "it grew older than retry.age_max",
@@ -54,6 +56,9 @@ def find(remote: Remote, name: str) -> Found:
     answer = remote.get(f"/v1/events/{_part(name)}")
     ambiguous = answer.body.get("clients", []) if answer.status == 409 else []
     if answer.status in (404, 409):
+        waiting = [] if client is not None or ambiguous else _waiting_for_client(remote, name)
+        if waiting:
+            return Found(name, None, [(event, None) for event in waiting], [], status, now)
         if client is None and not ambiguous:
             raise NotFound(f"{asked.problem}\n{answer.problem}")
         return Found(name, client, [], ambiguous, status, now)
@@ -81,6 +86,13 @@ def as_json(found: Found) -> str:
     return json_text(
         {"client": found.client, "events": [event for event, _ in found.events], "ambiguous": found.ambiguous}
     )
+
+
+def _waiting_for_client(remote: Remote, name: str) -> list[dict[str, Any]]:
+    """Events that were recovered for a client that is not registered yet; the newest few."""
+    asked = remote.get(f"/v1/events?client_id={_part(name)}&status=pending&limit={WAITING_SHOWN_MAX}")
+    events: list[dict[str, Any]] = asked.body["events"] if asked.status == 200 else []
+    return events
 
 
 def _client_of(remote: Remote, event: dict[str, Any]) -> dict[str, Any] | None:
@@ -174,7 +186,7 @@ class _Telling:
         if event["unrouted"]:
             yield "  No endpoint of the client subscribed to its type when it was accepted: it owes nothing."
         if client is None:
-            yield f"  Client {event['client_id']} is not registered any more."
+            yield f"  Client {event['client_id']} is not registered."
         for delivery in event["deliveries"]:
             endpoint = _endpoint_of(client, delivery)
             yield f"  {delivery['endpoint_id']} -> {delivery['url']}: {delivery['status']}"

@@ -167,11 +167,10 @@ def _unusual(status: dict[str, Any]) -> list[str]:
     if status.get("crashed_couriers"):
         lines.append(f"BUG          {status['crashed_couriers']:,} couriers crashed; the log has the tracebacks")
     if status["waiting_for_client"]:
-        lines.append(f"recovered    {status['waiting_for_client']:,} deliveries wait for their client's PUT")
+        lines.append(f"recovered    waiting for their client's PUT: {status['waiting_for_client']:,} deliveries")
     if (previous := status["previous_run"]) is not None:
-        ended = (
-            f"ended {previous['ended']}, {previous['undelivered']:,} undelivered, {previous['recovered']:,} recovered"
-        )
+        undelivered = "unknown" if previous["undelivered"] is None else f"{previous['undelivered']:,}"
+        ended = f"ended {previous['ended']}, {undelivered} undelivered, {previous['recovered']:,} recovered"
         lines.append(f"run before   {previous['run_id']} {ended}")
     return lines
 

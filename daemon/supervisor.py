@@ -4,6 +4,7 @@ Indentation is the lifetime:
 
     supervise
       sender                              its connections and look-ups; closed last
+      recovery                            where it is switched on; nothing else moves before it has ended
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
         flow, under the drain's deadline  dispatch, upkeep, a look at the report's directory; couriers, their attempts
       report                              once the flow has ended: log, stderr, file
@@ -26,10 +27,18 @@ from daemon.core.delivery import Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
+from daemon.core.past import (
+    CRASHES_IN_A_ROW,
+    CRASHES_WITHIN_SECONDS,
+    PastRun,
+    PreviousRun,
+    is_crashing_in_a_row,
+    previous_run,
+)
 from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
-from daemon.core.report import Line, Pruned, Run, Stop, Summary
+from daemon.core.report import Line, Pruned, Run, Stop, Summary, Unclaimed
 from daemon.core.settings import Settings
 from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
@@ -46,6 +55,7 @@ from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
 from daemon.flow.ports import Clock, JitterUnit, Log, Sender
+from daemon.flow.recovery import Recovery
 from daemon.flow.registration import Registration
 from daemon.flow.reopening import Reopening
 from daemon.flow.replay import Replay
@@ -66,6 +76,11 @@ LINE_BYTES = 512
 TERMINATION_LOG_SECONDS_MAX = 1.5
 # How often the service manager hears of us, at least; its watchdog four times in its interval.
 MANAGER_SECONDS_MAX = 5.0
+# Why a start recovers nothing although it is told to.
+HELD_BACK = (
+    f"the last {CRASHES_IN_A_ROW} runs crashed within {CRASHES_WITHIN_SECONDS / 60:g} minutes. Their reports stay "
+    "unclaimed, for the next start or for `hookd resend`."
+)
 # Of these a reload says that it takes a restart.
 RESTART_NEEDED = ("http", "recorder", "recovery")
 
@@ -119,6 +134,12 @@ class Reports(Protocol):
 
     def close_run(self, run_id: str) -> None: ...
 
+    def unclaimed(self) -> list[Unclaimed]: ...
+
+    def slices(self, path: str) -> Iterator[list[bytes]]: ...
+
+    def claim(self, path: str, run_id: str) -> bool: ...
+
 
 async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
     """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind.
@@ -159,6 +180,8 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Where files are written; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    past_runs: Sequence[PastRun] = ()
+    """Those before this one, as far as anything of them is left."""
 
 
 class ReloadRefused(Exception):
@@ -246,6 +269,10 @@ class Supervisor:
         self._registration = Registration(
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
+        self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
+        self._recovery = Recovery(
+            run.run_id, reports=outside.reports, resend=self._resend, in_thread=outside.in_thread, log=log
+        )
         self._reports_watch = ReportsWatch(
             outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._report_bytes
         )
@@ -280,9 +307,10 @@ class Supervisor:
                 clock=clock,
                 log=log,
             ),
-            resend=Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log),
+            resend=self._resend,
             upkeep=self._upkeep,
             survey=Survey(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
+            previous_run=self._previous_run,
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
             log_lines_dropped=lambda: log.lines_dropped,
@@ -325,6 +353,7 @@ class Supervisor:
         try:
             async with trio.open_nursery() as flow:
                 await flow.start(self._dispatch.run)
+                await self._recover()  # before the pacer: no attempt begins until all is claimed
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 flow.start_soon(self._reports_watch.run)
@@ -338,6 +367,18 @@ class Supervisor:
                 flow.cancel_scope.cancel()
         except* Exception as crash:
             self._note_crash("flow.crashed", crash)
+
+    async def _recover(self) -> None:
+        if not self._live.settings.recovery.enabled:
+            return
+        if is_crashing_in_a_row(self._outside.past_runs, now=self._outside.clock.now().wall):
+            self._outside.log("recovery.held_back", level="error", reason=HELD_BACK)
+            self._outside.log.text(f"NOTHING IS RECOVERED: {HELD_BACK}\n")
+            return
+        await self._recovery.run(self._stopping.forced)
+
+    def _previous_run(self) -> PreviousRun | None:
+        return previous_run(self._outside.past_runs, self._recovery.recovered)
 
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
@@ -385,8 +426,9 @@ class Supervisor:
 
     def _summarise(self, now: Moment) -> Summary:
         stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
-        payloads = self._live.settings.drain.report_payloads
-        self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads)
+        settings = self._live.settings
+        payloads, recovery = settings.drain.report_payloads, settings.recovery.enabled
+        self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads, recovery=recovery)
         self._outside.log("report", level=_level(summary), **_without_clients(summary))
         return summary
 
@@ -450,7 +492,7 @@ class Supervisor:
             self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _prune_reports(self) -> None:
-        """Old reports go, never one with something undelivered that nobody claimed."""
+        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
         kept = self._live.settings.drain.reports_kept
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):

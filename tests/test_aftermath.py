@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from daemon.aftermath import Crashed, account
@@ -20,6 +21,7 @@ from daemon.core.settings import DEFAULTS, Settings, recorder_layout
 from daemon.core.timestamps import Moment, rfc3339
 from daemon.edge.recorder import Folder, Place
 from daemon.edge.reports import Reports
+from tests.edge.test_reports import make_summary
 from tests.test_supervisor import ListLog
 
 WALL = 1_800_000_000.0
@@ -133,6 +135,17 @@ def test_marker_of_a_run_without_recorder_is_said_and_stays(reports):
     (said,) = log.of("run.ended_without_report")
     assert (said["run_id"], said["counts"]) == ("a1", {"accepted": 42})
     assert [marker.run_id for marker in reports.open_runs()] == ["a1"]
+
+
+def test_marker_of_a_run_before_the_last_report_is_no_news(reports):
+    """It was said at the start after it; in the row of crashes it still counts."""
+    reports.open_run(Run("a1", "0", "h", 1, WALL), WALL + 120)
+    reports.write(msgspec.structs.replace(make_summary(rfc3339(WALL + 500), "b2")), [])
+    reports.open_run(Run("c3", "0", "h", 1, WALL + 900), WALL + 960)
+    log = ListLog()
+    account(None, reports, log)
+    assert [said["run_id"] for said in log.of("run.ended_without_report")] == ["c3"]
+    assert {run.run_id for run in reports.past_runs() if run.crashed} == {"a1", "c3"}
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 4096, b"garbage" * 1000, bytes(range(256)) * 64])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemon.configuration import NOT_IN_EFFECT, ConfigurationError, Loaded, load
+from daemon.configuration import ConfigurationError, Loaded, load
 from daemon.core.settings import DEFAULTS, RULES, Settings, TokenSettings
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -410,15 +410,19 @@ def test_reports_go_to_the_state_directory_unless_told_otherwise(file: Path) -> 
     assert read(None, environ=environ, flags={"drain.report_directory": "x"}).settings.drain.report_directory == "x"
 
 
-def test_keys_without_machinery_warn_when_set(file: Path) -> None:
-    """A key that does nothing yet says so, unless it holds its default."""
-    file.write_text('[recovery]\nenabled = true\n[recorder]\nbytes_max = "64MiB"\n[retry]\nschedule = []\n')
-    first, second = read(file).warnings
-    assert first == "recovery.enabled is accepted but not in effect yet in this version"
-    assert second.startswith("retry.schedule: only 1 attempt")
-
-
-def test_names_not_in_effect_are_keys() -> None:
-    """The list cannot hold a key that is gone."""
-    keys = {f"{section}.{key}" for section, rules in RULES.items() for key in rules}
-    assert set(NOT_IN_EFFECT) <= keys
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[recovery]\nenabled = true", "recorder.payloads is false"),
+        ('[recovery]\nenabled = true\n[recorder]\ndirectory = ""', "the recorder is off"),
+        ("[recovery]\nenabled = true\n[recorder]\npayloads = true\n[drain]\nreport_payloads = false", "a stop"),
+        ("[recovery]\nenabled = true\n[recorder]\npayloads = true", None),
+        ("[recorder]\npayloads = true", None),
+    ],
+)
+def test_recovery_with_nothing_to_take_back_warns(file: Path, text: str, says: str | None) -> None:
+    """Only reports with payloads can be taken up."""
+    file.write_text(text)
+    found = [warning for warning in read(file).warnings if warning.startswith("recovery.enabled: ")]
+    assert len(found) == (says is not None)
+    assert says is None or says in found[0]

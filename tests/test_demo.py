@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import Webhook
 from daemon.demo.acts import ACTS, Act, Seen
 from daemon.demo.acts.down import DownSeen
 from daemon.demo.acts.flaky import FlakySeen
+from daemon.demo.acts.kill import KillSeen, Listed
 from daemon.demo.acts.neighbour import Neighbour
 from daemon.demo.acts.restart import RestartSeen
 from daemon.demo.acts.slow import SlowSeen, most_within
@@ -36,6 +37,7 @@ RUN_SECONDS_MAX = 90
 RUNS = {
     "restart": ("--seconds", "1", "--act", "restart"),
     "slow": ("--act", "slow"),
+    "kill": ("--act", "kill"),
     "down": ("--act", "down"),
     "flaky": ("--act", "flaky"),
 }
@@ -114,7 +116,7 @@ def test_demo_holds(runs: dict[str, Run], name: str) -> None:
 def test_demo_is_readable_at_100_columns(runs: dict[str, Run], name: str) -> None:
     """But for paths, which must be pasted whole."""
     output = runs[name].stdout
-    long = [line for line in output.splitlines() if len(line) > 100 and "shutdown-" not in line]
+    long = [line for line in output.splitlines() if len(line) > 100 and "/reports/" not in line]
     assert long == []
     assert "\x1b" not in output
 
@@ -150,6 +152,11 @@ def test_act_promises_shows_and_holds(runs: dict[str, Run], name: str) -> None:
         ("flaky", r"24 events, (\d+) requests, [1-9]\d* of them answered 503; the daemon counts \1 attempts"),
         ("flaky", r"verified \(v1, HMAC-SHA256\), 0 not; bodies altered: 0"),
         ("restart", r"with exit code 3; meanwhile: 503 draining"),
+        ("kill", r"owed 11, listed 11: "),
+        ("kill", r"UNDELIVERED: 11 deliveries"),
+        ("kill", r"started again: 0 accepted, 0 requests"),
+        ("kill", r"with recovery on: 11 owed, 11 taken back, 11 until their client is PUT"),
+        ("kill", r"11 events arrived that nobody had to send again, at most 1 time each"),
         ("restart", r"owed 19, listed 19: "),
         ("restart", r"UNDELIVERED: 19 deliveries"),
         ("restart", r"started again: 0 accepted, 0 requests before `resend`"),
@@ -242,9 +249,29 @@ RESTART = RestartSeen(
     resent={"a": 1, "b": 1},
     said=["admitted: 2", "known: 2"],
 )
+LISTED = Listed(
+    owed=frozenset("abc"),
+    listed=frozenset("abc"),
+    classes={"never_attempted": 1, "attempted_failed": 0, "outcome_unknown": 2},
+    unknown=frozenset("bc"),
+    sent=frozenset("b"),
+    accepted=5,
+    admitted=5,
+    balanced=True,
+)
+KILL = KillSeen(
+    report=LISTED,
+    has_payloads=False,
+    accepted_at_start=0,
+    unasked=0,
+    recovering=LISTED,
+    recovered=3,
+    waiting=3,
+    delivered={"a": 1, "b": 1, "c": 1},
+)
 
 
-@pytest.mark.parametrize("seen", [TRAFFIC, SLOW, DOWN, FLAKY, RESTART])
+@pytest.mark.parametrize("seen", [TRAFFIC, SLOW, DOWN, FLAKY, RESTART, KILL])
 def test_observation_as_promised_has_no_difference(seen: Seen) -> None:
     """And its figures can be written."""
     assert list(seen.differences()) == []
@@ -288,6 +315,18 @@ def test_observation_as_promised_has_no_difference(seen: Seen) -> None:
         (RESTART, {"resent": {"a": 1}}),
         (RESTART, {"resent": {"a": 1, "b": 2}}),
         (RESTART, {"said": ["admitted: 2", "admitted: 2"]}),
+        (KILL, {"report": msgspec.structs.replace(LISTED, listed=frozenset("ab"))}),
+        (KILL, {"report": msgspec.structs.replace(LISTED, unknown=frozenset("c"))}),
+        (KILL, {"report": msgspec.structs.replace(LISTED, balanced=False)}),
+        (KILL, {"report": msgspec.structs.replace(LISTED, accepted=4)}),
+        (KILL, {"recovering": msgspec.structs.replace(LISTED, listed=frozenset("abcd"))}),
+        (KILL, {"has_payloads": True}),
+        (KILL, {"accepted_at_start": 3}),
+        (KILL, {"unasked": 1}),
+        (KILL, {"recovered": 2, "waiting": 2}),
+        (KILL, {"waiting": 0}),
+        (KILL, {"delivered": {"a": 1, "b": 1}}),
+        (KILL, {"delivered": {"a": 1, "b": 2, "c": 1}}),
     ],
 )
 def test_observation_against_the_promise_differs(seen: Any, false: dict[str, Any]) -> None:
@@ -329,11 +368,11 @@ def test_demo_whose_promise_does_not_hold_exits_1(tmp_path: Path, capsys: pytest
 
 def test_demo_whose_promises_hold_exits_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same way, with true observations."""
-    acts = [observed(seen) for seen in (TRAFFIC, SLOW, DOWN, FLAKY, RESTART)]
+    acts = [observed(seen) for seen in (TRAFFIC, SLOW, DOWN, FLAKY, RESTART, KILL)]
     assert play(acts, BareStage(tmp_path, colours=False)) == 0
     out = capsys.readouterr().out
-    assert out.count("holds\n") == 5
-    assert "All 5 promises hold." in out
+    assert out.count("holds\n") == 6
+    assert "All 6 promises hold." in out
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ import trio
 
 from daemon.core.outcome import TimedOut, Unreachable
 from daemon.core.settings import DeliverySettings, RetrySettings, Settings
-from daemon.explaining import Found, explained
+from daemon.explaining import Found, NotFound, explained, find
+from daemon.flow.resend import read_report_lines
+from daemon.remote import Answer
 from tests.edge.test_api import Api, event, started
 from tests.flow.harness import EPOCH, URL, Hang, Later, at, endpoint, now
+from tests.flow.test_recovery import line
 
 EVENT = "/v1/clients/acme/events/e1"
 RETRY = "    curl -X POST http://hookd/v1/clients/acme/events/e1/retry"
@@ -189,7 +192,7 @@ async def test_event_of_a_removed_endpoint_says_that_it_cannot_be_tried(autojump
     api = await with_event(nursery, 500)
     await api.delete("/v1/clients/acme?end_unsettled=true")
     told = await of_event(api)
-    assert "Client acme is not registered any more." in told
+    assert "Client acme is not registered." in told
     assert "Given up (endpoint_removed) after 1 attempt: its endpoint was removed." in told
     assert "curl" not in told
 
@@ -227,3 +230,28 @@ async def test_ambiguous_event_names_each_command(autojump_clock, nursery) -> No
     status = (await api.get("/v1/status")).body
     lines = explained(Found("e1", None, [], ["a", "b"], status, EPOCH), str)
     assert lines[1:] == ["  hookd explain a/e1", "  hookd explain b/e1"]
+
+
+async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_clock, nursery) -> None:
+    """Recovered at the start, and not begun before the platform's PUT."""
+    api = await started(nursery)
+    api.flow.resend.recover(read_report_lines([line("e7", client_id="later", attempt_count=2)]))
+    answers = {
+        path: await api.get(path)
+        for path in ("/v1/status", "/v1/clients/later", "/v1/events/later", "/v1/clients/nobody", "/v1/events/nobody")
+    }
+    for name in ("later", "nobody"):
+        path = f"/v1/events?client_id={name}&status=pending&limit=10"
+        answers[path] = await api.get(path)
+
+    class Asked:
+        def get(self, path: str) -> Answer:
+            return Answer(answers[path].status, {}, answers[path].body)
+
+    found = find(Asked(), "later")  # type: ignore[arg-type]  # as much of a Remote as is asked of it
+    told = "\n".join(explained(found, str))
+    assert "event e7 of client later" in told
+    assert "Client later is not registered." in told
+    assert "Attempt 3 of 3 waits for its client to be registered." in told
+    with pytest.raises(NotFound):
+        find(Asked(), "nobody")  # type: ignore[arg-type]

@@ -116,3 +116,16 @@ async def test_empty_daemon_says_that_there_are_no_clients(autojump_clock, nurse
     api = await started(nursery)
     await api.delete("/v1/clients/acme")
     assert screen(await overview_of(api), "")[-1] == "no clients are registered"
+
+
+async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nursery) -> None:
+    """Who waits for a PUT, and how the last run ended; what it left is not always known."""
+    api = await started(nursery)
+    status = (await api.get("/v1/status")).body
+    previous = {"run_id": "a1", "ended": "crash", "undelivered": None, "recovered": 0}
+    seen = Overview(status | {"waiting_for_client": 3, "previous_run": previous}, [], 0, 0)
+    text = "\n".join(screen(seen, ""))
+    assert "recovered    waiting for their client's PUT: 3 deliveries" in text
+    assert "run before   a1 ended crash, unknown undelivered, 0 recovered" in text
+    previous |= {"undelivered": 1200, "recovered": 1100}
+    assert "1,200 undelivered, 1,100 recovered" in "\n".join(screen(seen, ""))

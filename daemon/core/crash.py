@@ -50,7 +50,7 @@ def exhausted(recording: Recording) -> Iterator[tuple[Event, Delivery]]:
                 yield event, delivery
 
 
-def summarise(recording: Recording, identity: Header, *, heard_at: float) -> Summary:
+def summarise(recording: Recording, identity: Header, *, heard_at: float, recovery: bool = False) -> Summary:
     """`identity` says whose the recording is; its own header where that can be read."""
     counts = recording.counts
     owed = list(undelivered(recording))
@@ -86,6 +86,7 @@ def summarise(recording: Recording, identity: Header, *, heard_at: float) -> Sum
         exhausted_held=exhausted_held,
         exhausted_forgotten=max(0, counts.deliveries_exhausted - exhausted_held),
         payloads=msgspec.UNSET if identity.payloads else False,
+        recovery=recovery or msgspec.UNSET,
         recorder=Recorded(recording.unread_bytes, recording.records_missing, counts.unrecorded),
         clients=_client_lines(owed, by_endpoint),
     )

@@ -21,6 +21,8 @@ from daemon.core.retry import Reason
 
 # Of a long history the first and the last nine attempts are kept: at most 10 x 120 B a delivery.
 ATTEMPTS_KEPT_LAST = 9
+# A delivery that was in flight at so many crashes of hookd is suspected of them, and given up as `crashed`.
+CRASHES_MAX = 3
 
 
 class Status(enum.Enum):
@@ -84,11 +86,12 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     reason: Reason | None = None
     settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
-    attempts_before: int = 0  # of these, those from before it was last reopened or recovered
+    attempts_before: int = 0  # of these, those from before it was last reopened
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     attempts: tuple[Attempt, ...] = ()
     is_abandoned: bool = False  # its endpoint was removed while it was in flight: this attempt is the last
+    crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
 
     @property
     def is_settled(self) -> bool:

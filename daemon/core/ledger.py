@@ -159,6 +159,15 @@ class Ledger:
             return 0
         return sum(book.endpoints[one].unsettled for one in endpoint_ids if one in book.endpoints)
 
+    def client_ids(self) -> list[str]:
+        """Of everyone of whom anything is held, registered or not."""
+        return list(self._books)
+
+    def waiting_count(self, client_id: str) -> int:
+        """How many of the client's deliveries are unsettled and not in flight."""
+        book = self._books.get(client_id)
+        return 0 if book is None else sum(health.unsettled - health.in_flight for health in book.endpoints.values())
+
     def begins_at(self, event: Event, delivery: Delivery) -> float | None:
         """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
         if delivery.due_at is None:
@@ -321,6 +330,17 @@ class Ledger:
         self._count_event(before, event.status)
         self._recorder.added(event, before)
 
+    def take_past(
+        self, event: Event, delivery: Delivery, *, attempt_count: int, maybe_received: bool, crash_count: int
+    ) -> None:
+        """More is known of what earlier runs did for a delivery of which this one has begun no attempt."""
+        assert not delivery.attempts
+        delivery.attempt_count = max(delivery.attempt_count, attempt_count)
+        delivery.attempts_max = max(delivery.attempts_max, delivery.attempt_count + 1)
+        delivery.maybe_received |= maybe_received
+        delivery.crash_count = max(delivery.crash_count, crash_count)
+        self._recorder.restated(event)
+
     def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
         """Returns the attempt's number, from 1."""
         assert delivery.is_waiting
@@ -416,6 +436,7 @@ class Ledger:
         delivery.attempts_before = delivery.attempt_count
         delivery.attempts_max += attempts_more
         delivery.is_abandoned = False
+        delivery.crash_count = 0
         if event.sequence in self.unsettled:  # keep the order of `since`
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event

@@ -22,12 +22,12 @@ from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, 
 from daemon.core.retry import Reason
 from daemon.core.timestamps import WALL_MAX
 
-FORMAT = 1
+FORMAT = 2
 
 _HEAD = struct.Struct("<II")
 _TAIL = struct.Struct("<QB")  # each of the following begins with it, when it is written
 _ROW = struct.Struct("<BBQdIHBBB")  # cause, event's status before, serial, accepted_at, payload, deliveries, ids, type
-_DELIVERY = struct.Struct("<BBBBHIdfBH")  # status, reason, flags, id, url, attempts, the last: start, duration, outcome
+_DELIVERY = struct.Struct("<BBBBBHIdfBH")  # status, reason, flags, crashes, id, url, attempts, the last one's facts
 _BEGUN = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
 _ENDED = struct.Struct("<QHIfBBH")  # serial, index, attempt's number, duration, flags, outcome, status code
 _SETTLED = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
@@ -220,7 +220,7 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
     endpoint_id = delivery.endpoint_id
     text = (endpoint_id + url).encode("ascii", "replace")
     if not delivery.attempt_count and delivery.status is _PENDING and not delivery.maybe_received:  # a new one
-        return _DELIVERY.pack(1, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0), text
+        return _DELIVERY.pack(1, 0, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0), text
     started_at = duration_seconds = 0.0
     outcome = status_code = 0
     flags = (_IN_FLIGHT if delivery.in_flight else 0) | (_MAYBE_RECEIVED if delivery.maybe_received else 0)
@@ -233,6 +233,7 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
         _status_code(delivery.status),
         _reason_code(delivery.reason),
         flags,
+        min(delivery.crash_count, 255),
         len(endpoint_id),
         len(url),
         min(delivery.attempt_count, _COUNT_MAX),
@@ -399,7 +400,8 @@ def _read_row(body: bytes) -> Row:
 
 
 def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
-    status, reason, flags, id_chars, url_chars, count, started_at, duration, *codes = _DELIVERY.unpack_from(body, at)
+    fields = _DELIVERY.unpack_from(body, at)
+    status, reason, flags, crash_count, id_chars, url_chars, count, started_at, duration, *codes = fields
     _check_wall(started_at)
     _check_wall(duration)
     at += _DELIVERY.size
@@ -421,6 +423,7 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
         in_flight=in_flight,
         maybe_received=bool(flags & _MAYBE_RECEIVED),
         attempts=attempts,
+        crash_count=crash_count,
     )
     return delivery, at + id_chars + url_chars
 

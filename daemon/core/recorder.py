@@ -60,6 +60,10 @@ class Recorder(Protocol):
 
     def reopened(self, event: Event, was: Status) -> None: ...
 
+    def restated(self, event: Event) -> None:
+        """What is known of its deliveries' past has changed, and nothing else."""
+        ...
+
     def begun(self, event: Event, delivery: Delivery) -> None: ...
 
     def ended(self, event: Event, delivery: Delivery) -> None: ...
@@ -87,6 +91,9 @@ class NoRecorder:
         pass
 
     def reopened(self, event: Event, was: Status) -> None:
+        pass
+
+    def restated(self, event: Event) -> None:
         pass
 
     def begun(self, event: Event, delivery: Delivery) -> None:
@@ -236,6 +243,13 @@ class SegmentRecorder:
     def reopened(self, event: Event, was: Status) -> None:
         self._note_row(event, Cause.REOPENED, was)
 
+    def restated(self, event: Event) -> None:
+        row = self._rows.get(event.sequence)
+        if row is not None:
+            self._carry(row)
+            if self._is_short:
+                self._make_room()
+
     def begun(self, event: Event, delivery: Delivery) -> None:
         if event.sequence in self._rows:
             self._put(begun_record(self._sequence + 1, event, delivery))
@@ -270,12 +284,13 @@ class SegmentRecorder:
     def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
         if self._is_discarded:
             return
-        is_known = cause is not _ADMITTED and self._forget_row(event)
-        if not is_known and was is not None and was not in SETTLED:
+        known = None if cause is _ADMITTED else self._rows.get(event.sequence)
+        if known is None and was is not None and was not in SETTLED:
             return  # there was no room for it when it was admitted
         record = self._row_record(event, cause, was)
-        if len(record) > self._layout.row_bytes or not self._has_room(len(record)):
-            self._put(unrecorded_record(self._sequence + 1))
+        more_bytes = len(record) - (0 if known is None else known.bytes)
+        if len(record) > self._layout.row_bytes or not self._has_room(more_bytes):
+            self._put(unrecorded_record(self._sequence + 1))  # of a known event, what was known of it goes on
             self._counts.unrecorded += 1
             return
         self._put_row(event, record)
@@ -288,7 +303,9 @@ class SegmentRecorder:
         return row_record(self._sequence + 1, event, cause, was, payload=payload, urls=urls)
 
     def _put_row(self, event: Event, record: bytes) -> None:
+        """Takes the place of the event's row before it, which is needed until this one stands."""
         self._put(record)
+        self._forget_row(event)
         if event.deliveries:
             segment = self._log[-1]
             self._rows[event.sequence] = _Row(event, segment, len(record))
@@ -296,13 +313,11 @@ class SegmentRecorder:
             segment.unsettled += 1
             self._rows_bytes += len(record)
 
-    def _forget_row(self, event: Event) -> bool:
+    def _forget_row(self, event: Event) -> None:
         row = self._rows.pop(event.sequence, None)
-        if row is None:
-            return False
-        row.segment.unsettled -= 1
-        self._rows_bytes -= row.bytes
-        return True
+        if row is not None:
+            row.segment.unsettled -= 1
+            self._rows_bytes -= row.bytes
 
     def _put(self, record: bytes) -> None:
         """The record was made for the next sequence, and a segment's header takes none of its own."""
@@ -350,9 +365,8 @@ class SegmentRecorder:
 
     def _carry(self, row: _Row) -> None:
         """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
-        self._forget_row(row.event)
         record = self._row_record(row.event, Cause.CARRIED, None)
-        if len(record) > row.bytes and not self._has_room(len(record)):
+        if len(record) > row.bytes and not self._has_room(len(record) - row.bytes):
             record = self._row_record(row.event, Cause.CARRIED, None, urls=False)
         self._put_row(row.event, record)
 

@@ -64,6 +64,7 @@ class Recording:
         for event in self.events.values():
             for delivery in event.deliveries:
                 delivery.maybe_received |= delivery.in_flight
+                delivery.crash_count += delivery.in_flight
 
     def _take_segment(self, number: int, data: bytes) -> None:
         offset = 0

@@ -117,6 +117,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     exhausted_held: int
     exhausted_forgotten: int
     payloads: bool | msgspec.UnsetType = msgspec.UNSET  # False: the lines have none, and cannot be sent again
+    recovery: bool | msgspec.UnsetType = msgspec.UNSET  # True: starts take back what reports list
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
     clients: list[ClientLine]
 
@@ -126,6 +127,13 @@ class Pruned(msgspec.Struct, frozen=True):
 
     deleted: int
     held: int  # they list undelivered deliveries that nobody claimed
+
+
+class Unclaimed(msgspec.Struct, frozen=True):
+    """A report with something undelivered that nobody took up yet; `run_id` is None where it cannot be read."""
+
+    path: str
+    run_id: str | None
 
 
 class AttemptView(msgspec.Struct, frozen=True):
@@ -148,6 +156,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     class_: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="class")
     reason: str | msgspec.UnsetType = msgspec.UNSET
     maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
+    crash_count: int | msgspec.UnsetType = msgspec.UNSET  # at how many crashes it was in flight, where at any
     event_id: str
     client_id: str
     endpoint_id: str
@@ -203,7 +212,7 @@ def tally(deliveries: Iterable[tuple[Event, Delivery]]) -> tuple[dict[str, int],
     return by_class, by_endpoint
 
 
-def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True) -> Summary:
+def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, recovery: bool = False) -> Summary:
     totals = ledger.totals()
     by_class, by_endpoint = tally(undelivered(ledger))
     counted = sum(by_class.values())
@@ -237,6 +246,7 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True) ->
         exhausted_held=totals.exhausted_held,
         exhausted_forgotten=totals.exhausted_forgotten,
         payloads=msgspec.UNSET if payloads else False,
+        recovery=recovery or msgspec.UNSET,
         clients=_client_lines(ledger, by_endpoint),
     )
 
@@ -333,11 +343,14 @@ def text(summary: Summary, *, path: str | None) -> str:
     if path is not None:
         rows.append(f"report: {path}")
     if deliveries.undelivered and summary.payloads is False:
-        rows += ["Nothing will be sent, and it holds no payloads: post these events again from your own records,"]
-        rows += ["under the same ids."]
+        rows.append("Nothing will be sent, and it holds no payloads: post these events again from your own records,")
+        rows.append("under the same ids.")
     elif deliveries.undelivered and path is not None:
-        rows += ["Nothing will be sent until someone does; once a daemon runs again:"]
-        rows += [f"  hookd resend {shlex.quote(path)}"]
+        if summary.recovery is True:
+            rows.append("Recovery is on: a start sends these again, once. By hand, once a daemon runs:")
+        else:
+            rows.append("Nothing will be sent until someone does; once a daemon runs again:")
+        rows.append(f"  hookd resend {shlex.quote(path)}")
     assert len(rows) <= TEXT_LINES_MAX
     return "".join(f"{_clip(row)}\n" for row in rows)
 
@@ -441,6 +454,7 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         type=event.type,
         accepted_at=rfc3339(event.accepted_at),
         attempt_count=delivery.attempt_count,
+        crash_count=delivery.crash_count or msgspec.UNSET,
         last_outcome=last,
         **fields,
     )

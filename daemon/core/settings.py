@@ -373,6 +373,7 @@ def warnings(settings: Settings) -> list[str]:
         *_timeout_warnings("delivery.timeout", settings.delivery.timeout_seconds, settings),
         *_intake_warnings(settings.intake),
         *_recorder_warnings(settings),
+        *_recovery_warnings(settings),
     ]
     for client in settings.clients:
         for endpoint in client.endpoints:
@@ -382,6 +383,17 @@ def warnings(settings: Settings) -> list[str]:
             if endpoint.timeout_seconds is not None:
                 found += _timeout_warnings(f"{at}: timeout", endpoint.timeout_seconds, settings)
     return found
+
+
+def _recovery_warnings(settings: Settings) -> Iterator[str]:
+    if not settings.recovery.enabled:
+        return
+    if not settings.drain.report_payloads:
+        yield "recovery.enabled: drain.report_payloads is false, so there is nothing to take back after a stop"
+    if not settings.recorder.directory:
+        yield "recovery.enabled: the recorder is off, so there is nothing to take back after a kill"
+    elif not settings.recorder.payloads:
+        yield "recovery.enabled: recorder.payloads is false, so there is nothing to take back after a kill"
 
 
 def _schedule_warnings(at: str, schedule_seconds: tuple[float, ...], settings: Settings) -> Iterator[str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,11 +91,12 @@ class Stage:
     def remote(self) -> Remote:
         return Remote(self.url)
 
-    def start(self) -> None:
-        """Starts the daemon where none runs; returns once it accepts requests."""
+    def start(self, settings: Mapping[str, str] | None = None) -> None:
+        """Starts the daemon where none runs; returns once it accepts requests. `settings` add to the demo's pace."""
         if self._process is not None and self._process.poll() is None:
             return
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOOKD_")} | SETTINGS
+        environ |= settings or {}
         command = [sys.executable, "-m", "daemon", "run", "--dev", "--bind", "127.0.0.1:0"]
         command += ["--reports", str(self.reports)]
         with self._log.open("ab") as log:
@@ -130,6 +131,15 @@ class Stage:
             process.stdout.close()
         self._process = None
         return code
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out: nothing is said, nothing is written."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def close(self, *, keep: bool) -> None:
         try:

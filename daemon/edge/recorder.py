@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daemon.core.layout import Layout
-from daemon.core.record import Counts, Header
+from daemon.core.record import FORMAT, Counts, Header
 from daemon.core.recorder import NoRoom, SegmentRecorder, Store
 from daemon.core.recording import Recording
 from daemon.core.report import Run
@@ -159,7 +159,16 @@ class Folder:
     def recorder(self, run: Run, plan: Layout, *, payloads: bool) -> SegmentRecorder:
         """This run's. Raises CannotRecord where there is no room for the least of it."""
         identity = Header(
-            1, run.run_id, 0, run.version, run.host, run.pid, run.started_at, payloads, plan.segment_bytes, Counts()
+            FORMAT,
+            run.run_id,
+            0,
+            run.version,
+            run.host,
+            run.pid,
+            run.started_at,
+            payloads,
+            plan.segment_bytes,
+            Counts(),
         )
         segments = Segments(self, run.run_id, plan.segment_bytes)
         try:

@@ -2,6 +2,7 @@
 
     shutdown-TIME-RUN.jsonl, crash-TIME-RUN.jsonl    a run's report: mode 0600, written to a temporary name, synced,
                                                      renamed, never changed after
+    NAME.claimed-by-RUN                              that run has what the report NAME lists as undelivered
     run-RUN.open                                     stands while the run has no report: no event in it, only counts
     .lock                                            one daemon at a time has it
 
@@ -15,24 +16,29 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import trio
 
-from daemon.core.report import CRASH, Line, Pruned, Run, Summary
+from daemon.core.past import CRASHES_IN_A_ROW, PastRun
+from daemon.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
 from daemon.core.timestamps import compact, parse_rfc3339, rfc3339
 from daemon.flow.ports import Log
 
 WRITE_BYTES = 1 << 20
+# Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
+READ_BYTES = 128 * 1024
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 PROVE_EVERY_SECONDS = 60.0
 PROVE_SECONDS_MAX = 10.0
 # Whoever only looks whether a daemon runs holds the lock for a moment.
 LOCK_SECONDS_MAX = 0.5
 LOCK_AGAIN_SECONDS = 0.02
+CLAIM = ".claimed-by-"
 
 
 class CannotWriteReports(Exception):
@@ -58,6 +64,7 @@ class Marker(msgspec.Struct, frozen=True):
 class Reports:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
+        self._written: set[Path] = set()  # by this process
 
     def prove_writable(self, room_bytes: int = 0) -> None:
         """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
@@ -112,13 +119,58 @@ class Reports:
                 os.unlink(temporary)
             raise
         self._sync_directory()
+        self._written.add(path)
         return str(path)
 
     def newest(self) -> Path | None:
         """The newest complete report, by the time in its name."""
         return max(self._all(), key=lambda path: path.name.partition("-")[2], default=None)
 
-    # Runs without a report
+    # Taking reports up
+
+    def unclaimed(self) -> list[Unclaimed]:
+        """Those that list something undelivered, oldest first. Raises OSError."""
+        claimed = self._claims()
+        found: list[tuple[tuple[str, str], Unclaimed]] = []
+        for path in self._all():
+            if path.name in claimed:
+                continue
+            summary = _summary(path)
+            if summary is None:
+                found.append((("", path.name), Unclaimed(str(path), None)))
+            elif summary.deliveries.undelivered:
+                found.append(((summary.started_at, summary.stopped_at), Unclaimed(str(path), summary.run_id)))
+        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+    def slices(self, path: str) -> Iterator[list[bytes]]:
+        """The report's lines after its summary, some at a time. Raises OSError."""
+        with open(path, "rb") as file:
+            file.readline()
+            while lines := file.readlines(READ_BYTES):
+                yield lines
+
+    def claim(self, path: str, run_id: str) -> bool:
+        """Says that the run has what the report lists; False where it said so before. Raises OSError."""
+        try:
+            os.close(os.open(f"{path}{CLAIM}{run_id}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return False
+        self._sync_directory()
+        return True
+
+    def claimed_by(self, path: str) -> str | None:
+        """The run that took the report up first."""
+        claims = self._claims().get(Path(path).name, [])
+        first = min(claims, key=lambda claim: claim.stat().st_mtime_ns, default=None)
+        return None if first is None else first.name.partition(CLAIM)[2]
+
+    # Runs before this one
+
+    def past_runs(self) -> list[PastRun]:
+        """Every run of which a report or a marker is there, in no order."""
+        reported = [_past_run(summary) for summary in map(_summary, self._all()) if summary is not None]
+        run_ids = {run.run_id for run in reported}
+        return reported + [_lost_run(marker) for marker in self.open_runs() if marker.run_id not in run_ids]
 
     def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None:
         """Says that the run has no report yet, and what it had counted at last. Raises OSError."""
@@ -173,19 +225,38 @@ class Reports:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims. Raises OSError."""
+        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
+
+        What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
+        as far as they are crash reports: the next start counts them (core/past).
+        """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        crashes = takewhile(lambda path: path.name.startswith("crash-"), reports)
+        spared = self._written | set(islice(crashes, CRASHES_IN_A_ROW))
+        claims_of = self._claims()
         deleted = held = 0
-        for path in reports[kept:]:
-            claims = list(self._directory.glob(f"{path.name}.claimed-by-*"))
+        for path in (path for path in reports[kept:] if path not in spared):
+            claims = claims_of.get(path.name, [])
             if not claims and _is_owed(path):
                 held += 1
                 continue
             for each in (path, *claims):
                 each.unlink(missing_ok=True)
             deleted += 1
+        markers = self.open_runs()
+        for marker in markers[: max(0, len(markers) - max(kept, CRASHES_IN_A_ROW))]:
+            self.close_run(marker.run_id)
         return Pruned(deleted, held)
+
+    def _claims(self) -> dict[str, list[Path]]:
+        """By the name of the report."""
+        found: dict[str, list[Path]] = {}
+        for name in os.listdir(self._directory):
+            report, separator, _ = name.partition(CLAIM)
+            if separator:
+                found.setdefault(report, []).append(self._directory / name)
+        return found
 
     def _sync_directory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY)
@@ -197,11 +268,29 @@ class Reports:
 
 def _is_owed(path: Path) -> bool:
     """Whether it lists something undelivered; one that cannot be read may."""
+    summary = _summary(path)
+    return summary is None or bool(summary.deliveries.undelivered)
+
+
+def _summary(path: Path) -> Summary | None:
+    """None where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return bool(msgspec.json.decode(file.readline(), type=Summary).deliveries.undelivered)
-    except (OSError, msgspec.DecodeError):
-        return True
+            summary = msgspec.json.decode(file.readline(), type=Summary)
+        parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
+    except (OSError, ValueError, msgspec.DecodeError):
+        return None
+    return summary
+
+
+def _past_run(summary: Summary) -> PastRun:
+    times = parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
+    return PastRun(summary.run_id, *times, summary.trigger == CRASH, summary.deliveries.undelivered)
+
+
+def _lost_run(marker: Marker) -> PastRun:
+    """What it left is not known."""
+    return PastRun(marker.run_id, parse_rfc3339(marker.started_at), parse_rfc3339(marker.at), True, None)
 
 
 class Provable(Protocol):

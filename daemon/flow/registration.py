@@ -2,7 +2,8 @@
 
 Rules: endpoints match by id; waiting deliveries take the new URL and settings, an attempt in flight finishes as it
 began; those of a removed endpoint are given up at once, one in flight when it fails. What would end unsettled
-deliveries is refused unless it was asked for.
+deliveries is refused unless it was asked for. What was recovered for a client before it was registered begins with its
+registration, and ends there where it has no such endpoint any more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -120,6 +121,8 @@ class Registration:
     def _follow(self, old: Client | None, client: Client) -> None:
         """What the registry says now, done to the deliveries."""
         self._end(client.id, _removed(old, client))
+        if old is None and self._ledger.waiting_count(client.id):
+            self._adopt(client)
         for endpoint in client.endpoints:
             before = None if old is None else old.endpoint(endpoint.id)
             if before is not None and before != endpoint:
@@ -132,6 +135,23 @@ class Registration:
         attempts_more = self._live.policy(endpoint).attempts_max - self._live.policy(before).attempts_max
         for _, delivery in self._ledger.waiting(client_id, endpoint.id):
             self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+
+    def _adopt(self, client: Client) -> None:
+        """The deliveries that waited for this client's registration."""
+        now = self._clock.now()
+        for event in list(self._ledger.of_client(client.id)):
+            for delivery in event.deliveries:
+                if not delivery.is_waiting:
+                    continue
+                endpoint = client.endpoint(delivery.endpoint_id)
+                if endpoint is None:
+                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+                    self._ledger.forget_endpoint(client.id, delivery.endpoint_id)
+                else:
+                    attempts_more = self._live.policy(endpoint).attempts_max - delivery.attempts_max
+                    self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+                    self._ledger.make_due(delivery, now=now)
+                    self._dispatch.add(event, delivery)
 
     def _end(self, client_id: str, removed: Sequence[Endpoint]) -> None:
         now = self._clock.now()

@@ -1,12 +1,17 @@
-"""Owns resending: a report's lines come back as deliveries, to their own endpoints only (contract section 7).
+"""Owns how a report's lines come back as deliveries, to their own endpoints only (contract section 7).
 
 Rules: once for each (client, event, endpoint); attempts are counted on, with at least one left; the age starts
-anew; an event that is held already gets the missing delivery added. All of one request or none, by the budget.
+anew; an event that is held already gets the missing delivery added. What was in flight at three crashes is suspected
+of them, and exhausted as `crashed` rather than attempted.
+ * By hand (`resend`): all of one request or none, by the budget; to registered endpoints only.
+ * At a start (`recover`): whatever the budgets say. What is owed to a client that is not registered yet waits for its
+   PUT (flow/registration); an endpoint that its client no longer has ends it.
 """
 
 import base64
 import binascii
 import enum
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,19 +19,22 @@ import msgspec
 from msgspec import Meta
 
 from daemon.core.budget import Demand
-from daemon.core.client import Endpoint, Mistake, is_event_type, is_id
-from daemon.core.delivery import Delivery
+from daemon.core.client import Mistake, is_event_type, is_id
+from daemon.core.definition import URL_CHARS_MAX
+from daemon.core.delivery import CRASHES_MAX, Delivery
 from daemon.core.event import Event, Submission, check_text, read_error
 from daemon.core.ledger import Ledger
 from daemon.core.refusal import IdConflict, InvalidEvent
 from daemon.core.registry import Registry
+from daemon.core.retry import Reason
 from daemon.core.timestamps import Moment, parse_rfc3339
 from daemon.flow.dispatch import Dispatch
 from daemon.flow.intake import Intake
 from daemon.flow.ports import Clock, Log
 
 # Of a report's lines; the summary is passed over.
-KINDS = ("undelivered", "exhausted")
+UNDELIVERED = "undelivered"
+KINDS = (UNDELIVERED, "exhausted")
 SUMMARY = "summary"
 
 
@@ -47,13 +55,19 @@ class ReportLine(msgspec.Struct, frozen=True):
     event_id: Annotated[str, Meta(examples=["in_0-paid"])] = ""
     client_id: Annotated[str, Meta(examples=["acme"])] = ""
     endpoint_id: Annotated[str, Meta(examples=["default"])] = ""
+    url: Annotated[str, Meta(examples=["https://acme.example/hook"])] = ""
     type: Annotated[str, Meta(examples=["invoice.paid"])] = ""
     accepted_at: Annotated[str, Meta(examples=["2026-11-21T18:35:00.123Z"])] = ""
     attempt_count: Annotated[int, Meta(examples=[1])] = 0
     class_: Annotated[str, Meta(examples=["attempted_failed"])] = msgspec.field(default="", name="class")
     maybe_received: bool = False
+    crash_count: Annotated[int, Meta(description="At how many crashes it was in flight", examples=[0])] = 0
     payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
+
+    @property
+    def may_have_been_received(self) -> bool:
+        return self.maybe_received or self.class_ == "outcome_unknown"
 
     def original_payload(self) -> bytes | None:
         """The bytes that were posted; raises ValueError where the base64 is none."""
@@ -111,7 +125,51 @@ class Resend:
         self._refuse_if_no_room(admitted, now)
         for line in admitted:
             self._admit(line, now)
+            self._log(
+                "event.resent",
+                event_id=line.event_id,
+                client_id=line.client_id,
+                type=line.type,
+                endpoints=[line.endpoint_id],
+                attempt_count=line.attempt_count,
+            )
         return answers
+
+    def recover(self, lines: Sequence[ReportLine]) -> list[Answer]:
+        """What lines of a report come to at a start, before any attempt begins; the exhausted are passed over.
+
+        Never refuses. Of what is known, from an older report, the worse of both pasts is believed; another event under
+        an id that is known is logged, and stays in its report.
+        """
+        now = self._clock.now()
+        return [self._recover(line, now) for line in lines if line.kind == UNDELIVERED]
+
+    def _recover(self, line: ReportLine, now: Moment) -> Answer:
+        event = self._ledger.find(line.client_id, line.event_id)
+        delivery = None if event is None else event.delivery_to(line.endpoint_id)
+        payload = line.original_payload()
+        if event is not None and delivery is not None:
+            self._believe(event, delivery, line, now)
+            return Answer.KNOWN
+        if payload is None:
+            return Answer.NO_PAYLOAD
+        if event is not None and (event.type != line.type or not event.has_payload(payload)):
+            self._log("event.conflicting", level="error", event_id=line.event_id, client_id=line.client_id)
+            return Answer.KNOWN
+        self._admit(line, now)
+        return Answer.ADMITTED
+
+    def _believe(self, event: Event, delivery: Delivery, line: ReportLine, now: Moment) -> None:
+        if not delivery.is_waiting:
+            return
+        self._ledger.take_past(
+            event,
+            delivery,
+            attempt_count=line.attempt_count,
+            maybe_received=line.may_have_been_received,
+            crash_count=line.crash_count,
+        )
+        self._give_up_if_hopeless(event, delivery, now)
 
     def _answers(self, lines: Sequence[ReportLine]) -> list[Answer]:
         seen: set[tuple[str, str, str]] = set()
@@ -161,11 +219,9 @@ class Resend:
             self._intake.refuse_if_no_room(client_id, client=demand, whole=whole, now=now)
 
     def _admit(self, line: ReportLine, now: Moment) -> None:
-        endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
         payload = line.original_payload()
-        assert endpoint is not None
         assert payload is not None
-        delivery = self._delivery(endpoint, line, now)
+        delivery = self._delivery(line, now)
         event = self._ledger.find(line.client_id, line.event_id)
         if event is None:
             submission = Submission(line.client_id, line.type, payload, line.event_id)
@@ -175,31 +231,54 @@ class Resend:
             )
         else:
             self._ledger.add_delivery(event, delivery, payload=payload, now=now)
-        self._log(
-            "event.resent",
-            event_id=event.id,
-            client_id=event.client_id,
-            type=event.type,
-            endpoints=[delivery.endpoint_id],
-            attempt_count=delivery.attempt_count,
-        )
-        self._send(event, delivery, now)
-
-    def _send(self, event: Event, delivery: Delivery, now: Moment) -> None:
-        self._intake.give_up_if_disabled(event, delivery, now)
-        if delivery.is_waiting:
+        self._give_up_if_hopeless(event, delivery, now)
+        if delivery.is_waiting and self._registry.find(event.client_id) is not None:
             self._dispatch.add(event, delivery)
 
-    def _delivery(self, endpoint: Endpoint, line: ReportLine, now: Moment) -> Delivery:
+    def _give_up_if_hopeless(self, event: Event, delivery: Delivery, now: Moment) -> None:
+        reason = self._reason_to_give_up(event, delivery)
+        if reason is None:
+            return
+        self._ledger.give_up(event, delivery, reason, now=now)
+        if self._registry.endpoint(event.client_id, delivery.endpoint_id) is None:
+            self._ledger.forget_endpoint(event.client_id, delivery.endpoint_id)
+        self._log(
+            "delivery.given_up",
+            level="warning",
+            event_id=event.id,
+            client_id=event.client_id,
+            endpoint_id=delivery.endpoint_id,
+            reason=reason.value,
+            attempts=delivery.attempt_count,
+        )
+
+    def _reason_to_give_up(self, event: Event, delivery: Delivery) -> Reason | None:
+        if delivery.crash_count >= CRASHES_MAX:
+            return Reason.CRASHED
+        client = self._registry.find(event.client_id)
+        if client is not None and client.endpoint(delivery.endpoint_id) is None:
+            return Reason.ENDPOINT_REMOVED
+        return Reason.GONE if self._ledger.health(event.client_id, delivery.endpoint_id).disabled else None
+
+    def _delivery(self, line: ReportLine, now: Moment) -> Delivery:
         """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left.
 
-        That the client may have it already is not forgotten either: the next report must not call it safe.
+        That the client may have it already is not forgotten either: the next report must not call it safe. What was
+        given up and is sent again by hand is no longer suspected of crashes.
         """
-        delivery = self._intake.new_delivery(endpoint, now)
+        endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
+        delivery = self._waiting_for_client(line, now) if endpoint is None else self._intake.new_delivery(endpoint, now)
         delivery.attempt_count = line.attempt_count
         delivery.attempts_max = max(delivery.attempts_max, line.attempt_count + 1)
-        delivery.maybe_received = line.maybe_received or line.class_ == "outcome_unknown"
+        delivery.maybe_received = line.may_have_been_received
+        delivery.crash_count = line.crash_count if line.kind == UNDELIVERED else 0
         return delivery
+
+    def _waiting_for_client(self, line: ReportLine, now: Moment) -> Delivery:
+        """Never due as things are; its endpoint's settings are those of a PUT to come."""
+        return Delivery(
+            endpoint_id=line.endpoint_id, url=line.url, opened_at=now.monotonic, due_at=math.inf, attempts_max=1
+        )
 
 
 def _conflict(line: ReportLine, index: int) -> IdConflict:
@@ -218,8 +297,12 @@ def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
             found.append((f"/{name}", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
     if not is_event_type(line.type):
         found.append(("/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
+    if len(line.url) > URL_CHARS_MAX:
+        found.append(("/url", f"is longer than {URL_CHARS_MAX:,} characters"))
     if line.attempt_count < 0:
         found.append(("/attempt_count", "must not be negative"))
+    if not 0 <= line.crash_count <= max(0, line.attempt_count):
+        found.append(("/crash_count", "must be from 0 to attempt_count"))
     try:
         line.original_payload()
     except (ValueError, binascii.Error):

@@ -43,7 +43,9 @@ class Retrying:
         hastened = [
             delivery
             for delivery in event.deliveries
-            if delivery.is_waiting and self._waits_for(event, delivery) > now.monotonic
+            if delivery.is_waiting
+            and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+            and self._waits_for(event, delivery) > now.monotonic
         ]
         if reopenable:
             self._reopening.refuse_if_no_room(event, now)

@@ -24,6 +24,7 @@ class Seen(NamedTuple):
     endpoints: Counter[State]  # registered ones; one that nothing was ever sent to is ok
     oldest_unsettled_seconds: float | None
     oldest_overdue_seconds: float | None  # due, no state of its endpoint holds it back, and still waiting
+    waiting_for_client: int  # deliveries that were recovered for a client that is not registered
 
 
 class Survey:
@@ -36,7 +37,8 @@ class Survey:
     async def take(self) -> Seen:
         overdue_seconds = await self._oldest_overdue_seconds()
         endpoints = await self._endpoints()
-        return Seen(endpoints, self._oldest_unsettled_seconds(), overdue_seconds)
+        waiting_for_client = await self._waiting_for_client()
+        return Seen(endpoints, self._oldest_unsettled_seconds(), overdue_seconds, waiting_for_client)
 
     async def _endpoints(self) -> Counter[State]:
         states: Counter[State] = Counter(dict.fromkeys(State, 0))
@@ -60,6 +62,16 @@ class Survey:
                 oldest = max(oldest, now - courier.next_due(now))
             await trio.lowlevel.checkpoint()
         return oldest or None
+
+    async def _waiting_for_client(self) -> int:
+        waiting = 0
+        client_ids = self._ledger.client_ids()
+        for first in range(0, len(client_ids), LOOKED_AT_AT_ONCE):
+            for client_id in client_ids[first : first + LOOKED_AT_AT_ONCE]:
+                if self._registry.find(client_id) is None:
+                    waiting += self._ledger.waiting_count(client_id)
+            await trio.lowlevel.checkpoint()
+        return waiting
 
     def _oldest_unsettled_seconds(self) -> float | None:
         oldest = next(iter(self._ledger.unsettled.values()), None)

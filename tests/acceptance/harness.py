@@ -198,6 +198,11 @@ class Daemon:
             line += byte
         return line.decode().removesuffix("\n")
 
+    def has_line(self) -> bool:
+        """Whether there is something to read on stdout, or its end."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -257,6 +262,29 @@ def mounted(path: Path, size: str = "128k") -> Iterator[None]:
 def read_report(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     summary, *lines = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
     return summary, lines
+
+
+def write_shutdown_report(directory: Path, count: int, url: str) -> Path:
+    """As a run of long ago would have left it; clients c0 to c9, of `count` events."""
+    now = "2026-11-21T20:00:00.000Z"
+    counts = {"accepted": count, "recovered": 0, "delivered": 0, "exhausted": 0, "undelivered": count}
+    deliveries = {"opened": count, "delivered": 0, "exhausted": 0, "undelivered": count}
+    summary = {"kind": "summary", "format": 1, "run_id": "longago", "version": "0", "host": "h", "pid": 1}
+    summary |= {"started_at": now, "stopped_at": now, "trigger": "SIGTERM", "forced": False, "drain_seconds": 0.0}
+    summary |= {"events": counts, "deliveries": deliveries, "balanced": True, "exhausted_held": 0}
+    summary |= {"undelivered": {"never_attempted": count, "attempted_failed": 0, "outcome_unknown": 0}}
+    summary |= {"exhausted_forgotten": 0, "clients": []}
+    line = {"kind": "undelivered", "class": "never_attempted", "endpoint_id": "default", "url": url, "type": "t"}
+    line |= {"accepted_at": now, "attempt_count": 0, "next_attempt_at": now, "last_outcome": None}
+    directory.mkdir()
+    path = directory / "shutdown-20261121T200000Z-longago.jsonl"
+    with path.open("w") as file:
+        for one in (
+            summary,
+            *({**line, "event_id": f"e{n}", "client_id": f"c{n % 10}", "payload": n} for n in range(count)),
+        ):
+            file.write(json.dumps(one) + "\n")
+    return path
 
 
 # --- the API ----------------------------------------------------------------------------------------------------------

@@ -11,9 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections import defaultdict
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,6 @@ from tests.acceptance.harness import (
     NO_RETRY_SOON,
     ROOT,
     WITHOUT_RECORDER,
-    Api,
     Daemon,
     Received,
     Receiver,
@@ -36,56 +32,13 @@ from tests.acceptance.harness import (
     runtime_directory,
     wait_until,
 )
+from tests.acceptance.producing import Producer, answers_of
 
 pytestmark = pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
 
 # T53 asks for 200 by hand: HOOKD_TEST_KILLS=200 pytest -n 0 -o faulthandler_timeout=0 -k random_times tests/acceptance
 KILLS = int(os.environ.get("HOOKD_TEST_KILLS", "20"))
 SETTINGS = {**NO_RETRY_SOON, "delivery.timeout": "30s", "drain.timeout": "0s"}
-BATCH = 50
-
-
-class Producer:
-    """Posts batches as fast as they are answered, until the connection breaks; keeps what was answered 202."""
-
-    def __init__(self, port: int, run: int) -> None:
-        self.accepted: set[tuple[str, str]] = set()
-        self.sent: set[tuple[str, str]] = set()
-        self.failure: BaseException | None = None
-        self._port = port
-        self._run = run
-        self._thread = threading.Thread(target=self._post_all)
-        self._thread.start()
-
-    def _post_all(self) -> None:
-        try:
-            with Api(self._port) as api:
-                for batch in range(10_000):
-                    keys = [(("up", "failing", "hung")[n % 3], f"r{self._run}-{batch}-{n}") for n in range(BATCH)]
-                    self.sent.update(keys)
-                    body = b"[" + b",".join(event_body(*key) for key in keys) + b"]"
-                    answer = api.ask("POST", "/v1/events/batch", body)
-                    assert answer.status in (202, 429, 503), answer
-                    if answer.status == 202:
-                        self.accepted.update(keys)
-        except (OSError, HTTPException):
-            pass  # it was killed
-        except BaseException as failure:
-            self.failure = failure
-            raise
-
-    def join(self) -> None:
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        assert self.failure is None
-
-
-def answers_of(receivers: dict[str, Receiver]) -> dict[tuple[str, str], list[int | None]]:
-    found: dict[tuple[str, str], list[int | None]] = defaultdict(list)
-    for client_id, receiver in receivers.items():
-        for one in list(receiver.log):
-            found[client_id, one.event_id].append(one.status)
-    return found
 
 
 def mistakes(

@@ -2,6 +2,7 @@
 full tmpfs. It starts, counts what it cannot read, and names nothing that was not so."""
 
 import os
+import re
 import shutil
 import signal
 import struct
@@ -81,7 +82,8 @@ def test_process_that_dies_of_a_fault_of_its_own_leaves_a_list(tmp_path: Path, n
 def of_another_version(data: bytes) -> bytes:
     """The header says format 9, and its checksum fits."""
     length, _ = struct.unpack_from("<II", data)
-    tail = data[8 : 8 + length].replace(b'"format":1', b'"format":9')
+    tail, found = re.subn(rb'"format":\d', b'"format":9', data[8 : 8 + length])
+    assert found == 1
     return struct.pack("<II", length, crc32(tail, length)) + tail + data[8 + length :]
 
 

@@ -10,7 +10,7 @@ from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Responded, TimedOut, Unreachable
-from daemon.core.record import Counts, Header
+from daemon.core.record import FORMAT, Counts, Header
 from daemon.core.recorder import SegmentRecorder
 from daemon.core.recording import Recording
 from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
@@ -65,7 +65,7 @@ class MemoryStore:
 
 
 def make_recorder(store: MemoryStore, *, row_bytes: int, segments_max: int, payloads: bool = False) -> SegmentRecorder:
-    identity = Header(1, RUN_ID, 0, "0", "host", 1, WALL, payloads, store.segment_bytes, Counts())
+    identity = Header(FORMAT, RUN_ID, 0, "0", "host", 1, WALL, payloads, store.segment_bytes, Counts())
     return SegmentRecorder(store, Layout(row_bytes, store.segment_bytes, segments_max), identity)
 
 

@@ -1,6 +1,7 @@
 """The recorder listens to the ledger's own model test: whatever happens, its records tell the same story."""
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -223,6 +224,76 @@ def test_event_that_did_not_ask_is_counted_and_named_nowhere() -> None:
     assert recording.counts.unrecorded == 2
     assert over.sequence not in recording.events
     assert asked <= len(recording.events) == recording.counts.accepted == desk.admitted - 2
+
+
+def test_segment_is_dropped_only_once_what_was_carried_out_of_it_stands() -> None:
+    """A kill in the moment of any drop: every unsettled event is named by what is left."""
+
+    class Watched(MemoryStore):
+        unsettled: Callable[[], set[str]] = set
+        drops = 0
+
+        def drop(self, number: int, *, keep: bool) -> None:
+            super().drop(number, keep=keep)
+            assert {event.id for event in read(self.segments()).events.values()} >= self.unsettled()
+            self.drops += 1
+
+    desk = Desk(payloads=True)
+    desk.store = store = Watched(8192, 64)
+    desk.recorder = make_recorder(store, row_bytes=2048, segments_max=64, payloads=True)
+    desk.ledger = Ledger(
+        Live(Settings()),
+        started=NOW,
+        on_settled=lambda event: None,
+        on_forgotten=lambda event: None,
+        recorder=desk.recorder,
+    )
+    names = {desk.admit(b"1" * 1600).id for _ in range(21)}
+    store.unsettled = lambda: names
+    for _ in range(1000):
+        desk.settle(desk.admit(b"1" * 1600))
+    assert store.drops > 10
+
+
+def test_what_earlier_runs_did_is_recorded() -> None:
+    """Attempts, doubts and crashes of a recovered delivery; in flight at this run's end is one crash more."""
+    desk = Desk()
+    events = []
+    for number, crash_count in enumerate((0, 2, 2)):
+        delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, attempts_max=6, due_at=0.0)
+        delivery.attempt_count, delivery.maybe_received, delivery.crash_count = 2, number > 0, crash_count
+        submission = Submission("acme", "t", b"{}")
+        events.append(desk.ledger.open(submission, f"r{number}", (delivery,), now=NOW, recovered=True))
+    one, _, flying = events
+    desk.ledger.take_past(one, one.deliveries[0], attempt_count=4, maybe_received=True, crash_count=1)
+    desk.ledger.begin_attempt(flying, flying.deliveries[0], url="https://x.example/", now=NOW)
+    recording = read(desk.store.segments())
+    assert [
+        (told.attempt_count, told.maybe_received, told.crash_count)
+        for event in recording.events.values()
+        for told in event.deliveries
+    ] == [(4, True, 1), (2, True, 2), (3, True, 3)]
+    assert (recording.counts.accepted, recording.counts.recovered, recording.counts.opened) == (3, 3, 3)
+    assert recording.is_whole
+
+
+def test_known_event_whose_larger_row_finds_no_room_goes_on_as_it_was_known() -> None:
+    """One more delivery that did not ask: it is counted as unrecorded, and the rest of the story stays true."""
+    desk = Desk(segments_max=6)
+    event = desk.admit()
+    admit_until_full(desk)
+    while not desk.recorder.unrecorded:
+        desk.admit(ask=False)
+    more = Delivery(endpoint_id="e", url="https://x.example/" + "y" * 500, opened_at=0.0, attempts_max=6, due_at=0.0)
+    desk.ledger.add_delivery(event, more, payload=b"{}", now=NOW)
+    assert desk.recorder.unrecorded == 2
+    told = read(desk.store.segments()).events[event.sequence]
+    assert [one.endpoint_id for one in told.deliveries] == ["d"]
+    desk.settle(event)
+    desk.ledger.give_up(event, more, Reason.EXPIRED, now=NOW)
+    recording = read(desk.store.segments())
+    assert recording.is_whole
+    assert event.sequence not in recording.events
 
 
 def test_urls_that_grew_are_left_out_rather_than_the_event() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from daemon.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
-from daemon.edge.reports import TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
+from daemon.core.report import DeliveryCounts, EventCounts, Run, Summary, Undelivered
+from daemon.core.timestamps import parse_rfc3339
+from daemon.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
 
 
 def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
@@ -33,9 +34,11 @@ def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "ru
     )
 
 
-def write_report(directory: Path, name: str, *, undelivered: int = 0, claimed: bool = False) -> None:
+def write_report(
+    directory: Path, name: str, *, undelivered: int = 0, claimed: bool = False, summary: Summary | None = None
+) -> None:
     counts = DeliveryCounts(undelivered, 0, 0, undelivered)
-    summary = msgspec.structs.replace(make_summary(), deliveries=counts)
+    summary = msgspec.structs.replace(summary or make_summary(), deliveries=counts)
     (directory / name).write_bytes(msgspec.json.encode(summary) + b"\n")
     if claimed:
         (directory / f"{name}.claimed-by-other").touch()
@@ -123,6 +126,36 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
     ]
 
 
+def test_pruning_spares_what_this_process_wrote(tmp_path):
+    """Its clock was set back since the last report, so that its own is the oldest."""
+    write_report(tmp_path, "shutdown-20261122T000000Z-later.jsonl")
+    reports = Reports(str(tmp_path))
+    reports.write(make_summary("2026-11-21T20:00:00.000Z", "own"), [])
+    assert reports.prune(1).deleted == 0
+    assert Reports(str(tmp_path)).prune(1).deleted == 1
+    assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
+
+
+def test_pruning_spares_the_newest_crashes_in_a_row(tmp_path):
+    """Claimed or not: without them the next start would not know that runs crash one after the other."""
+    for day in range(1, 6):
+        write_report(tmp_path, f"crash-2026010{day}T000000Z-r{day}.jsonl", undelivered=1, claimed=True)
+    assert Reports(str(tmp_path)).prune(1).deleted == 2
+    assert sorted(path.name[6:14] for path in tmp_path.glob("crash-*.jsonl")) == ["20260103", "20260104", "20260105"]
+    write_report(tmp_path, "shutdown-20260106T000000Z-good.jsonl")
+    assert Reports(str(tmp_path)).prune(1).deleted == 3
+    assert os.listdir(tmp_path) == ["shutdown-20260106T000000Z-good.jsonl"]
+
+
+def test_pruning_keeps_the_newest_markers(tmp_path):
+    """Of runs that left nothing else; they list nothing that anybody could claim."""
+    reports = Reports(str(tmp_path))
+    for hour in range(5):
+        reports.open_run(Run(f"r{hour}", "0", "h", 1, 1_800_000_000.0 + 3600 * hour), 1_800_000_000.0 + 3600 * hour)
+    reports.prune(3)
+    assert [marker.run_id for marker in reports.open_runs()] == ["r2", "r3", "r4"]
+
+
 def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     """What a container runtime keeps; what stood there before is gone."""
     path = tmp_path / "log"
@@ -130,3 +163,62 @@ def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     Reports(str(tmp_path)).write_termination_log(str(path), f"{'é' * 500}\n" * 10)
     assert path.read_text() == f"{'é' * 500}\n" * 4
     assert path.stat().st_size <= TERMINATION_LOG_BYTES_MAX
+
+
+def at(hour: int, run_id: str, trigger: str = "SIGTERM") -> Summary:
+    return msgspec.structs.replace(make_summary(f"2026-11-21T{hour:02}:00:00.000Z", run_id), trigger=trigger)
+
+
+def test_unclaimed_are_those_that_owe_something_oldest_first(tmp_path):
+    """By when their runs were, whatever their files are called; what cannot be read is among them, and says so."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T230000Z-late.jsonl", undelivered=1, summary=at(23, "late"))
+    write_report(tmp_path, "crash-20261121T210000Z-early.jsonl", undelivered=2, summary=at(21, "early", "crash"))
+    write_report(tmp_path, "shutdown-20261121T220000Z-clean.jsonl", summary=at(22, "clean"))
+    write_report(tmp_path, "shutdown-20261121T200000Z-taken.jsonl", undelivered=1, claimed=True)
+    (tmp_path / "shutdown-20261121T190000Z-bad.jsonl").write_text("half a rep")
+    found = [(one.run_id, Path(one.path).name.partition("-")[0]) for one in reports.unclaimed()]
+    assert found == [(None, "shutdown"), ("early", "crash"), ("late", "shutdown")]
+
+
+def test_claim_is_made_once_and_says_whose_it_is(tmp_path):
+    """Created exclusively, beside the report, for its owner only; the first claim is the one that counts."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=1)
+    [one] = reports.unclaimed()
+    assert reports.claimed_by(one.path) is None
+    assert reports.claim(one.path, "run9") is True
+    assert reports.claim(one.path, "run9") is False
+    assert reports.unclaimed() == []
+    assert reports.claimed_by(one.path) == "run9"
+    claim = tmp_path / "shutdown-20261121T200000Z-a.jsonl.claimed-by-run9"
+    assert stat.S_IMODE(claim.stat().st_mode) == 0o600
+    assert claim.stat().st_size == 0
+
+
+def test_slices_are_the_lines_after_the_summary(tmp_path):
+    """In order, none of them cut, however long."""
+    lines = [b"%d %s\n" % (n, b"x" * (READ_BYTES if n == 7 else n % 300)) for n in range(3000)]
+    path = tmp_path / "shutdown-20261121T200000Z-a.jsonl"
+    path.write_bytes(msgspec.json.encode(make_summary()) + b"\n" + b"".join(lines))
+    slices = list(Reports(str(tmp_path)).slices(str(path)))
+    assert [line for part in slices for line in part] == lines
+    assert len(slices) > 3
+
+
+def test_past_runs_are_those_of_reports_and_of_markers(tmp_path):
+    """A marker without a report is a crash that left no list; one beside its report is nothing of its own."""
+    reports = Reports(str(tmp_path))
+    write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=2, summary=at(20, "a"))
+    write_report(tmp_path, "crash-20261121T210000Z-b.jsonl", summary=at(21, "b", "crash"))
+    started = parse_rfc3339("2026-11-21T22:00:00Z")
+    for run_id in ("b", "c"):
+        reports.open_run(Run(run_id, "0", "h", 1, started), started + 60, {"accepted": 3})
+    runs = {run.run_id: run for run in reports.past_runs()}
+    assert {run_id: (run.ended, run.undelivered) for run_id, run in runs.items()} == {
+        "a": ("reported", 2),
+        "b": ("crash", 0),
+        "c": ("crash", None),
+    }
+    assert (runs["c"].started_at, runs["c"].ended_at) == (started, started + 60)
+    assert len(reports.past_runs()) == 3

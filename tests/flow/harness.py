@@ -296,7 +296,14 @@ class Flow:
         self.replay = Replay(**everything, log=self.log)
 
     async def start(self, nursery: trio.Nursery) -> None:
+        await self.stand_by(nursery)
+        self.begin(nursery)
+
+    async def stand_by(self, nursery: trio.Nursery) -> None:
+        """No attempt begins yet, and nothing expires."""
         await nursery.start(self.dispatch.run)
+
+    def begin(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.upkeep.run)
 
@@ -349,6 +356,7 @@ class Flow:
             "resend": self.resend,
             "upkeep": self.upkeep,
             "survey": self.survey,
+            "previous_run": lambda: None,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
             "connections": lambda: Connections(1, 1000, 0),
             "log_lines_dropped": lambda: 0,

@@ -6,7 +6,7 @@ from collections import Counter
 
 import click
 
-from tests.simulation.moods import MOODS
+from tests.simulation import coverage
 from tests.simulation.run import run_seed, story_of
 from tests.simulation.world import Result
 
@@ -48,12 +48,14 @@ class Total:
         self.virtual_seconds = 0.0
         self.counts: Counter[str] = Counter()
         self.coverage: Counter[tuple[str, str]] = Counter()
+        self.ends: Counter[tuple[str, str]] = Counter()
 
     def add(self, result: Result) -> None:
         self.seeds += 1
         self.virtual_seconds += result.virtual_seconds
         self.counts += result.trace.counts
         self.coverage += result.trace.coverage
+        self.ends += result.trace.ends
         if result.violation is not None:
             self.failed.append(result.seed)
 
@@ -62,19 +64,15 @@ class Total:
         return (
             f"{self.seeds} seeds, {len(self.failed)} failed {self.failed[:10] or ''}; {hours:.1f} simulated hours in "
             f"{seconds / 60:.1f} min ({self.virtual_seconds / seconds:.0f} x); {self.counts['attempts']} attempts of "
-            f"{self.counts['event.accepted']} events in {self.counts['runs']} runs"
+            f"{self.counts['event.accepted']} events in {self.counts['runs']} runs; {self.counts['crashes']} crashes, "
+            f"{self.counts['deliveries recovered']} deliveries recovered"
         )
 
     def coverage_table(self) -> str:
-        """What an attempt came to, by the fault that it met; then everything else that was counted."""
-        transitions = sorted({transition for transition, _ in self.coverage})
-        faults = ["ok", "tls", *MOODS]
-        rows = [f"{index + 1:>3}  {transition}" for index, transition in enumerate(transitions)]
-        rows.append(" " * 18 + "".join(f"{index + 1:>7}" for index in range(len(transitions))))
-        for fault in faults:
-            cells = (self.coverage[transition, fault] for transition in transitions)
-            rows.append(f"{fault:18}" + "".join(f"{count or '.':>7}" for count in cells))
+        """The tables, everything else that was counted, and what is meant to happen and did not."""
+        rows = [coverage.tables(self.coverage, self.ends)]
         rows += [f"{count:>9}  {what}" for what, count in sorted(self.counts.items())]
+        rows.append(f"unreached: {'; '.join(coverage.unreached(self.coverage, self.ends)) or 'nothing'}")
         return "\n".join(rows)
 
 

@@ -6,6 +6,8 @@ Nothing here is read from the daemon's own state. A `Duty` is one event to one e
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tests.simulation.wire import End
 
 HARD = "hard"  # unreachable, timed out or 5xx
@@ -49,6 +51,7 @@ class Exchange:
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
     over_at: float | None = None  # the whole answer was
     closed_at: float | None = None
+    was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +102,11 @@ class Attempt:
         return None
 
     @property
+    def was_answered(self) -> bool:
+        """By its receiver, a 2xx; whether it was read or not."""
+        return any(one.answer is not None and 200 <= one.answer.status <= 299 for one in self.exchanges)
+
+    @property
     def may_have_sent(self) -> bool:
         return any(exchange.sent_bytes for exchange in self.exchanges)
 
@@ -128,8 +136,10 @@ class Attempt:
 class Duty:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     delivered: Exchange | None = None
-    carried: int = 0  # attempts before it was resent
+    carried: int = 0  # attempts before it was resent or recovered
     carried_unknown: bool = False
+    crashes: int = 0  # at which it was in flight, as the reports say that it came from
+    is_recovered: bool = False
     retries_sent: int = 0
     retried_at: float = -1.0  # when the last one was sent
     first_asked_at: float | None = None  # not open before: when the first post was sent
@@ -168,6 +178,8 @@ class Posted:
     duties: dict[str, Duty] = field(default_factory=dict)
 
     first_asked_at: float = -1.0  # in this run
+    delivered_before: set[str] = field(default_factory=set)  # endpoints: by earlier runs, and they knew it
+    is_resent: bool = False  # by hand, in whichever run: then an unclaimed report may bring it back
 
     def duty(self, endpoint_id: str) -> Duty:
         return self.duties.setdefault(endpoint_id, Duty(first_asked_at=self.first_asked_at))
@@ -189,6 +201,10 @@ class Posted:
     def cost_bytes(self) -> int:
         """The most that it can take of the budget."""
         return len(self.payload) + 512 + 512 * 8
+
+    def row_bytes(self, *, payloads: bool) -> int:
+        """The most that it can take in the recorder: so many endpoints, with ids and URLs of their lengths here."""
+        return 320 + 8 * 170 + (len(self.payload) if payloads else 0)
 
     def begin_run(self) -> None:
         """A restart starts empty."""
@@ -241,3 +257,29 @@ class Registered:
         self.old_secrets, self.open, self.history, self.schedules = [], [], [], []
         for host in self.hosts:
             host.retired = host is not self.host  # a new run knows only what it is told
+
+
+@dataclass(eq=False)
+class Books:
+    """What was known of a run when its daemon was gone: what its report must say."""
+
+    run_id: str
+    ended_at: float
+    posted: dict[tuple[str, str], Posted]
+    nameless: dict[tuple[str, bytes], Posted]
+    registered: dict[tuple[str, str], Registered]
+    is_torn: bool = False  # its recorder's last record
+
+    def find(self, client_id: str, event_id: str) -> Posted | None:
+        return self.posted.get((client_id, event_id))
+
+    def name(self, posted: Posted, event_id: str) -> Posted:
+        """An event whose id the daemon made, and no producer has read."""
+        del self.nameless[posted.client_id, posted.payload]
+        posted.id = event_id
+        self.posted[posted.client_id, event_id] = posted
+        return posted
+
+
+def same(payload: bytes, value: Any) -> bool:
+    return bool(msgspec.json.decode(payload) == value)

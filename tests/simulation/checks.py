@@ -4,12 +4,13 @@ The numbers are those of tests/README.md. Where what the daemon knew at a moment
 under way, a test may be the one that began), nothing is claimed.
 """
 
+import copy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation.books import HARD, SOFT, Attempt, Duty, Exchange, Host, Posted, Registered
+from tests.simulation.books import HARD, SOFT, Attempt, Books, Duty, Exchange, Host, Posted, Registered, same
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EPSILON = 1e-6
 PAUSE_AFTER_ATTEMPTS, PAUSE_AFTER_SECONDS, PROBE_SECONDS_MIN = 10, 30.0, 5.0
 RETRY_AFTER_SECONDS_MAX = 3600.0
+CRASHES_MAX = 3  # at which a delivery was in flight: then it is suspected of them
 
 
 class Checks:
@@ -26,6 +28,7 @@ class Checks:
         self.world = world
         self.posted: dict[tuple[str, str], Posted] = {}
         self.nameless: dict[tuple[str, bytes], Posted] = {}  # whose id no producer knows yet
+        self._nameless_before: dict[tuple[str, bytes], Posted] = {}  # of earlier runs
         self.registered: dict[tuple[str, str], Registered] = {}
         self.open_attempts: dict[Attempt, None] = {}
 
@@ -34,11 +37,29 @@ class Checks:
 
     def begin_run(self) -> None:
         self.open_attempts.clear()
+        self._nameless_before |= self.nameless
         self.nameless.clear()
-        for posted in self.posted.values():
+        for posted in (*self.posted.values(), *self._nameless_before.values()):
             posted.begin_run()
         for registered in self.registered.values():
             registered.begin_run()
+
+    def end_run(self) -> None:
+        """What was in flight is cut; what was delivered before this moment the daemon knew, and does not bring back."""
+        for posted in self.posted.values():
+            for endpoint_id, duty in posted.duties.items():
+                if duty.was_delivered_before(self.world.now()):
+                    posted.delivered_before.add(endpoint_id)
+        for registered in self.registered.values():
+            for attempt in registered.open:
+                attempt.was_cut = True
+
+    def books(self, run_id: str, ended_at: float, *, is_torn: bool) -> Books:
+        """Of the run that is over, before the next begins."""
+        posted = {(one.client_id, one.id): one for one in map(copy.copy, self.posted.values())}
+        nameless = {key: copy.copy(one) for key, one in self.nameless.items()}
+        registered = {key: copy.copy(one) for key, one in self.registered.items()}
+        return Books(run_id, ended_at, posted, nameless, registered, is_torn)
 
     def posted_as(self, client_id: str, event_id: str, payload: bytes | None = None) -> Posted | None:
         """The event; one whose id the daemon made is known by its payload, each of which is posted once."""
@@ -48,6 +69,19 @@ class Checks:
             if posted is not None:
                 posted.id = event_id
                 self.posted[client_id, event_id] = posted
+        return posted
+
+    def posted_before(self, line: dict[str, Any]) -> Posted | None:
+        """What a report's line is about; one whose id nobody knew is known by its value."""
+        client_id, event_id = line["client_id"], line["event_id"]
+        posted = self.posted.get((client_id, event_id))
+        if posted is None and "payload" in line:
+            key = next(
+                (key for key in self._nameless_before if key[0] == client_id and same(key[1], line["payload"])), None
+            )
+            if key is not None:
+                posted = self.posted[client_id, event_id] = self._nameless_before.pop(key)
+                posted.id = event_id
         return posted
 
     # The tap
@@ -95,8 +129,8 @@ class Checks:
             attempt.maybe_test = False
             self._check_begin(self.registered[attempt.host.key], attempt, attempt.begun_at, late=True)
         posted = self.posted_as(client_id, event_id, exchange.body)
-        if posted is None or posted.refused:
-            self.fail("S8", f"{event_id} of {client_id} was delivered and never admitted")
+        if posted is None or not (posted.admitted or posted.maybe):
+            self.fail("S8", f"{event_id} of {client_id} was delivered, and was never admitted by this run")
             return
         self._check_identity(exchange, posted)
         self._check_order(exchange, posted, posted.duty(endpoint_id))
@@ -160,7 +194,8 @@ class Checks:
 
     def _check_probe(self, endpoint: Registered, attempt: Attempt, now: float) -> None:
         """Surely paused by failures: one probe at a time, not sooner than 5 s after the pause or the last."""
-        ended = [one for one in endpoint.history if not one.is_open and one.host is attempt.host]
+        history = [one for one in endpoint.history if not one.maybe_test]  # of a test nothing follows
+        ended = [one for one in history if not one.is_open and one.host is attempt.host]
         other = max((one.ended_at() for one in ended if one.kind != HARD), default=-1.0)
         ends = sorted(one.ended_at() for one in ended if one.kind == HARD and one.ended_at() > other)
         if not ends or endpoint.loosened_at >= ends[0] or endpoint.is_changing:
@@ -170,7 +205,7 @@ class Checks:
         )
         if paused_at is None or now <= paused_at:
             return
-        probes = [one for one in endpoint.history if one.begun_at > paused_at]
+        probes = [one for one in history if one.begun_at > paused_at]
         since = now - max((one.begun_at for one in probes), default=paused_at)
         if since < PROBE_SECONDS_MIN - EPSILON or any(one.is_open for one in probes):
             self.fail("S4", f"{attempt.host.name} is paused by failures and was attempted {since:.3f} s after the last")
@@ -214,6 +249,10 @@ class Checks:
         what = f"attempt {number} of {posted.id} at {attempt.host.name}"
         if duty.delivered is not None:
             self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
+        if duty.is_recovered and endpoint.key[1] in posted.delivered_before and not posted.is_resent:
+            self.fail("S2", f"{what}, which was recovered, and was delivered by an earlier run")
+        if duty.crashes >= CRASHES_MAX and duty.retried_at < 0:
+            self.fail("S2", f"{what}, which was in flight at {duty.crashes} crashes")
         if duty.removed_at is not None and attempt.begun_at > duty.removed_at > duty.retried_at:
             self.fail("S2", f"{what}, whose endpoint was removed at {duty.removed_at:.3f}")
         last = duty.last()

@@ -41,6 +41,7 @@ class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
     def __init__(self) -> None:
         self._sender, self._receiver = trio.open_memory_channel[End](1000)
+        self._ends: list[End] = []  # the daemon's
         self.is_closed = False
 
     async def accept(self) -> End:
@@ -54,11 +55,18 @@ class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         self._receiver.close()
         await trio.lowlevel.checkpoint()
 
+    def kill(self) -> None:
+        """The process is gone: what it has sent can still be read, and nothing more comes."""
+        self.is_closed = True
+        for end in self._ends:
+            end.die()
+
     def connect(self, capacity: int, draw: Random) -> End:
         """The producer's end; raises ConnectionRefusedError."""
         if self.is_closed:
             raise ConnectionRefusedError
         ours, theirs = pair(draw, capacity=capacity)
+        self._ends.append(theirs)
         self._sender.send_nowait(theirs)
         return ours
 
@@ -79,6 +87,8 @@ class Link:
 
     async def has_input(self) -> bool:
         """Asked by the task that wants to use the link again: an attempt begins."""
+        if self._network.is_dead:
+            return True
         self._network.taken(self._wired)
         return self._wired.end.has_news
 
@@ -102,7 +112,8 @@ class Network:
         self._by_address: dict[str, Host] = {}
         self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
         self._links = 0
-        self.ends: dict[End, None] = {}  # the daemon's, of this run
+        self.is_dead = False  # the daemon's process
+        self.ends: dict[End, Wired] = {}  # the daemon's, of this run
         self._draw = chance(seed, "network")
 
     def add_host(self, name: str, key: tuple[str, str], *, is_tls: bool = False) -> Host:
@@ -115,12 +126,15 @@ class Network:
 
     def kill(self) -> None:
         """The daemon's process is gone: nothing of it goes out any more, and its peers see resets."""
-        for end in self.ends:
+        self.is_dead = True
+        for end, wired in self.ends.items():
+            if wired.exchange is not None:
+                wired.exchange.was_killed = wired.exchange.read_at is None
             end.peer.reset()
             end.is_reset = True
-        self.begin_run()
 
     def begin_run(self) -> None:
+        self.is_dead = False
         self.ends.clear()
         self._attempts.clear()
 
@@ -136,6 +150,7 @@ class Network:
         return self._attempts.get(trio.lowlevel.current_task())
 
     async def resolve(self, name: str, port: int) -> Sequence[str]:
+        await self._live()
         host = self._hosts[name]
         attempt = self._attempt(host)
         attempt.pending += 1
@@ -158,6 +173,7 @@ class Network:
             self._over(attempt)
 
     async def dial(self, address: str, port: int) -> Link:
+        await self._live()
         host = self._by_address.get(address)
         if host is None:
             self._tap.fail("S10", f"{address} was dialled")
@@ -175,6 +191,10 @@ class Network:
             return Link(self, wired)
         finally:
             self._over(attempt)
+
+    async def _live(self) -> None:
+        if self.is_dead:
+            await trio.sleep_forever()
 
     async def _connect(self, attempt: Attempt, address: str) -> None:
         match attempt.fault:
@@ -200,10 +220,10 @@ class Network:
 
     def _watch(self, wired: Wired) -> None:
         end = wired.end
-        self.ends[end] = None
+        self.ends[end] = wired
 
         def on_send(data: bytes) -> None:
-            if not wired.host.is_tls:
+            if not wired.host.is_tls and not self.is_dead:
                 self._sent(wired, data)
 
         def on_consumed() -> None:

@@ -3,18 +3,31 @@
 Each part is drawn from a source of its own: leaving out one kind of fault or action does not change the others.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 import msgspec
 
 from daemon.core.client import Client, Endpoint
+from daemon.core.layout import Layout
+from daemon.core.record import row_bytes_max
 from daemon.core.settings import DEFAULTS, Settings
 from daemon.core.units import format_duration
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+# In a write: the process is killed at some step of its recorder. Around the report: when it stops, by SIGTERM.
+STOPS = {
+    "sigterm": 4,
+    "sigint": 1,
+    "twice": 2,
+    "crash": 4,
+    "crash in write": 6,
+    "crash before report": 1,
+    "crash after report": 1,
+}
+CRASHES = tuple(kind for kind in STOPS if kind.startswith("crash"))
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
 
@@ -44,9 +57,12 @@ class Action:
 @dataclass(frozen=True)
 class Stop:
     at: float
-    kind: str  # sigterm, sigint, twice, crash
+    kind: str  # one of STOPS
     restart_after: float
-    resend: bool
+    resend: str  # which reports: none, last, all, again (all, twice)
+    number: int = 0  # its own source of chance
+    starts_killed: tuple[int, ...] = ()  # at which of its steps each start after it is killed, while it accounts
+    recovery_ends: tuple[int, str] | None = None  # at which of its looks at files the next run is stopped, and how
 
 
 @dataclass
@@ -64,6 +80,9 @@ class Plan:
     core: tuple[tuple[str, str], ...] = ()
     payload_bytes: tuple[int, ...] = (20,)
     retention_is_tiny: bool = False
+    layout: Layout | None = None  # the recorder's; None where it is off
+    segments_max: int = 1_000_000  # that its file system has room for
+    full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
 
     def knobs(self) -> str:
         given = self.settings
@@ -82,7 +101,14 @@ class Plan:
             "capacity": self.capacity,
             "faults": self.kinds,
             "actions": len(self.actions),
-            "stops": [(round(stop.at), stop.kind) for stop in self.stops],
+            "stops": [
+                (round(one.at), one.kind, one.resend, one.starts_killed, one.recovery_ends) for one in self.stops
+            ],
+            "recorder": "off" if self.layout is None else (self.layout, self.segments_max),
+            "recorder payloads": given.recorder.payloads,
+            "reports_kept": given.drain.reports_kept,
+            "reports full": self.full,
+            "recovery": given.recovery.enabled,
             "core": self.core,
         }
         return "\n".join(f"  {name:20} {value}" for name, value in parts.items())
@@ -95,10 +121,12 @@ def make_plan(
     actions: dict[str, int],
     without: frozenset[str] = frozenset(),
     until: float | None = None,
+    seconds: float | None = None,
 ) -> Plan:
     """`moods` are the kinds of faults there are, `actions` the kinds of actions with their weights."""
     draw = chance(seed, "knobs")
-    seconds = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
+    long = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
+    seconds = chance(seed, "seconds").choice((10.0, 20.0, 20.0, 20.0, 40.0, 60.0, long)) if seconds is None else seconds
     clients = _clients(draw)
     kinds = tuple(kind for kind in moods if draw.random() < draw.choice((0.2, 0.4, 0.8)))
     plan = Plan(
@@ -111,10 +139,14 @@ def make_plan(
         capacity=draw.choice((65536, 65536, 65536, 4096, 300)),
         payload_bytes=draw.choice(((20,), (2, 20, 200), (20, 3000), (20, 17_000, 40_000))),
     )
+    _set_recorder(chance(seed, "recorder"), plan)
+    plan.full = _full(chance(seed, "full"), seconds, without)
     plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
     plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
     plan.actions = _actions(chance(seed, "actions"), actions, seconds, without)
     plan.stops = _stops(chance(seed, "stops"), seconds, without)
+    if {"recovery ends", "start killed", "crash"}.isdisjoint(without):
+        _suspect(chance(seed, "suspect"), plan)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -123,6 +155,54 @@ def make_plan(
         plan.actions = [one for one in plan.actions if one.at < until]
         plan.stops = [one for one in plan.stops if one.at < until]
     return plan
+
+
+def _set_recorder(draw: Random, plan: Plan) -> None:
+    """Segments that hold a handful of rows, so that they are carried and dropped all the time, or production's."""
+    replace, given = msgspec.structs.replace, plan.settings
+    is_on, payloads = draw.random() < 0.75, draw.random() < 0.5
+    plan.settings = replace(
+        given,
+        recorder=replace(given.recorder, directory="auto" if is_on else "", payloads=payloads),
+        drain=replace(given.drain, reports_kept=draw.choice((1, 2, 20))),
+    )
+    row_bytes = row_bytes_max(max(plan.payload_bytes) + 60 if payloads else 0, ["x" * 60] * 5)
+    small = Layout(row_bytes, 4 * row_bytes, draw.choice((8, 10, 20)))
+    large = Layout(100_000, 400_000, 64)
+    chosen = draw.choice((small, small, large))
+    if draw.random() < 0.5:
+        plan.settings = replace(plan.settings, recovery=replace(given.recovery, enabled=True))
+    plan.segments_max = draw.choice((6, 7, 1_000_000, 1_000_000, 1_000_000))
+    plan.layout = chosen if is_on else None
+
+
+def _full(draw: Random, seconds: float, without: frozenset[str]) -> list[tuple[float, float]]:
+    at, lasts = draw.uniform(0, seconds), draw.choice((1.0, 30.0, 300.0))
+    return [(at, at + lasts)] if draw.random() < 0.15 and "full" not in without else []
+
+
+def _suspect(draw: Random, plan: Plan) -> None:
+    """Something is in flight at each of several crashes in a row, and every start takes it back."""
+    if draw.random() > 0.04:
+        return
+    client_id, endpoints = next(iter(plan.clients.items()))
+    moods = (("hangs", 1),)
+    plan.weather = [one for one in plan.weather if one.client_id != client_id]
+    plan.weather += [Weather(0.0, client_id, one["id"], moods) for one in endpoints]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        recorder=replace(given.recorder, directory="auto", payloads=True),
+        recovery=replace(given.recovery, enabled=True),
+    )
+    plan.layout, plan.full = Layout(100_000, 400_000, 64), []
+    at = draw.uniform(1, plan.seconds / 2)
+    plan.actions += [Action(at - 1 + n / 20, "post", 1000 + n) for n in range(12)]
+    plan.stops = []
+    for number in range(draw.choice((3, 3, 4))):
+        plan.stops.append(Stop(at, "crash", 0.5, "none", number))
+        at += 0.5 + draw.uniform(0.2, 0.9)
+    plan.stops.append(Stop(at + 1, "sigterm", 0.5, "none", 9))
 
 
 def _clients(draw: Random) -> dict[str, list[dict[str, Any]]]:
@@ -236,11 +316,39 @@ def _actions(draw: Random, weights: dict[str, int], seconds: float, without: fro
 
 
 def _stops(draw: Random, seconds: float, without: frozenset[str]) -> list[Stop]:
+    """Now and then several in a row, hardly apart; and crashes in a row, whatever is in flight, before a clean stop."""
     found = []
-    for _ in range(draw.choice((0, 0, 1, 1, 2))):
-        kind = draw.choice(("sigterm", "sigterm", "sigint", "twice", "crash"))
-        found.append(Stop(draw.uniform(0, seconds), kind, draw.choice((0.0, 1.0, 10.0)), draw.random() < 0.6))
-    return sorted((stop for stop in found if stop.kind not in without), key=lambda stop: stop.at)
+    at = draw.uniform(0, seconds)
+    in_a_row = draw.choice((2, 3, 3, 4)) if draw.random() < 0.15 else 0
+    for number in range(in_a_row + draw.choice((0, 0, 1, 1, 2, 3, 5)) + (in_a_row > 0)):
+        stop = _stop(draw, number, at, is_crash=number < in_a_row)
+        found.append(stop)
+        if number < in_a_row:
+            at = stop.at + stop.restart_after + draw.uniform(0.2, 2.0)
+        else:
+            at = draw.uniform(0, seconds) if draw.random() < 0.6 else at + draw.choice((0.5, 3.0, 15.0))
+    if "start killed" in without:
+        found = [replace(stop, starts_killed=()) for stop in found]
+    if "recovery ends" in without:
+        found = [replace(stop, recovery_ends=None) for stop in found]
+    found = [stop for stop in found if stop.kind not in without and stop.at < seconds]
+    return sorted(found, key=lambda stop: stop.at)
+
+
+def _stop(draw: Random, number: int, at: float, *, is_crash: bool) -> Stop:
+    kind = draw.choices(list(STOPS), list(STOPS.values()))[0]
+    resend = draw.choice(("none", "last", "last", "all", "again"))
+    if is_crash:
+        return Stop(at, draw.choice(("crash", "crash", "crash in write")), draw.choice((0.001, 1.0)), "none", number)
+    return Stop(
+        at,
+        kind,
+        draw.choice((0.001, 1.0, 10.0)),
+        resend,
+        number,
+        tuple(draw.randint(0, 12) for _ in range(draw.choice((0, 0, 0, 1, 2)))),
+        (draw.randint(0, 8), draw.choice(("crash", "crash", "sigterm", "twice"))) if draw.random() < 0.3 else None,
+    )
 
 
 def seconds_of(text: str) -> float:

@@ -17,6 +17,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 TYPES = ("a.x", "a.y", "b.y", "c")
 FULL = ("client-full", "full")
 STEADY_LAG_SECONDS = 0.25
+SEGMENTS_LEAST, SEGMENTS_FREE = 6, 4
 
 
 class Posting:
@@ -146,7 +147,7 @@ class Posting:
         partial: bool = False,
         is_known: bool = False,
     ) -> Answered | None:
-        run, asked_at = self.world.run, self.world.now()
+        run, asked_at, busy = self.world.run, self.world.now(), set(self.people._busy)
         for posted in events:
             posted.maybe += 1
             posted.may_be_forgotten |= self.world.plan.retention_is_tiny
@@ -160,11 +161,11 @@ class Posting:
             for posted in events:
                 posted.refused = True
         elif path.startswith("/v1/events/batch"):
-            self._note_batch(events, answered, asked_at)
+            self._note_batch(events, answered, asked_at, busy)
         elif answered.status in (200, 202):
             self._note_one(events[0], answered, asked_at, is_known=is_known)
         else:
-            self._note_refused(events, answered, asked_at)
+            self._note_refused(events, answered, asked_at, busy)
         return answered
 
     def _note_one(self, posted: Posted, answered: Answered, asked_at: float, *, is_known: bool) -> None:
@@ -186,9 +187,9 @@ class Posting:
         self._admitted(posted, tuple(one["endpoint_id"] for one in view["deliveries"]), is_new=answered.status == 202)
         accounts.check_event(self.world, view, asked_at)
 
-    def _note_batch(self, events: list[Posted], answered: Answered, asked_at: float) -> None:
+    def _note_batch(self, events: list[Posted], answered: Answered, asked_at: float, busy: set[str]) -> None:
         if answered.status != 202:
-            self._note_refused(events, answered, asked_at)
+            self._note_refused(events, answered, asked_at, busy)
             return
         for posted, item in zip(events, answered.body["events"], strict=True):
             if item["status"] is None:
@@ -224,10 +225,11 @@ class Posting:
                 found.append(endpoint_id)
         return tuple(found)
 
-    def _note_refused(self, events: list[Posted], answered: Answered, asked_at: float) -> None:
+    def _note_refused(self, events: list[Posted], answered: Answered, asked_at: float, busy: set[str]) -> None:
+        """`busy`: whose registration was under way when it was asked; it may be over by now."""
         slug = answered.problem
         allowed = ["draining"]
-        if any(one.client_id in self.people._busy for one in events):
+        if any(one.client_id in busy | self.people._busy for one in events):
             allowed.append("unknown-client")
         if slug in FULL:
             self._check_full(events, slug, asked_at)
@@ -249,5 +251,18 @@ class Posting:
         size = sum(one.cost_bytes for one in (*held, *events))
         events_max = limits.client_events_max if slug == "client-full" else limits.unsettled_events_max
         bytes_max = limits.client_bytes_max if slug == "client-full" else limits.unsettled_bytes_max
-        if count <= events_max and size <= bytes_max:
-            self.world.fail("S6", f"refused as {slug} with at most {count - len(events)} events unsettled")
+        if count > events_max or size > bytes_max or (slug == "full" and self._recorder_may_be_full(held, events)):
+            return
+        self.world.fail("S6", f"refused as {slug} with at most {count - len(events)} events unsettled")
+
+    def _recorder_may_be_full(self, held: list[Posted], events: list[Posted]) -> bool:
+        """Half of the segments that are not kept free hold rows; and one row may be more than it was made for."""
+        plan = self.world.plan
+        if plan.layout is None:
+            return False
+        payloads = plan.settings.recorder.payloads
+        rows = [one.row_bytes(payloads=payloads) for one in events]
+        segments = max(SEGMENTS_LEAST, min(plan.layout.segments_max, plan.segments_max))
+        room = (segments - SEGMENTS_FREE) * (plan.layout.segment_bytes - plan.layout.row_bytes) // 2
+        taken = sum(one.row_bytes(payloads=payloads) for one in held)
+        return max(rows) > plan.layout.row_bytes or taken + sum(rows) > room

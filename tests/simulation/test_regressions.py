@@ -1,10 +1,19 @@
 """What the simulation found in the daemon, each as the plan that shows it: seeds change with the tables."""
 
+import msgspec
+import pytest
+
 from daemon.core.health import Health
 from daemon.core.ledger import Ledger
+from daemon.edge.reports import Reports
+from daemon.flow.pacer import Pacer
+from tests.simulation.moods import MOODS
 from tests.simulation.mutants import Mutant, applied
-from tests.simulation.plan import Action, Plan, Weather, make_plan
+from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
+from tests.simulation.run import WEIGHTS
 from tests.simulation.world import run
+
+JUMP_BACK = 4  # the number of an action whose jump is an hour back
 
 
 def _plan(*actions: Action, mood: str) -> Plan:
@@ -14,25 +23,53 @@ def _plan(*actions: Action, mood: str) -> Plan:
     plan.settings = type(plan.settings)(clients=plan.settings.clients, egress=plan.settings.egress)
     plan.weather = [Weather(0.0, "c0", "default", ((mood, 1),))]
     plan.actions, plan.core, plan.retention_is_tiny = list(actions), (("c0", "default"),), False
+    plan.layout, plan.full = None, []
     return plan
 
 
 def _removed_in_flight() -> Plan:
+    """Seed 2 of the first day: deleted and put again beside an attempt in flight, it stayed paused by its operator."""
     posts = [Action(1.0, "post", number) for number in range(3)]
     return _plan(
         *posts, Action(2.0, "pause", 3), *(Action(3.0 + n / 10, "delete", n) for n in range(4, 8)), mood="hangs"
     )
 
 
-def test_endpoint_registered_again_is_not_paused_and_owes_nothing_old() -> None:
-    """Found by seed 2: deleted and put again beside an attempt in flight, it stayed paused by its operator."""
-    assert run(_removed_in_flight()).violation is None
+def _probe_due_at_the_end() -> Plan:
+    """Seed 1089: a probe that fell due in the tick in which the drain ended was begun and cut, its outcome unknown."""
+    plan = make_plan(1089, moods=MOODS, actions=WEIGHTS, seconds=120.0)
+    plan.stops, plan.full = [], []
+    return plan
 
 
-def test_these_plans_show_what_they_found() -> None:
-    """Without its fix each one fails."""
-    stays_paused = Mutant("stays_paused", Health, "be_removed", "self.resume()", "self.disabled = False")
-    goes_on = Mutant("goes_on", Ledger, "abandon", "delivery.is_abandoned = True", "pass")
-    for reverted in (stays_paused, goes_on):
-        with applied(reverted):
-            assert run(_removed_in_flight()).violation is not None, reverted.name
+def _stopped_on_an_earlier_day() -> Plan:
+    """Seed 47 of the second day: the clock was set back, so the report just written was the oldest, and was deleted."""
+    plan = _plan(Action(2.0, "jump", JUMP_BACK), mood="ok")
+    plan.stops = [Stop(1.0, "sigterm", 0.5, "none")]
+    plan.settings = msgspec.structs.replace(
+        plan.settings, drain=msgspec.structs.replace(plan.settings.drain, reports_kept=1)
+    )
+    return plan
+
+
+FOUND = {
+    "stays_paused": (
+        _removed_in_flight,
+        Mutant("stays_paused", Health, "be_removed", "self.resume()", "self.disabled = False"),
+    ),
+    "goes_on": (_removed_in_flight, Mutant("goes_on", Ledger, "abandon", "delivery.is_abandoned = True", "pass")),
+    "begins_at_the_end": (_probe_due_at_the_end, Mutant("begins", Pacer, "close", "self._is_closed = True", "pass")),
+    "deletes_its_own": (
+        _stopped_on_an_earlier_day,
+        Mutant("deletes_its_own", Reports, "write", "self._written.add(path)", "pass"),
+    ),
+}
+
+
+@pytest.mark.parametrize("found", FOUND)
+def test_plan_that_showed_a_bug_fails_without_its_fix_only(found: str) -> None:
+    """The fix taken back is a mutant, which the plan still catches."""
+    plan, reverted = FOUND[found]
+    assert run(plan()).violation is None
+    with applied(reverted):
+        assert run(plan()).violation is not None

@@ -10,6 +10,7 @@ class Trace:
         self._keeps_lines = keeps_lines
         self.lines: list[str] = []
         self.coverage: Counter[tuple[str, str]] = Counter()  # (transition, fault)
+        self.ends: Counter[tuple[str, str]] = Counter()  # (how a run ended, its recorder)
         self.counts: Counter[str] = Counter()
 
     def add(self, time: float, *parts: object) -> None:

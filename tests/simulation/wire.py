@@ -121,6 +121,16 @@ class End(trio.abc.HalfCloseableStream):
             self.peer.reset()
             self.close()
 
+    def die(self) -> None:
+        """The process behind this end is killed: its kernel closes, with a reset where something was not read."""
+        if not self.is_closed:
+            unread = bool(self.incoming.buffer)
+            self.end()
+            if unread:
+                self.peer.reset()
+            self.is_reset = True
+            self.incoming.wake()
+
     def reset(self) -> None:
         """What a reset from the peer does here: unread bytes are lost."""
         self.is_reset = True

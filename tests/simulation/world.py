@@ -8,18 +8,17 @@ nothing for a violation.
 import contextlib
 import gc
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from random import Random
 from typing import Any, NoReturn
 
-import msgspec
 import trio
 import trio.testing
 from trio._core import _run as trio_run  # the scheduler's chance; python-trio/trio#2675: there is no public way
+from werkzeug.routing import Rule
 
-from daemon.core.report import Pruned
 from daemon.core.report import Run as RunIdentity
 from daemon.core.settings import Settings
 from daemon.core.timestamps import Moment
@@ -31,17 +30,18 @@ from daemon.supervisor import ExitCode, Outside, supervise
 from tests.simulation import accounts
 from tests.simulation.books import Host
 from tests.simulation.checks import Checks
+from tests.simulation.machine import Machine
 from tests.simulation.moods import Receivers
 from tests.simulation.network import Listener, Network
 from tests.simulation.people import People
-from tests.simulation.plan import Action, Plan, Stop, Weather, chance
+from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
 from tests.simulation.trace import Trace
 
 EPOCH = 1_700_000_000.0
 SECOND_SIGNAL_AFTER = 0.4
 STOP_SLACK_SECONDS = 2.0
 # What a log may say of us that is never right.
-CRASHES = ("attempt.crashed", "courier.crashed", "flow.crashed", "api.crashed", "request.crashed", "request.failed")
+BUGS = ("attempt.crashed", "courier.crashed", "flow.crashed", "api.crashed", "request.crashed", "request.failed")
 VIRTUAL_SECONDS_MAX = 20_000.0
 CANARIES = ("whsec_", "URL-CANARY", "PAYLOAD-CANARY")
 
@@ -61,42 +61,19 @@ class Run:
     number: int
     started_at: float
     listener: Listener
+    resend: str = "none"
     signal: Callable[[str], None] = lambda name: None
     is_ready: bool = False  # the platform has registered its clients
     stop_asked_at: float | None = None
     no_attempts_after: float | None = None
     must_end_by: float = float("inf")
     is_over: bool = False
-    reports: list[bytes] = field(default_factory=list)
-    exhausted_forgotten: int = 0
-
-
-class MemoryReports:
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def path_of(self, summary: Any) -> str:
-        return f"/reports/shutdown-{summary.run_id}.jsonl"
-
-    def write(self, summary: Any, lines: Iterator[Any]) -> str:
-        encode = msgspec.json.encode
-        self._run.reports.append(b"".join(encode(line) + b"\n" for line in (summary, *lines)))
-        return self.path_of(summary)
-
-    def write_termination_log(self, path: str, text: str) -> None:
-        raise AssertionError("no run has one")
-
-    def prune(self, kept: int) -> Pruned:
-        return Pruned(0, 0)  # all are kept: the checks read every one
-
-    def prove_writable(self, room_bytes: int = 0) -> None:
-        pass
-
-    def open_run(self, run: Any, at: float, counts: dict[str, object] | None = None) -> None:
-        pass
-
-    def close_run(self, run_id: str) -> None:
-        pass
+    ended_by: Stop | None = None
+    killed_at_report: str = ""  # before or after it
+    looks_left: int | None = None  # at files, before `stopped_by`, while it has not answered yet
+    stopped_by: str = ""
+    has_answered: bool = False
+    was_stopped_at_start: bool = False
 
 
 class World:
@@ -108,14 +85,16 @@ class World:
         self.violation: str | None = None
         self.checks = Checks(self)
         self.run = Run(0, 0.0, listener=None)  # type: ignore[arg-type]  # before the first
-        self.reports: list[bytes] = []  # every report, in order; what a restart keeps
+        self.own_log = _Log(self)
         self.network: Network
         self.people: People
+        self.machine: Machine
         self._trace = trace
         self._moods: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
         self._mood_draws: dict[tuple[str, str], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
         self._ids = 0
+        self._nursery: trio.Nursery
         self._jitter = chance(plan.seed, "jitter")
         self._bytes = chance(plan.seed, "bytes")
         self._whole = trio.CancelScope()
@@ -129,21 +108,18 @@ class World:
         return Moment(trio.current_time(), self.wall())
 
     def log(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        line = f"{event} {fields}"
+        line = f"{event} {fields}".replace(str(self.machine.where), "/reports")
         self.trace("log", line if "traceback" not in fields else event)
         for canary in CANARIES:
             if canary in line:
                 self.fail("S11", f"{canary} stands in the log: {line[:300]}")
-        if event in CRASHES:
+        if event in BUGS:
             self.fail("bug", f"{event}: {fields.get('traceback') or fields}")
-        self._cover(event, fields)
+        if not self.run.is_over:
+            self._cover(event, fields)
 
-    def _outside(self, run: Run) -> Outside:
-        clock, log = _Clock(self), _Log(self)
-
-        async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-            await trio.lowlevel.checkpoint()
-            return work(*args)
+    def _outside(self, run: Run, identity: RunIdentity) -> Outside:
+        log = self.own_log
 
         def attach(deliver: Callable[[str], None]) -> None:
             run.signal = deliver
@@ -152,12 +128,12 @@ class World:
             raise AssertionError("nobody asked for a reload")
 
         return Outside(
-            clock=clock,
+            clock=_Clock(self),
             log=log,
             open_sender=partial(
                 open_sender, resolve=self.network.resolve, dial=self.network.dial, ssl_context=_ssl_context()
             ),
-            reports=MemoryReports(run),
+            reports=self.machine.directory,
             manager=Systemd({}),
             server=partial(Server, sockets=(), listeners=[run.listener], log=log),
             attach_signals=attach,
@@ -166,8 +142,36 @@ class World:
             new_event_id=self._new_id,
             announce=lambda urls: None,
             reload=refuse_reload,
-            in_thread=in_thread,
+            in_thread=self._threads_of(run),
+            past_runs=self.machine.directory.past_runs(),
+            recorder=self.machine.recorder(identity),
         )
+
+    def _threads_of(self, run: Run) -> Callable[..., Awaitable[Any]]:
+        """Virtual time has none. The process may be killed on either side of the report's writing, and stopped at any
+        look at files while it recovers, which may take a while.
+        """
+        draw = chance(self.plan.seed, "threads", run.number)
+
+        async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+            await trio.sleep(0 if run.has_answered else draw.choice((0, 0, 0, 0.02)))
+            if run.looks_left is not None and not run.has_answered:
+                run.looks_left -= 1
+                if run.looks_left < 0:
+                    run.looks_left = None
+                    await self._stop_at_start(run)
+            is_report = work == self.machine.directory.write
+            if is_report and run.killed_at_report == "before":
+                self.crash(run, run.ended_by)
+            if run.is_over:
+                await trio.sleep_forever()
+            result = work(*args)
+            if is_report and run.killed_at_report == "after":
+                self.crash(run, run.ended_by)
+                await trio.sleep_forever()
+            return result
+
+        return in_thread
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -184,6 +188,20 @@ class World:
     def jump(self, seconds: float) -> None:
         self._walls.append((self.now(), self._walls[-1][1] + seconds))
 
+    @property
+    def has_jumped(self) -> bool:
+        return len(self._walls) > 1
+
+    @property
+    def recorder_kind(self) -> str:
+        """As coverage.py names them."""
+        given = self.settings
+        held = "off" if self.plan.layout is None else "payloads" if given.recorder.payloads else "ids"
+        return f"{held}, recovery" if given.recovery.enabled else held
+
+    def cover_killed_start(self) -> None:
+        self._trace.ends["start killed", self.recorder_kind] += 1
+
     def walls_between(self, begin: float, end: float) -> list[tuple[float, float]]:
         """What the wall clock showed, from when to when for each of its jumps."""
         found = []
@@ -197,8 +215,9 @@ class World:
     def trace(self, *parts: object) -> None:
         self._trace.add(trio.current_time(), *parts)
 
-    def count(self, what: str) -> None:
-        self._trace.counts[what] += 1
+    def count(self, what: str, times: int = 1) -> None:
+        if times:
+            self._trace.counts[what] += times
 
     def fail(self, rule: str, message: str) -> None:
         """The first one counts; the world ends with it."""
@@ -215,60 +234,87 @@ class World:
     # The run
 
     async def main(self) -> None:
-        with self._whole:
-            async with trio.open_nursery() as nursery:
-                with trio.move_on_after(VIRTUAL_SECONDS_MAX) as limit:
-                    receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
-                    self.network = Network(
-                        self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity
-                    )
-                    self.people = People(self, nursery)
-                    nursery.start_soon(self._timeline, nursery)
-                    await self._runs()
-                if limit.cancelled_caught:
-                    self.fail("S12", "the world did not come to its end")
-                nursery.cancel_scope.cancel()
+        self.machine = Machine(self)
+        try:
+            with self._whole:
+                async with trio.open_nursery() as nursery:
+                    with trio.move_on_after(VIRTUAL_SECONDS_MAX) as limit:
+                        await self._live(nursery)
+                    if limit.cancelled_caught:
+                        self.fail("S12", "the world did not come to its end")
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.machine.remove()
+
+    async def _live(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
+        self.network = Network(self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity)
+        self.people = People(self, nursery)
+        nursery.start_soon(self._timeline, nursery)
+        await self._runs()
 
     async def _runs(self) -> None:
-        restarts = iter(self.plan.stops)
+        stop: Stop | None = None
         number = 0
-        while True:
+        while not self._safety_over.is_set():
             number += 1
-            await self._one_run(number)
-            if self._safety_over.is_set():
-                return
-            stop = next(restarts, None)
+            await self._start(stop)
+            await self._one_run(number, stop)
+            stop = self.run.ended_by
             await trio.sleep(stop.restart_after if stop else 1.0)
+        self.plan.full = []
+        await self._start(None)  # the last one's report may have found no room
+        self.machine.check_sums(number)
 
-    async def _one_run(self, number: int) -> None:
-        self.run = run = Run(number, self.now(), Listener())
+    async def _start(self, stop: Stop | None) -> None:
+        """Accounts for the runs before; a start that is killed while it does is followed by another."""
+        self.machine.remembered()
+        kills = stop.starts_killed if stop is not None else ()
+        for number, killed_at in enumerate(kills):
+            if self.machine.account(killed_at=killed_at, draw=chance(self.plan.seed, "start", number)):
+                return
+            await trio.sleep(1.0)
+        self.machine.account(killed_at=None, draw=chance(self.plan.seed, "start"))
+
+    async def _one_run(self, number: int, last: Stop | None) -> None:
+        self.run = run = Run(number, self.now(), Listener(), resend=last.resend if last is not None else "none")
         self.network.begin_run()
         self.checks.begin_run()
+        self.machine.begin_run()
+        if last is not None and last.recovery_ends is not None:
+            run.looks_left, run.stopped_by = last.recovery_ends
         self.trace("run", number)
         self.count("runs")
         identity = RunIdentity(f"run{number}", "0", "host", 1, self.wall())
+        outside = self._outside(run, identity)
         self._ended = trio.Event()
         code: ExitCode | None = None
         with trio.CancelScope() as self._daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.people.set_up, run)
-                nursery.start_soon(self._watch_end, run)
-                code = await supervise(self.settings, self._outside(run), identity)
+                code = await supervise(self.settings, outside, identity)
                 nursery.cancel_scope.cancel()
         run.is_over = True
         run.listener.is_closed = True
         self.trace("exit", code)
         self._ended.set()
-        if code is not None:
-            if self.now() > run.must_end_by:
-                self.fail("S12", f"the daemon ended {self.now() - run.must_end_by:.3f} s too late")
-            accounts.check_end(self, run, code)
-            self.reports += run.reports
+        self.machine.disarm()
+        if code is not None and self.now() > run.must_end_by:
+            self.fail("S12", f"the daemon ended {self.now() - run.must_end_by:.3f} s too late")
+        if run.ended_by is not None:
+            self._trace.ends[f"{run.ended_by.kind}{' at start' * run.was_stopped_at_start}", self.recorder_kind] += 1
+        self.checks.end_run()
+        report = self.machine.ended(run, code)
+        if report is not None:
+            accounts.check_end(self, run, code, report)
 
     async def _watch_end(self, run: Run) -> None:
         """A stop that never comes to its end must not hold the world."""
-        while self.now() <= run.must_end_by + 1:  # noqa: ASYNC110  # the second signal moves the deadline
+        while self.now() <= run.must_end_by + 1:  # the second signal moves the deadline
             await trio.sleep(1)
+            if run.is_over:
+                return
         self.fail("S12", "the daemon was told to stop and did not")
 
     async def _timeline(self, nursery: trio.Nursery) -> None:
@@ -282,36 +328,41 @@ class World:
                 self.trace("action", event.kind, event.number)
                 nursery.start_soon(self.people.act, event)
             else:
-                nursery.start_soon(self._stop, event.kind)
+                nursery.start_soon(self._stop, event)
         await trio.sleep_until(plan.seconds)
         await self._live_on()
 
     async def _live_on(self) -> None:
         """The faults of the core stop for good; what it is owed must settle; then the last stop."""
         self.trace("liveness")
+        self.machine.disarm()
         while not self.run.is_ready or self.run.stop_asked_at is not None:  # noqa: ASYNC110  # of whichever run
             await trio.sleep(0.5)
         for key in self.plan.core:
             self._moods[key] = (("ok", 1),)
         await self.people.live_on(self.plan.core)
         self._safety_over.set()
-        await self._stop("sigterm")
+        await self._stop(Stop(self.now(), "sigterm", 0.0, "none"))
 
-    async def _stop(self, kind: str) -> None:
-        run = self.run
-        if run.is_over or run.number == 0 or (run.stop_asked_at is not None and kind != "crash"):
-            return
+    async def _stop(self, stop: Stop) -> None:
+        run, kind = self.run, stop.kind
+        if run.is_over or run.number == 0 or (run.stop_asked_at is not None and kind not in CRASHES):
+            return None
         self.trace("stop", kind)
-        self.count(f"stop {kind}")
-        if kind == "crash":
-            self.network.kill()
-            run.is_over = run.listener.is_closed = True
-            self._daemon.cancel()
-            return
+        match kind:
+            case "crash":
+                return self.crash(run, stop)
+            case "crash in write":
+                return self.machine.arm(stop, run)
+            case "crash before report" | "crash after report":
+                run.killed_at_report = kind.split(" ")[1]
+        if run.stop_asked_at is not None:
+            return None
         drain_seconds = self.settings.drain.timeout_seconds
-        run.stop_asked_at = self.now()
+        run.stop_asked_at, run.ended_by = self.now(), stop
         run.no_attempts_after = self.now() + drain_seconds
         run.must_end_by = run.no_attempts_after + STOP_SLACK_SECONDS
+        self._nursery.start_soon(self._watch_end, run)
         run.signal("SIGINT" if kind == "sigint" else "SIGTERM")
         if kind == "twice":
             run.signal("SIGINT")  # service managers send both at once: that is one
@@ -320,6 +371,27 @@ class World:
                 run.no_attempts_after = min(run.no_attempts_after, self.now())
                 run.must_end_by = min(run.must_end_by, self.now() + STOP_SLACK_SECONDS)
                 run.signal("SIGTERM")
+        return None
+
+    async def _stop_at_start(self, run: Run) -> None:
+        stop = Stop(self.now(), run.stopped_by, 1.0, "none")
+        run.was_stopped_at_start = True
+        if run.stopped_by == "twice":
+            self._nursery.start_soon(self._stop, stop)
+        else:
+            await self._stop(stop)
+
+    def crash(self, run: Run, stop: Stop | None) -> None:
+        """The process is gone, in the middle of whatever it did: nothing that its tasks still do has any effect."""
+        if not run.is_over:
+            self.trace("killed")
+            self.count("crashes")
+            self.count("crashes in the drain", run.stop_asked_at is not None)
+            run.is_over, run.ended_by = True, stop
+            run.listener.kill()
+            self.network.kill()
+            self.machine.kill()
+            self._daemon.cancel()
 
     def _cover(self, event: str, fields: dict[str, Any]) -> None:
         if event == "delivery.attempted":
@@ -345,12 +417,33 @@ class _Log:
         self._world.log(event, level=level, **fields)
 
     def text(self, text: str) -> None:
-        self._world.trace("stderr", text)
+        self._world.trace("stderr", text.replace(str(self._world.machine.where), "/reports"))
 
 
 @lru_cache(maxsize=1)
 def _ssl_context() -> Any:
     return client_ssl_context()
+
+
+_compile_builder = Rule._compile_builder
+_builders: dict[tuple[str, bool], Callable[..., tuple[str, str]]] = {}
+
+
+def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+    """Each run has routes of its own. What builds their URLs is a function of the rule alone, and takes a while."""
+    key = (rule.rule, append_unknown)
+    if key not in _builders:
+        _builders[key] = _compile_builder(rule, append_unknown)
+    return _builders[key]
+
+
+@contextlib.contextmanager
+def _routes_compiled_once() -> Iterator[None]:
+    Rule._compile_builder = _builder  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Rule._compile_builder = _compile_builder  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -381,7 +474,7 @@ def run(plan: Plan, *, keeps_lines: bool = False) -> Result:
             ended_at = trio.current_time()
 
     crash = ""
-    with _seeded_scheduler(plan.seed):
+    with _seeded_scheduler(plan.seed), _routes_compiled_once():
         try:
             trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
         except Exception as error:

@@ -6,10 +6,11 @@ Owns their order. Traffic is made apart, since it is told how long to last, and 
 from daemon.demo.acts.act import Act, Seen
 from daemon.demo.acts.down import DOWN
 from daemon.demo.acts.flaky import FLAKY
+from daemon.demo.acts.kill import KILL
 from daemon.demo.acts.restart import RESTART
 from daemon.demo.acts.slow import SLOW
 from daemon.demo.acts.traffic import TRAFFIC_SECONDS, traffic_act
 
-ACTS = (SLOW, DOWN, FLAKY, RESTART)
+ACTS = (SLOW, DOWN, FLAKY, RESTART, KILL)
 
 __all__ = ["ACTS", "TRAFFIC_SECONDS", "Act", "Seen", "traffic_act"]

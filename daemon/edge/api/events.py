@@ -107,7 +107,7 @@ def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
     remembers_since = rfc3339(services.ledger.remembers_since)
     return UnknownEvent(
         f"no event {event_id!r} is held; events that settled and were accepted before {remembers_since} "
-        "may be forgotten, and a restart starts empty",
+        "may be forgotten, and so is what settled in an earlier run",
         remembers_since=remembers_since,
         started_at=rfc3339(services.run.started_at),
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
+from daemon.core.past import PreviousRun
 from daemon.core.registry import Registry
 from daemon.core.report import Run
 from daemon.flow.attempt import Attempter
@@ -43,6 +44,7 @@ class Services(NamedTuple):
     resend: Resend
     upkeep: Upkeep
     survey: Survey
+    previous_run: Callable[[], PreviousRun | None]
     new_secret: Callable[[], str]
     connections: Callable[[], Connections]
     log_lines_dropped: Callable[[], int]

@@ -14,6 +14,7 @@ from daemon.core.definition import EventType, Id
 from daemon.core.delivery import Status
 from daemon.core.health import PausedBy, State
 from daemon.core.outcome import OutcomeName
+from daemon.core.past import PreviousRun
 from daemon.core.report import AttemptView
 from daemon.core.retry import Reason
 from daemon.core.timestamps import Time
@@ -203,13 +204,6 @@ class EndpointStatesView(msgspec.Struct):
     disabled: Count
 
 
-class PreviousRunView(msgspec.Struct):
-    run_id: str
-    ended: Literal["clean", "reported", "crash"]
-    undelivered: Count
-    recovered: Count
-
-
 class StatusView(msgspec.Struct):
     """The daemon's totals."""
 
@@ -229,5 +223,5 @@ class StatusView(msgspec.Struct):
     endpoints: EndpointStatesView
     clients: Count
     crashed_couriers: Count
-    waiting_for_client: Count
-    previous_run: PreviousRunView | None
+    waiting_for_client: Annotated[Count, Meta(description="Recovered deliveries of clients that are not registered")]
+    previous_run: PreviousRun | None

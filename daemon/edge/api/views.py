@@ -156,8 +156,8 @@ def status_view(services: Services, seen: Seen) -> StatusView:
         endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
         clients=len(services.registry),
         crashed_couriers=services.dispatch.crashed_couriers,
-        waiting_for_client=0,
-        previous_run=None,
+        waiting_for_client=seen.waiting_for_client,
+        previous_run=services.previous_run(),
     )
 
 

@@ -1,0 +1,165 @@
+"""What a start must take back: the unclaimed reports, judged by their lines alone (contract section 7, One way back).
+
+Before the daemon has answered for the first time nothing is certain: it may have been stopped on its way. With its
+first answer all of it is there, or, after crashes in a row, nothing. Which reports it claims must agree.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tests.simulation.books import Posted
+from tests.simulation.plan import STEADY
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Run, World
+
+CRASHES_IN_A_ROW, CRASHES_WITHIN_SECONDS, CRASHES_MAX = 3, 600.0, 3
+Key = tuple[str, str, str]  # client, event and endpoint
+
+
+@dataclass
+class Ended:
+    """A run before this one."""
+
+    run_id: str
+    started_at: float
+    ended_at: float
+    crashed: bool
+    undelivered: int | None  # None where it left no list
+
+
+@dataclass
+class Owed:
+    """One delivery as the unclaimed reports have it, taken together."""
+
+    attempt_count: int = 0
+    crashes: int = 0
+    maybe_received: bool = False
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
+        self.attempt_count = max(self.attempt_count, line["attempt_count"])
+        self.crashes = max(self.crashes, line.get("crash_count", 0))
+        self.maybe_received |= line["class"] == "outcome_unknown"
+
+
+class Recovering:
+    """Of one start. It begins the duties that the reports list."""
+
+    def __init__(self, world: "World", unclaimed: list[tuple[str, bytes]], ends: list[Ended]) -> None:
+        self.world = world
+        self.reports: list[str] = []  # that are to be claimed
+        self.owed: dict[Key, Owed] = {}
+        self._left: list[str] = []  # without payloads
+        self._ends = ends
+        if world.settings.recovery.enabled:
+            for name, raw in sorted(unclaimed, key=_age):
+                self._read(name, raw)
+        self._begin()
+
+    def _read(self, name: str, raw: bytes) -> None:
+        """One without payloads tells of what is known from older ones; where that is all of it, nothing is left."""
+        lines = [msgspec.json.decode(line) for line in raw.splitlines()[1:]]
+        lines = [line for line in lines if line["kind"] == "undelivered"]
+        known = [line for line in lines if "payload" in line or _key(line) in self.owed]
+        (self.reports if len(known) == len(lines) else self._left).append(name)
+        for line in known:
+            self.owed.setdefault(_key(line), Owed()).add(line)
+
+    def _begin(self) -> None:
+        for (_, _, endpoint_id), owed in self.owed.items():
+            posted = self._posted(owed)
+            posted.maybe += 1
+            posted.may_be_forgotten |= self.world.plan.retention_is_tiny
+            duty = posted.duty(endpoint_id)
+            duty.carried, duty.carried_unknown, duty.crashes = owed.attempt_count, owed.maybe_received, owed.crashes
+            duty.is_recovered, duty.first_asked_at = True, self.world.now()
+
+    def _posted(self, owed: Owed) -> Posted:
+        posted = self.world.checks.posted_before(next(line for line in owed.lines if "payload" in line))
+        assert posted is not None, "a report lists an event that nobody posted; its check says so before"
+        return posted
+
+    # The first answer
+
+    def check(self, run: "Run", status: dict[str, Any]) -> None:
+        """All or nothing of it is there."""
+        self._check_previous(status["previous_run"])
+        recovered = status["events"]["recovered"]
+        is_taken = self._is_taken(recovered)
+        self._confirm(is_taken=is_taken)
+        expected = len({key[:2] for key in self.owed}) if is_taken else 0
+        if recovered != expected:
+            self.world.fail("S13", f"{recovered} events were recovered; unclaimed reports list {expected}")
+        waiting = [key for key, one in self.owed.items() if key[0] != STEADY and one.crashes < CRASHES_MAX]
+        if status["waiting_for_client"] != (len(waiting) if is_taken else 0):
+            self.world.fail("S1", f"{status['waiting_for_client']} wait for their client, not {len(waiting)}")
+        claims = self.world.machine.directory.claims()
+        for name in self.reports:
+            if (claims.get(name) == f"run{run.number}") is not is_taken:
+                self.world.fail("S13", f"{name} is claimed by {claims.get(name)}; recovered: {is_taken}")
+        for name in self._left:
+            if name in claims:
+                self.world.fail("S13", f"{name} cannot be recovered from, and is claimed")
+        self._count(is_taken=is_taken)
+
+    def _is_taken(self, recovered: int) -> bool:
+        held_back = self._is_held_back()
+        return bool(recovered) if held_back is None else not held_back
+
+    def _is_held_back(self) -> bool | None:
+        """After crashes in a row; None where it depends on when the first of them was last heard of."""
+        last = self._ends[-CRASHES_IN_A_ROW:]
+        if self.world.has_jumped:
+            return None if len(last) == CRASHES_IN_A_ROW else False
+        if len(last) < CRASHES_IN_A_ROW or not all(one.crashed for one in last):
+            return False
+        if self.world.now() - last[0].ended_at > CRASHES_WITHIN_SECONDS:
+            return False
+        return True if self.world.now() - last[0].started_at <= CRASHES_WITHIN_SECONDS else None
+
+    def _confirm(self, *, is_taken: bool) -> None:
+        for (_, _, endpoint_id), owed in self.owed.items():
+            posted = self._posted(owed)
+            posted.maybe -= 1
+            if is_taken:
+                posted.admitted = True
+                posted.endpoints = (*posted.endpoints, endpoint_id)
+                posted.duty(endpoint_id).opened_at = self.world.now()
+            else:
+                del posted.duties[endpoint_id]
+
+    def _check_previous(self, said: dict[str, Any] | None) -> None:
+        if self.world.has_jumped:
+            return
+        last = self._ends[-1] if self._ends else None
+        if last is None or said is None:
+            if said is not None or last is not None:
+                self.world.fail("S13", f"the run before is {last}, and said is {said}")
+            return
+        ended = "crash" if last.crashed else "reported" if last.undelivered else "clean"
+        if (said["run_id"], said["ended"], said["undelivered"]) != (last.run_id, ended, last.undelivered):
+            self.world.fail("S13", f"the run before is {last}, and said is {said}")
+
+    def _count(self, *, is_taken: bool) -> None:
+        if not self.world.settings.recovery.enabled:
+            return
+        self.world.count("recoveries" if is_taken else "recoveries held back")
+        if not is_taken:
+            return
+        for owed in self.owed.values():
+            self.world.count("deliveries recovered")
+            self.world.count("deliveries suspected of crashes", owed.crashes >= CRASHES_MAX)
+            self.world.count("deliveries recovered from several reports", len(owed.lines) > 1)
+
+
+def _key(line: dict[str, Any]) -> Key:
+    return line["client_id"], line["event_id"], line["endpoint_id"]
+
+
+def _age(report: tuple[str, bytes]) -> tuple[str, str]:
+    summary = msgspec.json.decode(report[1].partition(b"\n")[0])
+    return summary["started_at"], summary["stopped_at"]
