@@ -14,8 +14,9 @@ from daemon.core.client import Client, Endpoint
 from daemon.core.outcome import Exchange, Outcome
 from daemon.core.report import Line, Summary
 from daemon.edge.reports import Reports
+from daemon.flow.account import REPORT_SECONDS_MAX
 from daemon.flow.ports import Request
-from daemon.supervisor import REPORT_SECONDS_MAX, ExitCode
+from daemon.supervisor import ExitCode
 from tests.test_supervisor import SECRET, Daemon, NotedDiscard, ScriptedSender, make_settings, until
 
 
