@@ -32,6 +32,9 @@ from daemon.flow.ports import Log
 WRITE_BYTES = 1 << 20
 # Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
 READ_BYTES = 128 * 1024
+# More than either ever takes, of 20,000 clients with 16 endpoints; what stands there may be anybody's.
+MARKER_BYTES_MAX = 1 << 20
+SUMMARY_BYTES_MAX = 1 << 27
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 PROVE_EVERY_SECONDS = 60.0
 PROVE_SECONDS_MAX = 10.0
@@ -191,8 +194,8 @@ class Reports:
         """The runs that have no report, the one that is running among them; oldest first. What is no marker is not."""
         found = []
         for path in self._directory.glob("run-*.open"):
-            with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-                marker = msgspec.json.decode(path.read_bytes(), type=Marker)
+            with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+                marker = msgspec.json.decode(file.read(MARKER_BYTES_MAX), type=Marker)
                 parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
                 found.append(marker)
         return sorted(found, key=lambda marker: marker.started_at)
@@ -276,9 +279,9 @@ def _summary(path: Path) -> Summary | None:
     """None where it cannot be read."""
     try:
         with path.open("rb") as file:
-            summary = msgspec.json.decode(file.readline(), type=Summary)
+            summary = msgspec.json.decode(file.readline(SUMMARY_BYTES_MAX), type=Summary)
         parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
     return summary
 

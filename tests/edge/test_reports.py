@@ -97,6 +97,22 @@ def test_halves_of_reports_go_once_the_directory_is_ours(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".lock", ".other.tmp", "run-a1.open", "shutdown-x-b2.jsonl"]
 
 
+def test_files_that_are_no_reports_and_no_markers_end_nothing(tmp_path):
+    """Nested deeper than anything is read, a terabyte of nothing, a directory: a report that cannot be read stays."""
+    deep = '{"counts": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    for name in ("run-a1.open", "shutdown-20260101T000000Z-a1.jsonl"):
+        (tmp_path / name).write_text(deep)
+    for name in ("run-b2.open", "shutdown-20260102T000000Z-b2.jsonl"):
+        with (tmp_path / name).open("wb") as huge:
+            huge.truncate(1 << 40)
+    (tmp_path / "run-c3.open").mkdir()
+    reports = Reports(str(tmp_path))
+    assert reports.open_runs() == []
+    assert reports.past_runs() == []
+    assert reports.prune(0).held == 2
+    assert len(list(tmp_path.glob("shutdown-*"))) == 2
+
+
 def test_newest_is_by_the_time_in_the_name(tmp_path):
     """Copying files about changes their times; the name does not lie."""
     reports = Reports(str(tmp_path))
