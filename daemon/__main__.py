@@ -1,7 +1,9 @@
-"""The command's first lines: signals are held before anything slow is imported, then the command line takes over."""
+"""The command's first lines: signals are held and the standard streams there before anything slow is imported."""
 
 import signal
 import sys
+
+from daemon.edge import streams
 
 _held: list[str] = []
 
@@ -10,6 +12,7 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:  # the other commands end on Ctrl-C as any program does
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: _held.append(signal.Signals(number).name))
+        streams.secure()
     from daemon.cli import hookd
 
     hookd.main(prog_name="hookd", obj=_held)

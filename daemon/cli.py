@@ -21,6 +21,7 @@ from daemon import __version__
 from daemon.core.client import Client, ClientRules, InvalidClient, client_from
 from daemon.core.report import Summary, text
 from daemon.core.signature import SECRET_BYTES, make_secret
+from daemon.edge.streams import STDERR, say
 from daemon.remote import Answer, Refusal, Remote, Unreachable
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ def run(
     loaded = _load(config, flags, dev=dev)
     settings, made = _with_clients(loaded, clients)
     for warning in loaded.warnings:
-        click.echo(f"hookd: {warning}", err=True)
+        say(STDERR, f"hookd: {warning}\n")
     if dev:
-        click.echo("hookd: --dev: plain http and private addresses are allowed as endpoints", err=True)
+        say(STDERR, "hookd: --dev: plain http and private addresses are allowed as endpoints\n")
     for client_id, secret in made:
-        click.echo(f"hookd: the secret of client {client_id}, shown this once: {secret}", err=True)
+        say(STDERR, f"hookd: the secret of client {client_id}, shown this once: {secret}\n")
     try:
         sockets = bound_sockets(settings.http.bind)
     except CannotBind as error:
@@ -101,7 +102,6 @@ def run(
         _fail(error.exit_code, str(error))
     # The report is on disk and the log is flushed. To take the interpreter apart would cost another 0.3 s on a busy
     # machine, of the second that a forced stop has, and could wait for what is not ours.
-    sys.stdout.flush()
     os._exit(code)
 
 
@@ -486,5 +486,5 @@ def _usage(message: str) -> NoReturn:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    click.echo(f"hookd: {message}", err=True)
+    say(STDERR, f"hookd: {message}\n")
     sys.exit(code)

@@ -10,12 +10,10 @@ import platform
 import random
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import click
 import msgspec
 import trio
 
@@ -26,18 +24,20 @@ from daemon.core.settings import HttpSettings, Settings, recorder_layout
 from daemon.core.timestamps import rfc3339
 from daemon.edge import recorder as recorders
 from daemon.edge import reports as report_files
-from daemon.edge.clock import SystemClock
-from daemon.edge.descriptors import left_for_deliveries, raise_limit
+from daemon.edge.clock import LoopClock, SystemClock
+from daemon.edge.descriptors import raise_limit, shares
 from daemon.edge.egress import open_sender
 from daemon.edge.logs import LogWriter, capture_libraries
 from daemon.edge.recorder import CannotRecord, Folder
 from daemon.edge.reports import CannotWriteReports, Reports
 from daemon.edge.server import BadCertificate, CannotBind, Server, Tls, addresses_of
 from daemon.edge.signals import Signals
+from daemon.edge.streams import STDERR, STDOUT, say
 from daemon.edge.systemd import Systemd
 from daemon.supervisor import ExitCode, Outside, ReloadRefused, supervise
 
-LOG_CLOSE_SECONDS = 2.0
+# For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
+LOG_CLOSE_SECONDS = 1.5
 
 
 class CannotStart(Exception):
@@ -57,12 +57,18 @@ def run_process(
     signals = Signals(held)
     reports = _own_reports(settings.drain.report_directory)
     folder = _recorder_folder(settings)
-    is_terminal = sys.stderr.isatty()
-    log = LogWriter(2, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    is_terminal = os.isatty(STDERR)
+    log = LogWriter(STDERR, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
     connections_max = settings.delivery.connections_max
     tls = _tls(settings.http)
-    log("descriptors", limit=limit, connections_max=connections_max, capped=connections_max < wanted)
+    log(
+        "descriptors",
+        limit=limit,
+        connections_max=connections_max,
+        api_connections_max=settings.http.connections_max,
+        capped=connections_max < wanted,
+    )
     jitter = random.SystemRandom()
     own_sockets = addresses_of(sockets)
     outside = Outside(
@@ -76,7 +82,7 @@ def run_process(
         random_bytes=secrets.token_bytes,
         jitter_unit=jitter.random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
-        announce=_announce,
+        announce=partial(_announce, log=log),
         reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
     )
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
@@ -86,7 +92,7 @@ def run_process(
         if folder is not None:
             recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
             outside = outside._replace(recorder=recorder)
-        return trio.run(supervise, settings, outside, identity)
+        return trio.run(supervise, settings, outside, identity, clock=LoopClock())
     except CannotRecord as error:
         raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
     except CannotBind as error:
@@ -99,11 +105,14 @@ def run_process(
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:
-    """The settings with no more connections than the descriptor limit has room for."""
-    most = left_for_deliveries(limit, api_connections_max=settings.http.connections_max)
-    if settings.delivery.connections_max <= most:
-        return settings
-    return msgspec.structs.replace(settings, delivery=msgspec.structs.replace(settings.delivery, connections_max=most))
+    """The settings with no more connections, of either side, than the descriptor limit has room for."""
+    delivery, http = settings.delivery, settings.http
+    most = shares(limit, deliveries_max=delivery.connections_max, api_max=http.connections_max)
+    return msgspec.structs.replace(
+        settings,
+        delivery=msgspec.structs.replace(delivery, connections_max=most.deliveries),
+        http=msgspec.structs.replace(http, connections_max=most.api),
+    )
 
 
 def _tls(http: HttpSettings) -> Tls | None:
@@ -158,11 +167,11 @@ def _recorder_folder(settings: Settings) -> Folder | None:
         if not settings.dev:
             folder.close()
             raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
-        click.echo(f"hookd: {detail}; taken under --dev only", err=True)
+        say(STDERR, f"hookd: {detail}; taken under --dev only\n")
     return folder
 
 
-def _announce(urls: Sequence[str]) -> None:
+def _announce(urls: Sequence[str], *, log: LogWriter) -> None:
     for url in urls:
-        click.echo(f"listening on {url}")
-    sys.stdout.flush()
+        if problem := say(STDOUT, f"listening on {url}\n"):  # who looks for it finds it in the log, as daemon.started
+            log("stdout.not_written", level="warning", error=problem, line=f"listening on {url}")

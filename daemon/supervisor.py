@@ -4,9 +4,8 @@ Indentation is the lifetime:
 
     supervise
       sender                              its connections and look-ups; closed last
-      recovery                            where it is switched on; nothing else moves before it has ended
       API (hypercorn, quart-trio)         up to the end, so that on-call can watch the drain
-        flow, under the drain's deadline  dispatch, upkeep, a look at the report's directory; couriers, their attempts
+        flow, under the drain's deadline  recovery, before anything else moves; dispatch, upkeep, couriers, attempts
       report                              once the flow has ended: log, stderr, file
 
 A stop is a signal or a crash of the flow; either way it ends in a report and an exit code.
@@ -14,38 +13,33 @@ A stop is a signal or a crash of the flow; either way it ends in a report and an
 
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import trio
 
-from daemon.core import report
 from daemon.core.delivery import Status
 from daemon.core.event import Event
 from daemon.core.ledger import Ledger
 from daemon.core.live import Live
-from daemon.core.past import (
-    CRASHES_IN_A_ROW,
-    CRASHES_WITHIN_SECONDS,
-    PastRun,
-    PreviousRun,
-    is_crashing_in_a_row,
-    previous_run,
-)
+from daemon.core.past import PastRun
 from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.refusal import RegistryFull
 from daemon.core.registry import Registry
-from daemon.core.report import Line, Pruned, Run, Stop, Summary, Unclaimed
+from daemon.core.report import Run
 from daemon.core.settings import Settings
 from daemon.core.settlements import Settlements
 from daemon.core.signature import SECRET_BYTES, make_secret
 from daemon.edge.api import Services, create_app
 from daemon.edge.api.services import Connections
-from daemon.edge.reports import ReportsWatch
+from daemon.edge.reports import Provable, ReportsWatch
 from daemon.edge.server import Server
+from daemon.flow import account, recovery
+from daemon.flow.account import ACCOUNT_SECONDS_MAX, Account
 from daemon.flow.attempt import Attempter
 from daemon.flow.courier import Courier
 from daemon.flow.dispatch import Dispatch
@@ -53,7 +47,7 @@ from daemon.flow.drain import drain
 from daemon.flow.feed import Feed
 from daemon.flow.intake import Intake
 from daemon.flow.pacer import Pacer
-from daemon.flow.ports import Clock, JitterUnit, Log, Sender
+from daemon.flow.ports import Channel, Clock, JitterUnit, Sender
 from daemon.flow.recovery import Recovery
 from daemon.flow.registration import Registration
 from daemon.flow.reopening import Reopening
@@ -67,17 +61,8 @@ from daemon.flow.upkeep import COUNTS_EVERY_SECONDS, Upkeep
 SECOND_SIGNAL_SECONDS = 0.25
 # What is left for peers of the API once the report is written; then their connections are cut.
 API_GRACE_SECONDS = 0.5
-# A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
-REPORT_SECONDS_MAX = 30.0
-# A termination log is a small file of the container runtime's; the report's own file must not wait for it.
-TERMINATION_LOG_SECONDS_MAX = 2.0
 # How often the service manager hears of us, at least; its watchdog four times in its interval.
 MANAGER_SECONDS_MAX = 5.0
-# Why a start recovers nothing although it is told to.
-HELD_BACK = (
-    f"the last {CRASHES_IN_A_ROW} runs crashed within {CRASHES_WITHIN_SECONDS / 60:g} minutes. Their reports stay "
-    "unclaimed, for the next start or for `hookd resend`."
-)
 # Of these a reload says that it takes a restart.
 RESTART_NEEDED = ("http", "recorder", "recovery")
 
@@ -91,11 +76,9 @@ class ExitCode(IntEnum):
     CONFIG = 78
 
 
-class LogWriter(Log, Protocol):
+class LogWriter(Channel, Protocol):
     @property
     def lines_dropped(self) -> int: ...
-
-    def text(self, text: str) -> None: ...
 
 
 class Manager(Protocol):
@@ -116,31 +99,28 @@ class Manager(Protocol):
     def status(self, line: str) -> None: ...
 
 
-class Reports(Protocol):
-    def prove_writable(self) -> None: ...
-
-    def path_of(self, summary: Summary) -> object: ...
-
-    def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
-
-    def write_termination_log(self, path: str, text: str) -> None: ...
-
-    def prune(self, kept: int) -> Pruned: ...
-
-    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None: ...
-
-    def close_run(self, run_id: str) -> None: ...
-
-    def unclaimed(self) -> list[Unclaimed]: ...
-
-    def slices(self, path: str) -> Iterator[list[bytes]]: ...
-
-    def claim(self, path: str, run_id: str) -> bool: ...
+class Reports(account.Reports, recovery.Reports, Provable, Protocol):
+    """The report directory."""
 
 
 async def in_own_thread(work: Callable[..., Any], *args: Any) -> Any:
-    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind."""
-    return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+    """What blocks, and may hang for ever: nobody else's thread is taken, and a cancelled wait leaves it behind.
+
+    Where the system gives no thread it is done here and now: a report that holds the loop is better than none.
+    """
+    began = False
+
+    def begin() -> Any:
+        nonlocal began
+        began = True
+        return work(*args)
+
+    try:
+        return await trio.to_thread.run_sync(begin, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+    except RuntimeError:
+        if began:
+            raise
+        return begin()
 
 
 class Outside(NamedTuple):
@@ -209,7 +189,6 @@ class Supervisor:
         clock, log = outside.clock, outside.log
         self._live = live
         self._stopping = _Stopping(clock)
-        self._summary: Summary | None = None
         self._crashed = False
         self._drain_seconds = 0.0
         self._telling_manager = trio.CancelScope()
@@ -252,9 +231,27 @@ class Supervisor:
         )
         self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
         self._recovery = Recovery(
-            run.run_id, reports=outside.reports, resend=self._resend, in_thread=outside.in_thread, log=log
+            run.run_id,
+            past_runs=outside.past_runs,
+            reports=outside.reports,
+            resend=self._resend,
+            in_thread=outside.in_thread,
+            clock=clock,
+            log=log,
         )
-        self._reports_watch = ReportsWatch(outside.reports, log=log, in_thread=outside.in_thread)
+        self._account = Account(
+            run,
+            live=live,
+            ledger=ledger,
+            recorder=outside.recorder,
+            reports=outside.reports,
+            in_thread=outside.in_thread,
+            clock=clock,
+            log=log,
+        )
+        self._reports_watch = ReportsWatch(
+            outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._account.report_bytes
+        )
         self._server = outside.server(create_app(self._services()))
 
     def _services(self) -> Services:
@@ -289,7 +286,7 @@ class Supervisor:
             resend=self._resend,
             upkeep=self._upkeep,
             survey=Survey(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
-            previous_run=self._previous_run,
+            previous_run=self._recovery.previous_run,
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
             log_lines_dropped=lambda: log.lines_dropped,
@@ -312,8 +309,7 @@ class Supervisor:
         """Until it is stopped; always ends in a report."""
         self._outside.attach_signals(self._on_signal)
         self._registration.take_config(self._live.settings.clients)
-        await self._prune_reports()
-        self._say_open(self._outside.clock.now().wall)
+        await self._account.begin()
         try:
             async with trio.open_nursery() as api:
                 api.start_soon(self._tell_manager)
@@ -324,7 +320,7 @@ class Supervisor:
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
-        if self._summary is None:
+        if not self._account.is_given:
             await self._report()
         return self._exit_code()
 
@@ -332,11 +328,14 @@ class Supervisor:
         try:
             async with trio.open_nursery() as flow:
                 await flow.start(self._dispatch.run)
-                await self._recover()  # before the pacer: no attempt begins until all is claimed
+                if self._live.settings.recovery.enabled:  # before the pacer: no attempt begins until all is claimed
+                    await self._recovery.run(self._stopping.forced)
                 flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 flow.start_soon(self._reports_watch.run)
-                flow.start_soon(self._keep_saying_open)
+                flow.start_soon(
+                    partial(self._account.keep_saying_open, self._upkeep.counts, every_seconds=COUNTS_EVERY_SECONDS)
+                )
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()
@@ -347,22 +346,10 @@ class Supervisor:
         except* Exception as crash:
             self._note_crash("flow.crashed", crash)
 
-    async def _recover(self) -> None:
-        if not self._live.settings.recovery.enabled:
-            return
-        if is_crashing_in_a_row(self._outside.past_runs, now=self._outside.clock.now().wall):
-            self._outside.log("recovery.held_back", level="error", reason=HELD_BACK)
-            self._outside.log.text(f"NOTHING IS RECOVERED: {HELD_BACK}\n")
-            return
-        await self._recovery.run(self._stopping.forced)
-
-    def _previous_run(self) -> PreviousRun | None:
-        return previous_run(self._outside.past_runs, self._recovery.recovered)
-
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
         self._intake.close()
-        self._outside.manager.stopping(timeout_seconds + REPORT_SECONDS_MAX + TERMINATION_LOG_SECONDS_MAX)
+        self._outside.manager.stopping(timeout_seconds + ACCOUNT_SECONDS_MAX)
         self._feed.answer_waiting()
         self._outside.log(
             "drain.started",
@@ -387,80 +374,11 @@ class Supervisor:
         )
 
     async def _report(self) -> None:
-        """The one account of this run: to the log, to stderr, to the file, in this order."""
         self._intake.close()
-        now = self._outside.clock.now()
-        stop = Stop(now.wall, self._stopping.trigger, self._stopping.forced.is_set(), self._drain_seconds)
-        settings = self._live.settings
-        payloads, recovery = settings.drain.report_payloads, settings.recovery.enabled
-        self._summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads, recovery=recovery)
-        self._outside.log("report", level=_level(summary), **_without_clients(summary))
-        text = report.text(summary, path=str(self._outside.reports.path_of(summary)))
-        self._outside.log.text(text)
-        await self._write_termination_log(text)
-        lines = report.lines(
-            self._ledger,
-            now_monotonic=now.monotonic,
-            now_wall=now.wall,
-            payloads=payloads,
+        stopping = self._stopping
+        self._crashed |= not await self._account.give(
+            trigger=stopping.trigger, forced=stopping.forced.is_set(), drain_seconds=self._drain_seconds
         )
-        try:
-            with trio.fail_after(REPORT_SECONDS_MAX):
-                path = await self._outside.in_thread(self._outside.reports.write, summary, lines)
-        except (OSError, trio.TooSlowError) as error:
-            self._outside.log("report.not_written", level="error", error=f"{type(error).__name__}: {error}")
-            self._outside.log.text("THE REPORT COULD NOT BE WRITTEN; what stands above is all there is of it.\n")
-        else:
-            self._outside.log("report.written", path=path)
-            self._close_run()
-            await self._prune_reports()
-
-    def _close_run(self) -> None:
-        """The report is on disk, so nothing else has to outlive the process. Without it, the recorder stays."""
-        try:
-            self._outside.recorder.discard()
-            self._outside.reports.close_run(self._run.run_id)
-        except OSError as error:  # the next start finds the report, and removes what is left
-            self._outside.log("run.not_closed", level="warning", error=f"{type(error).__name__}: {error}")
-
-    async def _keep_saying_open(self) -> None:
-        """With the counts of the log's last line, so that even a lost host leaves them beside the reports.
-
-        A file system that hangs has one thread of ours, which the drain's end leaves behind.
-        """
-        while True:
-            await trio.sleep(COUNTS_EVERY_SECONDS)
-            await self._outside.in_thread(self._say_open, self._outside.clock.now().wall, self._upkeep.counts())
-
-    def _say_open(self, at: float, counts: dict[str, object] | None = None) -> None:
-        try:
-            self._outside.reports.open_run(self._run, at, counts)
-        except OSError as error:
-            self._outside.log("run.not_marked", level="warning", error=f"{type(error).__name__}: {error}")
-
-    async def _write_termination_log(self, text: str) -> None:
-        path = self._live.settings.drain.termination_log
-        if not path:
-            return
-        try:
-            with trio.fail_after(TERMINATION_LOG_SECONDS_MAX):
-                await self._outside.in_thread(self._outside.reports.write_termination_log, path, text)
-        except (OSError, trio.TooSlowError) as error:
-            self._outside.log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
-
-    async def _prune_reports(self) -> None:
-        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
-        kept = max(self._live.settings.drain.reports_kept, CRASHES_IN_A_ROW)
-        try:
-            with trio.fail_after(REPORT_SECONDS_MAX):
-                pruned = await self._outside.in_thread(self._outside.reports.prune, kept)
-        except (OSError, trio.TooSlowError) as error:
-            self._outside.log("reports.not_pruned", level="warning", error=f"{type(error).__name__}: {error}")
-            return
-        if pruned.deleted:
-            self._outside.log("reports.pruned", deleted=pruned.deleted)
-        if pruned.held:
-            self._outside.log("reports.held", level="warning", unclaimed=pruned.held, reports_kept=kept)
 
     async def _tell_manager(self) -> None:
         """That the loop keeps its times, and what it holds; up to the report. A late turn says nothing of the kind."""
@@ -484,10 +402,11 @@ class Supervisor:
         return f"{state}: {totals.accepted:,} accepted, {counts}"
 
     def _exit_code(self) -> ExitCode:
-        assert self._summary is not None
         if self._crashed:
             return ExitCode.BUG
-        return ExitCode.UNDELIVERED if self._summary.deliveries.undelivered else ExitCode.CLEAN
+        summary = self._account.summary
+        assert summary is not None
+        return ExitCode.UNDELIVERED if summary.deliveries.undelivered else ExitCode.CLEAN
 
     def _on_signal(self, name: str) -> None:
         if name == "SIGHUP":
@@ -521,7 +440,7 @@ class Supervisor:
             restart_needed_for=restart,
         )
 
-    def _note_crash(self, event: str, crash: BaseExceptionGroup[Exception]) -> None:
+    def _note_crash(self, event: str, crash: Exception) -> None:
         self._crashed = True
         self._stopping.trigger = "error"
         self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
@@ -542,22 +461,3 @@ def _restart_needed_for(old: Settings, new: Settings) -> list[str]:
     sections = {name: getattr(old, name) for name in RESTART_NEEDED}
     sections["http"] = msgspec.structs.replace(old.http, tokens=new.http.tokens)
     return [name for name, section in sections.items() if section != getattr(new, name)]
-
-
-def _level(summary: Summary) -> str:
-    return "error" if summary.deliveries.undelivered or not summary.balanced else "info"
-
-
-def _without_clients(summary: Summary) -> dict[str, object]:
-    """One log line: the clients are in the text and in the file."""
-    return {
-        "trigger": summary.trigger,
-        "forced": summary.forced,
-        "drain_seconds": summary.drain_seconds,
-        "events": summary.events,
-        "deliveries": summary.deliveries,
-        "undelivered": summary.undelivered,
-        "balanced": summary.balanced,
-        "exhausted_held": summary.exhausted_held,
-        "exhausted_forgotten": summary.exhausted_forgotten,
-    }

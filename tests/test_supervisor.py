@@ -74,15 +74,18 @@ class Daemon:
         reload: Callable[[], Settings] | None = None,
         environ: Mapping[str, str] | None = None,
         recorder: Recorder = NOTHING_RECORDED,
+        reports: Reports | None = None,
+        sender: ScriptedSender | None = None,
+        **outside_more: Any,
     ) -> None:
-        self.sender = ScriptedSender()
+        self.sender = sender or ScriptedSender()
         self.log = ListLog()
         self.directory = directory
         self.urls: Sequence[str] = ()
         self.listening = trio.Event()
         self.signal: Callable[[str], None] = lambda name: None
         self.exit_code: ExitCode | None = None
-        reports = Reports(str(directory))
+        reports = reports or Reports(str(directory))
         reports.prove_writable()
         outside = Outside(
             clock=SystemClock(),
@@ -98,6 +101,7 @@ class Daemon:
             announce=self._announce,
             reload=reload or (lambda: settings),
             recorder=recorder,
+            **outside_more,
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
         self.supervisor = Supervisor(Live(settings), outside, run, self.sender)
@@ -386,9 +390,9 @@ async def test_service_manager_hears_of_every_step(start, manager):
     await until(lambda: has("STATUS=running: 1 accepted, 0 undelivered, 0 in flight"))
     assert not any(message.startswith("STOPPING") for message in heard)
     daemon.signal("SIGTERM")
-    await until(lambda: has("STOPPING=1\nEXTEND_TIMEOUT_USEC=33000000"))
+    await until(lambda: has("STOPPING=1\nEXTEND_TIMEOUT_USEC=34000000"))
     await until(lambda: daemon.exit_code is not None)
-    assert heard.index("READY=1") < heard.index("STOPPING=1\nEXTEND_TIMEOUT_USEC=33000000")
+    assert heard.index("READY=1") < heard.index("STOPPING=1\nEXTEND_TIMEOUT_USEC=34000000")
 
 
 async def test_turn_that_comes_too_late_does_not_say_that_the_loop_is_alive(start, manager, mock_clock):

@@ -104,7 +104,10 @@ class Client(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     managed_by_config: bool = False
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
-        return next((endpoint for endpoint in self.endpoints if endpoint.id == endpoint_id), None)
+        for endpoint in self.endpoints:
+            if endpoint.id == endpoint_id:
+                return endpoint
+        return None
 
 
 class ClientRules(msgspec.Struct, frozen=True):

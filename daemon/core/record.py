@@ -356,6 +356,7 @@ def _read_begun(body: bytes) -> Begun:
 
 def _read_ended(body: bytes) -> Ended:
     serial, index, number, duration_seconds, flags, *codes = _ENDED.unpack(body)
+    _check_wall(duration_seconds)
     outcome = _outcome(*codes, duration_seconds=duration_seconds)
     maybe_received, request_sent = bool(flags & _MAYBE_RECEIVED), bool(flags & _REQUEST_SENT)
     return Ended(serial, index, number, duration_seconds, maybe_received, request_sent, outcome)
@@ -384,6 +385,7 @@ def _read_row(body: bytes) -> Row:
     payload = None if payload_bytes == _NO_PAYLOAD else _part(body, at, payload_bytes)
     if at + len(payload or b"") != len(body):
         raise Unreadable
+    (payload or b"").decode()  # as the one that was admitted was
     event = Event(
         sequence=serial,
         id=ids[:id_chars],
@@ -401,6 +403,7 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
     fields = _DELIVERY.unpack_from(body, at)
     status, reason, flags, crash_count, id_chars, url_chars, count, started_at, duration, *codes = fields
     _check_wall(started_at)
+    _check_wall(duration)
     at += _DELIVERY.size
     text = _text(body, at, id_chars + url_chars)
     attempts: tuple[Attempt, ...] = ()

@@ -29,6 +29,7 @@ from daemon.core.record import (
     Unrecorded,
     read_framed,
 )
+from daemon.core.timestamps import WALL_MAX
 
 
 class Recording:
@@ -87,10 +88,10 @@ class Recording:
             offset = next_offset
         if offset == 0:  # a segment is named once its header is in it
             self.records_missing += 1
-        rest = len(data[offset:].rstrip(b"\0"))
+        rest = max(0, len(data.rstrip(b"\0")) - offset)
         cut = self.header.segment_bytes - len(data) if offset and self.header is not None else 0
         self.unread_bytes += rest + max(0, cut)
-        self._is_torn |= bool(rest) or cut > 0 or offset == 0
+        self._is_torn |= rest > 0 or cut > 0 or offset == 0
 
     def _begin_segment(self, number: int, sequence: int, header: Record) -> None:
         is_ours = isinstance(header, Header) and (header.format, header.run_id) == (FORMAT, self.run_id)
@@ -178,4 +179,4 @@ class Recording:
                 delivery.maybe_received |= delivery.status not in SETTLED
 
     def _see(self, wall: float) -> None:
-        self.last_wall = max(self.last_wall, wall)
+        self.last_wall = max(self.last_wall, min(wall, WALL_MAX))

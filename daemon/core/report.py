@@ -355,6 +355,25 @@ def text(summary: Summary, *, path: str | None) -> str:
     return "".join(f"{_clip(row)}\n" for row in rows)
 
 
+def text_not_written(why: str, summary: Summary | None, *, is_recorded: bool) -> str:
+    """For someone woken by a report that has no file: what is left of it, and what to do before that is gone, too."""
+    rows = [f"THE REPORT COULD NOT BE WRITTEN: {why}"]
+    if summary is not None and not summary.deliveries.undelivered:
+        rows += ["Nothing was left undelivered, so nothing has to be done about this run."]
+    elif is_recorded:
+        rows += [
+            "There is no such file, but the flight recorder is kept, in memory: give the report directory room",
+            "and start hookd again on this host, with the same settings. The crash report that it makes then",
+            "names every undelivered event. A reboot, or the end of this container or pod, loses the recorder.",
+        ]
+    else:
+        rows += [
+            "There is no such file, and the flight recorder is off: the summary is all there is. Post again",
+            "what your own records do not show as settled, under the same ids.",
+        ]
+    return "".join(f"{_clip(row)}\n" for row in rows)
+
+
 def _ending(summary: Summary) -> str:
     if summary.trigger == CRASH:
         return f"crashed or was killed; last heard of {summary.stopped_at}"

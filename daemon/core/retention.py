@@ -2,10 +2,10 @@
 
 Rules: settled events are forgotten oldest first, delivered and exhausted apart; unsettled events never come here.
 Payloads of delivered events go before their rows; the digest stays, so that a repeated id is still told apart.
-Limits: `retention.*`; worst case 250,000 rows of about 600 B, 64 + 128 MiB of payloads, 16 MiB of excerpts.
+Limits: `retention.*`; worst case 250,000 rows of about 650 B, 64 + 128 MiB of payloads, 16 MiB of excerpts.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,10 +29,15 @@ class Retention:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._kept: dict[Status, dict[int, Event]] = {Status.DELIVERED: {}, Status.EXHAUSTED: {}}
+        # Ordered dicts, whose first is found at once: a dict looks for it in every place that was given up before it,
+        # which at 200,000 rows was 144 us on average.
+        self._kept: dict[Status, OrderedDict[int, Event]] = {
+            Status.DELIVERED: OrderedDict(),
+            Status.EXHAUSTED: OrderedDict(),
+        }
         self._payload_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
         self._with_payload: deque[Event] = deque()  # the delivered events that still have theirs, oldest first
-        self._excerpts: dict[tuple[int, str], Excerpt] = {}
+        self._excerpts: OrderedDict[tuple[int, str], Excerpt] = OrderedDict()
         self._excerpts_bytes = 0
 
     @property

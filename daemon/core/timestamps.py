@@ -1,6 +1,7 @@
 """Owns how wall time is written for people: RFC 3339 in UTC with milliseconds. Nothing is ever scheduled by it."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
@@ -13,9 +14,12 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=[
 def rfc3339(wall: float) -> str:
     """Unix seconds as `2026-11-21T18:35:00.123Z`."""
     seconds, milliseconds = divmod(round(wall * 1000), 1000)
-    return (
-        f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"  # strftime takes twice as long
-    )
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)  # thousands of lines and answers are of the present second: 2.6 us each without it, 0.6 with
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]  # strftime takes twice as long
 
 
 def rfc3339_or_none(wall: float | None) -> str | None:

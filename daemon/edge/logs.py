@@ -1,13 +1,15 @@
 """Owns the log: one line for each thing that happened, JSON off a terminal, for people on one.
 
 Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
-a full stderr pipe stops no delivery. What does not fit is counted, and the count is logged once there is room.
+a full stderr pipe stops no delivery. What does not fit, and what could not be written (a full disk), is counted, and
+the count is logged once there is room.
 Limits: 10,000 lines, about 5 MB at 500 B a line.
 """
 
 import logging
 import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ LINES_MAX = 10_000
 WRITE_BYTES_MAX = 64 * 1024
 # A thread that is woken for each line takes the interpreter from the event loop each time.
 GATHER_SECONDS = 0.02
+# How long a library that says the same again is not heard.
+REPEATED_SECONDS = 60.0
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -44,21 +48,24 @@ class LogWriter:
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.lines_dropped = 0  # since the start
-        self._dropped = 0  # since that was last logged
+        self._dropped = 0  # found the buffer full, since the start
+        self._unwritten = 0  # could not be written, since the start; the thread's alone
+        self._dropped_said = 0  # of both; the thread's alone
+        self._is_torn = False  # the last line that was written is half a line
         self._broken = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def lines_dropped(self) -> int:
+        """Since the start."""
+        return self._dropped + self._unwritten
+
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         if self._lines.qsize() >= self._lines_max:
             self._dropped += 1
-            self.lines_dropped += 1
             return
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            self._lines.put(self._encode("log.dropped", "warning", {"lines": dropped}))
         self._lines.put(self._encode(event, level, fields))
 
     def text(self, text: str) -> None:
@@ -92,13 +99,29 @@ class LogWriter:
         while (line := self._lines.get()) is not None:
             self._closing.wait(GATHER_SECONDS)
             chunk, last = self._gather(line)
-            try:
-                while chunk:
-                    chunk = chunk[os.write(self._fd, chunk) :]
-            except OSError:  # closed, or its reader is gone: there is nobody to tell
-                self._broken = True
+            self._write(chunk)
             if last:
                 return
+
+    def _write(self, chunk: bytes) -> None:
+        """What cannot be written is counted: it is closed, its reader is gone, its disk is full."""
+        dropped, note = self.lines_dropped, b"\n" if self._is_torn else b""
+        if dropped > self._dropped_said:
+            note += self._encode("log.dropped", "warning", {"lines": dropped - self._dropped_said})
+        left = whole = note + chunk
+        while left:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:  # somebody who shares it has made it so
+                select.select([], [self._fd], [])
+            except OSError:
+                self._broken = True
+                self._unwritten += left[-len(chunk) :].count(b"\n")
+                break
+        if written := len(whole) - len(left):
+            self._is_torn = whole[written - 1] != ord("\n")
+        if written >= len(note):
+            self._dropped_said = dropped
 
     def _gather(self, line: bytes) -> tuple[bytes, bool]:
         """What else is buffered, as one write; whether the closing mark was among it."""
@@ -116,17 +139,31 @@ class LogWriter:
 
 
 class LibraryLines(logging.Handler):
-    """Brings what libraries log at WARNING and above into our log, as one line each."""
+    """Brings what libraries log at WARNING and above into our log, as one line each.
+
+    One that says the same ten times a second (trio's accept loop, while there are no descriptors) is heard once a
+    minute, with how often it said so in between.
+    """
 
     def __init__(self, log: LogWriter) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._said: tuple[str, str] | None = None
+        self._said_at = 0.0
+        self._repeated = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        said = record.name, record.getMessage()
+        if said == self._said and record.created - self._said_at < REPEATED_SECONDS:
+            self._repeated += 1
+            return
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        fields = {"logger": record.name, "message": record.getMessage()}
+        fields: dict[str, object] = {"logger": record.name, "message": said[1]}
+        if self._repeated:
+            fields["repeated"] = self._repeated  # the line before this one
         if record.exc_info:
             fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._said, self._said_at, self._repeated = said, record.created, 0
         self._log("library", level=level, **fields)
 
 

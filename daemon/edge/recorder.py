@@ -30,6 +30,8 @@ from daemon.core.report import Run
 SHARED_MEMORY = "/dev/shm"
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 AUTO = "auto"
+# No segment is larger, with payloads of up to 32 MiB; what else bears a segment's name may be as large as it likes.
+_READ_BYTES_MAX = 1 << 27
 _FILE = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})\.(segment|spare)")
 
 
@@ -144,9 +146,15 @@ class Folder:
         return sorted(found, key=lambda one: (one.written_at, one.recording.run_id))
 
     def remove(self, run_id: str) -> None:
-        """What a run left behind is accounted for. Segments go from the old end: half of them would mislead."""
+        """What a run left behind is accounted for. Segments go from the old end: half of them would mislead.
+
+        Raises CannotRecord.
+        """
         for one in sorted((file for file in self._files() if file.run_id == run_id), key=lambda file: file.number):
-            os.unlink(one.name, dir_fd=self._fd)
+            try:
+                os.unlink(one.name, dir_fd=self._fd)
+            except OSError as error:
+                raise CannotRecord(f"{self.where}/{one.name} cannot be removed: {error.strerror}") from error
 
     def recorder(self, run: Run, plan: Layout, *, payloads: bool) -> SegmentRecorder:
         """This run's. Raises CannotRecord where there is no room for the least of it."""
@@ -240,8 +248,12 @@ class Folder:
                     yield _File(entry.name, named[1], int(named[2]), named[3])
 
     def _read(self, name: str) -> bytes:
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
-            return file.read()
+        """Nothing where it cannot be read: that is counted like anything else that is no segment."""
+        try:
+            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
+                return file.read(_READ_BYTES_MAX)
+        except OSError:
+            return b""
 
     def _written_at(self, name: str) -> float:
         return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mtime

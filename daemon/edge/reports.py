@@ -7,8 +7,8 @@
     .lock                                            one daemon at a time has it
 
 The directory is proved writable at the start, before anything is accepted that might have to be reported, and looked
-at every minute since: who learns at the stop that it is not has nowhere to put the account. A report with something
-undelivered that nobody claimed is never deleted, however old.
+at every minute since: who learns at the stop that it is not, or that there is no room, has nowhere to put the account.
+A report with something undelivered that nobody claimed is never deleted, however old.
 """
 
 import contextlib
@@ -17,13 +17,14 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import trio
 
-from daemon.core.past import PastRun
+from daemon.core.past import CRASHES_IN_A_ROW, PastRun
 from daemon.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
 from daemon.core.timestamps import compact, parse_rfc3339, rfc3339
 from daemon.flow.ports import Log
@@ -31,6 +32,9 @@ from daemon.flow.ports import Log
 WRITE_BYTES = 1 << 20
 # Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
 READ_BYTES = 128 * 1024
+# More than either ever takes, of 20,000 clients with 16 endpoints; what stands there may be anybody's.
+MARKER_BYTES_MAX = 1 << 20
+SUMMARY_BYTES_MAX = 1 << 27
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 PROVE_EVERY_SECONDS = 60.0
 PROVE_SECONDS_MAX = 10.0
@@ -65,25 +69,32 @@ class Reports:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
         self._written: set[Path] = set()  # by this process
 
-    def prove_writable(self) -> None:
-        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports."""
+    def prove_writable(self, room_bytes: int = 0) -> None:
+        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
+        so many bytes would find no room."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
                 proof.write(b"hookd can write its report here\n")
                 proof.flush()
+            found = os.statvfs(self._directory)
         except OSError as error:
             raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
+        if found.f_blocks and found.f_bavail * found.f_frsize < room_bytes:  # one without a limit has no blocks
+            raise CannotWriteReports(f"{self._directory}: a report of what is held now would find no room")
 
     def lock(self) -> None:
-        """For as long as the process lives; raises InUse."""
-        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """For as long as the process lives; raises InUse. What a killed daemon was writing is nobody's then."""
+        fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_SECONDS_MAX
         while not _locked(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 os.close(fd)
                 raise InUse(f"{self._directory}: another daemon writes its reports there")
             time.sleep(LOCK_AGAIN_SECONDS)
+        for half in (*self._directory.glob(".*.jsonl.tmp"), *self._directory.glob(".run-*.open.tmp")):
+            with contextlib.suppress(OSError):
+                half.unlink()
 
     def path_of(self, summary: Summary) -> Path:
         kind = "crash" if summary.trigger == CRASH else "shutdown"
@@ -183,8 +194,8 @@ class Reports:
         """The runs that have no report, the one that is running among them; oldest first. What is no marker is not."""
         found = []
         for path in self._directory.glob("run-*.open"):
-            with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-                marker = msgspec.json.decode(path.read_bytes(), type=Marker)
+            with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+                marker = msgspec.json.decode(file.read(MARKER_BYTES_MAX), type=Marker)
                 parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
                 found.append(marker)
         return sorted(found, key=lambda marker: marker.started_at)
@@ -219,13 +230,16 @@ class Reports:
     def prune(self, kept: int) -> Pruned:
         """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
 
-        What this process wrote stays: by a clock that was set back meanwhile it is the oldest.
+        What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
+        as far as they are crash reports: the next start counts them (core/past).
         """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        crashes = takewhile(lambda path: path.name.startswith("crash-"), reports)
+        spared = self._written | set(islice(crashes, CRASHES_IN_A_ROW))
         claims_of = self._claims()
         deleted = held = 0
-        for path in (path for path in reports[kept:] if path not in self._written):
+        for path in (path for path in reports[kept:] if path not in spared):
             claims = claims_of.get(path.name, [])
             if not claims and _is_owed(path):
                 held += 1
@@ -234,7 +248,7 @@ class Reports:
                 each.unlink(missing_ok=True)
             deleted += 1
         markers = self.open_runs()
-        for marker in markers[: max(0, len(markers) - kept)]:
+        for marker in markers[: max(0, len(markers) - max(kept, CRASHES_IN_A_ROW))]:
             self.close_run(marker.run_id)
         return Pruned(deleted, held)
 
@@ -265,9 +279,9 @@ def _summary(path: Path) -> Summary | None:
     """None where it cannot be read."""
     try:
         with path.open("rb") as file:
-            summary = msgspec.json.decode(file.readline(), type=Summary)
+            summary = msgspec.json.decode(file.readline(SUMMARY_BYTES_MAX), type=Summary)
         parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
     return summary
 
@@ -283,20 +297,29 @@ def _lost_run(marker: Marker) -> PastRun:
 
 
 class Provable(Protocol):
-    def prove_writable(self) -> None: ...
+    def prove_writable(self, room_bytes: int = 0) -> None: ...
 
 
 class ReportsWatch:
     """The last known answer to whether the report can be written; None in `problem` is yes.
 
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop.
+    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
+    about what the report would take now.
     """
 
-    def __init__(self, reports: Provable, *, log: Log, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        reports: Provable,
+        *,
+        log: Log,
+        in_thread: Callable[..., Awaitable[Any]],
+        room_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
         self._in_thread = in_thread
+        self._room_bytes = room_bytes
         self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
 
     async def run(self) -> None:
@@ -313,16 +336,16 @@ class ReportsWatch:
         self._is_asking = True
         with trio.move_on_after(PROVE_SECONDS_MAX):
             try:
-                await self._in_thread(self._prove)
+                await self._in_thread(self._prove, self._room_bytes())
             except CannotWriteReports as error:
                 problem = str(error)
             else:
                 problem = None
         self._note(problem)
 
-    def _prove(self) -> None:
+    def _prove(self, room_bytes: int) -> None:
         try:
-            self._reports.prove_writable()
+            self._reports.prove_writable(room_bytes)
         finally:
             self._is_asking = False
 

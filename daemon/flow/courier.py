@@ -123,10 +123,7 @@ class Courier:
         lane.in_flight += 1
         self._pacer.began(is_failing=flight.is_failing)
         self._nursery.start_soon(self._fly, self._flights, flight)
-        if self._may_begin(lane, endpoint, now):
-            self._pacer.offer(lane, self, is_failing=health.is_failing)
-        else:
-            self.wake()
+        self._go_on(lane, endpoint, now)
         return True
 
     def recover(self) -> None:
@@ -140,7 +137,7 @@ class Courier:
             if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
                 exchange = Exchange()
                 exchange.sending_started = True
-                duration_seconds = now.wall - delivery.attempts[-1].started_at
+                duration_seconds = max(0.0, now.wall - delivery.attempts[-1].started_at)
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue
@@ -174,6 +171,20 @@ class Courier:
             elif not lane.in_flight and not lane.is_offered:
                 del self._lanes[lane.endpoint_id]
         return wake_at
+
+    def _go_on(self, lane: Lane, endpoint: Endpoint, now: float) -> None:
+        """After an attempt has begun or ended: offers the lane if another may begin.
+
+        The task is woken only for what it has to wait for, and when it may be over: that costs as much as a signature.
+        """
+        health = self._health(lane)
+        if lane.in_flight >= health.room(self._live.concurrency(endpoint)):
+            return  # it is looked at when an attempt ends
+        begins_from = lane.begins_from(health)
+        if begins_from <= now:
+            self._pacer.offer(lane, self, is_failing=health.is_failing)
+        elif begins_from < math.inf or not self._flying:
+            self.wake()
 
     def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
         health = self._health(lane)
@@ -221,9 +232,12 @@ class Courier:
             self._disable(endpoint)
         if delivery.is_waiting:
             lane.add(event, delivery)
-        if self._registry.endpoint(self.client_id, lane.endpoint_id) is None:
+        registered = self._registry.endpoint(self.client_id, lane.endpoint_id)
+        if registered is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
-        self.wake()
+            self.wake()
+        else:
+            self._go_on(lane, registered, self._clock.now().monotonic)
 
     def _disable(self, endpoint: Endpoint) -> None:
         """The endpoint answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""

@@ -23,6 +23,12 @@ class Log(Protocol):
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None: ...
 
 
+class Channel(Log, Protocol):
+    """The log, and text for people between its lines."""
+
+    def text(self, text: str) -> None: ...
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One POST, ready to go out."""
 

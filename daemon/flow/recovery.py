@@ -4,6 +4,7 @@ Rules: before any attempt begins and before anything is listened on; unclaimed r
 read whole once before anything of it is admitted, and claimed once all of it is. Killed in between, the next start
 finds it unclaimed, beside the crash report of this run: what stands in both is admitted once, since nothing of either
 was attempted meanwhile. A report that cannot be taken up (no payloads, unreadable) is left unclaimed and said so.
+After three crashes in a row nothing is taken up at all: what is taken up may be what makes it crash.
 A stop that is asked for meanwhile is obeyed after it, so that the report lists everything; a forced one between two
 slices, and what was not taken up stays in its own report.
 What becomes of one line is flow/resend's, where the files are edge/reports'.
@@ -17,13 +18,25 @@ from typing import Any, Protocol
 
 import trio
 
+from daemon.core.past import (
+    CRASHES_IN_A_ROW,
+    CRASHES_WITHIN_SECONDS,
+    PastRun,
+    PreviousRun,
+    is_crashing_in_a_row,
+    previous_run,
+)
 from daemon.core.refusal import Refused
 from daemon.core.report import Unclaimed
-from daemon.flow.ports import Log
+from daemon.flow.ports import Channel, Clock
 from daemon.flow.resend import Answer, ReportLine, Resend, read_report_lines
 
 # For the answer of a file system, each time.
 FILES_SECONDS_MAX = 30.0
+HELD_BACK = (
+    f"the last {CRASHES_IN_A_ROW} runs crashed within {CRASHES_WITHIN_SECONDS / 60:g} minutes. Their reports stay "
+    "unclaimed, for the next start or for `hookd resend`."
+)
 
 
 class Reports(Protocol):
@@ -39,22 +52,40 @@ class Unreadable(Exception):
 
 
 class Recovery:
-    """Of the run `run_id`."""
+    """Of the run `run_id`; `past_runs` are those before it, as far as anything of them is left."""
 
     def __init__(
-        self, run_id: str, *, reports: Reports, resend: Resend, in_thread: Callable[..., Awaitable[Any]], log: Log
+        self,
+        run_id: str,
+        *,
+        past_runs: Sequence[PastRun],
+        reports: Reports,
+        resend: Resend,
+        in_thread: Callable[..., Awaitable[Any]],
+        clock: Clock,
+        log: Channel,
     ) -> None:
         self._run_id = run_id
+        self._past_runs = past_runs
         self._reports = reports
         self._resend = resend
         self._in_thread = in_thread
+        self._clock = clock
         self._log = log
-        self.recovered: dict[str, int] = {}  # deliveries, by the run whose report listed them
+        self._recovered: dict[str, int] = {}  # deliveries, by the run whose report listed them
+
+    def previous_run(self) -> PreviousRun | None:
+        """How the last run ended, and what this one has of it; None where there was none."""
+        return previous_run(self._past_runs, self._recovered)
 
     async def run(self, forced: trio.Event) -> None:
         """Raises OSError or TooSlowError where a report was taken up and cannot be claimed: no attempt must begin then,
         since the next start would take it up again.
         """
+        if is_crashing_in_a_row(self._past_runs, now=self._clock.now().wall):
+            self._log("recovery.held_back", level="error", reason=HELD_BACK)
+            self._log.text(f"NOTHING IS RECOVERED: {HELD_BACK}\n")
+            return
         try:
             unclaimed = await self._with_files(self._reports.unclaimed)
         except (OSError, trio.TooSlowError) as error:
@@ -87,7 +118,7 @@ class Recovery:
             take(read_report_lines(lines))
 
     async def _claim(self, report: Unclaimed, run_id: str, answers: Counter[Answer]) -> None:
-        self.recovered[run_id] = answers[Answer.ADMITTED]
+        self._recovered[run_id] = answers[Answer.ADMITTED]
         if answers[Answer.NO_PAYLOAD] and not answers[Answer.ADMITTED]:
             self._leave(report, f"it holds no payloads: {answers[Answer.NO_PAYLOAD]:,} deliveries stay undelivered")
             return

@@ -30,6 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,13 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 10.0, what: str =
         pause.wait(pause_seconds)
         pause_seconds = min(2 * pause_seconds, 0.05)  # asking is work for the daemon, too
     return value
+
+
+def at_once(cases: Mapping[str, T], show: Callable[[str, T], None]) -> None:
+    """Four cases at a time: what each costs is starting a process, and waiting for it to drain."""
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(show, name, case) for name, case in cases.items()]:
+            future.result()
 
 
 # --- the daemon -------------------------------------------------------------------------------------------------------
@@ -111,7 +120,8 @@ def hookd_each(commands: Mapping[str, Sequence[str]], cwd: Path) -> dict[str, su
 class Daemon:
     """`hookd run` as a child; entering waits for its `listening on` line, leaving kills what is left of it.
 
-    Its stderr goes to a file, so that nobody has to read it, unless `stderr` is a descriptor.
+    Its stderr goes to a file, so that nobody has to read it, unless `stderr` is a descriptor. `through` is a command
+    that becomes the daemon: it gets the daemon's as its arguments.
     """
 
     def __init__(
@@ -123,17 +133,19 @@ class Daemon:
         dev: bool = True,
         bind: str = "127.0.0.1:0",
         scheme: str = "http",
+        through: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.reports = directory / "reports"
         self._log = directory / "stderr"
-        command = [sys.executable, "-m", "daemon", "run", "--bind", bind, "--reports", str(self.reports)]
+        command = [*through, sys.executable, "-m", "daemon", "run", "--bind", bind, "--reports", str(self.reports)]
         command += ["--dev"] * dev + list(arguments)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(settings, RUNTIME_DIRECTORY=str(runtime_directory(self.reports))),
+                env=environment(settings, **{"RUNTIME_DIRECTORY": str(runtime_directory(self.reports)), **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log if stderr is None else stderr,
@@ -219,6 +231,32 @@ class Daemon:
         """The one report it wrote."""
         (path,) = self.reports.glob("shutdown-*.jsonl")
         return path
+
+
+def redirected(redirections: str) -> list[str]:
+    """For `through`: the daemon's standard streams are as a shell sets them."""
+    return ["sh", "-c", f'exec "$@" {redirections}', "sh"]
+
+
+def limited(limits: str) -> list[str]:
+    """For `through`: the daemon has such limits, as `ulimit` takes them."""
+    return ["sh", "-c", f'ulimit {limits} && exec "$@"', "sh"]
+
+
+@contextmanager
+def mounted(path: Path, size: str = "128k") -> Iterator[None]:
+    """A small file system of our own there, to be filled and made read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    path.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "hookd-test", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def read_report(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

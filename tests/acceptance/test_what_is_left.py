@@ -40,10 +40,12 @@ class End(NamedTuple):
     signal: signal.Signals
     loses_memory: bool = False  # what stands in shared memory
     loses_disks: bool = False
+    finds_no_room: bool = False  # for its report
 
 
 ENDS = {
     "SIGTERM, SIGINT, or a bug": End(signal.SIGTERM),
+    "SIGTERM, and its report finds no room": End(signal.SIGTERM, finds_no_room=True),
     "SIGKILL, or out of memory": End(signal.SIGKILL),
     "container restarted, its shared memory gone": End(signal.SIGKILL, loses_memory=True),
     "reboot: SIGTERM, then shared memory gone": End(signal.SIGTERM, loses_memory=True),
@@ -86,9 +88,13 @@ def test_end_leaves_what_the_readme_says(tmp_path: Path, row: str, column: str) 
                 assert api.post("acme", event_id).status == 202
             wait_until(lambda: api.deliveries()["failed"] == len(IDS))
             run_id = api.status()["run_id"]
+            if end.finds_no_room:
+                daemon.reports.rename(tmp_path / "aside")
             daemon.signal(end.signal)
             assert daemon.wait(10) == (3 if end.signal is signal.SIGTERM else -signal.SIGKILL)
             log = daemon.stderr
+        if end.finds_no_room:
+            (tmp_path / "aside").rename(daemon.reports)
         if end.loses_memory:
             shutil.rmtree(runtime_directory(daemon.reports))
         if end.loses_disks:

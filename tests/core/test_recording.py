@@ -1,13 +1,18 @@
 """Reading takes any bytes: what it names is true, what it cannot read is counted, and it never claims too much."""
 
 import functools
+import struct
+from collections.abc import Callable
+from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from daemon.core import crash
+from daemon.core.record import read_framed
 from daemon.core.report import class_of, text
 from tests.core.recorder_harness import RUN_ID, History, named, picture, read, shown
 
@@ -173,3 +178,45 @@ def test_missing_segment_is_counted_in_records_and_doubts_what_was_before() -> N
             class_of(one) == "outcome_unknown" for one in event.deliveries if not one.is_settled and not one.attempts
         )
     assert shown(before[0].deliveries[0]).endpoint_id
+
+
+def reframed(data: bytes, choose: int, patch: Callable[[bytes], bytes]) -> bytes:
+    """One record of the segment says something else, and its checksum fits."""
+    offsets, offset = [], 0
+    while (read_one := read_framed(data, offset)) is not None:
+        offsets.append((offset, read_one[2]))
+        offset = read_one[2]
+    begin, end = offsets[choose % len(offsets)]
+    tail = patch(data[begin + 8 : end])
+    changed = data[:begin] + struct.pack("<II", len(tail), crc32(tail, len(tail))) + tail + data[end:]
+    return changed[: len(data)]
+
+
+@given(
+    payloads=st.booleans(),
+    segment=st.integers(0, 31),
+    choose=st.integers(0, 200),
+    at=st.integers(0, 400),
+    patch=st.binary(max_size=24),
+    keeps_kind=st.booleans(),
+)
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_record_that_means_something_else_is_never_fatal(
+    payloads: bool, segment: int, choose: int, at: int, patch: bytes, keeps_kind: bool
+) -> None:
+    """A checksum that fits and a body of another version, or a bug's: whatever it says, there is a report of it."""
+
+    def write_over(tail: bytes) -> bytes:
+        begin = at % len(tail)
+        changed = tail[:begin] + patch + tail[begin + len(patch) :]
+        return tail[:9] + changed[9:] if keeps_kind else changed  # sequence and kind
+
+    segments = history(payloads).store.segments()
+    number, data = segments[segment % len(segments)]
+    segments[segment % len(segments)] = (number, reframed(data, choose, write_over))
+    recording = read(segments)
+    identity = recording.header or read(history(payloads).store.segments()).header
+    assert identity is not None
+    summary = crash.summarise(recording, identity, heard_at=0.0)
+    assert text(summary, path="/x")
+    assert all(msgspec.json.encode(line) for line in (summary, *crash.lines(recording)))

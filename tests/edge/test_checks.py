@@ -92,8 +92,9 @@ class Directory:
         self.error: str | None = None
         self.asked = 0
 
-    def prove_writable(self) -> None:
+    def prove_writable(self, room_bytes: int = 0) -> None:
         self.asked += 1
+        self.room_bytes = room_bytes
         if self.error is not None:
             raise CannotWriteReports(self.error)
 
@@ -101,8 +102,9 @@ class Directory:
 async def test_watch_notes_and_logs_what_has_changed() -> None:
     """Each minute; a full disk is said once, and so is that it has room again."""
     directory, log = Directory(), Lines()
-    watch = ReportsWatch(directory, log=log, in_thread=in_own_thread)
+    watch = ReportsWatch(directory, log=log, in_thread=in_own_thread, room_bytes=lambda: 4711)
     await watch.look()
+    assert directory.room_bytes == 4711
     assert (watch.problem, log.lines) == (None, [])
     directory.error = "/reports: No space left on device"
     await watch.look()
@@ -121,8 +123,8 @@ async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(moc
     entered, released = threading.Event(), threading.Event()
 
     class Hanging(Directory):
-        def prove_writable(self) -> None:
-            super().prove_writable()
+        def prove_writable(self, room_bytes: int = 0) -> None:
+            super().prove_writable(room_bytes)
             entered.set()
             released.wait()
 

@@ -4,7 +4,7 @@ import resource
 import subprocess
 import sys
 
-from daemon.edge.descriptors import RESERVED, left_for_deliveries
+from daemon.edge.descriptors import RESERVED, Shares, shares
 
 RAISES = """
 import resource
@@ -21,8 +21,14 @@ def test_soft_limit_is_raised_to_the_hard_one():
     assert returned == soft == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def test_deliveries_get_what_the_api_leaves():
-    """A small limit is halved, and leaves one at the least."""
-    assert left_for_deliveries(4096, api_connections_max=1000) == 4096 - RESERVED - 1000
-    assert left_for_deliveries(1024, api_connections_max=1000) == (1024 - RESERVED) // 2
-    assert left_for_deliveries(RESERVED, api_connections_max=1000) == 1
+def test_deliveries_get_what_the_api_leaves_and_the_api_the_rest():
+    """A small limit is halved, and leaves either one at the least; a large one is not used up."""
+    defaults = {"deliveries_max": 4096, "api_max": 1000}
+    assert shares(1 << 20, **defaults) == Shares(4096, 1000)
+    assert shares(4096, **defaults) == Shares(4096 - RESERVED - 1000, 1000)
+    assert shares(1024, **defaults) == Shares(480, 480)
+    assert shares(64, **defaults) == Shares(16, 16)
+    assert shares(1, **defaults) == Shares(1, 1)
+    for limit in range(64, 6000, 7):
+        share = shares(limit, **defaults)
+        assert share.deliveries + share.api <= limit - min(RESERVED, limit // 2)

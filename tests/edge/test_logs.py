@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 
-from daemon.edge.logs import LogWriter, capture_libraries
+from daemon.edge.logs import LibraryLines, LogWriter, capture_libraries
 
 
 def read_all(fd: int) -> bytes:
@@ -84,6 +86,50 @@ def test_dropped_lines_are_said_once_there_is_room():
     assert [(line["event"], line.get("lines")) for line in events] == [("log.dropped", 2), ("kept", None)]
 
 
+def test_pipe_that_does_not_wait_loses_no_line():
+    """A pipe that somebody who shares it made non-blocking: the thread waits until there is room."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    log = LogWriter(writer, pretty=False, colours=False)
+    for number in range(500):  # seven times what the pipe holds
+        log("filler", number=number, text="x" * 1000)
+    received: list[bytes] = []
+    pump = threading.Thread(target=lambda: received.append(read_all(reader)))
+    pump.start()
+    assert log.close(timeout_seconds=10)
+    os.close(writer)
+    pump.join(10)
+    os.close(reader)
+    assert [json.loads(line)["number"] for line in received[0].splitlines()] == list(range(500))
+    assert log.lines_dropped == 0
+
+
+def test_lines_that_a_full_disk_did_not_take_are_counted_and_said(tmp_path):
+    """A file that may not grow: half a line at its end is ended once there is room, and the lost lines are counted."""
+    script = """
+import os, resource, signal, sys
+from daemon.edge.logs import LogWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+log = LogWriter(fd, pretty=False, colours=False)
+for number in range(20):
+    log("filler", number=number, text="x" * 100)
+while not log.lines_dropped:
+    os.sched_yield()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log("kept")
+assert not log.close(timeout_seconds=10)
+print(log.lines_dropped)
+"""
+    path = tmp_path / "log"
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, timeout=60)
+    whole, torn, said, kept = path.read_text().rsplit("\n", 4)[:4]
+    assert len(torn) < 100
+    assert json.loads(said)["lines"] == int(done.stdout) == 20 - len(whole.splitlines())
+    assert json.loads(kept)["event"] == "kept"
+
+
 def test_closed_stderr_ends_nothing():
     """Writing to a descriptor whose reader is gone is noted by close and raises nowhere."""
     reader, writer = os.pipe()
@@ -110,3 +156,27 @@ def test_library_warning_becomes_a_line_of_ours():
     lines = [json.loads(line) for line in read_all(reader).splitlines()]
     os.close(reader)
     assert [(line["event"], line["logger"], line["message"]) for line in lines] == [("library", "library", "odd thing")]
+
+
+def test_library_that_repeats_itself_is_heard_once_and_counted():
+    """Ten times a second the same: one line, and the next other one says how many there were."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    handler = LibraryLines(log)
+    for number, message in enumerate(["no descriptors"] * 10 + ["another"] + ["no descriptors"] * 2):
+        record = logging.LogRecord("trio", logging.ERROR, "x", 1, message, None, None)
+        record.created = 30.0 * (number == 12) + 35.0 * (number >= 11)  # the last two are 30 s apart
+        handler.emit(record)
+    record = logging.LogRecord("trio", logging.ERROR, "x", 1, "no descriptors", None, None)
+    record.created = 96.0
+    handler.emit(record)
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = [json.loads(line) for line in read_all(reader).splitlines()]
+    os.close(reader)
+    assert [(line["message"], line.get("repeated")) for line in lines] == [
+        ("no descriptors", None),
+        ("another", 9),
+        ("no descriptors", None),
+        ("no descriptors", 1),
+    ]

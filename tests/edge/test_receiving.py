@@ -214,11 +214,11 @@ async def test_count_follows_what_is_held() -> None:
     second.append(b"x" * 30 * KIB)
     second.append(b"x" * 30 * KIB)
     with pytest.raises(Full):
-        await second.read()
+        second.take()
     assert receiving.held_bytes == 60 * KIB
     first.append(b"x" * 5 * KIB)
     with pytest.raises(TooLarge):
-        await first.read()
+        first.take()
     assert receiving.held_bytes == 0
     for _ in range(100):
         unread.append(b"x" * KIB)
@@ -228,4 +228,4 @@ async def test_count_follows_what_is_held() -> None:
     third = CountedBody(receiving, is_read=True)
     third.append(b"xx")
     with pytest.raises(Full):
-        await third.read()
+        third.take()

@@ -79,6 +79,40 @@ def test_proof_makes_the_directory_and_leaves_it_empty(tmp_path):
     assert stat.S_IMODE(os.stat(tmp_path / "a" / "b").st_mode) == 0o700
 
 
+def test_directory_without_room_for_the_report_is_as_good_as_full(tmp_path):
+    """What is free, as the file system has it, against what the report would take."""
+    reports = Reports(str(tmp_path))
+    free = os.statvfs(tmp_path)
+    reports.prove_writable(free.f_bavail * free.f_frsize // 2)
+    with pytest.raises(CannotWriteReports, match="would find no room"):
+        reports.prove_writable(2 * free.f_bavail * free.f_frsize)
+    assert os.listdir(tmp_path) == []
+
+
+def test_halves_of_reports_go_once_the_directory_is_ours(tmp_path):
+    """Of a daemon that was killed while it wrote; whole ones, and markers, stay."""
+    for name in (".shutdown-x-a1.jsonl.tmp", ".run-a1.open.tmp", "shutdown-x-b2.jsonl", "run-a1.open", ".other.tmp"):
+        (tmp_path / name).write_text("x")
+    Reports(str(tmp_path)).lock()
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".other.tmp", "run-a1.open", "shutdown-x-b2.jsonl"]
+
+
+def test_files_that_are_no_reports_and_no_markers_end_nothing(tmp_path):
+    """Nested deeper than anything is read, a terabyte of nothing, a directory: a report that cannot be read stays."""
+    deep = '{"counts": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    for name in ("run-a1.open", "shutdown-20260101T000000Z-a1.jsonl"):
+        (tmp_path / name).write_text(deep)
+    for name in ("run-b2.open", "shutdown-20260102T000000Z-b2.jsonl"):
+        with (tmp_path / name).open("wb") as huge:
+            huge.truncate(1 << 40)
+    (tmp_path / "run-c3.open").mkdir()
+    reports = Reports(str(tmp_path))
+    assert reports.open_runs() == []
+    assert reports.past_runs() == []
+    assert reports.prune(0).held == 2
+    assert len(list(tmp_path.glob("shutdown-*"))) == 2
+
+
 def test_newest_is_by_the_time_in_the_name(tmp_path):
     """Copying files about changes their times; the name does not lie."""
     reports = Reports(str(tmp_path))
@@ -116,6 +150,17 @@ def test_pruning_spares_what_this_process_wrote(tmp_path):
     assert reports.prune(1).deleted == 0
     assert Reports(str(tmp_path)).prune(1).deleted == 1
     assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
+
+
+def test_pruning_spares_the_newest_crashes_in_a_row(tmp_path):
+    """Claimed or not: without them the next start would not know that runs crash one after the other."""
+    for day in range(1, 6):
+        write_report(tmp_path, f"crash-2026010{day}T000000Z-r{day}.jsonl", undelivered=1, claimed=True)
+    assert Reports(str(tmp_path)).prune(1).deleted == 2
+    assert sorted(path.name[6:14] for path in tmp_path.glob("crash-*.jsonl")) == ["20260103", "20260104", "20260105"]
+    write_report(tmp_path, "shutdown-20260106T000000Z-good.jsonl")
+    assert Reports(str(tmp_path)).prune(1).deleted == 3
+    assert os.listdir(tmp_path) == ["shutdown-20260106T000000Z-good.jsonl"]
 
 
 def test_pruning_keeps_the_newest_markers(tmp_path):

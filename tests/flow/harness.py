@@ -92,6 +92,10 @@ class Lines:
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
+        self.texts: list[str] = []
+
+    def text(self, text: str) -> None:
+        self.texts.append(text)
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.lines.append({"event": event, "level": level, "at": trio.current_time(), **fields})

@@ -1,6 +1,6 @@
 """A start takes back what unclaimed reports list (contract section 7, One way back), in virtual time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -9,11 +9,12 @@ import trio
 
 from daemon.core.delivery import Status
 from daemon.core.event import Event
+from daemon.core.past import PastRun, PreviousRun
 from daemon.core.report import Unclaimed, class_of, undelivered
 from daemon.core.retry import Reason
 from daemon.core.settings import IntakeSettings, RetrySettings, Settings
 from daemon.core.timestamps import rfc3339
-from daemon.flow.recovery import Recovery
+from daemon.flow.recovery import HELD_BACK, Recovery
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, at, endpoint, now, only, standing
 
 OTHER = "https://other.example/hook"
@@ -80,10 +81,18 @@ async def in_turn(work: Callable[..., Any], *args: Any) -> Any:
 class Start:
     """A flow that recovers from a shelf, before its pacer runs."""
 
-    def __init__(self, shelf: Shelf, settings: Settings | None = None) -> None:
+    def __init__(self, shelf: Shelf, settings: Settings | None = None, *, past_runs: Sequence[PastRun] = ()) -> None:
         self.shelf = shelf
         self.flow = Flow(settings) if settings is not None else Flow()
-        self.recovery = Recovery("new", reports=shelf, resend=self.flow.resend, in_thread=in_turn, log=self.flow.log)
+        self.recovery = Recovery(
+            "new",
+            past_runs=past_runs,
+            reports=shelf,
+            resend=self.flow.resend,
+            in_thread=in_turn,
+            clock=self.flow.clock,
+            log=self.flow.log,
+        )
         self.forced = trio.Event()
 
     async def recover(self, nursery: trio.Nursery, *clients: str) -> None:
@@ -114,7 +123,6 @@ async def test_reports_are_taken_up_oldest_first_and_claimed(autojump_clock, nur
     assert [event.id for event in reversed(start.flow.events())] == ["e1", "e2"]
     assert (start.event("e1").accepted_at, only(start.event("e1")).opened_at) == (EPOCH - 3600, 100)
     assert standing(start.event("e1")) == (Status.PENDING, None, 2)
-    assert start.recovery.recovered == {"run-one": 1, "run-two": 1}
     assert not start.flow.sender.transcript
     start.flow.begin(nursery)
     await now()
@@ -332,3 +340,26 @@ async def test_cut_attempt_of_a_recovered_event_is_listed_as_maybe_received(auto
     start.flow.sender.script(URL, Hang())
     [(_, delivery)] = undelivered(start.flow.ledger)
     assert class_of(delivery) == "outcome_unknown"
+
+
+@pytest.mark.parametrize(("run_id", "recovered"), [("run-one", 2), ("run-two", 1), ("other", 0)])
+async def test_previous_run_says_how_much_of_it_came_back(autojump_clock, nursery, run_id: str, recovered: int) -> None:
+    """Its deliveries that were admitted, whichever other reports were taken up."""
+    last = PastRun(run_id, EPOCH - 90, EPOCH - 60, crashed=False, undelivered=2)
+    start = Start(Shelf(one=[line("e1"), line("e2")], two=[line("e3")]), past_runs=[last])
+    await start.recover(nursery, "acme")
+    assert start.recovery.previous_run() == PreviousRun(run_id, "reported", 2, recovered)
+
+
+async def test_three_crashes_in_a_row_hold_it_back(autojump_clock, nursery) -> None:
+    """Nothing is read, nothing is claimed, and the log and stderr say why."""
+    crashes = [PastRun(f"r{n}", EPOCH - 300 + n, EPOCH - 200 + n, crashed=True, undelivered=1) for n in range(3)]
+    start = Start(Shelf(one=[line("e1")]), past_runs=crashes)
+    await start.recover(nursery, "acme")
+    assert start.flow.events() == []
+    assert start.shelf.claims == {}
+    assert start.logged("recovery.held_back")
+    assert start.flow.log.texts == [f"NOTHING IS RECOVERED: {HELD_BACK}\n"]
+    await at(700)
+    await start.recovery.run(start.forced)
+    assert [event.id for event in start.flow.events()] == ["e1"]

@@ -15,10 +15,9 @@ import ipaddress
 import math
 import re
 
-from quart import request
-
 from daemon.core.live import Live
 from daemon.core.refusal import Forbidden, Refused, Unauthorized
+from daemon.edge.api.connection import Request
 from daemon.edge.api.operations import Operation
 from daemon.edge.api.tokens import Tokens
 from daemon.flow.ports import Clock, Log
@@ -39,20 +38,20 @@ class Access:
         self._refused = 0  # since the last line
         self._next_line_at = -math.inf
 
-    def judge(self, operation: Operation | None) -> None:
+    def judge(self, request: Request, operation: Operation | None) -> None:
         """Raises Unauthorized or Forbidden. `operation` is that of the route, None where there is no such route."""
         if operation is not None and operation.scope is None:
             return
         try:
             if self._live.settings.http.tokens:
-                self._refuse_without_token(operation)
+                self._refuse_without_token(request, operation)
             else:
-                refuse_foreign_request()
+                refuse_foreign_request(request)
         except Refused as refused:
-            self._note(refused)
+            self._note(request, refused)
             raise
 
-    def _refuse_without_token(self, operation: Operation | None) -> None:
+    def _refuse_without_token(self, request: Request, operation: Operation | None) -> None:
         holder = self._in_force().holder(request.headers.getlist("authorization"))
         if holder is None:
             raise Unauthorized("this takes a token that is known here, as `Authorization: Bearer TOKEN`")
@@ -69,7 +68,7 @@ class Access:
             self._settings, self._tokens = settings, Tokens(settings)
         return self._tokens
 
-    def _note(self, refused: Refused) -> None:
+    def _note(self, request: Request, refused: Refused) -> None:
         self._refused += 1
         now = self._clock.now().monotonic
         if now < self._next_line_at:
@@ -86,15 +85,15 @@ class Access:
         self._refused, self._next_line_at = 0, now + LINE_EVERY_SECONDS
 
 
-def refuse_foreign_request() -> None:
+def refuse_foreign_request(request: Request) -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
-    host = request.headers.get("host", "").lower()
+    host = request.first.get(b"host", "").lower()
     if not is_loopback_name(host):
         raise Forbidden(f"without tokens only loopback names are answered, not {host[:100]!r} in Host")
-    for origin in request.headers.getlist("origin"):
+    for origin in request.headers.getlist("origin") if b"origin" in request.first else ():
         if origin.lower() not in (f"http://{host}", f"https://{host}"):  # `null` is a page's too
             raise Forbidden("without tokens no page of another site is answered; this has a foreign Origin")
-    if request.headers.get("sec-fetch-site") not in OWN_SITES:
+    if request.first.get(b"sec-fetch-site") not in OWN_SITES:
         raise Forbidden("without tokens no page of another site is answered; Sec-Fetch-Site says it is one")
 
 
@@ -104,7 +103,10 @@ def is_loopback_name(host: str) -> bool:
     found = _HOST.fullmatch(host)
     if found is None:
         return False
+    if found[1] == "localhost":
+        return True
     try:
-        return found[1] == "localhost" or ipaddress.ip_address(found[1].strip("[]")).is_loopback
+        address = ipaddress.ip_address(found[1].strip("[]"))
     except ValueError:
         return False
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None  # which Python 3.13 calls loopback too

@@ -1,12 +1,17 @@
-"""Owns the application: which routes there are, and that every error of any of them is a problem+json."""
+"""Owns the application: which routes there are, what goes before and after each of them, and that every error of any of
+them is a problem+json.
+"""
 
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any, NamedTuple, cast
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from daemon.core.event import DEPTH_MAX
 from daemon.core.refusal import Refused
@@ -15,17 +20,18 @@ from daemon.edge.api.admission import admission_routes
 from daemon.edge.api.bodies import finish_body
 from daemon.edge.api.checks import check_routes
 from daemon.edge.api.clients import client_routes
+from daemon.edge.api.connection import Connection, HungUp, Request
 from daemon.edge.api.endpoints import endpoint_routes
 from daemon.edge.api.events import event_routes
 from daemon.edge.api.explanations import problem_routes
 from daemon.edge.api.metrics import metrics_routes
 from daemon.edge.api.openapi import add_openapi
-from daemon.edge.api.operations import Scope, operation, operation_of
+from daemon.edge.api.operations import Operation, Scope, operation, operation_of
 from daemon.edge.api.page import page_routes
 from daemon.edge.api.problems import answer
-from daemon.edge.api.receiving import Receiving, counting_connection
+from daemon.edge.api.receiving import Receiving
 from daemon.edge.api.replay import replay_routes
-from daemon.edge.api.semantics import checks, obey, routing_refused
+from daemon.edge.api.semantics import Terms, check, obey, routing_refused, terms_of
 from daemon.edge.api.services import Services
 from daemon.edge.api.settlements import settlement_routes
 from daemon.edge.api.shapes import StatusView
@@ -37,38 +43,86 @@ FRAMES = 1000
 
 def create_app(services: Services) -> QuartTrio:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
-    app = QuartTrio("hookd", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = None  # receiving.py bounds bodies, by the settings in force
-    app.asgi_http_class = counting_connection(Receiving(services.live))
+    app = Api(services)
     obey(app)
     for routes in ROUTES:
         app.register_blueprint(routes(services))
     add_openapi(app, services)
-    access = Access(services.live, services.clock, services.log)
-    app.after_request(finish_body)
-
-    @app.before_request
-    async def refuse_strangers() -> None:
-        rule = request.url_rule  # None: there is no such route, or it does not take the method
-        access.judge(None if rule is None else operation_of(app.view_functions[rule.endpoint]))
-
-    app.before_request(checks(app))  # after the strangers are gone
-
-    # All are async: quart runs a plain function in a thread, of which stuck DNS lookups may leave none.
-    @app.errorhandler(Refused)
-    async def refused(error: Refused) -> Response:
-        return _counted(services, error)
-
-    @app.errorhandler(HTTPException)
-    async def framework_refused(error: HTTPException) -> Response:
-        return routing_refused(error, partial(_counted, services))
-
-    @app.errorhandler(Exception)
-    async def crashed(error: Exception) -> Response:
-        services.log("request.crashed", level="error", traceback="".join(traceback.format_exception(error)))
-        return _counted(services, Refused("an unexpected error; the log has the traceback"))
-
+    app.finish_routes()
     return app
+
+
+View = Callable[..., Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    view: View
+    operation: Operation
+    terms: Terms
+
+
+class Api(QuartTrio):
+    """Quart-Trio with the order of what belongs to every request written down in `handle_request`.
+
+    What would be registered by `before_request`, `after_request` or `errorhandler` is not called: to look for it at
+    each request, and to run what is found, costs as much as it takes to admit an event.
+    """
+
+    def __init__(self, services: Services) -> None:
+        super().__init__("hookd", static_folder=None)
+        self.asgi_http_class = partial(Connection, Receiving(services.live))  # type: ignore[assignment]
+        self._services = services
+        self._access = Access(services.live, services.clock, services.log)
+        self._routes: dict[str, Route] = {}
+
+    def finish_routes(self) -> None:
+        """Once all are there. Raises LookupError where one was left without an operation."""
+        for name, view in self.view_functions.items():
+            operation = operation_of(view)
+            self._routes[name] = Route(cast(View, view), operation, terms_of(operation))
+
+    def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        """For the path and the method alone: Quart's takes the host apart, which access.py judges."""
+        if request is None:
+            return None
+        return MapAdapter(self.url_map, "", "/", "", request.scheme, request.path, request.method)
+
+    async def handle_request(self, request: Any) -> Response:
+        async with self.request_context(request) as context:
+            try:
+                response = await self._answer(request, context.url_adapter)
+            except HungUp:
+                raise
+            except Exception as error:
+                response = self._refusal(request, error)
+            await finish_body(request, response)
+            return response
+
+    async def _answer(self, request: Request, adapter: MapAdapter | None) -> Response:
+        """Strangers are refused first, whatever they ask for."""
+        rule = request.url_rule  # None: there is no such route, or it does not take the method
+        route = None if rule is None else self._routes[rule.endpoint]
+        self._access.judge(request, None if route is None else route.operation)
+        response = check(request, None if route is None else route.terms, adapter)
+        if response is not None:
+            return response
+        assert route is not None
+        arguments = request.view_args or {}
+        if route.operation.bodies:  # once its body is read it waits for nothing, or says so itself
+            return await route.view(**arguments)
+        return await request.connection.listening(partial(route.view, **arguments))
+
+    def _refusal(self, request: Request, error: Exception) -> Response:
+        counted = partial(_counted, self._services)
+        match error:
+            case Refused():
+                return counted(error)
+            case HTTPException():  # werkzeug's, which knows the routes
+                return routing_refused(request, error, counted)
+            case _:
+                lines = traceback.format_exception(error)
+                self._services.log("request.crashed", level="error", traceback="".join(lines))
+                return counted(Refused("an unexpected error; the log has the traceback"))
 
 
 def status_routes(services: Services) -> Blueprint:

@@ -1,59 +1,48 @@
 """Owns how a request's body is read: media type, size and time, before anything in it is looked at."""
 
-from typing import cast
-
 import trio
-from quart import Response, request
+from quart import Response
 
 from daemon.core.client import Mistake
 from daemon.core.live import Live
 from daemon.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from daemon.core.units import format_size
-from daemon.edge.api.receiving import DISCARD_BYTES_MAX, CountedBody, too_large
+from daemon.edge.api.connection import Request, this_request
+from daemon.edge.api.receiving import DISCARD_BYTES_MAX, too_large
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 # A body that takes longer is not worth a connection: 16 MiB in it is 280 kB/s.
 BODY_TIMEOUT_SECONDS = 60.0
-DISCARD_SECONDS_MAX = 1.0
 
 
 async def read_body(live: Live, *media_types: str) -> bytes:
     """The whole body. Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout."""
-    _check_media_type(media_types)
+    request = this_request()
+    _check_media_type(request, media_types)
     bytes_max = live.settings.intake.body_bytes_max
     announced = request.content_length
     if announced is not None and announced > bytes_max:
         raise too_large(bytes_max)
     with trio.move_on_after(BODY_TIMEOUT_SECONDS):
-        return await _body().read()
+        return await request.connection.read_body()
     raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
-async def finish_body(response: Response) -> Response:
+async def finish_body(request: Request, response: Response) -> None:
     """Lets the body go, and reads on for a while over what no route read of it.
 
     An answer that goes out before the body is in makes the server close the connection, and a producer that was told
     404 would find its next request cut. A body that is too large or too slow has been read for long enough.
     """
-    body = _body()
-    announced = request.content_length
-    is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
-    is_hopeless = is_long or response.status_code in (408, 413)
-    if not body.is_complete and (is_hopeless or not await _discard_rest(body)):
-        response.headers["connection"] = "close"
+    body = request.connection.body
+    if not body.is_complete:
+        announced = request.content_length
+        is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
+        is_hopeless = is_long or response.status_code in (408, 413)
+        if is_hopeless or not await request.connection.discard_body():
+            response.headers["connection"] = "close"
     body.drop()
-    return response
-
-
-async def _discard_rest(body: CountedBody) -> bool:
-    with trio.move_on_after(DISCARD_SECONDS_MAX):
-        return await body.wait_end(DISCARD_BYTES_MAX)
-    return False
-
-
-def _body() -> CountedBody:
-    return cast(CountedBody, request.body)
 
 
 def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
@@ -64,8 +53,8 @@ def check_payload_size(live: Live, payload: bytes, pointer: str) -> None:
         raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
 
 
-def _check_media_type(media_types: tuple[str, ...]) -> None:
-    if request.headers.get("content-type") in media_types and "content-encoding" not in request.headers:
+def _check_media_type(request: Request, media_types: tuple[str, ...]) -> None:
+    if request.first.get(b"content-type") in media_types and b"content-encoding" not in request.first:
         return  # as nearly everyone sends it; the rest takes it apart
     given = request.mimetype
     if given not in media_types:

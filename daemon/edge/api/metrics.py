@@ -203,7 +203,9 @@ def _daemon(reading: Reading) -> Iterator[Metric]:
         problems.add_metric([slug], reading.tally.refused[slug])
     yield problems
     yield _counter("hookd_couriers_crashed", "Bugs contained in a courier.", reading.crashed_couriers)
-    yield _counter("hookd_log_lines_dropped", "Log lines that found the buffer full.", reading.log_lines_dropped)
+    yield _counter(
+        "hookd_log_lines_dropped", "Log lines that found the buffer full, or the disk.", reading.log_lines_dropped
+    )
     yield _gauge("hookd_report_directory_writable", "1 if the last look found it so.", reading.reports_problem is None)
 
 

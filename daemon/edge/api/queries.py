@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import inspect
-from quart import g, request
 
 from daemon.core.refusal import InvalidQuery
+from daemon.edge.api.connection import Request, this_request
 
 T = TypeVar("T")
 
@@ -43,12 +43,12 @@ class Parameter(NamedTuple):
 
 def query(kind: type[T]) -> T:
     """The request's parameters, as the route's `@operation(query=kind)` had them read."""
-    read = g.query
+    read = this_request().parameters
     assert isinstance(read, kind), "a handler asks for the very Struct that stands in its @operation"
     return read
 
 
-def read_query(kind: type[msgspec.Struct] | None) -> Any:
+def read_query(request: Request, kind: type[msgspec.Struct] | None) -> Any:
     """A route's parameters; None where it has none. Raises InvalidQuery."""
     if not request.query_string and kind is None:
         return None

@@ -11,26 +11,14 @@ Counted is what has come, not what a head announces: else four heads would fill 
 Worst case: `receiving_bytes_max`, and one body more while its request turns it into events, which never waits.
 """
 
-from typing import TYPE_CHECKING, Any
-
-import trio
-from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers.request import TrioBody
-
 from daemon.core.live import Live
 from daemon.core.refusal import Full, Refused, TooLarge
 from daemon.core.units import format_size
-
-if TYPE_CHECKING:
-    from quart.wrappers import Request
-    from quart_trio import QuartTrio
 
 # Of a body that no route reads: more costs more than another connection.
 DISCARD_BYTES_MAX = 64 * 1024
 # Bodies come and go in moments.
 RETRY_AFTER_SECONDS = 1
-
-_WITHOUT_BODY = ("GET", "HEAD", "DELETE", "OPTIONS")
 
 
 class Receiving:
@@ -56,38 +44,31 @@ class Receiving:
         self.held_bytes -= count
 
 
-class CountedBody(TrioBody):
-    """One request's body. What the server brings goes in by `append` and `set_complete`, which are Quart's names."""
+class CountedBody:
+    """One request's body, as far as it has come and is held."""
 
     def __init__(self, receiving: Receiving, *, is_read: bool) -> None:
-        super().__init__(None, None)
         self._receiving = receiving
         self._is_read = is_read
+        self._data = bytearray()
         self._held_bytes = 0
-        self._arrived_bytes = 0
-        self._arrived_bytes_max = 0
         self._refusal: Refused | None = None
         self._is_dropping = False
-        self._decided = trio.Event()
+        self.arrived_bytes = 0
         self.is_complete = False
 
-    async def read(self) -> bytes:
-        """The whole body. Raises TooLarge or Full as soon as it is known. What is returned still counts."""
-        await self._decided.wait()
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known what becomes of it: it is all here, or refused."""
+        return self.is_complete or self._refusal is not None
+
+    def take(self) -> bytes:
+        """What is here. Raises TooLarge or Full. What is returned still counts."""
         if self._refusal is not None:
             raise self._refusal
         data = bytes(self._data)
         self._data.clear()
         return data
-
-    async def wait_end(self, bytes_max: int) -> bool:
-        """Drops what there is and what comes, to the end of the body; False if that takes more than `bytes_max`."""
-        self.drop()
-        self._arrived_bytes_max = self._arrived_bytes + bytes_max
-        self._decided = trio.Event()
-        if not self.is_complete:
-            await self._decided.wait()
-        return self.is_complete
 
     def drop(self) -> None:
         """Holds nothing any more, now or later."""
@@ -96,16 +77,11 @@ class CountedBody(TrioBody):
         self._receiving.free(self._held_bytes)
         self._held_bytes = 0
 
-    @property
-    def arrived_bytes(self) -> int:
-        return self._arrived_bytes
-
     def append(self, data: bytes) -> None:
-        self._arrived_bytes += len(data)
+        self.arrived_bytes += len(data)
         if self._is_dropping:
-            if self._arrived_bytes > self._arrived_bytes_max:
-                self._decided.set()
-        elif not self._is_read and self._arrived_bytes > DISCARD_BYTES_MAX:
+            return
+        if not self._is_read and self.arrived_bytes > DISCARD_BYTES_MAX:
             self.drop()
         else:
             self._hold(data)
@@ -114,38 +90,9 @@ class CountedBody(TrioBody):
         self._refusal = self._receiving.take(len(data), held_bytes=self._held_bytes)
         if self._refusal is not None:
             self.drop()
-            self._decided.set()
         else:
             self._held_bytes += len(data)
             self._data += data
-
-    def set_complete(self) -> None:
-        super().set_complete()
-        self.is_complete = True
-        self._decided.set()
-
-
-def counting_connection(receiving: Receiving) -> type[TrioASGIHTTPConnection]:
-    """Quart's connection of one request, whose body counts until the request's end, however that comes."""
-
-    class Connection(TrioASGIHTTPConnection):
-        def __init__(self, app: "QuartTrio", scope: Any) -> None:
-            super().__init__(app, scope)
-            self.body = CountedBody(receiving, is_read=scope["method"] not in _WITHOUT_BODY)
-
-        # The arguments have hypercorn's types, which the server alone knows.
-        async def __call__(self, receive: Any, send: Any) -> None:
-            try:
-                await super().__call__(receive, send)
-            finally:
-                self.body.drop()
-
-        def _create_request_from_scope(self, send: Any) -> "Request":
-            request = super()._create_request_from_scope(send)
-            request.body = self.body
-            return request
-
-    return Connection
 
 
 def too_large(bytes_max: int) -> TooLarge:

@@ -1,5 +1,6 @@
 """Owns the route of replay: what its body says, and what it answers."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from daemon.core.event import check_text, mistake_of
 from daemon.core.refusal import InvalidQuery, Malformed
 from daemon.core.timestamps import Time, parse_rfc3339
 from daemon.edge.api.bodies import JSON, read_body
+from daemon.edge.api.connection import this_request
 from daemon.edge.api.operations import Scope, operation
 from daemon.edge.api.services import Services
 from daemon.edge.api.views import json_response
@@ -52,7 +54,8 @@ def replay_routes(services: Services) -> Blueprint:
     )
     async def replay(client_id: str) -> Response:
         wanted = _decode(await read_body(services.live, JSON))
-        replayed = await services.replay.replay(client_id, _span(wanted), dry_run=wanted.dry_run)
+        reopen = partial(services.replay.replay, client_id, _span(wanted), dry_run=wanted.dry_run)
+        replayed = await this_request().connection.listening(reopen)
         return json_response(ReplayView(*replayed))
 
     return routes

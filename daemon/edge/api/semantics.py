@@ -6,17 +6,18 @@ It does not know who may call (access.py) nor what a body may hold (bodies.py).
 """
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from quart import Response, g, request
-from quart.globals import request_ctx
+from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as UnknownRoute
+from werkzeug.routing import MapAdapter
 
 from daemon.core.refusal import NotAcceptable, NotFound, Refused
-from daemon.edge.api.operations import Operation, operation_of
+from daemon.edge.api.connection import Request
+from daemon.edge.api.operations import Operation
 from daemon.edge.api.problems import of_status
 from daemon.edge.api.queries import read_query
 
@@ -36,26 +37,24 @@ def obey(app: QuartTrio) -> None:
     app.url_map.redirect_defaults = False
 
 
-def checks(app: QuartTrio) -> Callable[[], Any]:
-    """What goes before each request, once every route is there."""
-    terms = {name: terms_of(operation_of(view)) for name, view in app.view_functions.items()}
+def check(request: Request, terms: Terms | None, adapter: MapAdapter | None) -> Response | None:
+    """What there is to say before the route runs, which reads `parameters`; None: it may. `terms` are its own.
 
-    async def check() -> Response | None:
-        if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash, a proxy's rules may not
-            raise NotFound(_no_route())
-        if request.routing_exception is not None:
-            return None  # access comes first; the error's handler answers it
-        if request.method == "OPTIONS":
-            assert request_ctx.url_adapter is not None
-            return Response("", 204, headers={"allow": _allow(request_ctx.url_adapter.allowed_methods())})
-        asked_of = terms[str(request.endpoint)]
-        accept = request.headers.get("accept")
-        if accept and asked_of.media_types and accept != "*/*":
-            refuse_unacceptable(list(request.accept_mimetypes), asked_of.media_types)
-        g.query = read_query(asked_of.query)
-        return None
-
-    return check
+    Raises NotFound, MethodNotAllowed, NotAcceptable or InvalidQuery.
+    """
+    if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash, a proxy's rules may not
+        raise NotFound(_no_route(request))
+    if request.routing_exception is not None:
+        raise request.routing_exception
+    if request.method == "OPTIONS":
+        assert adapter is not None
+        return Response("", 204, headers={"allow": _allow(adapter.allowed_methods())})
+    assert terms is not None
+    accept = request.first.get(b"accept")
+    if accept and terms.media_types and accept != "*/*":
+        refuse_unacceptable(list(request.accept_mimetypes), terms.media_types)
+    request.parameters = read_query(request, terms.query)
+    return None
 
 
 def terms_of(operation: Operation) -> Terms:
@@ -71,26 +70,26 @@ def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Coll
         raise NotAcceptable(f"the answer is {' or '.join(media_types)}, and Accept leaves that out")
 
 
-def routing_refused(error: HTTPException, answer: Callable[[Refused], Response]) -> Response:
+def routing_refused(request: Request, error: HTTPException, answer: Callable[[Refused], Response]) -> Response:
     """What the framework refuses by itself, in our form."""
     refused = of_status(error.code or 500)
     if isinstance(error, UnknownRoute):
-        refused.detail = _no_route()
+        refused.detail = _no_route(request)
     elif isinstance(error, MethodNotAllowed):
-        refused.detail = f"{_path()} does not take {request.method[:20]!a}; Allow lists what it takes"
+        refused.detail = f"{_path(request)} does not take {request.method[:20]!a}; Allow lists what it takes"
     response = answer(refused)
     if isinstance(error, MethodNotAllowed):
         response.headers["allow"] = _allow(error.valid_methods or ())
     return response
 
 
-def _no_route() -> str:
+def _no_route(request: Request) -> str:
     if len(request.path) > 1 and request.path.endswith("/"):
-        return f"there is no route {_path()}: no route ends with a slash"
-    return f"there is no route {_path()}; /openapi.json lists those that there are"
+        return f"there is no route {_path(request)}: no route ends with a slash"
+    return f"there is no route {_path(request)}; /openapi.json lists those that there are"
 
 
-def _path() -> str:
+def _path(request: Request) -> str:
     return ascii(request.path[:100])
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 from hypercorn.config import Config
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.logging import Logger
 from hypercorn.protocol.h11 import H11Protocol
 
@@ -40,6 +40,7 @@ class Http1(H11Protocol):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.connection = _Strict(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._head = b""  # of the response, until there is more of it
 
     @property
     def is_in_request(self) -> bool:
@@ -56,6 +57,20 @@ class Http1(H11Protocol):
         else:
             await self._send_error_response(status_code)
             await self.send(Closed())
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """A head goes out with what follows it: ASGI has it wait for that, and it spares a write. So do no bytes."""
+        try:
+            data = self._head + self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head = data
+        elif data:
+            self._head = b""
+            await self.send(RawData(data))
 
 
 class _Strict(h11.Connection):

@@ -96,6 +96,25 @@ async def test_pipelined_requests_are_answered_in_order(autojump_clock: trio.tes
     ]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_answer_goes_out_in_one_write(method: str, autojump_clock: trio.testing.MockClock) -> None:
+    """Head and body together, or a head alone: each write is a lock, a deadline and a packet."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    writes = 0
+
+    async def count() -> None:
+        nonlocal writes
+        writes += 1
+
+    ours.send_stream.send_all_hook = count
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_memory().server.handle, ours)
+        await theirs.send_all(GET_OK_AND_CLOSE.replace(b"GET", method.encode()))
+        answer = await read_all(theirs)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert writes == 1
+
+
 async def test_what_follows_a_body_is_the_next_request(autojump_clock: trio.testing.MockClock) -> None:
     """A length that is too small: the first is taken as it says it is, the rest is no request."""
     received = await exchange(in_memory(), Probe(post(b"Content-Length: 5\r\n") + b"\r\n\r\n"))

@@ -1,0 +1,323 @@
+"""What a stop says when one of its channels is gone: another one has the summary, the exit code is true, it ends.
+
+The channels are the report's file, stderr (the log, and the text for people) and the termination log. Where the file
+cannot be written the flight recorder stays, and the next start makes the report of it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from tests.acceptance.harness import (
+    HANG,
+    NO_RETRY_SOON,
+    WITHOUT_RECORDER,
+    Api,
+    Books,
+    Daemon,
+    Receiver,
+    at_once,
+    hookd,
+    mounted,
+    read_report,
+    redirected,
+    refusing_url,
+    wait_until,
+)
+
+DRAIN_SECONDS = 0.5
+# drain.timeout + 2 s is the promise; the rest is for the report, and for a machine that has other things to do.
+STOP_SECONDS_MAX = DRAIN_SECONDS + 2 + 8
+SETTINGS = {**NO_RETRY_SOON, "drain.timeout": f"{DRAIN_SECONDS:g}s", "delivery.timeout": "60s"}
+EXIT_UNDELIVERED = 3
+CLASSES = {"flying": "outcome_unknown", "failed": "attempted_failed", "waiting": "never_attempted"}
+
+
+class Loaded:
+    """A daemon with one undelivered event of each class, and the receivers that make it so."""
+
+    def __init__(self, directory: Path, *, settings: Mapping[str, object] | None = None, **more: Any) -> None:
+        self.directory = directory
+        self.termination_log = directory / "termination-log"
+        self.books = Books()
+        self._settings = {**SETTINGS, "drain.termination_log": str(self.termination_log), **(settings or {})}
+        self._more = more
+        self._hung = Receiver(HANG)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            refusing = stack.enter_context(refusing_url())
+            stack.enter_context(self._hung)
+            self.daemon = stack.enter_context(Daemon(self.directory, settings=self._settings, **self._more))
+            with self.daemon.api as api:
+                api.put_client("hung", {"url": self._hung.url, "concurrency": 1})
+                api.put_client("down", {"url": refusing})
+                for client_id, event_id in (("hung", "flying"), ("hung", "waiting"), ("down", "failed")):
+                    self.books.note(client_id, event_id, b'{"n": 1}')
+                    assert api.post(client_id, event_id, b'{"n": 1}').status == 202
+                wait_until(lambda: self._hung.hanging == 1 and api.deliveries()["failed"] == 1)
+                self.run_id = api.status()["run_id"]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def stop(self) -> None:
+        """In time, and with the exit code for undelivered events."""
+        began = time.monotonic()
+        assert self.daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED, self.daemon.stderr
+        assert time.monotonic() - began < STOP_SECONDS_MAX
+
+    def check_report(self) -> None:
+        """The file agrees with what was posted and received, and with the termination log."""
+        checked = self.books.check(self.directory, self.daemon.report(), {("hung", "default"): self._hung})
+        assert checked.returncode == 0, checked.stdout
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.daemon.stderr.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+
+def check_summary(text: str) -> None:
+    assert "UNDELIVERED: 3 deliveries" in text
+    assert "deliveries: 3 opened = 0 delivered + 0 exhausted + 3 undelivered" in text
+
+
+# --- the report's file cannot be written ------------------------------------------------------------------------------
+
+
+def fill(path: Path) -> None:
+    with (path / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+
+
+def free(path: Path) -> None:
+    (path / "filler").unlink()
+
+
+def remount(path: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", path], check=True, capture_output=True)
+
+
+class Breakage(NamedTuple):
+    """What befalls the report directory of a running daemon."""
+
+    error: str
+    befall: Callable[[Path], object]
+    mend: Callable[[Path], object]
+    is_mounted: bool = True
+
+
+BREAKAGES = {
+    "full": Breakage("No space left on device", fill, free),
+    "read-only": Breakage("Read-only file system", lambda path: remount(path, "ro"), lambda path: remount(path, "rw")),
+    "gone": Breakage("No such file or directory", shutil.rmtree, Path.mkdir, is_mounted=False),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_report_that_has_no_place_is_said_and_made_by_the_next_start(tmp_path: Path, name: str) -> None:
+    """Disk full, read-only or gone at the stop: exit 3 in time; the summary, and that there is no file, is on stderr,
+    in the log and in the termination log; the start after it names every undelivered event, and sends none."""
+    breakage, reports = BREAKAGES[name], tmp_path / "reports"
+    with mounted(reports) if breakage.is_mounted else nullcontext():
+        with Loaded(tmp_path) as loaded:
+            breakage.befall(reports)
+            loaded.stop()
+        assert list(tmp_path.rglob("shutdown-*")) == []
+        check_not_written(loaded, breakage.error)
+        breakage.mend(reports)
+        if breakage.is_mounted:  # else what says so is gone with the directory
+            shown = hookd("report", "--reports", str(reports))
+            assert f"RUN {loaded.run_id} ENDED WITHOUT A REPORT" in shown.stderr
+        check_next_start(loaded)
+
+
+def check_not_written(loaded: Loaded, error: str) -> None:
+    stderr, last = loaded.daemon.stderr, loaded.termination_log.read_text()
+    (said,) = loaded.logged("report.not_written")
+    assert error in said["error"]
+    (summary,) = loaded.logged("report")
+    assert summary["undelivered"] == dict.fromkeys(CLASSES.values(), 1)
+    assert loaded.logged("report.written") == []
+    assert last.startswith("THE REPORT COULD NOT BE WRITTEN: ")
+    for text in (stderr, last):
+        check_summary(text)
+        assert error in text
+        assert ("the flight recorder is off" if WITHOUT_RECORDER else "start hookd again on this host") in text
+    assert all(len(line) <= 100 for line in last.splitlines() if "/" not in line)  # paths are never cut
+
+
+def check_next_start(loaded: Loaded) -> None:
+    with Daemon(loaded.directory, settings=SETTINGS) as after, after.api as api:
+        found = list(after.reports.glob("crash-*.jsonl"))
+        assert len(found) == (not WITHOUT_RECORDER)
+        for path in found:
+            summary, lines = read_report(path)
+            assert {line["event_id"]: line["class"] for line in lines} == CLASSES
+            assert (summary["run_id"], summary["balanced"]) == (loaded.run_id, True)
+            check_summary(after.stderr)
+        assert api.status()["events"]["accepted"] == 0
+        assert after.stop() == 0
+
+
+def test_all_channels_gone_at_once_still_end_in_time(tmp_path: Path) -> None:
+    """The report's disk is full, stderr's too, and so is the termination log's: exit 3, and the recorder remains."""
+    reports = tmp_path / "reports"
+    with mounted(reports):
+        full = os.open("/dev/full", os.O_WRONLY)
+        with Loaded(tmp_path, settings={"drain.termination_log": "/dev/full"}, stderr=full) as loaded:
+            os.close(full)
+            fill(reports)
+            loaded.stop()
+        free(reports)
+        check_next_start(loaded)
+
+
+# --- stderr, stdout, the termination log ------------------------------------------------------------------------------
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    """Nobody reads it, and there is no room from the first byte on."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        try:
+            while os.write(writing, bytes(4096)):
+                pass
+        except BlockingIOError:
+            os.set_blocking(writing, True)
+        yield writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@contextmanager
+def broken_pipe() -> Iterator[int]:
+    """Its reader is gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_stderr_that_takes_nothing_costs_neither_start_nor_report_nor_exit_code(tmp_path: Path) -> None:
+    """Closed, full or broken from the start: the file is complete, and the termination log has the summary."""
+    cases: dict[str, Any] = {
+        "closed": {"through": redirected("2>&-")},
+        "all closed but stdout": {"through": redirected("<&- 2>&-")},
+        "/dev/full": {"through": redirected("2>/dev/full")},
+        "full pipe": full_pipe(),
+        "broken pipe": broken_pipe(),
+    }
+
+    def show(name: str, case: Any) -> None:
+        directory = tmp_path / name.replace("/", "-")
+        directory.mkdir()
+        with nullcontext() if isinstance(case, dict) else case as stderr:
+            more = case if isinstance(case, dict) else {"stderr": stderr}
+            with Loaded(directory, **more) as loaded:
+                loaded.stop()
+                loaded.check_report()
+            check_summary(loaded.termination_log.read_text())
+
+    at_once(cases, show)
+
+
+def test_log_on_a_full_disk_costs_nothing_and_goes_on_where_there_is_room_again(tmp_path: Path) -> None:
+    """The lines that found no room are counted and said; the stop's own are there."""
+    disk = tmp_path / "log-disk"
+    with mounted(disk):
+        fd = os.open(disk / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with Loaded(tmp_path, stderr=fd) as loaded:
+            os.close(fd)
+            fill(disk)
+            with loaded.daemon.api as api:
+                wait_until(lambda: api.post("nobody", "refused").status == 404 and dropped(api), what="lines dropped")
+            free(disk)
+            loaded.stop()
+            loaded.check_report()
+        check_summary(text := (disk / "log").read_text())
+        assert '"event":"log.dropped"' in text
+        assert '"event":"report.written"' in text
+
+
+def dropped(api: Api) -> bool:
+    """Whether any line of the log was, as its counter says."""
+    samples = (line.split() for line in api.ask("GET", "/metrics").content.decode().splitlines())
+    return any(sample[0] == "hookd_log_lines_dropped_total" and float(sample[1]) > 0 for sample in samples)
+
+
+class Unheard(Daemon):
+    """Whose stdout tells nobody where it listens: the log does."""
+
+    def first_line(self) -> str:
+        def url() -> str | None:
+            lines = (json.loads(line) for line in self.stderr.splitlines() if line.startswith("{"))
+            return next((line["urls"][0] for line in lines if line["event"] == "daemon.started"), None)
+
+        return f"listening on {wait_until(url, seconds=20, what='daemon.started in the log')}"
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_stdout_that_takes_nothing_is_said_in_the_log_and_costs_nothing(tmp_path: Path, redirection: str) -> None:
+    """The address is in the log as well; start, report and exit code are as ever."""
+    with Receiver(HANG) as hung, Unheard(tmp_path, settings=SETTINGS, through=redirected(redirection)) as daemon:
+        with daemon.api as api:
+            api.put_client("hung", {"url": hung.url})
+            assert api.post("hung", "flying").status == 202
+            wait_until(lambda: hung.hanging)
+        assert daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED
+        assert [line["event_id"] for line in read_report(daemon.report())[1]] == ["flying"]
+    assert ("stdout.not_written" in daemon.stderr) == (redirection == ">/dev/full")
+
+
+def test_start_and_stop_with_both_streams_blocked(tmp_path: Path) -> None:
+    """One pipe for both that nobody reads: it starts, and its stop has a report and the exit code."""
+    with full_pipe() as pipe:
+        daemon = Daemon(tmp_path, settings=SETTINGS, stderr=pipe, through=redirected(">&2"))
+        try:
+            wait_until(lambda: list(daemon.reports.glob("run-*.open")), seconds=20, what="a run")
+            assert daemon.stop(STOP_SECONDS_MAX + 10) == 0
+            assert read_report(daemon.report())[0]["balanced"] is True
+        finally:
+            daemon.__exit__(None, None, None)
+
+
+def test_termination_log_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
+    """No such directory, a directory, a full device, a pipe that nobody opens: said in the log, no more."""
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    paths = {
+        "missing": tmp_path / "no" / "such" / "log",
+        "directory": tmp_path / "directory",
+        "full": Path("/dev/full"),
+        "fifo": tmp_path / "fifo",
+    }
+
+    def show(name: str, path: Path) -> None:
+        directory = tmp_path / f"run-{name}"
+        with Loaded(directory, settings={"drain.termination_log": str(path)}) as loaded:
+            loaded.stop()
+            loaded.check_report()
+        check_summary(loaded.daemon.stderr)
+        assert loaded.logged("termination_log.not_written")
+        assert loaded.logged("report.written")
+
+    at_once(paths, show)
