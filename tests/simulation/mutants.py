@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from daemon import aftermath, supervisor
-from daemon.core import health, ledger, past, record, recorder, recording, report, retry
+from daemon.core import health, ledger, record, recorder, recording, report, retry
 from daemon.core.client import Endpoint
 from daemon.edge import reports
 from daemon.edge.egress import addresses, connection
-from daemon.flow import attempt, courier, drain, intake, recovery, registration, resend, upkeep
+from daemon.flow import account, attempt, courier, drain, intake, recovery, registration, resend, upkeep
 
 
 class Mutant(NamedTuple):
@@ -199,7 +199,7 @@ MUTANTS = (
         "event.payload if self._identity.payloads else None",
         "event.payload",
     ),
-    Mutant("recorder_not_discarded", supervisor.Supervisor, "_close_run", "self._outside.recorder.discard()", "pass"),
+    Mutant("recorder_not_discarded", account.Account, "_end", "self._recorder.discard()", "pass"),
     Mutant("torn_record_believed", record, "read_framed", "or crc32(tail, length) != checksum", ""),
     Mutant(
         "in_flight_at_the_crash_forgotten",
@@ -245,7 +245,9 @@ MUTANTS = (
     Mutant(
         "client_s_put_wakes_nothing", registration.Registration, "_adopt", "self._dispatch.add(event, delivery)", "pass"
     ),
-    Mutant("crashes_in_a_row_ignored", past, "is_crashing_in_a_row", "len(last) == CRASHES_IN_A_ROW", "False"),
+    Mutant(
+        "crashes_in_a_row_ignored", recovery, "is_crashing_in_a_row", "len(last) == CRASHES_IN_A_ROW", "False", seeds=60
+    ),
     Mutant(
         "suspected_of_crashes_and_attempted",
         resend.Resend,
