@@ -17,7 +17,6 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -231,12 +230,12 @@ class Reports:
         """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
 
         What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
-        as far as they are crash reports: the next start counts them (core/past).
+        where the last run crashed: the next start counts crashes in a row, and what ends the row (core/past).
         """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
-        crashes = takewhile(lambda path: path.name.startswith("crash-"), reports)
-        spared = self._written | set(islice(crashes, CRASHES_IN_A_ROW))
+        has_crashed = bool(reports) and reports[0].name.startswith("crash-")
+        spared = self._written | set(reports[: CRASHES_IN_A_ROW * has_crashed])
         claims_of = self._claims()
         deleted = held = 0
         for path in (path for path in reports[kept:] if path not in spared):

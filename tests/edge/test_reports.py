@@ -152,6 +152,14 @@ def test_pruning_spares_what_this_process_wrote(tmp_path):
     assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
 
 
+def test_pruning_spares_the_clean_stop_that_ended_a_row_of_crashes(tmp_path):
+    """Without it the crash before it, which is owed to somebody and stays, would count with those after it."""
+    write_report(tmp_path, "crash-20260101T000000Z-a.jsonl", undelivered=1)
+    write_report(tmp_path, "shutdown-20260102T000000Z-b.jsonl")
+    write_report(tmp_path, "crash-20260103T000000Z-c.jsonl")
+    assert Reports(str(tmp_path)).prune(1).deleted == 0
+
+
 def test_pruning_spares_the_newest_crashes_in_a_row(tmp_path):
     """Claimed or not: without them the next start would not know that runs crash one after the other."""
     for day in range(1, 6):

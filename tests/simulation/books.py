@@ -174,6 +174,7 @@ class Posted:
     maybe: int = 0  # posts of this run whose answer nobody has read
     refused: bool = False
     may_be_forgotten: bool = False
+    is_posted_again: bool = False  # in this run, by its id: where it was forgotten it was admitted anew
     endpoints: tuple[str, ...] = ()  # those that the 202 named
     duties: dict[str, Duty] = field(default_factory=dict)
 
@@ -193,6 +194,8 @@ class Posted:
         """At some moment since then."""
         if not (self.admitted or self.maybe):
             return False
+        if self.is_posted_again and self.may_be_forgotten:
+            return True
         if not self.endpoints:
             return bool(self.maybe or self.duties)
         return any(not self.duty(one).was_delivered_before(since) for one in self.endpoints)
@@ -208,7 +211,7 @@ class Posted:
 
     def begin_run(self) -> None:
         """A restart starts empty."""
-        self.admitted = self.refused = self.may_be_forgotten = False
+        self.admitted = self.refused = self.may_be_forgotten = self.is_posted_again = False
         self.maybe = 0
         self.first_asked_at = -1.0
         self.endpoints = ()

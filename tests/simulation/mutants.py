@@ -10,11 +10,12 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from daemon import supervisor
-from daemon.core import health, ledger, report, retry
+from daemon import aftermath, supervisor
+from daemon.core import health, ledger, record, recorder, recording, report, retry
 from daemon.core.client import Endpoint
+from daemon.edge import reports
 from daemon.edge.egress import addresses, connection
-from daemon.flow import attempt, courier, drain, intake, registration, upkeep
+from daemon.flow import account, attempt, courier, drain, intake, recovery, registration, resend, upkeep
 
 
 class Mutant(NamedTuple):
@@ -26,6 +27,15 @@ class Mutant(NamedTuple):
     seeds: int = 20
     first: int = 0  # where to begin: the suite need not run long for what is rare
 
+
+# What is said so late: a recorder that gathers what it writes.
+LATER = """
+        trio = __import__("trio")
+        async def later():
+            await trio.sleep(0.02)
+            %s
+        trio.lowlevel.spawn_system_task(later)
+"""
 
 MUTANTS = (
     Mutant(
@@ -143,6 +153,108 @@ MUTANTS = (
     ),
     Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
     Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),
+    # The recorder, and what a start makes of it
+    Mutant(
+        "record_skipped", recorder.SegmentRecorder, "admitted", "self._note_row(event, ", "(lambda *_: None)(event, "
+    ),
+    Mutant(
+        "record_after_the_202",
+        ledger.Ledger,
+        "open",
+        "self._recorder.admitted(event, recovered=recovered)",
+        LATER % "self._recorder.admitted(event, recovered=recovered)",
+    ),
+    Mutant(
+        "begun_not_recorded",
+        recorder.SegmentRecorder,
+        "begun",
+        "self._put(begun_record(self._sequence + 1, event, delivery))",
+        "pass",
+    ),
+    Mutant(
+        "settled_not_recorded",
+        recorder.SegmentRecorder,
+        "settled",
+        "self._put(settled_record(self._sequence + 1, event, delivery, then))",
+        "pass",
+    ),
+    Mutant(
+        "recorder_takes_what_has_no_room",
+        recorder.SegmentRecorder,
+        "refuse_if_full",
+        "if not self._has_room(row_bytes):",
+        "if False:",
+    ),
+    Mutant(
+        "segment_dropped_with_what_is_unsettled",
+        recorder.SegmentRecorder,
+        "_drop_settled",
+        "while not self._log[0].unsettled and len(self._log) > 1:",
+        "while self._log[0].unsettled < 2 and len(self._log) > 1:",
+    ),
+    Mutant(
+        "payload_recorded",
+        recorder.SegmentRecorder,
+        "_row_record",
+        "event.payload if self._identity.payloads else None",
+        "event.payload",
+    ),
+    Mutant("recorder_not_discarded", account.Account, "_end", "self._recorder.discard()", "pass"),
+    Mutant("torn_record_believed", record, "read_framed", "or crc32(tail, length) != checksum", ""),
+    Mutant(
+        "in_flight_at_the_crash_forgotten",
+        recording.Recording,
+        "take_segments",
+        "delivery.maybe_received |= delivery.in_flight",
+        "pass",
+    ),
+    Mutant("recorder_removed_without_report", aftermath, "account", "if made is None:", "if False:"),
+    Mutant("marker_kept", aftermath, "account", "reports.close_run(run_id)", "pass"),
+    Mutant("owed_report_pruned", reports.Reports, "prune", "if not claims and _is_owed(path):", "if False:"),
+    # Recovery
+    Mutant("claimed_report_taken_twice", reports.Reports, "unclaimed", "if path.name in claimed:", "if False:"),
+    Mutant(
+        "report_not_claimed",
+        recovery.Recovery,
+        "_claim",
+        "await self._with_files(self._reports.claim, report.path, self._run_id)",
+        "pass",
+    ),
+    Mutant(
+        "claimed_without_payloads",
+        recovery.Recovery,
+        "_claim",
+        "if answers[Answer.NO_PAYLOAD] and not answers[Answer.ADMITTED]:",
+        "if False:",
+    ),
+    Mutant("recovered_as_new", resend.Resend, "_admit", "recovered=True", "recovered=False"),
+    Mutant(
+        "attempts_counted_anew",
+        resend.Resend,
+        "_delivery",
+        "delivery.attempt_count = line.attempt_count",
+        "pass",
+    ),
+    Mutant(
+        "maybe_received_not_recovered",
+        resend.Resend,
+        "_delivery",
+        "delivery.maybe_received = line.may_have_been_received",
+        "pass",
+    ),
+    Mutant(
+        "client_s_put_wakes_nothing", registration.Registration, "_adopt", "self._dispatch.add(event, delivery)", "pass"
+    ),
+    Mutant(
+        "crashes_in_a_row_ignored", recovery, "is_crashing_in_a_row", "len(last) == CRASHES_IN_A_ROW", "False", seeds=60
+    ),
+    Mutant(
+        "suspected_of_crashes_and_attempted",
+        resend.Resend,
+        "_reason_to_give_up",
+        "delivery.crash_count >= CRASHES_MAX",
+        "False",
+    ),
 )
 
 

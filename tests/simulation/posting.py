@@ -65,6 +65,7 @@ class Posting:
         """The same id with the same payload: the event as it stands."""
         posted = self.people._one_posted(draw)
         if posted is not None:
+            posted.is_posted_again = True
             await self._post([posted], "/v1/events", self._one(posted), is_known=posted.admitted)
 
     async def post_other(self, draw: Random) -> None:

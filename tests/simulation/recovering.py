@@ -113,7 +113,7 @@ class Recovering:
     def _is_held_back(self) -> bool | None:
         """After crashes in a row; None where it depends on when the first of them was last heard of."""
         last = self._ends[-CRASHES_IN_A_ROW:]
-        if self.world.has_jumped:
+        if self.world.has_jumped or self.world.plan.full:  # of some run nothing may be told yet
             return None if len(last) == CRASHES_IN_A_ROW else False
         if len(last) < CRASHES_IN_A_ROW or not all(one.crashed for one in last):
             return False
@@ -133,7 +133,7 @@ class Recovering:
                 del posted.duties[endpoint_id]
 
     def _check_previous(self, said: dict[str, Any] | None) -> None:
-        if self.world.has_jumped:
+        if self.world.has_jumped or self.world.plan.full:
             return
         last = self._ends[-1] if self._ends else None
         if last is None or said is None:

@@ -36,16 +36,16 @@ def _removed_in_flight() -> Plan:
 
 
 def _probe_due_at_the_end() -> Plan:
-    """Seed 1089: a probe that fell due in the tick in which the drain ended was begun and cut, its outcome unknown."""
-    plan = make_plan(1089, moods=MOODS, actions=WEIGHTS, seconds=120.0)
+    """Seed 1089 of its day: a probe due in the tick in which the drain ended was begun and cut, its outcome unknown."""
+    plan = make_plan(1503, moods=MOODS, actions=WEIGHTS, seconds=120.0)
     plan.stops, plan.full = [], []
     return plan
 
 
 def _stopped_on_an_earlier_day() -> Plan:
     """Seed 47 of the second day: the clock was set back, so the report just written was the oldest, and was deleted."""
-    plan = _plan(Action(2.0, "jump", JUMP_BACK), mood="ok")
-    plan.stops = [Stop(1.0, "sigterm", 0.5, "none")]
+    plan = _plan(Action(4.0, "jump", JUMP_BACK), mood="ok")
+    plan.stops = [Stop(at, "sigterm", 0.5, "none") for at in (1.0, 2.0, 3.0)]
     plan.settings = msgspec.structs.replace(
         plan.settings, drain=msgspec.structs.replace(plan.settings.drain, reports_kept=1)
     )

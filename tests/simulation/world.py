@@ -75,6 +75,10 @@ class Run:
     has_answered: bool = False
     was_stopped_at_start: bool = False
 
+    @property
+    def is_lasting(self) -> bool:
+        return self.is_ready and self.stop_asked_at is None and not self.is_over
+
 
 class World:
     """Also the daemon's clock and log."""
@@ -336,7 +340,7 @@ class World:
         """The faults of the core stop for good; what it is owed must settle; then the last stop."""
         self.trace("liveness")
         self.machine.disarm()
-        while not self.run.is_ready or self.run.stop_asked_at is not None:  # noqa: ASYNC110  # of whichever run
+        while not self.run.is_lasting:  # noqa: ASYNC110  # whichever it is
             await trio.sleep(0.5)
         for key in self.plan.core:
             self._moods[key] = (("ok", 1),)
