@@ -201,6 +201,7 @@ class Directory(Reports):
         super().__init__(str(where))
         self.where = where
         self.refused = 0  # reports for which there was no room
+        self.claimed: dict[str, str] = {}  # the report's name and the run: claims go with their reports
         self._is_full = is_full
         self.blow: Blow | None = None
 
@@ -213,6 +214,11 @@ class Directory(Reports):
             path.with_name(f".{path.name}.tmp").write_bytes(b'{"kind": "summ')  # of a process that was killed
             self.blow.strike()
         return super().write(summary, lines)
+
+    def claim(self, path: str, run_id: str) -> bool:
+        is_first = super().claim(path, run_id)
+        self.claimed[Path(path).name] = run_id
+        return is_first
 
     def complete(self) -> dict[str, bytes]:
         """All reports, by their names."""

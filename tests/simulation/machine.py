@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from daemon.aftermath import account
+from daemon import aftermath
 from daemon.core.recorder import NOTHING_RECORDED, Recorder
 from daemon.core.report import Run as RunIdentity
 from tests.simulation.books import Books
@@ -48,12 +48,15 @@ class Machine:
 
     def account(self, *, killed_at: int | None, draw: Random) -> bool:
         """Of the runs before; False where that was cut, at some step."""
+        self._look()
         self.directory = Directory(self.where, self._is_full)
         self.folder.blow = self.directory.blow = None
         if killed_at is not None:
             self.folder.blow = self.directory.blow = Blow(killed_at, "whole", draw, _die)
         try:
-            account(self._folder(), self.directory, self.world.own_log, recovery=self.world.settings.recovery.enabled)
+            aftermath.account(
+                self._folder(), self.directory, self.world.own_log, recovery=self.world.settings.recovery.enabled
+            )
         except Killed:
             self.world.cover_killed_start()
             self._look()
@@ -124,6 +127,10 @@ class Machine:
         self.directory.claim(str(self.where / name), f"run{run.number}")
         self._look()
 
+    def claims(self) -> dict[str, str]:
+        """Of the reports that are there, and what the running process claimed and deleted."""
+        return self.directory.claimed | self.directory.claims()
+
     def unclaimed(self) -> list[tuple[str, bytes]]:
         """The reports that list something undelivered that nobody took, oldest first."""
         self._look()
@@ -152,7 +159,7 @@ class Machine:
     def _look(self) -> dict[str, bytes]:
         """Reports are never changed, and those that are owed something never deleted. Returns those of each run."""
         found = self.directory.complete()
-        self._claimed |= self.directory.claims()  # they go with their reports
+        self._claimed |= self.claims()
         for name, raw in self._reports.items():
             if found.get(name, raw) != raw:
                 self.world.fail("S13", f"{name} was changed")

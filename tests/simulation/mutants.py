@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from daemon import aftermath, supervisor
-from daemon.core import health, ledger, record, recorder, recording, report, retry
+from daemon.core import health, ledger, recorder, recording, report, retry
 from daemon.core.client import Endpoint
 from daemon.edge import reports
 from daemon.edge.egress import addresses, connection
@@ -94,7 +94,7 @@ MUTANTS = (
         "begins_from",
         "return max(self.next_probe_at, self.not_before)",
         "return math.inf",
-        first=10,
+        first=25,
     ),
     Mutant(
         "probes_without_end",
@@ -184,6 +184,7 @@ MUTANTS = (
         "refuse_if_full",
         "if not self._has_room(row_bytes):",
         "if False:",
+        first=10,
     ),
     Mutant(
         "segment_dropped_with_what_is_unsettled",
@@ -191,6 +192,7 @@ MUTANTS = (
         "_drop_settled",
         "while not self._log[0].unsettled and len(self._log) > 1:",
         "while self._log[0].unsettled < 2 and len(self._log) > 1:",
+        first=20,
     ),
     Mutant(
         "payload_recorded",
@@ -200,7 +202,7 @@ MUTANTS = (
         "event.payload",
     ),
     Mutant("recorder_not_discarded", account.Account, "_end", "self._recorder.discard()", "pass"),
-    Mutant("torn_record_believed", record, "read_framed", "or crc32(tail, length) != checksum", ""),
+    Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", ""),
     Mutant(
         "in_flight_at_the_crash_forgotten",
         recording.Recording,
@@ -208,9 +210,9 @@ MUTANTS = (
         "delivery.maybe_received |= delivery.in_flight",
         "pass",
     ),
-    Mutant("recorder_removed_without_report", aftermath, "account", "if made is None:", "if False:"),
+    Mutant("recorder_removed_without_report", aftermath, "account", "if made is None:", "if False:", first=20),
     Mutant("marker_kept", aftermath, "account", "reports.close_run(run_id)", "pass"),
-    Mutant("owed_report_pruned", reports.Reports, "prune", "if not claims and _is_owed(path):", "if False:"),
+    Mutant("owed_report_pruned", reports.Reports, "prune", "if not claims and _is_owed(path):", "if False:", first=20),
     # Recovery
     Mutant("claimed_report_taken_twice", reports.Reports, "unclaimed", "if path.name in claimed:", "if False:"),
     Mutant(
@@ -241,6 +243,7 @@ MUTANTS = (
         "_delivery",
         "delivery.maybe_received = line.may_have_been_received",
         "pass",
+        first=20,
     ),
     Mutant(
         "client_s_put_wakes_nothing", registration.Registration, "_adopt", "self._dispatch.add(event, delivery)", "pass"
@@ -254,6 +257,8 @@ MUTANTS = (
         "_reason_to_give_up",
         "delivery.crash_count >= CRASHES_MAX",
         "False",
+        seeds=20,
+        first=60,
     ),
 )
 

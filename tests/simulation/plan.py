@@ -166,8 +166,8 @@ def _set_recorder(draw: Random, plan: Plan) -> None:
         recorder=replace(given.recorder, directory="auto" if is_on else "", payloads=payloads),
         drain=replace(given.drain, reports_kept=draw.choice((1, 2, 20))),
     )
-    row_bytes = row_bytes_max(max(plan.payload_bytes) + 60 if payloads else 0, ["x" * 60] * 5)
-    small = Layout(row_bytes, 4 * row_bytes, draw.choice((8, 10, 20)))
+    row_bytes = row_bytes_max(max(plan.payload_bytes) + 60 if payloads else 0, ["x" * 40] * 4)
+    small = Layout(row_bytes, draw.choice((2, 2, 4)) * row_bytes, draw.choice((8, 10, 20)))
     large = Layout(100_000, 400_000, 64)
     chosen = draw.choice((small, small, large))
     if draw.random() < 0.5:

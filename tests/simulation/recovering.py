@@ -97,7 +97,7 @@ class Recovering:
         waiting = [key for key, one in self.owed.items() if key[0] != STEADY and one.crashes < CRASHES_MAX]
         if status["waiting_for_client"] != (len(waiting) if is_taken else 0):
             self.world.fail("S1", f"{status['waiting_for_client']} wait for their client, not {len(waiting)}")
-        claims = self.world.machine.directory.claims()
+        claims = self.world.machine.claims()
         for name in self.reports:
             if (claims.get(name) == f"run{run.number}") is not is_taken:
                 self.world.fail("S13", f"{name} is claimed by {claims.get(name)}; recovered: {is_taken}")
