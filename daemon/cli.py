@@ -4,6 +4,7 @@ Data goes to stdout, messages to stderr. Heavy modules are imported inside the c
 and `send` start at once.
 """
 
+import gc
 import os
 import re
 import secrets
@@ -96,6 +97,7 @@ def run(
             raise ReloadRefused([f"http.tokens: none are left, and other machines can reach {open_to_others}"])
         return _with_clients(again, clients, secrets_of=settings.clients)[0]
 
+    gc.freeze()  # what was imported lives as long as we: to walk all of it held up the loop for 16 ms at a time
     try:
         code = run_process(settings, sockets, held, reload)
     except CannotStart as error:

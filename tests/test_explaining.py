@@ -12,7 +12,7 @@ from daemon.flow.resend import read_report_lines
 from daemon.remote import Answer
 from tests.edge.test_api import Api, event, started
 from tests.flow.harness import EPOCH, URL, Hang, Later, at, endpoint, now
-from tests.flow.test_recovery import line
+from tests.flow.test_resend import written
 
 EVENT = "/v1/clients/acme/events/e1"
 RETRY = "    curl -X POST http://hookd/v1/clients/acme/events/e1/retry"
@@ -235,7 +235,7 @@ async def test_ambiguous_event_names_each_command(autojump_clock, nursery) -> No
 async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_clock, nursery) -> None:
     """Recovered at the start, and not begun before the platform's PUT."""
     api = await started(nursery)
-    api.flow.resend.recover(read_report_lines([line("e7", client_id="later", attempt_count=2)]))
+    api.flow.resend.recover(read_report_lines([written("e7", client_id="later", attempt_count=2)]))
     answers = {
         path: await api.get(path)
         for path in ("/v1/status", "/v1/clients/later", "/v1/events/later", "/v1/clients/nobody", "/v1/events/nobody")

@@ -23,9 +23,10 @@ from typing import NamedTuple
 
 from daemon.core.layout import Layout
 from daemon.core.record import FORMAT, Counts, Header
-from daemon.core.recorder import NoRoom, SegmentRecorder, Store
+from daemon.core.recorder import SEGMENTS_MIN, NoRoom, SegmentRecorder, Store
 from daemon.core.recording import Recording
 from daemon.core.report import Run
+from daemon.core.units import approximate_size
 
 SHARED_MEMORY = "/dev/shm"
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
@@ -175,7 +176,11 @@ class Folder:
             return SegmentRecorder(segments, plan, identity)
         except NoRoom:
             segments.discard()
-            raise CannotRecord(f"{self.where}: no room for its first segments") from None
+            least = approximate_size(SEGMENTS_MIN * plan.segment_bytes)
+            raise CannotRecord(
+                f"{self.where}: no room for its first segments ({least}); make some, name another "
+                'recorder.directory, or switch the recorder off with recorder.directory = ""'
+            ) from None
 
     def close(self) -> None:
         """Leaves no folder where there is nothing in it."""

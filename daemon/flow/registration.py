@@ -90,7 +90,11 @@ class Registration:
         self._dispatch.wake(client_id)
 
     def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
-        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too."""
+        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too.
+
+        Raises Refused with nothing changed: a secret that is handed out while it drains would be gone a moment later.
+        """
+        self._intake.refuse_if_draining()
         client = self._registry.get(client_id)
         self._refuse_if_managed(client)
         until = self._clock.now().monotonic + self._live.settings.delivery.secret_overlap_seconds

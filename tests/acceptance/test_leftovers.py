@@ -188,7 +188,7 @@ def test_full_tmpfs_is_refused_at_the_start_and_one_full_of_leftovers_is_not(tmp
             env=environment(SETTINGS, **env),
         )
         assert refused.returncode == 78
-        assert "no room for its first segments" in refused.stderr
+        assert "no room for its first segments (1.5MiB); make some" in refused.stderr
         assert sorted(path.name for path in shared.iterdir()) == ["filler"]
 
 

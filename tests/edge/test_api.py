@@ -389,6 +389,7 @@ async def test_draining_refuses_what_admits_reopens_or_registers_and_reads_go_on
         await api.ndjson("/v1/resend", report_line()),
         await api.put("/v1/clients/new", {"url": URL}),
         await api.delete("/v1/clients/acme"),
+        await api.post("/v1/clients/acme/endpoints/default/rotate-secret"),
         await api.get("/readyz"),
     ):
         refused_as(refused, 503, "draining")

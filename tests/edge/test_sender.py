@@ -136,3 +136,36 @@ async def test_retry_after_is_kept_as_it_came():
     assert exchange.retry_after == "120"
     _, exchange, _ = await post_to(b"HTTP/1.1 503 x\r\nretry-after: 1\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n")
     assert exchange.retry_after is None
+
+
+async def test_endpoint_kept_busy_at_its_concurrency_is_not_connected_to_again():
+    """As many connections as attempts at once, kept from one round to the next."""
+    at_once = DEFAULTS.delivery.concurrency
+    connections, arrived, answering = 0, 0, trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal connections, arrived
+        connections += 1
+        received = b""
+        async for data in stream:
+            received += data
+            if received.endswith(BODY):
+                received = b""
+                arrived += 1
+                if arrived % at_once == 0:  # all of a round are in flight
+                    answering.set()
+                await answering.wait()
+                await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        async with open_sender(Live(DEV)) as sender:
+            for _ in range(3):
+                answering = trio.Event()
+                with trio.fail_after(10):
+                    async with trio.open_nursery() as round_of_attempts:
+                        for _ in range(at_once):
+                            round_of_attempts.start_soon(sender.send, request_to(url), Exchange())
+        nursery.cancel_scope.cancel()
+    assert connections == at_once

@@ -13,29 +13,11 @@ from daemon.core.past import PastRun, PreviousRun
 from daemon.core.report import Unclaimed, class_of, undelivered
 from daemon.core.retry import Reason
 from daemon.core.settings import IntakeSettings, RetrySettings, Settings
-from daemon.core.timestamps import rfc3339
 from daemon.flow.recovery import HELD_BACK, Recovery
-from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, at, endpoint, now, only, standing
+from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint, now, only, standing
+from tests.flow.test_resend import written as line
 
 OTHER = "https://other.example/hook"
-
-
-def line(event_id: str, **fields: Any) -> bytes:
-    read: dict[str, Any] = {
-        "kind": "undelivered",
-        "class": "never_attempted",
-        "event_id": event_id,
-        "client_id": "acme",
-        "endpoint_id": "default",
-        "url": URL,
-        "type": TYPE,
-        "accepted_at": rfc3339(EPOCH - 3600),
-        "attempt_count": 0,
-        "next_attempt_at": None,
-        "last_outcome": None,
-        "payload": msgspec.Raw(PAYLOAD),
-    }
-    return msgspec.json.encode({name: value for name, value in (read | fields).items() if value is not ...}) + b"\n"
 
 
 class Shelf:

@@ -18,8 +18,8 @@ from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, at, endpoi
 OTHER = "https://other.example/hook"
 
 
-def line(event_id: str = "e1", **fields: Any) -> ReportLine:
-    """As it comes off a report's file."""
+def written(event_id: str = "e1", **fields: Any) -> bytes:
+    """A line as it stands in a report's file; `...` leaves a field out."""
     read: dict[str, Any] = {
         "kind": "undelivered",
         "class": "never_attempted",
@@ -35,7 +35,12 @@ def line(event_id: str = "e1", **fields: Any) -> ReportLine:
         "payload": msgspec.Raw(PAYLOAD),
     }
     kept = {name: value for name, value in (read | fields).items() if value is not ...}
-    [found] = read_report_lines([msgspec.json.encode(kept)])
+    return msgspec.json.encode(kept) + b"\n"
+
+
+def line(event_id: str = "e1", **fields: Any) -> ReportLine:
+    """As it comes off a report's file."""
+    [found] = read_report_lines([written(event_id, **fields)])
     return found
 
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import msgspec
 
 from daemon.demo.acts.act import Act, counted
-from daemon.demo.pace import CONCURRENCY
-from daemon.demo.receivers import Reply, hang, quick
+from daemon.demo.acts.backlog import CLIENTS, build_backlog
+from daemon.demo.receivers import quick
 from daemon.demo.stage import DemoFailed, Ids, Stage, ids_of
 
 RECOVERING = {"HOOKD_RECOVERY__ENABLED": "true", "HOOKD_RECORDER__PAYLOADS": "true"}
-CLIENTS = ("healthy", "hung", "broken")
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,15 +104,7 @@ def _killed_with_a_backlog(
     stage: Stage, settings: dict[str, str] | None = None
 ) -> tuple[Listed, list[dict[str, object]]]:
     """Leaves the daemon that came after it running; returns the crash report that it made, judged."""
-    stage.client("healthy", quick)
-    hung = stage.client("hung", hang)
-    broken = stage.client("broken", lambda _number, _refused: Reply(500), schedule=["1m"])
-    for _ in range(5):
-        stage.post("healthy", "demo.kill")
-    owed = [stage.post("hung", "demo.kill") for _ in range(2 * CONCURRENCY)]
-    owed += [stage.post("broken", "demo.kill") for _ in range(3)]
-    stage.wait_settled(["healthy"])
-    stage.wait(lambda: broken.refused.total() == 3 and stage.health("hung")["in_flight"] > 0, "the backlog to build up")
+    owed, hung = build_backlog(stage, "demo.kill")
     run_id, admitted = stage.status()["run_id"], stage.admitted
     sent = frozenset(arrival.webhook_id for arrival in hung.arrivals)
     stage.kill()

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import msgspec
 
 from daemon.demo.acts.act import Act, counted
-from daemon.demo.pace import CONCURRENCY, DRAIN_SECONDS, EXIT_GRACE_SECONDS
-from daemon.demo.receivers import Reply, hang, quick
+from daemon.demo.acts.backlog import CLIENTS, build_backlog
+from daemon.demo.pace import DRAIN_SECONDS, EXIT_GRACE_SECONDS
+from daemon.demo.receivers import quick
 from daemon.demo.stage import DemoFailed, Ids, Stage, event_body, ids_of
 from daemon.remote import Answer
 
@@ -61,16 +62,7 @@ class RestartSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _restart(stage: Stage) -> RestartSeen:
-    stage.client("healthy", quick)
-    stage.client("hung", hang)
-    broken = stage.client("broken", lambda _number, _refused: Reply(500), schedule=["1m"])
-    for _ in range(5):
-        stage.post("healthy", "demo.restart")
-    owed = [stage.post("hung", "demo.restart") for _ in range(4 * CONCURRENCY)]
-    owed += [stage.post("broken", "demo.restart") for _ in range(3)]
-    stage.wait_settled(["healthy"])
-    stage.wait(lambda: broken.refused.total() == 3 and stage.health("hung")["in_flight"] > 0, "the backlog to build up")
-
+    owed = build_backlog(stage, "demo.restart").owed
     run_id, admitted = stage.status()["run_id"], stage.admitted
     asked = time.monotonic()
     stage.terminate()
@@ -91,7 +83,7 @@ def _restart(stage: Stage) -> RestartSeen:
 
     stage.start()
     accepted_at_start = stage.status()["events"]["accepted"]
-    receivers = [stage.client(name, quick) for name in ("healthy", "hung", "broken")]
+    receivers = [stage.client(name, quick) for name in CLIENTS]
     time.sleep(0.3)
     unasked = sum(len(receiver.arrivals) for receiver in receivers)
     stage.say(f"  $ hookd resend {found[0].name} --url {stage.url}")

@@ -60,7 +60,7 @@ def endpoint_routes(services: Services) -> Blueprint:
         "Make a new secret; both sign for a while",
         scope=Scope.ADMIN,
         answers={200: ClientView},
-        problems=("unknown-client", "not-found", "managed-by-config"),
+        problems=("unknown-client", "not-found", "managed-by-config", "draining"),
     )
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
         _find(services, client_id, endpoint_id)

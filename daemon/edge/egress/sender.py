@@ -25,9 +25,14 @@ OwnSockets = Callable[[], Collection[tuple[str, int]]]
 @asynccontextmanager
 async def open_sender(live: Live, *, own_sockets: OwnSockets = tuple, **options: Any) -> AsyncIterator["HttpSender"]:
     """`own_sockets` are those that we listen on: nothing is ever delivered to them. Options are the transport's."""
-    policy = _policy(live, own_sockets)
-    connections_max = live.settings.delivery.connections_max
-    async with open_transport(policy=policy, connections_max=connections_max, **options) as transport:
+    delivery = live.settings.delivery
+    async with open_transport(
+        policy=_policy(live, own_sockets),
+        connections_max=delivery.connections_max,
+        # Fewer, and an endpoint that is kept busy is connected to again and again: with half of them every third time.
+        idle_per_endpoint_max=delivery.concurrency,
+        **options,
+    ) as transport:
         yield HttpSender(live, transport, own_sockets=own_sockets)
 
 
