@@ -202,7 +202,7 @@ MUTANTS = (
         "event.payload",
     ),
     Mutant("recorder_not_discarded", account.Account, "_end", "self._recorder.discard()", "pass"),
-    Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", ""),
+    Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", "", first=55),
     Mutant(
         "in_flight_at_the_crash_forgotten",
         recording.Recording,

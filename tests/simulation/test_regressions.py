@@ -4,13 +4,12 @@ import msgspec
 import pytest
 
 from daemon.core.health import Health
+from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.edge.reports import Reports
 from daemon.flow.pacer import Pacer
-from tests.simulation.moods import MOODS
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
-from tests.simulation.run import WEIGHTS
 from tests.simulation.world import run
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
@@ -37,8 +36,11 @@ def _removed_in_flight() -> Plan:
 
 def _probe_due_at_the_end() -> Plan:
     """Seed 1089 of its day: a probe due in the tick in which the drain ended was begun and cut, its outcome unknown."""
-    plan = make_plan(1503, moods=MOODS, actions=WEIGHTS, seconds=120.0)
-    plan.stops, plan.full = [], []
+    plan = _plan(Action(1.0, "post", 1), mood="hangs")
+    plan.seconds, plan.stops = 120.0, [Stop(116.0, "sigterm", 0.5, "none")]  # a probe is due in that very tick
+    retry = msgspec.structs.replace(plan.settings.retry, schedule_seconds=(3.0,) * 20, jitter=0.0)
+    delivery = msgspec.structs.replace(plan.settings.delivery, timeout_seconds=1.0)
+    plan.settings = msgspec.structs.replace(plan.settings, retry=retry, delivery=delivery)
     return plan
 
 
@@ -52,6 +54,21 @@ def _stopped_on_an_earlier_day() -> Plan:
     return plan
 
 
+def _crashes_in_a_row() -> Plan:
+    """Seed 73 of the second day: reports_kept was 1, so the next start saw two crashes of three, and recovered."""
+    plan = _plan(*(Action(1.0 + n / 10, "post", n) for n in range(5)), mood="hangs")
+    plan.stops = [Stop(at, "crash", 0.5, "none") for at in (2.0, 3.0, 4.0)]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        recovery=replace(given.recovery, enabled=True),
+        recorder=replace(given.recorder, payloads=True),
+        drain=replace(given.drain, reports_kept=1),
+    )
+    plan.layout = Layout(100_000, 400_000, 64)
+    return plan
+
+
 FOUND = {
     "stays_paused": (
         _removed_in_flight,
@@ -62,6 +79,10 @@ FOUND = {
     "deletes_its_own": (
         _stopped_on_an_earlier_day,
         Mutant("deletes_its_own", Reports, "write", "self._written.add(path)", "pass"),
+    ),
+    "forgets_crashes": (
+        _crashes_in_a_row,
+        Mutant("forgets_crashes", Reports, "prune", "CRASHES_IN_A_ROW * has_crashed", "0"),
     ),
 }
 

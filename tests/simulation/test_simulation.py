@@ -13,7 +13,7 @@ from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink
 from tests.simulation.world import Result, run
 
-# 60 take about 40 s of CPU, 200 two minutes; all of CI's and any other number by the environment.
+# How many for whoever works on something; CI's 200 and 20, and any other number, by the environment.
 SEEDS = int(os.environ.get("HOOKD_SIMULATION_SEEDS", "60"))
 HASHED_SEEDS = int(os.environ.get("HOOKD_SIMULATION_HASHED_SEEDS", "5"))
 
@@ -28,7 +28,7 @@ def test_seed_breaks_no_invariant(seed: int) -> None:
 
 def test_same_seed_is_the_same_run_in_every_process() -> None:
     """Trace hashes of several processes, each with its own hash seed."""
-    outputs = {_hashes(hash_seed) for hash_seed in ("0", "1", "777")}
+    outputs = {_hashes(hash_seed) for hash_seed in ("0", "777")}
     assert len(outputs) == 1
     assert len(next(iter(outputs))) == HASHED_SEEDS
 
