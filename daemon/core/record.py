@@ -11,6 +11,7 @@ It does not know segments (core/recorder) nor what records amount to (core/recor
 import enum
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -41,10 +42,13 @@ _NO_PAYLOAD = 2**32 - 1
 _COUNT_MAX = 2**32 - 1
 _IDS_BYTES_MAX = 64 + 64 + 128  # event, client, type
 _ENDPOINT_ID_BYTES_MAX = 64
+_ROW_BYTES_MAX = OVERHEAD_BYTES + _ROW.size + _IDS_BYTES_MAX
+_DELIVERY_BYTES_MAX = _DELIVERY.size + _ENDPOINT_ID_BYTES_MAX
 
 _IN_FLIGHT, _MAYBE_RECEIVED, _REQUEST_SENT, _HAS_ATTEMPT = 1, 2, 4, 8
 
 _STATUSES: tuple[Status | None, ...] = (None, *Status)
+_STATUS_CODES = {status: code for code, status in enumerate(_STATUSES)}
 _REASONS: tuple[Reason | None, ...] = (None, *Reason)
 _OUTCOME_CODES = {Responded: 1, TimedOut: 2, Unreachable: 3, Blocked: 4, Invalid: 5}
 
@@ -93,9 +97,11 @@ class Counts(msgspec.Struct):
     def count_row(self, cause: Cause, was: Status | None, delivery_count: int) -> None:
         if cause is _ADMITTED or cause is _RECOVERED:
             self.accepted += 1
-            self.recovered += cause is _RECOVERED
             self.opened += delivery_count
-            self.delivered += not delivery_count  # to nobody
+            if cause is _RECOVERED:
+                self.recovered += 1
+            if not delivery_count:  # to nobody
+                self.delivered += 1
         elif cause is _ADDED:
             self.opened += 1
             self._count_unsettled(was)
@@ -105,10 +111,14 @@ class Counts(msgspec.Struct):
 
     def count_settled(self, status: Status, event_status: Status | None) -> None:
         """`event_status`: where the event settled with it."""
-        self.deliveries_delivered += status is _DELIVERED
-        self.deliveries_exhausted += status is _EXHAUSTED
-        self.delivered += event_status is _DELIVERED
-        self.exhausted += event_status is _EXHAUSTED
+        if status is _DELIVERED:
+            self.deliveries_delivered += 1
+        elif status is _EXHAUSTED:
+            self.deliveries_exhausted += 1
+        if event_status is _DELIVERED:
+            self.delivered += 1
+        elif event_status is _EXHAUSTED:
+            self.exhausted += 1
 
     def _count_unsettled(self, was: Status | None) -> None:
         self.delivered -= was is _DELIVERED
@@ -173,15 +183,15 @@ Record = Header | Row | Begun | Ended | Settled | Unrecorded
 
 def row_bytes_max(payload_bytes: int, urls: Sequence[str]) -> int:
     """At most what a row of such an event takes, whatever its ids, its type and its history."""
-    deliveries = len(urls) * (_DELIVERY.size + _ENDPOINT_ID_BYTES_MAX) + sum(map(len, urls))
-    return OVERHEAD_BYTES + _ROW.size + _IDS_BYTES_MAX + deliveries + payload_bytes
+    return _ROW_BYTES_MAX + len(urls) * _DELIVERY_BYTES_MAX + sum(map(len, urls)) + payload_bytes
 
 
 def largest_row_bytes(payload_bytes_max: int, endpoints_max: int) -> int:
     return row_bytes_max(payload_bytes_max, ["x" * URL_CHARS_MAX] * endpoints_max)
 
 
-# Writing: two or three of these for each event that is delivered, so they look nothing up that they can compare.
+# Writing: three of these for each event that is delivered, between much else, where each call of a function costs more
+# than what it does: hence what they have in common is written out, and nothing is looked up that can be compared.
 # Ids, types and URLs are ASCII (core/client says so); "replace" keeps their lengths, whatever comes.
 
 
@@ -192,35 +202,38 @@ def header_record(sequence: int, header: Header) -> bytes:
 def row_record(
     sequence: int, event: Event, cause: Cause, was: Status | None, *, payload: bytes | None, urls: bool = True
 ) -> bytes:
-    event_id, client_id, event_type = event.id, event.client_id, event.type
-    parts = [
-        _TAIL_ROW.pack(
-            sequence,
-            _KIND_ROW,
-            cause,
-            _status_code(was),
-            event.sequence,
-            event.accepted_at,
-            _NO_PAYLOAD if payload is None else len(payload),
-            len(event.deliveries),
-            len(event_id),
-            len(client_id),
-            len(event_type),
-        ),
-        (event_id + client_id + event_type).encode("ascii", "replace"),
-    ]
-    for delivery in event.deliveries:
-        parts += _delivery_parts(delivery, delivery.url if urls else "")
+    event_id, client_id, event_type, deliveries = event.id, event.client_id, event.type, event.deliveries
+    tail = _TAIL_ROW.pack(
+        sequence,
+        _KIND_ROW,
+        cause,
+        _STATUS_CODES[was],
+        event.sequence,
+        event.accepted_at,
+        _NO_PAYLOAD if payload is None else len(payload),
+        len(deliveries),
+        len(event_id),
+        len(client_id),
+        len(event_type),
+    ) + (event_id + client_id + event_type).encode("ascii", "replace")
+    for delivery in deliveries:
+        url = delivery.url if urls else ""
+        is_new = not delivery.attempt_count and delivery.status is _PENDING and not delivery.maybe_received
+        tail += _new_delivery_part(delivery.endpoint_id, url) if is_new else _delivery_part(delivery, url)
     if payload is not None:
-        parts.append(payload)
-    return _framed(b"".join(parts))
+        tail += payload
+    length = len(tail)
+    return _HEAD.pack(length, crc32(tail, length)) + tail
 
 
-def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
+@lru_cache(maxsize=1024)  # of those that admit; at most 2.3 MB, where every URL is as long as it may be
+def _new_delivery_part(endpoint_id: str, url: str) -> bytes:
+    fixed = _DELIVERY.pack(1, 0, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0)
+    return fixed + (endpoint_id + url).encode("ascii", "replace")
+
+
+def _delivery_part(delivery: Delivery, url: str) -> bytes:
     endpoint_id = delivery.endpoint_id
-    text = (endpoint_id + url).encode("ascii", "replace")
-    if not delivery.attempt_count and delivery.status is _PENDING and not delivery.maybe_received:  # a new one
-        return _DELIVERY.pack(1, 0, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0), text
     started_at = duration_seconds = 0.0
     outcome = status_code = 0
     flags = (_IN_FLIGHT if delivery.in_flight else 0) | (_MAYBE_RECEIVED if delivery.maybe_received else 0)
@@ -230,8 +243,8 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
         started_at, duration_seconds = last.started_at, last.duration_seconds or 0.0
         outcome, status_code = _outcome_codes(last.outcome)
     fixed = _DELIVERY.pack(
-        _status_code(delivery.status),
-        _reason_code(delivery.reason),
+        _STATUS_CODES[delivery.status],
+        _REASONS.index(delivery.reason),
         flags,
         min(delivery.crash_count, 255),
         len(endpoint_id),
@@ -242,15 +255,17 @@ def _delivery_parts(delivery: Delivery, url: str) -> tuple[bytes, bytes]:
         outcome,
         status_code,
     )
-    return fixed, text
+    return fixed + (endpoint_id + url).encode("ascii", "replace")
 
 
 def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
-    number = min(delivery.attempt_count, _COUNT_MAX)
-    fixed = _TAIL_BEGUN.pack(
-        sequence, _KIND_BEGUN, event.sequence, index_of(event, delivery), number, delivery.attempts[-1].started_at
-    )
-    return _framed(fixed + delivery.url.encode("ascii", "replace"))
+    attempt = delivery.attempts[-1]
+    index = event.deliveries.index(delivery)  # they compare by identity
+    number = attempt.number if attempt.number < _COUNT_MAX else _COUNT_MAX
+    tail = _TAIL_BEGUN.pack(sequence, _KIND_BEGUN, event.sequence, index, number, attempt.started_at)
+    tail += delivery.url.encode("ascii", "replace")
+    length = len(tail)
+    return _HEAD.pack(length, crc32(tail, length)) + tail
 
 
 def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
@@ -259,7 +274,7 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
         sequence,
         _KIND_ENDED,
         event.sequence,
-        index_of(event, delivery),
+        event.deliveries.index(delivery),
         min(delivery.attempt_count, _COUNT_MAX),
         last.duration_seconds or 0.0,
         (_MAYBE_RECEIVED if delivery.maybe_received else 0) | (_REQUEST_SENT if last.request_sent else 0),
@@ -269,16 +284,18 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
 
 
 def settled_record(sequence: int, event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
+    reason = delivery.reason
     tail = _TAIL_SETTLED.pack(
         sequence,
         _KIND_SETTLED,
         event.sequence,
-        index_of(event, delivery),
-        _status_code(delivery.status),
-        _reason_code(delivery.reason),
-        _status_code(event_status),
+        event.deliveries.index(delivery),
+        _STATUS_CODES[delivery.status],
+        0 if reason is None else _REASONS.index(reason),
+        _STATUS_CODES[event_status],
     )
-    return _framed(tail)
+    length = len(tail)
+    return _HEAD.pack(length, crc32(tail, length)) + tail
 
 
 def unrecorded_record(sequence: int) -> bytes:
@@ -287,20 +304,6 @@ def unrecorded_record(sequence: int) -> bytes:
 
 def _framed(tail: bytes) -> bytes:
     return _HEAD.pack(len(tail), crc32(tail, len(tail))) + tail
-
-
-def _status_code(status: Status | None) -> int:
-    if status is None:
-        return 0
-    return 1 if status is _PENDING else 3 if status is _DELIVERED else _STATUSES.index(status)
-
-
-def _reason_code(reason: Reason | None) -> int:
-    return 0 if reason is None else _REASONS.index(reason)
-
-
-def index_of(event: Event, delivery: Delivery) -> int:
-    return event.deliveries.index(delivery)  # they compare by identity
 
 
 def _outcome_codes(outcome: Outcome | None) -> tuple[int, int]:

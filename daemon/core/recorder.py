@@ -160,7 +160,9 @@ class SegmentRecorder:
 
     def __init__(self, store: Store, plan: Layout, identity: Header) -> None:
         self._store = store
+        self._write = store.write
         self._layout = plan
+        self._segment_bytes = plan.segment_bytes
         self._identity = identity
         self._counts = identity.counts
         self._rows: dict[int, _Row] = {}  # by the event's sequence
@@ -206,7 +208,7 @@ class SegmentRecorder:
         return row_bytes
 
     def refuse_if_full(self, row_bytes: int) -> None:
-        if not self._has_room(row_bytes):
+        if self._rows_bytes + row_bytes > self._rows_bytes_max and not self._has_room(row_bytes):
             room = self._rows_bytes_max
             cause = "recorder.bytes_max" if self._segments >= self._layout.segments_max else "its file system"
             raise Full(
@@ -263,14 +265,15 @@ class SegmentRecorder:
                 self._make_room()
 
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
-        if event.sequence not in self._rows:
+        row = self._rows.get(event.sequence)
+        if row is None:
             return
         is_last = event_status is _DELIVERED or event_status is _EXHAUSTED
         then = event_status if is_last else None
         self._put(settled_record(self._sequence + 1, event, delivery, then))
         self._counts.count_settled(delivery.status, then)
         if is_last:
-            self._forget_row(event)
+            self._forget_row(row)
         if self._is_short:
             self._make_room()
 
@@ -287,9 +290,11 @@ class SegmentRecorder:
         known = None if cause is _ADMITTED else self._rows.get(event.sequence)
         if known is None and was is not None and was not in SETTLED:
             return  # there was no room for it when it was admitted
-        record = self._row_record(event, cause, was)
+        payload = event.payload if self._identity.payloads else None
+        record = row_record(self._sequence + 1, event, cause, was, payload=payload)
         more_bytes = len(record) - (0 if known is None else known.bytes)
-        if len(record) > self._layout.row_bytes or not self._has_room(more_bytes):
+        has_room = self._rows_bytes + more_bytes <= self._rows_bytes_max or self._has_room(more_bytes)
+        if not has_room or len(record) > self._layout.row_bytes:
             self._put(unrecorded_record(self._sequence + 1))  # of a known event, what was known of it goes on
             self._counts.unrecorded += 1
             return
@@ -298,14 +303,12 @@ class SegmentRecorder:
         if self._is_short:
             self._make_room()
 
-    def _row_record(self, event: Event, cause: Cause, was: Status | None, *, urls: bool = True) -> bytes:
-        payload = event.payload if self._identity.payloads else None
-        return row_record(self._sequence + 1, event, cause, was, payload=payload, urls=urls)
-
     def _put_row(self, event: Event, record: bytes) -> None:
         """Takes the place of the event's row before it, which is needed until this one stands."""
         self._put(record)
-        self._forget_row(event)
+        before = self._rows.get(event.sequence)
+        if before is not None:
+            self._forget_row(before)
         if event.deliveries:
             segment = self._log[-1]
             self._rows[event.sequence] = _Row(event, segment, len(record))
@@ -313,19 +316,18 @@ class SegmentRecorder:
             segment.unsettled += 1
             self._rows_bytes += len(record)
 
-    def _forget_row(self, event: Event) -> None:
-        row = self._rows.pop(event.sequence, None)
-        if row is not None:
-            row.segment.unsettled -= 1
-            self._rows_bytes -= row.bytes
+    def _forget_row(self, row: _Row) -> None:
+        del self._rows[row.event.sequence]
+        row.segment.unsettled -= 1
+        self._rows_bytes -= row.bytes
 
     def _put(self, record: bytes) -> None:
         """The record was made for the next sequence, and a segment's header takes none of its own."""
         begin = self._used_bytes
-        if begin + len(record) > self._layout.segment_bytes:
+        if begin + len(record) > self._segment_bytes:
             self._begin_segment()
             begin = self._used_bytes
-        self._store.write(begin, record)
+        self._write(begin, record)
         self._used_bytes = begin + len(record)
         self._sequence += 1
 
@@ -365,9 +367,10 @@ class SegmentRecorder:
 
     def _carry(self, row: _Row) -> None:
         """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
-        record = self._row_record(row.event, Cause.CARRIED, None)
+        payload = row.event.payload if self._identity.payloads else None
+        record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload)
         if len(record) > row.bytes and not self._has_room(len(record) - row.bytes):
-            record = self._row_record(row.event, Cause.CARRIED, None, urls=False)
+            record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload, urls=False)
         self._put_row(row.event, record)
 
     def _drop_settled(self) -> None:
