@@ -48,7 +48,7 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     delivered = duty.delivered
     if status == "delivered" and delivered is None:
         world.fail("S9", f"{what} is delivered, and no 2xx was read")
-    if delivered is not None and status != "delivered" and _is_past(delivered.over_at or delivered.closed_at, asked_at):
+    if delivered is not None and status != "delivered" and _is_past(delivered.ended_at, asked_at):
         world.fail("S2", f"{what} is {status}, and a 2xx was read at {delivered.read_at:.3f}")
     if duty.settled_status not in (None, status) and (duty.settled_status == "delivered" or duty.retried_at < 0):
         world.fail("S2", f"{what} was {duty.settled_status} and is {status}")

@@ -50,12 +50,20 @@ class Exchange:
     answer: Answer | None = None
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
     over_at: float | None = None  # the whole answer was
+    written_at: float | None = None  # the whole request was, which some are answered before
     closed_at: float | None = None
     was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 
     @property
     def is_open(self) -> bool:
         return self.over_at is None and self.closed_at is None
+
+    @property
+    def ended_at(self) -> float | None:
+        """Until then its attempt goes on."""
+        if self.over_at is not None and self.written_at is not None:
+            return max(self.over_at, self.written_at)
+        return self.closed_at
 
     @property
     def entered_bytes(self) -> int:
@@ -152,7 +160,7 @@ class Duty:
         """And the attempt was over: until then the delivery takes budget."""
         if self.delivered is None:
             return False
-        ended_at = self.delivered.over_at or self.delivered.closed_at
+        ended_at = self.delivered.ended_at
         return ended_at is not None and ended_at < moment
 
     def last(self) -> tuple[int, Attempt] | None:

@@ -500,6 +500,9 @@ class People:
     async def live_on(self, core: tuple[tuple[str, str], ...]) -> None:
         """Endpoints of the core are well from here on: everything for them settles, and what is posted arrives."""
         run = self.world.run
+        await trio.sleep(
+            1 + max(one.timeout for one in self.world.checks.registered.values())
+        )  # what met them has ended
         for client_id, endpoint_id in core:
             while client_id in self._busy:  # noqa: ASYNC110  # whoever it is that changes it
                 await trio.sleep(0.5)
