@@ -243,9 +243,10 @@ class Bind(NamedTuple):
         if self.path or self.descriptor is not None or self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            address = ipaddress.ip_address(self.host)
         except ValueError:
             return False
+        return address.is_loopback and getattr(address, "ipv4_mapped", None) is None  # as before Python 3.13
 
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
