@@ -1,10 +1,10 @@
 """The way in for the command line and the tests: a seed, whole or cut down, and what came of it."""
 
+from tests.simulation.engine import Result, run
 from tests.simulation.moods import MOODS
 from tests.simulation.people import ACTIONS
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.shrink import shrink
-from tests.simulation.world import Result, run
 
 WEIGHTS = {kind: weight for kind, (weight, _) in ACTIONS.items()}
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+from tests.simulation.engine import Result
 from tests.simulation.plan import Plan, make_plan
-from tests.simulation.world import Result
 
 TRIES_MAX = 80
 

@@ -8,9 +8,9 @@ from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.edge.reports import Reports
 from daemon.flow.pacer import Pacer
+from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
-from tests.simulation.world import run
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
 
