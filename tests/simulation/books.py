@@ -132,6 +132,11 @@ class Attempt:
             return UNSURE
         return HARD if self.fault in ("refused", "dns_fails", "dns_hangs", "black_hole", "hangs") else UNSURE
 
+    def was_open_at(self, moment: float) -> bool:
+        """Its last answer was not over then, nor its link closed."""
+        last = self.exchanges[-1] if self.exchanges else None
+        return last is not None and last.over_at is None and (last.closed_at is None or last.closed_at >= moment)
+
     def ended_at(self) -> float:
         """The earliest that it can have ended."""
         times = [self.begun_at, self.failed_at or 0.0]

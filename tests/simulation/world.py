@@ -5,7 +5,7 @@ chance are engine.py's.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
 from typing import Any, NoReturn
@@ -60,6 +60,7 @@ class Run:
     stopped_by: str = ""
     has_answered: bool = False
     was_stopped_at_start: bool = False
+    not_recovered: set[str] = field(default_factory=set)  # reports of which the log says so
 
     @property
     def is_lasting(self) -> bool:
@@ -105,6 +106,8 @@ class World:
                 self.fail("S11", f"{canary} stands in the log: {line[:300]}")
         if event in BUGS:
             self.fail("bug", f"{event}: {fields.get('traceback') or fields}")
+        if event == "report.not_recovered":
+            self.run.not_recovered.add(fields["path"].rpartition("/")[2])
         if not self.run.is_over:
             self._cover(event, fields)
 
