@@ -330,7 +330,8 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 if self._live.settings.recovery.enabled:  # before the pacer: no attempt begins until all is claimed
                     await self._recovery.run(self._stopping.forced)
-                flow.start_soon(self._pacer.run)
+                if not self._stopping.requested.is_set() or self._seconds_to_drain() > 0:
+                    flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(
@@ -345,6 +346,11 @@ class Supervisor:
                 flow.cancel_scope.cancel()
         except* Exception as crash:
             self._note_crash("flow.crashed", crash)
+
+    def _seconds_to_drain(self) -> float:
+        """What is left of `drain.timeout`, which begins with the signal: a recovery may have taken of it."""
+        waited_seconds = self._outside.clock.now().monotonic - self._stopping.requested_at
+        return max(0.0, self._live.settings.drain.timeout_seconds - waited_seconds)
 
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
@@ -362,7 +368,7 @@ class Supervisor:
         await drain(
             dispatch=self._dispatch,
             pacer=self._pacer,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=self._seconds_to_drain(),
             forced=self._stopping.forced,
         )
         self._drain_seconds = self._outside.clock.now().monotonic - started
