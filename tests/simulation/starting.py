@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from tests.simulation.plan import STEADY, chance
-from tests.simulation.posting import FULL, NDJSON
+from tests.simulation.posting import FULL, NDJSON, Posting
 
 if TYPE_CHECKING:
     from tests.simulation.people import People
@@ -31,8 +31,10 @@ class Starting:
         steady.is_registered, steady.timeout = True, self.world.settings.delivery.timeout_seconds
         steady.schedules = [self.world.settings.retry.schedule_seconds]
         self.people._busy.clear()
-        await self._first_look(run)
         draw = chance(self.world.plan.seed, "set up", run.number)
+        if draw.random() < 0.3:  # it need not know that its daemon was away
+            self.people._nursery.start_soon(Posting(self.people).post_one, STEADY, draw)
+        await self._first_look(run)
         for client_id in self.people._defined:
             if run.number > 1 and draw.random() < 0.2:
                 self.people._busy.add(client_id)

@@ -8,6 +8,7 @@ from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.edge.reports import Reports
 from daemon.flow.pacer import Pacer
+from daemon.supervisor import Supervisor
 from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
@@ -69,6 +70,17 @@ def _crashes_in_a_row() -> Plan:
     return plan
 
 
+def _told_to_stop_while_it_recovers() -> Plan:
+    """Seed 6323 of the second day: with no time to drain, what was recovered was attempted all the same, and cut."""
+    plan = _plan(Action(1.99, "post_steady", 1), mood="ok")
+    plan.stops = [Stop(2.0, "sigterm", 0.5, "none", recovery_ends=(0, "sigterm"))]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given, recovery=replace(given.recovery, enabled=True), drain=replace(given.drain, timeout_seconds=0.0)
+    )
+    return plan
+
+
 FOUND = {
     "stays_paused": (
         _removed_in_flight,
@@ -79,6 +91,10 @@ FOUND = {
     "deletes_its_own": (
         _stopped_on_an_earlier_day,
         Mutant("deletes_its_own", Reports, "write", "self._written.add(path)", "pass"),
+    ),
+    "begins_nevertheless": (
+        _told_to_stop_while_it_recovers,
+        Mutant("begins_nevertheless", Supervisor, "_run_flow", "self._seconds_to_drain() > 0", "True"),
     ),
     "forgets_crashes": (
         _crashes_in_a_row,
