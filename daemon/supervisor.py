@@ -142,6 +142,8 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Where files are written; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    is_unaccounted: bool = False
+    """A run before this one left a recording, and its report could not be written."""
     past_runs: Sequence[PastRun] = ()
     """Those before this one, as far as anything of them is left."""
 
@@ -230,15 +232,7 @@ class Supervisor:
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
         self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
-        self._recovery = Recovery(
-            run.run_id,
-            past_runs=outside.past_runs,
-            reports=outside.reports,
-            resend=self._resend,
-            in_thread=outside.in_thread,
-            clock=clock,
-            log=log,
-        )
+        self._recovery = self._new_recovery()
         self._account = Account(
             run,
             live=live,
@@ -253,6 +247,19 @@ class Supervisor:
             outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._account.report_bytes
         )
         self._server = outside.server(create_app(self._services()))
+
+    def _new_recovery(self) -> Recovery:
+        outside = self._outside
+        return Recovery(
+            self._run.run_id,
+            past_runs=outside.past_runs,
+            is_unaccounted=outside.is_unaccounted,
+            reports=outside.reports,
+            resend=self._resend,
+            in_thread=outside.in_thread,
+            clock=outside.clock,
+            log=outside.log,
+        )
 
     def _services(self) -> Services:
         """What the routes call on."""
