@@ -50,12 +50,15 @@ class Owed:
 class Recovering:
     """Of one start. It begins the duties that the reports list."""
 
-    def __init__(self, world: "World", unclaimed: list[tuple[str, bytes]], ends: list[Ended]) -> None:
+    def __init__(
+        self, world: "World", unclaimed: list[tuple[str, bytes]], ends: list[Ended], *, is_unaccounted: bool
+    ) -> None:
         self.world = world
         self.reports: list[str] = []  # that are to be claimed
         self.owed: dict[Key, Owed] = {}
         self._left: list[str] = []  # without payloads
         self._ends = ends
+        self._is_unaccounted = is_unaccounted  # a run's report is still to come, and may list what others list
         if world.settings.recovery.enabled:
             for name, raw in sorted(unclaimed, key=_age):
                 self._read(name, raw)
@@ -116,6 +119,8 @@ class Recovering:
 
     def _is_held_back(self) -> bool | None:
         """After crashes in a row; None where it depends on when the first of them was last heard of."""
+        if self._is_unaccounted:
+            return True
         last = self._ends[-CRASHES_IN_A_ROW:]
         if self.world.has_jumped or self.world.plan.full:  # of some run nothing may be told yet
             return None if len(last) == CRASHES_IN_A_ROW else False

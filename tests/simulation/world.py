@@ -137,6 +137,7 @@ class World:
             reload=refuse_reload,
             in_thread=self._threads_of(run),
             past_runs=self.machine.directory.past_runs(),
+            is_unaccounted=bool(self.machine.folder.left_behind()),
             recorder=self.machine.recorder(identity),
         )
 
