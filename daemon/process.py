@@ -88,7 +88,8 @@ def run_process(
     identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
     try:
         account(folder, reports, log, recovery=settings.recovery.enabled)
-        outside = outside._replace(past_runs=reports.past_runs())
+        is_unaccounted = folder is not None and bool(folder.left_behind())
+        outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
         if folder is not None:
             recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
             outside = outside._replace(recorder=recorder)

@@ -142,6 +142,8 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Where files are written; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    is_unaccounted: bool = False
+    """A run before this one left a recording, and its report could not be written."""
     past_runs: Sequence[PastRun] = ()
     """Those before this one, as far as anything of them is left."""
 
@@ -230,15 +232,7 @@ class Supervisor:
             live=live, registry=registry, ledger=ledger, dispatch=dispatch, intake=intake, clock=clock, log=log
         )
         self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
-        self._recovery = Recovery(
-            run.run_id,
-            past_runs=outside.past_runs,
-            reports=outside.reports,
-            resend=self._resend,
-            in_thread=outside.in_thread,
-            clock=clock,
-            log=log,
-        )
+        self._recovery = self._new_recovery()
         self._account = Account(
             run,
             live=live,
@@ -253,6 +247,19 @@ class Supervisor:
             outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._account.report_bytes
         )
         self._server = outside.server(create_app(self._services()))
+
+    def _new_recovery(self) -> Recovery:
+        outside = self._outside
+        return Recovery(
+            self._run.run_id,
+            past_runs=outside.past_runs,
+            is_unaccounted=outside.is_unaccounted,
+            reports=outside.reports,
+            resend=self._resend,
+            in_thread=outside.in_thread,
+            clock=outside.clock,
+            log=outside.log,
+        )
 
     def _services(self) -> Services:
         """What the routes call on."""
@@ -330,7 +337,8 @@ class Supervisor:
                 await flow.start(self._dispatch.run)
                 if self._live.settings.recovery.enabled:  # before the pacer: no attempt begins until all is claimed
                     await self._recovery.run(self._stopping.forced)
-                flow.start_soon(self._pacer.run)
+                if not self._stopping.requested.is_set() or self._seconds_to_drain() > 0:
+                    flow.start_soon(self._pacer.run)
                 flow.start_soon(self._upkeep.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(
@@ -345,6 +353,11 @@ class Supervisor:
                 flow.cancel_scope.cancel()
         except* Exception as crash:
             self._note_crash("flow.crashed", crash)
+
+    def _seconds_to_drain(self) -> float:
+        """What is left of `drain.timeout`, which begins with the signal: a recovery may have taken of it."""
+        waited_seconds = self._outside.clock.now().monotonic - self._stopping.requested_at
+        return max(0.0, self._live.settings.drain.timeout_seconds - waited_seconds)
 
     async def _drain(self) -> None:
         timeout_seconds = self._live.settings.drain.timeout_seconds
@@ -362,7 +375,7 @@ class Supervisor:
         await drain(
             dispatch=self._dispatch,
             pacer=self._pacer,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=self._seconds_to_drain(),
             forced=self._stopping.forced,
         )
         self._drain_seconds = self._outside.clock.now().monotonic - started

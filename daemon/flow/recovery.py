@@ -33,6 +33,10 @@ from daemon.flow.resend import Answer, ReportLine, Resend, read_report_lines
 
 # For the answer of a file system, each time.
 FILES_SECONDS_MAX = 30.0
+UNACCOUNTED = (
+    "a run before this one left a recording, and its report could not be written: it may list what other reports list. "
+    "They stay unclaimed, for the next start or for `hookd resend`."
+)
 HELD_BACK = (
     f"the last {CRASHES_IN_A_ROW} runs crashed within {CRASHES_WITHIN_SECONDS / 60:g} minutes. Their reports stay "
     "unclaimed, for the next start or for `hookd resend`."
@@ -52,13 +56,18 @@ class Unreadable(Exception):
 
 
 class Recovery:
-    """Of the run `run_id`; `past_runs` are those before it, as far as anything of them is left."""
+    """Of the run `run_id`; `past_runs` are those before it, as far as anything of them is left.
+
+    `is_unaccounted`: the recording of one of them has no report yet. What this start took back and delivered, that
+    report would bring back once more.
+    """
 
     def __init__(
         self,
         run_id: str,
         *,
         past_runs: Sequence[PastRun],
+        is_unaccounted: bool = False,
         reports: Reports,
         resend: Resend,
         in_thread: Callable[..., Awaitable[Any]],
@@ -67,6 +76,7 @@ class Recovery:
     ) -> None:
         self._run_id = run_id
         self._past_runs = past_runs
+        self._is_unaccounted = is_unaccounted
         self._reports = reports
         self._resend = resend
         self._in_thread = in_thread
@@ -82,9 +92,11 @@ class Recovery:
         """Raises OSError or TooSlowError where a report was taken up and cannot be claimed: no attempt must begin then,
         since the next start would take it up again.
         """
-        if is_crashing_in_a_row(self._past_runs, now=self._clock.now().wall):
-            self._log("recovery.held_back", level="error", reason=HELD_BACK)
-            self._log.text(f"NOTHING IS RECOVERED: {HELD_BACK}\n")
+        is_crashing = is_crashing_in_a_row(self._past_runs, now=self._clock.now().wall)
+        if self._is_unaccounted or is_crashing:
+            reason = HELD_BACK if is_crashing else UNACCOUNTED
+            self._log("recovery.held_back", level="error", reason=reason)
+            self._log.text(f"NOTHING IS RECOVERED: {reason}\n")
             return
         try:
             unclaimed = await self._with_files(self._reports.unclaimed)

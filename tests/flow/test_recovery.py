@@ -13,7 +13,7 @@ from daemon.core.past import PastRun, PreviousRun
 from daemon.core.report import Unclaimed, class_of, undelivered
 from daemon.core.retry import Reason
 from daemon.core.settings import IntakeSettings, RetrySettings, Settings
-from daemon.flow.recovery import HELD_BACK, Recovery
+from daemon.flow.recovery import HELD_BACK, UNACCOUNTED, Recovery
 from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint, now, only, standing
 from tests.flow.test_resend import written as line
 
@@ -63,12 +63,20 @@ async def in_turn(work: Callable[..., Any], *args: Any) -> Any:
 class Start:
     """A flow that recovers from a shelf, before its pacer runs."""
 
-    def __init__(self, shelf: Shelf, settings: Settings | None = None, *, past_runs: Sequence[PastRun] = ()) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: Settings | None = None,
+        *,
+        past_runs: Sequence[PastRun] = (),
+        is_unaccounted: bool = False,
+    ) -> None:
         self.shelf = shelf
         self.flow = Flow(settings) if settings is not None else Flow()
         self.recovery = Recovery(
             "new",
             past_runs=past_runs,
+            is_unaccounted=is_unaccounted,
             reports=shelf,
             resend=self.flow.resend,
             in_thread=in_turn,
@@ -331,6 +339,15 @@ async def test_previous_run_says_how_much_of_it_came_back(autojump_clock, nurser
     start = Start(Shelf(one=[line("e1"), line("e2")], two=[line("e3")]), past_runs=[last])
     await start.recover(nursery, "acme")
     assert start.recovery.previous_run() == PreviousRun(run_id, "reported", 2, recovered)
+
+
+async def test_run_without_its_report_yet_holds_it_back(autojump_clock, nursery) -> None:
+    """Its report, once it can be written, may list what others list: delivered meanwhile, it would be sent again."""
+    start = Start(Shelf(one=[line("e1")]), is_unaccounted=True)
+    await start.recover(nursery, "acme")
+    assert start.flow.events() == []
+    assert start.shelf.claims == {}
+    assert start.flow.log.texts == [f"NOTHING IS RECOVERED: {UNACCOUNTED}\n"]
 
 
 async def test_three_crashes_in_a_row_hold_it_back(autojump_clock, nursery) -> None:

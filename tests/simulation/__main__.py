@@ -7,8 +7,8 @@ from collections import Counter
 import click
 
 from tests.simulation import coverage
+from tests.simulation.engine import Result
 from tests.simulation.run import run_seed, story_of
-from tests.simulation.world import Result
 
 
 @click.command()

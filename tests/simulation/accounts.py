@@ -48,7 +48,7 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     delivered = duty.delivered
     if status == "delivered" and delivered is None:
         world.fail("S9", f"{what} is delivered, and no 2xx was read")
-    if delivered is not None and status != "delivered" and _is_past(delivered.over_at or delivered.closed_at, asked_at):
+    if delivered is not None and status != "delivered" and _is_past(delivered.ended_at, asked_at):
         world.fail("S2", f"{what} is {status}, and a 2xx was read at {delivered.read_at:.3f}")
     if duty.settled_status not in (None, status) and (duty.settled_status == "delivered" or duty.retried_at < 0):
         world.fail("S2", f"{what} was {duty.settled_status} and is {status}")
@@ -102,7 +102,9 @@ def check_reason(
     match reason:
         case "attempts_used":
             least = 1 + min((len(one) for one in endpoint.schedules), default=0)
-            if not endpoint.changes and not duty.carried and attempt_count < least:
+            if duty.carried:
+                least = duty.carried + 1  # of which one at least was left
+            if not endpoint.changes and attempt_count < least:
                 world.fail("S3", f"{what} is exhausted after {attempt_count} attempts of {least}")
         case "expired":
             if duty.opened_at is None or duty.first_asked_at is None:
@@ -221,6 +223,7 @@ def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any])
         return world.fail("S13", f"{what} is {line['kind']}, and a 2xx was read at {duty.delivered.read_at:.3f}")
     endpoint = world.checks.registered[client_id, endpoint_id]
     if line["kind"] == "exhausted":
+        check_maybe_received(world, duty, line, what)
         return check_reason(world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=world.now())
     if duty.settled_status is not None and duty.retried_at < 0:
         world.fail("S2", f"{what} was {duty.settled_status} and is undelivered")
@@ -252,6 +255,12 @@ def _named_by_value(world: "World", key: tuple[str, str, str], line: dict[str, A
             world.checks.posted[client_id, posted.id] = posted
             return posted
     return None
+
+
+def check_maybe_received(world: "World", duty: Duty, line: dict[str, Any], what: str) -> None:
+    is_unknown = duty.carried_unknown or any(one.has_sent for one in duty.attempts.values() if one.answer is None)
+    if is_unknown and not line["maybe_received"]:
+        world.fail("S13", f"{what} may have been received, and is said not to have been")
 
 
 def _check_class(world: "World", duty: Duty, line: dict[str, Any], what: str) -> None:

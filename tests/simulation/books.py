@@ -50,12 +50,20 @@ class Exchange:
     answer: Answer | None = None
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
     over_at: float | None = None  # the whole answer was
+    written_at: float | None = None  # the whole request was, which some are answered before
     closed_at: float | None = None
     was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 
     @property
     def is_open(self) -> bool:
         return self.over_at is None and self.closed_at is None
+
+    @property
+    def ended_at(self) -> float | None:
+        """Until then its attempt goes on."""
+        if self.over_at is not None and self.written_at is not None:
+            return max(self.over_at, self.written_at)
+        return self.closed_at
 
     @property
     def entered_bytes(self) -> int:
@@ -124,6 +132,11 @@ class Attempt:
             return UNSURE
         return HARD if self.fault in ("refused", "dns_fails", "dns_hangs", "black_hole", "hangs") else UNSURE
 
+    def was_open_at(self, moment: float) -> bool:
+        """Its last answer was not over then, nor its link closed."""
+        last = self.exchanges[-1] if self.exchanges else None
+        return last is not None and last.over_at is None and (last.closed_at is None or last.closed_at >= moment)
+
     def ended_at(self) -> float:
         """The earliest that it can have ended."""
         times = [self.begun_at, self.failed_at or 0.0]
@@ -152,7 +165,7 @@ class Duty:
         """And the attempt was over: until then the delivery takes budget."""
         if self.delivered is None:
             return False
-        ended_at = self.delivered.over_at or self.delivered.closed_at
+        ended_at = self.delivered.ended_at
         return ended_at is not None and ended_at < moment
 
     def last(self) -> tuple[int, Attempt] | None:

@@ -50,9 +50,11 @@ class Checks:
             for endpoint_id, duty in posted.duties.items():
                 if duty.was_delivered_before(self.world.now()):
                     posted.delivered_before.add(endpoint_id)
+        asked_at = self.world.run.stop_asked_at
+        since = self.world.now() if asked_at is None else asked_at
         for registered in self.registered.values():
-            for attempt in registered.open:
-                attempt.was_cut = True
+            for attempt in (*registered.open, *registered.history):
+                attempt.was_cut |= attempt in registered.open or attempt.was_open_at(since - EPSILON)
 
     def books(self, run_id: str, ended_at: float, *, is_torn: bool) -> Books:
         """Of the run that is over, before the next begins."""

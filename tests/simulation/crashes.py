@@ -227,9 +227,7 @@ class Account:
         accounts.check_reason(
             self.world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=self.books.ended_at
         )
-        is_unknown = duty.carried_unknown or any(one.has_sent for one in duty.attempts.values() if one.answer is None)
-        if is_unknown and not line["maybe_received"]:
-            self.fail(f"{what} may have been received, and is said not to have been")
+        accounts.check_maybe_received(self.world, duty, line, what)
 
     def _check_class(self, duty: Duty, line: dict[str, Any], what: str) -> None:
         unanswered = [one for one in duty.attempts.values() if one.answer is None]

@@ -79,7 +79,7 @@ class Machine:
 
     def begin_run(self) -> None:
         """The books of the last run are closed."""
-        self.recovering = Recovering(self.world, self.unclaimed(), self._ends)
+        self.recovering = Recovering(self.world, self.unclaimed(), self._ends, is_unaccounted=bool(self._owed))
 
     # A stop
 

@@ -226,6 +226,10 @@ class Network:
             if not wired.host.is_tls and not self.is_dead:
                 self._sent(wired, data)
 
+        def on_sent() -> None:
+            if wired.exchange is not None:
+                wired.exchange.written_at = trio.current_time()
+
         def on_consumed() -> None:
             exchange = wired.exchange
             if exchange is None or exchange.answer is None:
@@ -245,7 +249,8 @@ class Network:
                 if exchange.over_at is None:
                     self._tap.over(exchange)
 
-        end.on_send, end.incoming.on_consumed, end.on_close = on_send, on_consumed, on_close
+        end.on_send, end.on_sent, end.on_close = on_send, on_sent, on_close
+        end.incoming.on_consumed = on_consumed
 
     def _sent(self, wired: Wired, data: bytes) -> None:
         """A request begins with the first bytes after an answer; the transport sends each in one piece."""

@@ -38,6 +38,7 @@ class Owed:
     crashes: int = 0
     maybe_received: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list)
+    run_id: str = ""  # whose report brings it back: the oldest with its payload
 
     def add(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
@@ -49,12 +50,15 @@ class Owed:
 class Recovering:
     """Of one start. It begins the duties that the reports list."""
 
-    def __init__(self, world: "World", unclaimed: list[tuple[str, bytes]], ends: list[Ended]) -> None:
+    def __init__(
+        self, world: "World", unclaimed: list[tuple[str, bytes]], ends: list[Ended], *, is_unaccounted: bool
+    ) -> None:
         self.world = world
         self.reports: list[str] = []  # that are to be claimed
         self.owed: dict[Key, Owed] = {}
         self._left: list[str] = []  # without payloads
         self._ends = ends
+        self._is_unaccounted = is_unaccounted  # a run's report is still to come, and may list what others list
         if world.settings.recovery.enabled:
             for name, raw in sorted(unclaimed, key=_age):
                 self._read(name, raw)
@@ -66,8 +70,9 @@ class Recovering:
         lines = [line for line in lines if line["kind"] == "undelivered"]
         known = [line for line in lines if "payload" in line or _key(line) in self.owed]
         (self.reports if len(known) == len(lines) else self._left).append(name)
+        run_id = name.removesuffix(".jsonl").rpartition("-")[2]
         for line in known:
-            self.owed.setdefault(_key(line), Owed()).add(line)
+            self.owed.setdefault(_key(line), Owed(run_id=run_id)).add(line)
 
     def _begin(self) -> None:
         for (_, _, endpoint_id), owed in self.owed.items():
@@ -87,9 +92,9 @@ class Recovering:
 
     def check(self, run: "Run", status: dict[str, Any]) -> None:
         """All or nothing of it is there."""
-        self._check_previous(status["previous_run"])
         recovered = status["events"]["recovered"]
         is_taken = self._is_taken(recovered)
+        self._check_previous(status["previous_run"], is_taken=is_taken)
         self._confirm(is_taken=is_taken)
         expected = len({key[:2] for key in self.owed}) if is_taken else 0
         if recovered != expected:
@@ -104,6 +109,8 @@ class Recovering:
         for name in self._left:
             if name in claims:
                 self.world.fail("S13", f"{name} cannot be recovered from, and is claimed")
+            if is_taken and self.world.settings.recovery.enabled and name not in run.not_recovered:
+                self.world.fail("S13", f"{name} cannot be recovered from, and nothing says so")
         self._count(is_taken=is_taken)
 
     def _is_taken(self, recovered: int) -> bool:
@@ -112,6 +119,8 @@ class Recovering:
 
     def _is_held_back(self) -> bool | None:
         """After crashes in a row; None where it depends on when the first of them was last heard of."""
+        if self._is_unaccounted:
+            return True
         last = self._ends[-CRASHES_IN_A_ROW:]
         if self.world.has_jumped or self.world.plan.full:  # of some run nothing may be told yet
             return None if len(last) == CRASHES_IN_A_ROW else False
@@ -132,7 +141,7 @@ class Recovering:
             else:
                 del posted.duties[endpoint_id]
 
-    def _check_previous(self, said: dict[str, Any] | None) -> None:
+    def _check_previous(self, said: dict[str, Any] | None, *, is_taken: bool) -> None:
         if self.world.has_jumped or self.world.plan.full:
             return
         last = self._ends[-1] if self._ends else None
@@ -141,8 +150,14 @@ class Recovering:
                 self.world.fail("S13", f"the run before is {last}, and said is {said}")
             return
         ended = "crash" if last.crashed else "reported" if last.undelivered else "clean"
-        if (said["run_id"], said["ended"], said["undelivered"]) != (last.run_id, ended, last.undelivered):
-            self.world.fail("S13", f"the run before is {last}, and said is {said}")
+        recovered = sum(one.run_id == last.run_id for one in self.owed.values()) if is_taken else 0
+        if said != {
+            "run_id": last.run_id,
+            "ended": ended,
+            "undelivered": last.undelivered,
+            "recovered": recovered,
+        }:
+            self.world.fail("S13", f"the run before is {last}, of which {recovered} were recovered, and said is {said}")
 
     def _count(self, *, is_taken: bool) -> None:
         if not self.world.settings.recovery.enabled:

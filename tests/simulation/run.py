@@ -1,10 +1,12 @@
 """The way in for the command line and the tests: a seed, whole or cut down, and what came of it."""
 
+import shlex
+
+from tests.simulation.engine import Result, run
 from tests.simulation.moods import MOODS
 from tests.simulation.people import ACTIONS
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.shrink import shrink
-from tests.simulation.world import Result, run
 
 WEIGHTS = {kind: weight for kind, (weight, _) in ACTIONS.items()}
 
@@ -23,7 +25,7 @@ def story_of(result: Result) -> str:
     """A failure for people: the knobs, the shortest trace that was found, and how to see it again."""
     plan = plan_of(result.seed)
     without, until, shortest = shrink(plan, result, moods=MOODS, actions=WEIGHTS, run=run)
-    left_out = f" --without {','.join(sorted(without))}" if without else ""
+    left_out = f" --without {shlex.quote(','.join(sorted(without)))}" if without else ""
     command = f"python -m tests.simulation --seeds 1 --from {result.seed} --until {until:.6f}{left_out}"
     again = run_seed(result.seed, without=without, until=until, keeps_lines=True)
     if again.violation is None:  # to be seen, rounded as it is

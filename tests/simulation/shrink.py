@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+from tests.simulation.engine import Result
 from tests.simulation.plan import Plan, make_plan
-from tests.simulation.world import Result
 
 TRIES_MAX = 80
 
@@ -44,7 +44,7 @@ def _parts(plan: Plan) -> Iterator[frozenset[str]]:
     """All at once, then one by one."""
     stops = tuple(sorted({stop.kind for stop in plan.stops}))
     kinds = tuple(sorted({action.kind for action in plan.actions}))
-    for group in (stops, plan.kinds, kinds):
+    for group in (stops, ("start killed", "recovery ends", "full"), plan.kinds, kinds):
         if group:
             yield frozenset(group)
         for kind in group:

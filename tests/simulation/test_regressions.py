@@ -8,9 +8,11 @@ from daemon.core.layout import Layout
 from daemon.core.ledger import Ledger
 from daemon.edge.reports import Reports
 from daemon.flow.pacer import Pacer
+from daemon.flow.recovery import Recovery
+from daemon.supervisor import Supervisor
+from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
-from tests.simulation.world import run
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
 
@@ -69,6 +71,39 @@ def _crashes_in_a_row() -> Plan:
     return plan
 
 
+def _told_to_stop_while_it_recovers() -> Plan:
+    """Seed 6323 of the second day: with no time to drain, what was recovered was attempted all the same, and cut."""
+    plan = _plan(Action(1.99, "post_steady", 1), mood="ok")
+    plan.stops = [Stop(2.0, "sigterm", 0.5, "none", recovery_ends=(0, "sigterm"))]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given, recovery=replace(given.recovery, enabled=True), drain=replace(given.drain, timeout_seconds=0.0)
+    )
+    return plan
+
+
+def _killed_before_it_claimed() -> Plan:
+    """Seed 7353 of the second day: killed while it recovered, and no room for its report at the next start, which took
+    back and delivered what that report lists when it is written at last.
+    """
+    plan = _plan(Action(1.99, "post_steady", 1), mood="ok")
+    plan.seconds = 60.0
+    plan.stops = [
+        Stop(2.0, "sigterm", 0.5, "none", recovery_ends=(6, "crash")),
+        *(Stop(at, "sigterm", 0.5, "none") for at in (30.0, 50.0)),
+    ]
+    plan.full = [(2.4, 40.0)]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        recovery=replace(given.recovery, enabled=True),
+        recorder=replace(given.recorder, payloads=True),
+        drain=replace(given.drain, timeout_seconds=0.0),
+    )
+    plan.layout = Layout(100_000, 400_000, 64)
+    return plan
+
+
 FOUND = {
     "stays_paused": (
         _removed_in_flight,
@@ -79,6 +114,14 @@ FOUND = {
     "deletes_its_own": (
         _stopped_on_an_earlier_day,
         Mutant("deletes_its_own", Reports, "write", "self._written.add(path)", "pass"),
+    ),
+    "begins_nevertheless": (
+        _told_to_stop_while_it_recovers,
+        Mutant("begins_nevertheless", Supervisor, "_run_flow", "self._seconds_to_drain() > 0", "True"),
+    ),
+    "recovers_what_is_unaccounted": (
+        _killed_before_it_claimed,
+        Mutant("recovers", Recovery, "run", "if self._is_unaccounted or is_crashing:", "if is_crashing:"),
     ),
     "forgets_crashes": (
         _crashes_in_a_row,

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
+from tests.simulation import coverage
+from tests.simulation.engine import Result, run
 from tests.simulation.moods import MOODS
-from tests.simulation.plan import Plan
+from tests.simulation.plan import STOPS, Plan
 from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink
-from tests.simulation.world import Result, run
 
 # How many for whoever works on something; CI's 200 and 20, and any other number, by the environment.
 SEEDS = int(os.environ.get("HOOKD_SIMULATION_SEEDS", "60"))
@@ -38,6 +39,16 @@ def _hashes(hash_seed: str) -> tuple[str, ...]:
     environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=True)
     return tuple(re.findall(r"^\d+ ([0-9a-f]{32}) ", done.stdout, re.MULTILINE))
+
+
+def test_what_must_be_reached_names_every_fault_and_stop() -> None:
+    """A fault or a stop that is added has a row, and what it is meant to come to."""
+    assert set(coverage.ATTEMPTS) == {"ok", "tls", *MOODS}
+    at_start = {"crash at start", "sigterm at start", "twice at start", "start killed"}
+    assert set(coverage.ENDS) == {*STOPS, *at_start}
+    reached = run_seed(12).trace.ends
+    assert reached
+    assert {*reached} <= {(end, recorder) for end in coverage.ENDS for recorder in coverage.RECORDERS}
 
 
 def test_seeds_differ() -> None:

@@ -52,6 +52,7 @@ class End(trio.abc.HalfCloseableStream):
         self.is_closed = False
         self.is_reset = False
         self.on_send: Callable[[bytes], None] = lambda data: None
+        self.on_sent: Callable[[], None] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
         self._chance = chance
 
@@ -74,6 +75,7 @@ class End(trio.abc.HalfCloseableStream):
                 unsent = unsent[room:]
             else:
                 await self.outgoing.writers.park()
+        self.on_sent()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()

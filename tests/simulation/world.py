@@ -1,23 +1,16 @@
-"""One run of a plan: virtual time, a seeded scheduler, the network, the daemon, the platform, and the stops.
+"""What a plan runs in: the network, the machine, one process of the daemon after the other, the platform, the stops.
 
-Determinism: the scheduler's own chance is seeded, no thread and no socket is used, every actor draws from its own
-source, and cyclic garbage is collected between runs only. `run` is the way in; it returns what came of it, and raises
-nothing for a violation.
+Determinism: no thread and no socket is used, and every actor draws from its own source. The clock and the scheduler's
+chance are engine.py's.
 """
 
-import contextlib
-import gc
-import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
 from typing import Any, NoReturn
 
 import trio
-import trio.testing
-from trio._core import _run as trio_run  # the scheduler's chance; python-trio/trio#2675: there is no public way
-from werkzeug.routing import Rule
 
 from daemon.core.report import Run as RunIdentity
 from daemon.core.settings import Settings
@@ -35,6 +28,7 @@ from tests.simulation.moods import Receivers
 from tests.simulation.network import Listener, Network
 from tests.simulation.people import People
 from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
+from tests.simulation.starting import Starting
 from tests.simulation.trace import Trace
 
 EPOCH = 1_700_000_000.0
@@ -44,14 +38,6 @@ STOP_SLACK_SECONDS = 2.0
 BUGS = ("attempt.crashed", "courier.crashed", "flow.crashed", "api.crashed", "request.crashed", "request.failed")
 VIRTUAL_SECONDS_MAX = 20_000.0
 CANARIES = ("whsec_", "URL-CANARY", "PAYLOAD-CANARY")
-
-
-@dataclass
-class Result:
-    seed: int
-    trace: Trace
-    violation: str | None
-    virtual_seconds: float
 
 
 @dataclass
@@ -74,6 +60,7 @@ class Run:
     stopped_by: str = ""
     has_answered: bool = False
     was_stopped_at_start: bool = False
+    not_recovered: set[str] = field(default_factory=set)  # reports of which the log says so
 
     @property
     def is_lasting(self) -> bool:
@@ -119,6 +106,8 @@ class World:
                 self.fail("S11", f"{canary} stands in the log: {line[:300]}")
         if event in BUGS:
             self.fail("bug", f"{event}: {fields.get('traceback') or fields}")
+        if event == "report.not_recovered":
+            self.run.not_recovered.add(fields["path"].rpartition("/")[2])
         if not self.run.is_over:
             self._cover(event, fields)
 
@@ -148,6 +137,7 @@ class World:
             reload=refuse_reload,
             in_thread=self._threads_of(run),
             past_runs=self.machine.directory.past_runs(),
+            is_unaccounted=bool(self.machine.folder.left_behind()),
             recorder=self.machine.recorder(identity),
         )
 
@@ -296,7 +286,7 @@ class World:
         code: ExitCode | None = None
         with trio.CancelScope() as self._daemon:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.people.set_up, run)
+                nursery.start_soon(Starting(self.people).set_up, run)
                 code = await supervise(self.settings, outside, identity)
                 nursery.cancel_scope.cancel()
         run.is_over = True
@@ -427,65 +417,3 @@ class _Log:
 @lru_cache(maxsize=1)
 def _ssl_context() -> Any:
     return client_ssl_context()
-
-
-_compile_builder = Rule._compile_builder
-_builders: dict[tuple[str, bool], Callable[..., tuple[str, str]]] = {}
-
-
-def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
-    """Each run has routes of its own. What builds their URLs is a function of the rule alone, and takes a while."""
-    key = (rule.rule, append_unknown)
-    if key not in _builders:
-        _builders[key] = _compile_builder(rule, append_unknown)
-    return _builders[key]
-
-
-@contextlib.contextmanager
-def _routes_compiled_once() -> Iterator[None]:
-    Rule._compile_builder = _builder  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Rule._compile_builder = _compile_builder  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def _seeded_scheduler(seed: int) -> Iterator[None]:
-    was_allowed, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    trio_run._r.seed(seed)
-    gc.disable()  # finalizers at chance moments
-    try:
-        yield
-    finally:
-        gc.enable()
-        trio_run._r.setstate(state)
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = was_allowed  # type: ignore[misc]
-
-
-def run(plan: Plan, *, keeps_lines: bool = False) -> Result:
-    trace = Trace(keeps_lines=keeps_lines)
-    world: World | None = None
-    ended_at = 0.0
-
-    async def main() -> None:
-        nonlocal world, ended_at
-        world = World(plan, trace)
-        try:
-            await world.main()
-        finally:
-            ended_at = trio.current_time()
-
-    crash = ""
-    with _seeded_scheduler(plan.seed), _routes_compiled_once():
-        try:
-            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-        except Exception as error:
-            crash = "".join(traceback.format_exception(error))
-    violation = world.violation if world is not None else None
-    if violation is None and crash:
-        violation = f"bug: {crash}"
-    if violation is not None and crash:
-        violation += f"\nand {crash[-3000:]}" if not violation.startswith("bug") else ""
-    return Result(plan.seed, trace, violation, ended_at)
