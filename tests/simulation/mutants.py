@@ -182,7 +182,7 @@ MUTANTS = (
         "recorder_takes_what_has_no_room",
         recorder.SegmentRecorder,
         "refuse_if_full",
-        "if not self._has_room(row_bytes):",
+        "if self._rows_bytes + row_bytes > self._rows_bytes_max and not self._has_room(row_bytes):",
         "if False:",
         first=10,
     ),
@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "payload_recorded",
         recorder.SegmentRecorder,
-        "_row_record",
+        "_note_row",
         "event.payload if self._identity.payloads else None",
         "event.payload",
     ),
@@ -228,6 +228,7 @@ MUTANTS = (
         "_claim",
         "if answers[Answer.NO_PAYLOAD] and not answers[Answer.ADMITTED]:",
         "if False:",
+        first=20,
     ),
     Mutant("recovered_as_new", resend.Resend, "_admit", "recovered=True", "recovered=False"),
     Mutant(
