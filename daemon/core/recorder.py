@@ -13,7 +13,7 @@ Limits: about 180 B of memory for each unsettled event, besides the segments.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -119,11 +119,9 @@ class Store(Protocol):
         """One more segment to begin; False where there is no room for it."""
         ...
 
-    def begin(self, number: int, header: bytes) -> None:
-        """From here on, records go into this segment, behind its header."""
+    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
+        """From here on, records go into this segment, behind its header: each by a call of what is returned."""
         ...
-
-    def write(self, offset: int, record: bytes) -> None: ...
 
     def drop(self, number: int, *, keep: bool) -> None:
         """Nobody needs the segment any more; `keep`: its room is begun again, else given back."""
@@ -160,7 +158,6 @@ class SegmentRecorder:
 
     def __init__(self, store: Store, plan: Layout, identity: Header) -> None:
         self._store = store
-        self._write = store.write
         self._layout = plan
         self._segment_bytes = plan.segment_bytes
         self._identity = identity
@@ -268,11 +265,10 @@ class SegmentRecorder:
         row = self._rows.get(event.sequence)
         if row is None:
             return
-        is_last = event_status is _DELIVERED or event_status is _EXHAUSTED
-        then = event_status if is_last else None
+        then = event_status if event_status is _DELIVERED or event_status is _EXHAUSTED else None
         self._put(settled_record(self._sequence + 1, event, delivery, then))
         self._counts.count_settled(delivery.status, then)
-        if is_last:
+        if then is not None:
             self._forget_row(row)
         if self._is_short:
             self._make_room()
@@ -287,9 +283,11 @@ class SegmentRecorder:
     def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
         if self._is_discarded:
             return
-        known = None if cause is _ADMITTED else self._rows.get(event.sequence)
-        if known is None and was is not None and was not in SETTLED:
-            return  # there was no room for it when it was admitted
+        known = None
+        if cause is not _ADMITTED:
+            known = self._rows.get(event.sequence)
+            if known is None and was is not None and was not in SETTLED:
+                return  # there was no room for it when it was admitted
         payload = event.payload if self._identity.payloads else None
         record = row_record(self._sequence + 1, event, cause, was, payload=payload)
         more_bytes = len(record) - (0 if known is None else known.bytes)
@@ -298,15 +296,14 @@ class SegmentRecorder:
             self._put(unrecorded_record(self._sequence + 1))  # of a known event, what was known of it goes on
             self._counts.unrecorded += 1
             return
-        self._put_row(event, record)
+        self._put_row(event, record, known)
         self._counts.count_row(cause, was, len(event.deliveries))
         if self._is_short:
             self._make_room()
 
-    def _put_row(self, event: Event, record: bytes) -> None:
-        """Takes the place of the event's row before it, which is needed until this one stands."""
+    def _put_row(self, event: Event, record: bytes, before: _Row | None) -> None:
+        """`before` is the event's row so far: it is needed until this one stands."""
         self._put(record)
-        before = self._rows.get(event.sequence)
         if before is not None:
             self._forget_row(before)
         if event.deliveries:
@@ -323,12 +320,12 @@ class SegmentRecorder:
 
     def _put(self, record: bytes) -> None:
         """The record was made for the next sequence, and a segment's header takes none of its own."""
-        begin = self._used_bytes
-        if begin + len(record) > self._segment_bytes:
+        used_bytes = self._used_bytes + len(record)
+        if used_bytes > self._segment_bytes:
             self._begin_segment()
-            begin = self._used_bytes
-        self._write(begin, record)
-        self._used_bytes = begin + len(record)
+            used_bytes = self._used_bytes + len(record)
+        self._append(record)
+        self._used_bytes = used_bytes
         self._sequence += 1
 
     def _begin_segment(self) -> None:
@@ -339,7 +336,7 @@ class SegmentRecorder:
         number = self._log[-1].number
         header = msgspec.structs.replace(self._identity, segment=number, counts=self._counts)
         record = header_record(self._sequence, header)
-        self._store.begin(number, record)
+        self._append = self._store.begin(number, record)
         self._used_bytes = len(record)
         self._drop_settled()
         self._is_short = self._free * 8 < self._segments * 3
@@ -371,7 +368,7 @@ class SegmentRecorder:
         record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload)
         if len(record) > row.bytes and not self._has_room(len(record) - row.bytes):
             record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload, urls=False)
-        self._put_row(row.event, record)
+        self._put_row(row.event, record, row)
 
     def _drop_settled(self) -> None:
         """Drops the oldest segments as far as nothing unsettled stands in them."""

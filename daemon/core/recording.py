@@ -10,6 +10,7 @@ It takes segments as they come from core/recorder; where they stand is edge/reco
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
@@ -105,7 +106,7 @@ class Recording:
             self._doubt()
         self.header = header
         self._next_sequence = sequence + 1
-        self.counts = msgspec.structs.replace(header.counts)
+        self.counts = replace(header.counts)
         self._see(header.started_at)
 
     def _take(self, record: Record) -> None:

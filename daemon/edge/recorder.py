@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -293,20 +293,17 @@ class Segments(Store):
         self._spares.append(name)
         return True
 
-    def begin(self, number: int, header: bytes) -> None:
+    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
         spare = self._spares.pop()
         mapped = self._folder.map(spare, self._segment_bytes)
         mapped[:] = bytes(self._segment_bytes)
-        mapped[: len(header)] = header
+        mapped.write(header)
         self._folder.rename(spare, self._name(number))
         self._in_log.add(number)
         if self._mapped is not None:
             self._mapped.close()
         self._mapped = mapped
-
-    def write(self, offset: int, record: bytes) -> None:
-        assert self._mapped is not None
-        self._mapped[offset : offset + len(record)] = record
+        return mapped.write  # goes on behind what it wrote before
 
     def drop(self, number: int, *, keep: bool) -> None:
         self._in_log.remove(number)

@@ -37,16 +37,17 @@ class MemoryStore:
         self.spares += 1
         return True
 
-    def begin(self, number: int, header: bytes) -> None:
+    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
         assert self.spares > 0
         assert number == max(self.log, default=-1) + 1
         self.spares -= 1
         self.log[number] = bytearray(self.segment_bytes)
         self._used_bytes = 0
-        self.write(0, header)
+        self._append(header)
+        return self._append
 
-    def write(self, offset: int, record: bytes) -> None:
-        assert offset == self._used_bytes
+    def _append(self, record: bytes) -> None:
+        offset = self._used_bytes
         self._used_bytes += len(record)
         assert self._used_bytes <= self.segment_bytes
         self.log[max(self.log)][offset : self._used_bytes] = record

@@ -128,20 +128,20 @@ class Segments(Store):
         self.refused += not has_room
         return has_room
 
-    def begin(self, number: int, header: bytes) -> None:
+    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
         """A segment has its name once its header stands."""
         if self._dies():
-            return
+            return self._append
         assert number not in self._recorded.segments
         assert len(header) <= self._recorded.segment_bytes
         self._newest = self._recorded.segments[number] = bytearray(header)
         self._recorded.written_at = self._wall()
+        return self._append
 
-    def write(self, offset: int, record: bytes) -> None:
+    def _append(self, record: bytes) -> None:
         if self.is_dead:
             return
-        assert offset == len(self._newest), "a record overwrites another, or leaves a gap"
-        assert offset + len(record) <= self._recorded.segment_bytes
+        assert len(self._newest) + len(record) <= self._recorded.segment_bytes
         blow = self._folder.falls()
         stands = record if blow is None else damaged(record, blow.damage, blow.draw)
         self._newest += stands
