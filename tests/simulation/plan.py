@@ -17,6 +17,18 @@ from daemon.core.units import format_duration
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+# Faults that take a while.
+LASTING = (
+    "black_hole",
+    "connects_slowly",
+    "dns_hangs",
+    "dns_slow",
+    "drips_body",
+    "drips_head",
+    "hangs",
+    "never_reads",
+    "slow",
+)
 # In a write: the process is killed at some step of its recorder. Around the report: when it stops, by SIGTERM.
 STOPS = {
     "sigterm": 4,
@@ -143,6 +155,8 @@ def make_plan(
     plan.full = _full(chance(seed, "full"), seconds, without)
     plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
     plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
+    if "overtaken" not in without:
+        _overtake(chance(seed, "overtaken"), plan)
     plan.actions = _actions(chance(seed, "actions"), actions, seconds, without)
     plan.stops = _stops(chance(seed, "stops"), seconds, without)
     if {"recovery ends", "start killed", "crash"}.isdisjoint(without):
@@ -297,6 +311,25 @@ def _weather(
                 found.append(Weather(at, client_id, endpoint["id"], kept or (("ok", 1),)))
                 at += draw.expovariate(1 / draw.choice((5.0, 30.0, 120.0)))
     return sorted(found, key=lambda one: one.at)
+
+
+def _overtake(draw: Random, plan: Plan) -> None:
+    """Now and then a spell of one trouble that lasts, while another attempt of the endpoint may be answered 410, and
+    concurrency and timeout leave room for both.
+    """
+    if draw.random() > 0.1:
+        return
+    kind = draw.choice(LASTING)
+    plan.weather = [
+        Weather(one.at, one.client_id, one.endpoint_id, ((kind, 5), ("410", 1))) if draw.random() < 0.5 else one
+        for one in plan.weather
+    ]
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        delivery=replace(given.delivery, timeout_seconds=draw.choice((1.0, 4.0, 15.0)), concurrency=4),
+        retry=replace(given.retry, age_seconds_max=draw.choice((20.0, 3600.0))),
+    )
 
 
 def _actions(draw: Random, weights: dict[str, int], seconds: float, without: frozenset[str]) -> list[Action]:
