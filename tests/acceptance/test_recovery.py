@@ -86,7 +86,9 @@ class Platform:
         """One more run, to the end of everything that is owed."""
         with self.start() as daemon, daemon.api as api:
             self.register(daemon)
-            wait_until(lambda: not api.status()["memory"]["unsettled_events"], seconds=60, what="everything to settle")
+            # A run takes in more than it delivers before it is killed: after 200 of them about 20,000 events are owed.
+            seconds = 60 + 2 * KILLS
+            wait_until(lambda: not api.status()["memory"]["unsettled_events"], seconds=seconds, what="all to settle")
             assert api.status()["waiting_for_client"] == 0
             assert daemon.stop() == 0
 
