@@ -54,11 +54,12 @@ def previous_run(runs: Sequence[PastRun], recovered: dict[str, int]) -> Previous
 
 
 def is_crashing_in_a_row(runs: Sequence[PastRun], *, now: float) -> bool:
+    """Crashes that are still to come tell nothing: the clock was set back, and cannot say how long ago they were."""
     last = sorted(runs, key=_order)[-CRASHES_IN_A_ROW:]
     return (
         len(last) == CRASHES_IN_A_ROW
         and all(run.crashed for run in last)
-        and now - last[0].ended_at <= CRASHES_WITHIN_SECONDS
+        and 0 <= now - last[0].ended_at <= CRASHES_WITHIN_SECONDS
     )
 
 

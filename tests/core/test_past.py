@@ -49,6 +49,7 @@ def test_previous_run_says_how_much_of_it_came_back() -> None:
         ([*crashes(10, 20, 30), run("reported", 5, undelivered=4)], False),
         ([*crashes(10, 20), run("good", 15)], False),
         ([*crashes(10, 20, 30), run("old and good", 50)], True),
+        ([*crashes(-3500, -3400, -3300), run("since the clock was set back", 60)], False),
     ],
 )
 def test_three_crashes_in_a_row_within_ten_minutes(runs: list[PastRun], holds: bool) -> None:
