@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from daemon.edge.reports import CLAIM, Reports
 from daemon.remote import Remote
 
 LINES_AT_ONCE = 100
@@ -46,7 +47,8 @@ def resend_file(
         for batch in batches:
             counts.update(_post(remote, batch))
     complete = kind == "undelivered" and only_client is None and set(counts) <= TAKEN
-    return dict(counts), _claim(path, run_id) if complete else None
+    claimed = complete and Reports(str(path.parent)).claim(str(path.absolute()), run_id)
+    return dict(counts), path.with_name(f"{path.name}{CLAIM}{run_id}") if claimed else None
 
 
 def _matching(path: Path, kind: str, only_client: str | None) -> Iterator[bytes]:
@@ -77,13 +79,3 @@ def _post(remote: Remote, batch: list[bytes]) -> list[str]:
             lines: list[str] = answer.taken()["lines"]
             return lines
         time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
-
-
-def _claim(path: Path, run_id: str) -> Path | None:
-    """Says that this run has the report's deliveries; None where it said so before."""
-    claim = path.with_name(f"{path.name}.claimed-by-{run_id}")
-    try:
-        claim.touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        return None
-    return claim

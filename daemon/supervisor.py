@@ -355,7 +355,13 @@ class Supervisor:
             self._note_crash("flow.crashed", crash)
 
     def _seconds_to_drain(self) -> float:
-        """What is left of `drain.timeout`, which begins with the signal: a recovery may have taken of it."""
+        """What is left of `drain.timeout`, which begins with the signal: a recovery may have taken of it.
+
+        Nothing once the stop is forced: that cuts a recovery, and what was admitted of a report that is not claimed
+        must not be attempted, since the next start admits it again.
+        """
+        if self._stopping.forced.is_set():
+            return 0.0
         waited_seconds = self._outside.clock.now().monotonic - self._stopping.requested_at
         return max(0.0, self._live.settings.drain.timeout_seconds - waited_seconds)
 

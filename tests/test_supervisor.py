@@ -21,14 +21,15 @@ from daemon.core.live import Live
 from daemon.core.outcome import Exchange, Outcome, Responded
 from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from daemon.core.report import Run
-from daemon.core.settings import DEFAULTS, Settings
+from daemon.core.settings import DEFAULTS, RecoverySettings, Settings
 from daemon.edge.clock import SystemClock
-from daemon.edge.reports import Reports
+from daemon.edge.reports import READ_BYTES, Reports
 from daemon.edge.server import Server, bound_sockets
 from daemon.edge.systemd import Systemd
 from daemon.flow.ports import Request
 from daemon.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
 from tests.edge.test_reports import write_report
+from tests.flow.test_resend import written
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -442,3 +443,33 @@ async def test_old_reports_go_at_the_start_and_after_a_report_and_what_is_held_i
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
     assert [path.name[9:17] for path in sorted(tmp_path.glob("shutdown-*"))][:2] == ["20260101", "20260104"]
+
+
+async def test_recovery_that_a_second_signal_cuts_attempts_nothing(tmp_path, nursery):
+    """Its report stays unclaimed, so whatever was sent now would be sent again by the next start."""
+    lines = b"".join(written(f"e{n}", payload="x" * READ_BYTES) for n in range(4))
+    write_report(tmp_path, "shutdown-20260101T000000Z-old.jsonl", undelivered=4)
+    with (tmp_path / "shutdown-20260101T000000Z-old.jsonl").open("ab") as file:
+        file.write(lines)
+    settings = msgspec.structs.replace(make_settings(timeout_seconds=30.0), recovery=RecoverySettings(enabled=True))
+    daemon = Daemon(tmp_path, settings)
+    stopping = daemon.supervisor._stopping
+    in_thread, slices = daemon.supervisor._recovery._in_thread, 0
+
+    async def cutting(work: Callable[..., Any], *args: Any) -> Any:
+        nonlocal slices
+        slices += work is next
+        if slices == 5 + 2:  # the second of the second pass
+            stopping.request("SIGTERM")
+            stopping.forced.set()
+        return await in_thread(work, *args)
+
+    daemon.supervisor._recovery._in_thread = cutting
+    await daemon.run()
+    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert daemon.sender.sent == []
+    assert not list(tmp_path.glob("*.claimed-by-*"))
+    (path,) = tmp_path.glob("shutdown-*-run1.jsonl")
+    listed = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert 0 < len(listed) < 4
+    assert {line["class"] for line in listed} == {"never_attempted"}
