@@ -9,18 +9,18 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from hookd.core.client import Client, Endpoint
+from hookd.core.outcome import Exchange, Outcome
+from hookd.core.report import Line, Summary
+from hookd.edge.reports import ReportDirectory
+from hookd.flow.final_report import REPORT_SECONDS_MAX
+from hookd.flow.ports import DeliveryRequest
+from hookd.process.supervisor import ExitCode
 
-from daemon.core.client import Client, Endpoint
-from daemon.core.outcome import Exchange, Outcome
-from daemon.core.report import Line, Summary
-from daemon.edge.reports import Reports
-from daemon.flow.account import REPORT_SECONDS_MAX
-from daemon.flow.ports import Request
-from daemon.supervisor import ExitCode
 from tests.test_supervisor import SECRET, Daemon, NotedDiscard, ScriptedSender, make_settings, until
 
 
-class BrokenReports(Reports):
+class BrokenReports(ReportDirectory):
     """A directory that is well; what is asked of it ends in `error` at the named method."""
 
     def __init__(self, directory: Path, method: str, error: Exception) -> None:
@@ -102,7 +102,7 @@ async def test_file_system_that_hangs_at_the_report_holds_the_exit_for_its_time_
 class FailingSender(ScriptedSender):
     """Has no memory for one endpoint."""
 
-    async def send(self, request: Request, exchange: Exchange) -> Outcome:
+    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         if "poison" in request.url:
             self.sent.append(request)
             raise MemoryError
@@ -134,7 +134,7 @@ def test_report_is_written_where_the_system_gives_no_thread():
     """Threads that are too large for this machine: the work is done all the same, once, and its own errors are its."""
     script = """
 import threading, trio
-from daemon.supervisor import in_own_thread
+from hookd.process.supervisor import in_own_thread
 threading.stack_size(1 << 46)
 done = []
 trio.run(in_own_thread, done.append, 1)

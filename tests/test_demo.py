@@ -13,20 +13,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from hookd.demo.acts import ACTS, Act, Seen
+from hookd.demo.acts.down import DownSeen
+from hookd.demo.acts.flaky import FlakySeen
+from hookd.demo.acts.kill import KillSeen, Listed
+from hookd.demo.acts.neighbour import Neighbour
+from hookd.demo.acts.restart import RestartSeen
+from hookd.demo.acts.slow import SlowSeen, most_within
+from hookd.demo.acts.traffic import TrafficSeen, is_balanced
+from hookd.demo.pace import ATTEMPTS_MAX, CONCURRENCY
+from hookd.demo.performance import play, programme
+from hookd.demo.receivers import verifies
+from hookd.demo.stage import DemoFailed, Stage
 from standardwebhooks.webhooks import Webhook
-
-from daemon.demo.acts import ACTS, Act, Seen
-from daemon.demo.acts.down import DownSeen
-from daemon.demo.acts.flaky import FlakySeen
-from daemon.demo.acts.kill import KillSeen, Listed
-from daemon.demo.acts.neighbour import Neighbour
-from daemon.demo.acts.restart import RestartSeen
-from daemon.demo.acts.slow import SlowSeen, most_within
-from daemon.demo.acts.traffic import TrafficSeen, is_balanced
-from daemon.demo.pace import ATTEMPTS_MAX, CONCURRENCY
-from daemon.demo.performance import play, programme
-from daemon.demo.receivers import verifies
-from daemon.demo.stage import DemoFailed, Stage
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 NAMES = ["traffic", *(act.name for act in ACTS)]
@@ -48,7 +47,7 @@ Run = subprocess.CompletedProcess[str]
 
 def demo(*arguments: str) -> "subprocess.Popen[str]":
     """A user's own HOOKD_ settings do not reach its daemon."""
-    command = [sys.executable, "-m", "daemon", "demo", "--plain", *arguments]
+    command = [sys.executable, "-m", "hookd", "demo", "--plain", *arguments]
     environ = os.environ | {"HOOKD_RETRY__SCHEDULE": "nonsense", "HOOKD_URL": "http://127.0.0.1:1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 

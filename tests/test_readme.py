@@ -58,7 +58,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_retry_table_is_that_of_the_default_schedule() -> None:
     """Earliest, nominal and latest start of each attempt, as the settings give them."""
-    from daemon.core.settings import DEFAULTS
+    from hookd.core.settings import DEFAULTS
 
     rows = re.findall(r"^\| ([2-6]) \| [^|]+ \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", README, re.MULTILINE)
     expected = []

@@ -15,19 +15,19 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from hookd.core.client import Client, Endpoint
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.outcome import Exchange, Outcome, Responded
+from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
+from hookd.core.report import Run
+from hookd.core.settings import DEFAULTS, RecoverySettings, Settings
+from hookd.edge.clock import SystemClock
+from hookd.edge.reports import READ_BYTES, ReportDirectory
+from hookd.edge.server import Server, bound_sockets
+from hookd.edge.systemd import Systemd
+from hookd.flow.ports import DeliveryRequest
+from hookd.process.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
 
-from daemon.core.client import Client, Endpoint
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Outcome, Responded
-from daemon.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
-from daemon.core.report import Run
-from daemon.core.settings import DEFAULTS, RecoverySettings, Settings
-from daemon.edge.clock import SystemClock
-from daemon.edge.reports import READ_BYTES, Reports
-from daemon.edge.server import Server, bound_sockets
-from daemon.edge.systemd import Systemd
-from daemon.flow.ports import Request
-from daemon.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
 from tests.edge.test_reports import write_report
 from tests.flow.test_resend import written
 
@@ -38,10 +38,10 @@ class ScriptedSender:
     """Answers 200, or hangs while `hangs` is set; keeps what it was asked to send."""
 
     def __init__(self) -> None:
-        self.sent: list[Request] = []
+        self.sent: list[DeliveryRequest] = []
         self.hangs = False
 
-    async def send(self, request: Request, exchange: Exchange) -> Outcome:
+    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         self.sent.append(request)
         exchange.sending_started = exchange.request_sent = True
         if self.hangs:
@@ -75,7 +75,7 @@ class Daemon:
         reload: Callable[[], Settings] | None = None,
         environ: Mapping[str, str] | None = None,
         recorder: Recorder = NOTHING_RECORDED,
-        reports: Reports | None = None,
+        reports: ReportDirectory | None = None,
         sender: ScriptedSender | None = None,
         **outside_more: Any,
     ) -> None:
@@ -86,12 +86,12 @@ class Daemon:
         self.listening = trio.Event()
         self.signal: Callable[[str], None] = lambda name: None
         self.exit_code: ExitCode | None = None
-        reports = reports or Reports(str(directory))
+        reports = reports or ReportDirectory(str(directory))
         reports.prove_writable()
         outside = Outside(
             clock=SystemClock(),
             log=self.log,
-            open_sender=lambda live: nullcontext(self.sender),
+            open_sender=lambda effective: nullcontext(self.sender),
             reports=reports,
             manager=Systemd(environ or {}),
             server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
@@ -105,7 +105,7 @@ class Daemon:
             **outside_more,
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
-        self.supervisor = Supervisor(Live(settings), outside, run, self.sender)
+        self.supervisor = Supervisor(EffectiveSettings(settings), outside, run, self.sender)
 
     def _announce(self, urls: Sequence[str]) -> None:
         self.urls = urls

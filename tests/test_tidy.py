@@ -9,12 +9,11 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import hookd
 import pytest
 
-import daemon
-
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "daemon"
+SOURCE = ROOT / "daemon" / "hookd"
 PATHS = sorted(SOURCE.rglob("*.py"))
 
 FUNCTION_LINES_MAX = 70
@@ -38,18 +37,18 @@ NOT_IN_CORE |= {"subprocess", "pathlib", "tempfile", "io", "signal", "httpx", "q
 
 # Library -> the only places that know it, as module or package.
 ONLY_IN = {
-    "quart": "daemon.edge.api",
-    "quart_trio": "daemon.edge.api",
-    "werkzeug": "daemon.edge.api",
-    "prometheus_client": "daemon.edge.api.metrics",
-    "hypercorn": "daemon.edge.server",
-    "httpx": "daemon.edge.egress",
-    "httpcore": "daemon.edge.egress",
+    "quart": "hookd.edge.api",
+    "quart_trio": "hookd.edge.api",
+    "werkzeug": "hookd.edge.api",
+    "prometheus_client": "hookd.edge.api.metrics",
+    "hypercorn": "hookd.edge.server",
+    "httpx": "hookd.edge.egress",
+    "httpcore": "hookd.edge.egress",
 }
 
 
 def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -76,7 +75,7 @@ def imports(module: str) -> Iterator[str]:
 
 
 def own_imports(module: str) -> set[str]:
-    return {name for name in imports(module) if name.split(".")[0] == "daemon"}
+    return {name for name in imports(module) if name.split(".")[0] == "hookd"}
 
 
 def layer_of(module: str) -> str:
@@ -126,7 +125,7 @@ def test_core_knows_no_clock_chance_or_io(module: str) -> None:
     """The standard library without those, and msgspec."""
     roots = {name.split(".")[0] for name in imports(module)}
     assert not roots & NOT_IN_CORE
-    assert roots - sys.stdlib_module_names <= {"daemon", "msgspec"}
+    assert roots - sys.stdlib_module_names <= {"hookd", "msgspec"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -182,12 +181,12 @@ def test_version_is_said_once() -> None:
     """pyproject takes it from the package, or says the same."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     if "version" in pyproject["project"]:
-        assert pyproject["project"]["version"] == daemon.__version__
+        assert pyproject["project"]["version"] == hookd.__version__
         return
     assert pyproject["project"]["dynamic"] == ["version"]
     source = (ROOT / pyproject["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
-    assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [daemon.__version__]
-    assert re.fullmatch(r"\d+\.\d+\.\d+", daemon.__version__)
+    assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [hookd.__version__]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", hookd.__version__)
 
 
 def test_shown_configuration_exists() -> None:

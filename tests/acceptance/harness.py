@@ -104,7 +104,7 @@ def hookd(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
-    command = [sys.executable, "-m", "daemon", *arguments]
+    command = [sys.executable, "-m", "hookd", *arguments]
     env = {**(env or environment()), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, input=stdin, capture_output=True, env=env, cwd=cwd, timeout=30, check=False)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -139,7 +139,7 @@ class Daemon:
         directory.mkdir(exist_ok=True)
         self.reports = directory / "reports"
         self._log = directory / "stderr"
-        command = [*through, sys.executable, "-m", "daemon", "run", "--bind", bind, "--reports", str(self.reports)]
+        command = [*through, sys.executable, "-m", "hookd", "run", "--bind", bind, "--reports", str(self.reports)]
         command += ["--dev"] * dev + list(arguments)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

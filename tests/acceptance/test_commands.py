@@ -85,7 +85,7 @@ def test_open_bind_takes_tokens_and_never_loses_the_last(folder: Path) -> None:
     assert checked.returncode == 0
     assert "access: tokens old (admin)" in checked.stdout
     assert "0.0.0.0:0 is plain http: tokens and payloads cross the network as clear text" in checked.stdout
-    command = [sys.executable, "-m", "daemon", "run", "--config", str(config), "--reports", str(folder / "reports")]
+    command = [sys.executable, "-m", "hookd", "run", "--config", str(config), "--reports", str(folder / "reports")]
     log = (folder / "log").open("w+b")
     with log, subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=log) as process:
         try:
@@ -233,7 +233,7 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
 
 @contextmanager
 def started(*arguments: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-u", "-m", "daemon", *arguments]
+    command = [sys.executable, "-u", "-m", "hookd", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
     with subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **pipes) as process:
         try:

@@ -249,7 +249,7 @@ def test_directory_that_is_not_memory_is_refused_but_for_dev(tmp_path: Path) -> 
 def test_auto_finds_the_shared_memory_file_system(tmp_path: Path) -> None:
     """Without $RUNTIME_DIRECTORY: a folder for this user and this report directory, and nothing of it afterwards."""
     before = set(Path("/dev/shm").iterdir())
-    command = [sys.executable, "-m", "daemon", "run", "--bind", "127.0.0.1:0", "--reports", str(tmp_path)]
+    command = [sys.executable, "-m", "hookd", "run", "--bind", "127.0.0.1:0", "--reports", str(tmp_path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=ROOT
     ) as daemon:

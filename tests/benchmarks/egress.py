@@ -16,12 +16,11 @@ from contextlib import contextmanager
 
 import httpx
 import trio
-
-from daemon.core.outcome import Exchange
-from daemon.edge.egress.addresses import AddressPolicy
-from daemon.edge.egress.response import ResponseStream
-from daemon.edge.egress.transport import Transport, client_ssl_context, open_transport, post_request
-from daemon.edge.egress.wire import request_bytes
+from hookd.core.outcome import Exchange
+from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.response import ResponseStream
+from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport, post_request
+from hookd.edge.egress.wire import request_bytes
 
 POSTS = 400  # a round
 IDLE_ENDPOINTS = (0, 1, 100, 1000)

@@ -214,7 +214,7 @@ class Keeper:
 
 @contextmanager
 def daemon(directory: str) -> Iterator[Child]:
-    command = [sys.executable, "-m", "daemon", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+    command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
     with running(command, os.environ | SETTINGS) as found:
         yield found
 
@@ -241,10 +241,9 @@ def running(command: list[str], env: dict[str, str]) -> Iterator[Child]:
 def empty() -> None:
     """An application with one route that does nothing, on the server that the daemon runs on."""
     import trio
+    from hookd.edge.server import Server, bound_sockets
     from quart import Response
     from quart_trio import QuartTrio
-
-    from daemon.edge.server import Server, bound_sockets
 
     app = QuartTrio("empty", static_folder=None)
 

@@ -57,7 +57,7 @@ def main() -> None:
 def measure(directory: str, ports: dict[str, int], arrivals: Path, kind: str | None) -> float:
     environ = os.environ | {"HOOKD_INTAKE__UNSETTLED_EVENTS_MAX": "200000", "HOOKD_INTAKE__UNSETTLED_BYTES_MAX": "1GiB"}
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory],
+        [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -37,7 +37,7 @@ class Daemon:
     """One of the three, each with its own client; idle while the others have their turn."""
 
     def __init__(self, directory: str, receiver_port: int, environ: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "daemon", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+        command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
         env = os.environ | environ
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
         assert self.process.stdout is not None
@@ -118,22 +118,23 @@ def ask(api: HTTPConnection, method: str, path: str, body: object) -> dict[str, 
 
 def measure_report() -> None:
     """In this process: what a start does after a kill with a full backlog."""
-    from daemon.aftermath import account
-    from daemon.core.settings import DEFAULTS, recorder_layout
-    from daemon.edge.recorder import Folder, Place
-    from daemon.edge.reports import Reports
-    from tests.test_aftermath import Killed
+    from hookd.core.settings import DEFAULTS, recorder_layout
+    from hookd.edge.recorder_files import Place, RecorderDirectory
+    from hookd.edge.reports import ReportDirectory
+    from hookd.process.crash_reports import write_crash_reports
+
+    from tests.test_crash_reports import Killed
     from tests.test_supervisor import ListLog
 
     base = tempfile.mkdtemp(dir="/dev/shm")
     try:
-        folder = Folder(Place(base, "own"))
+        folder = RecorderDirectory(Place(base, "own"))
         began = time.process_time()
         killed = Killed(folder, "bench", events=UNSETTLED)
         each = (time.process_time() - began) / UNSETTLED * 1e6
         with tempfile.TemporaryDirectory() as directory:
             began = time.perf_counter(), time.process_time()
-            (made,) = account(folder, Reports(directory), ListLog())
+            (made,) = write_crash_reports(folder, ReportDirectory(directory), ListLog())
             took, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
         assert made.summary.events.undelivered == UNSETTLED
         rows = killed.recorder.rows_bytes / UNSETTLED
@@ -151,7 +152,7 @@ def measure_start() -> None:
     with tempfile.TemporaryDirectory() as directory:
         reports = Path(directory) / "reports"
         write_shutdown_report(reports, UNSETTLED, "http://127.0.0.1:9/")
-        command = [sys.executable, "-m", "daemon", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", str(reports)]
+        command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", str(reports)]
         env = os.environ | {"HOOKD_RECOVERY__ENABLED": "true", "HOOKD_DRAIN__TIMEOUT": "0s"}
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)

@@ -13,11 +13,11 @@ from typing import Any
 
 import trio
 import trio.testing
+from hookd.core.counters import Counters
+from hookd.core.outcome import Responded
+from hookd.core.settings import IntakeSettings, Settings
+from hookd.edge.api import create_app
 
-from daemon.core.outcome import Responded
-from daemon.core.settings import IntakeSettings, Settings
-from daemon.core.tally import Tally
-from daemon.edge.api import create_app
 from tests.flow.harness import Flow, Hang, endpoint
 
 EVENTS = 100_000
@@ -71,11 +71,11 @@ async def _scrape(api: Any, path: str) -> tuple[float, float]:
 
 def tally_seconds() -> float:
     """Of one attempt that ended in a 2xx."""
-    tally, outcome, times = Tally(), Responded(200), 200_000
+    counters, outcome, times = Counters(), Responded(200), 200_000
     began = time.perf_counter()
     for _ in range(times):
-        tally.note_attempt(outcome, 0.02)
-        tally.note_delivered(0.03)
+        counters.observe_attempt(outcome, 0.02)
+        counters.observe_delivered(0.03)
     return (time.perf_counter() - began) / times
 
 

@@ -4,18 +4,18 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from daemon.core.delivery import Delivery
-from daemon.core.event import Event, Submission
-from daemon.core.layout import Layout
-from daemon.core.ledger import Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Responded, TimedOut, Unreachable
-from daemon.core.record import FORMAT, Counts, Header
-from daemon.core.recorder import SegmentRecorder
-from daemon.core.recording import Recording
-from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
-from daemon.core.settings import Settings
-from daemon.core.timestamps import Moment
+from hookd.core.delivery import Delivery
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange, Responded, TimedOut, Unreachable
+from hookd.core.record import FORMAT, Counts, Header
+from hookd.core.recorder import SegmentRecorder
+from hookd.core.recording import Recording
+from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.segment_layout import SegmentLayout
+from hookd.core.settings import Settings
+from hookd.core.timestamps import Moment
 
 RUN_ID = "run1"
 WALL = 1_800_000_000.0
@@ -67,7 +67,7 @@ class MemoryStore:
 
 def make_recorder(store: MemoryStore, *, row_bytes: int, segments_max: int, payloads: bool = False) -> SegmentRecorder:
     identity = Header(FORMAT, RUN_ID, 0, "0", "host", 1, WALL, payloads, store.segment_bytes, Counts())
-    return SegmentRecorder(store, Layout(row_bytes, store.segment_bytes, segments_max), identity)
+    return SegmentRecorder(store, SegmentLayout(row_bytes, store.segment_bytes, segments_max), identity)
 
 
 def read(segments: list[tuple[int, bytes]]) -> Recording:
@@ -135,7 +135,7 @@ class History:
         self.store = MemoryStore(4096, 16)
         self.recorder = make_recorder(self.store, row_bytes=1024, segments_max=16, payloads=payloads)
         self.ledger = Ledger(
-            Live(Settings()),
+            EffectiveSettings(Settings()),
             started=Moment(0.0, WALL),
             on_settled=lambda event: None,
             on_forgotten=lambda event: None,

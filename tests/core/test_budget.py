@@ -3,10 +3,9 @@
 import math
 
 import pytest
+from hookd.core.budget import WINDOW_SECONDS, Demand, Settling, wait_seconds
 from hypothesis import given
 from hypothesis import strategies as st
-
-from daemon.core.budget import WINDOW_SECONDS, Demand, Settling, wait_seconds
 
 
 def settled(*times: float, freed_bytes: int = 1000) -> Settling:

@@ -5,10 +5,7 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from daemon.core.client import (
+from hookd.core.client import (
     Client,
     ClientRules,
     Endpoint,
@@ -20,6 +17,8 @@ from daemon.core.client import (
     logged_url,
     shown_url,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 RULES = ClientRules(allow_http=False, endpoints_max=3, headers_max=2)
 MADE = "whsec_" + b64encode(b"m" * 24).decode()

@@ -5,11 +5,10 @@ from typing import Any
 
 import jsonschema_rs
 import msgspec
+from hookd.core.client import ClientRules, InvalidClient, client_from
+from hookd.core.definition import ClientDefinition, ShortDefinition
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
-from daemon.core.client import ClientRules, InvalidClient, client_from
-from daemon.core.definition import ClientDefinition, ShortDefinition
 
 RULES = ClientRules(allow_http=True, endpoints_max=3, headers_max=3)
 # What the descriptions say in words, for a schema cannot.

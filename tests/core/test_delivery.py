@@ -5,10 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from daemon.core.delivery import (
+from hookd.core.delivery import (
     SETTLED,
     TRANSITIONS,
     Attempt,
@@ -20,13 +17,15 @@ from daemon.core.delivery import (
     status_of_event,
     with_attempt,
 )
-from daemon.core.event import Event, Submission
-from daemon.core.ledger import Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Outcome, Responded
-from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
-from daemon.core.settings import Settings
-from daemon.core.timestamps import Moment
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange, Outcome, Responded
+from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.settings import Settings
+from hookd.core.timestamps import Moment
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 PENDING, FAILED, DELIVERED, EXHAUSTED = Status.PENDING, Status.FAILED, Status.DELIVERED, Status.EXHAUSTED
 NOW = Moment(100.0, 1_800_000_000.0)
@@ -58,7 +57,9 @@ def delivery_to(endpoint_id: str, status: Status = PENDING) -> Delivery:
 
 def ledger_with(status: Status) -> tuple[Ledger, Event, Delivery]:
     """One event with one delivery that came to this status the legal way."""
-    ledger = Ledger(Live(Settings()), started=NOW, on_settled=lambda event: None, on_forgotten=lambda event: None)
+    ledger = Ledger(
+        EffectiveSettings(Settings()), started=NOW, on_settled=lambda event: None, on_forgotten=lambda event: None
+    )
     delivery = delivery_to("x")
     event = ledger.open(Submission("acme", "t", b"{}"), "e", (delivery,), now=NOW)
     match status:
@@ -101,7 +102,7 @@ def shown(ledger: Ledger, event: Event, delivery: Delivery) -> tuple[object, ...
     return (
         msgspec.structs.asdict(delivery),
         msgspec.structs.asdict(event),
-        msgspec.structs.asdict(ledger.health("acme", "x")),
+        msgspec.structs.asdict(ledger.ensure_health("acme", "x")),
         ledger.totals(),
         list(ledger.unsettled),
         [one.sequence for one in ledger.exhausted()],
@@ -141,7 +142,7 @@ def test_ledger_makes_every_legal_change(status: Status, change: Change) -> None
     assert totals.deliveries == {one: int(one is target) for one in Status}
     assert totals.events == totals.deliveries
     assert totals.unsettled_events == (not is_settled)
-    assert ledger.health("acme", "x").unsettled == (not is_settled)
+    assert ledger.ensure_health("acme", "x").unsettled == (not is_settled)
     assert delivery.reason is (Reason.GONE if target is EXHAUSTED else None)
     assert event.settled_at == (LATER.wall if is_settled else None)
 

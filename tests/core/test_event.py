@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
-from daemon.core.client import Mistake
-from daemon.core.event import (
+from hookd.core.client import Mistake
+from hookd.core.event import (
     DEPTH_MAX,
     Event,
     Submission,
@@ -21,8 +18,10 @@ from daemon.core.event import (
     read_event,
     read_lines,
 )
-from daemon.core.refusal import InvalidEvent, Malformed
-from daemon.edge.api.app import FRAMES
+from hookd.core.refusal import InvalidEvent, Malformed
+from hookd.edge.api.app import FRAMES
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

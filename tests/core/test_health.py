@@ -3,10 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from daemon.core.health import (
+from hookd.core.health import (
     PAUSE_AFTER_ATTEMPTS,
     PAUSE_AFTER_SECONDS,
     RETRY_AFTER_JITTER,
@@ -15,8 +12,10 @@ from daemon.core.health import (
     PausedBy,
     State,
 )
-from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
-from daemon.core.timestamps import Moment
+from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.timestamps import Moment
+from hypothesis import given
+from hypothesis import strategies as st
 
 OK = Responded(200)
 REFUSED = Unreachable("refused")
@@ -180,9 +179,9 @@ def test_other_failures_do_not_throttle(code: int) -> None:
 
 @pytest.mark.parametrize("code", [429, 503, 500, 404, 302])
 def test_retry_after_holds_attempts_back_whatever_failed(code: int) -> None:
-    """No attempt begins before the time asked for, due or hastened; throttled until then even after a success."""
+    """No attempt begins before the time asked for, due or expedited; throttled until then even after a success."""
     health = noted(Health(), Responded(code), 100, retry_after=60.0)
-    assert health.begins_from(105.0) == health.hastened_begins_from(105.0) == 160.0
+    assert health.begins_from(105.0) == health.expedited_begins_from(105.0) == 160.0
     assert health.begins_from(500.0) == 500.0
     noted(health, OK, 110)  # was in flight already
     assert health.state(159.9) is State.THROTTLED
@@ -261,12 +260,12 @@ def test_probes_come_after_5_10_20_40_60_and_60_seconds() -> None:
 
 
 def test_paused_endpoint_begins_at_the_next_probe_and_one_at_a_time() -> None:
-    """Whatever a delivery's own due time; nothing while a probe flies; a hastened one waits for no probe."""
+    """Whatever a delivery's own due time; nothing while a probe flies; a expedited one waits for no probe."""
     health = dead()
     assert health.room(8) == 1
     assert health.begins_from(0) == health.begins_from(1e6) == health.next_probe_at == 36.5
     assert health.begins_from(math.inf) == math.inf
-    assert health.hastened_begins_from(32) == 32
+    assert health.expedited_begins_from(32) == 32
     health.probe_in_flight = True
     assert health.begins_from(0) == math.inf
 
@@ -277,7 +276,7 @@ def test_probe_does_not_begin_before_retry_after() -> None:
     health.probe_in_flight = True
     noted(health, Responded(503), 36.5, retry_after=300.0)
     assert health.next_probe_at == 46.5
-    assert health.begins_from(0) == health.hastened_begins_from(0) == 336.5
+    assert health.begins_from(0) == health.expedited_begins_from(0) == 336.5
 
 
 @pytest.mark.parametrize("code", [200, 204, 302, 404, 410, 429])
@@ -321,10 +320,10 @@ def test_window_grows_from_one_after_a_pause() -> None:
 
 
 def test_operators_pause_has_no_probes_and_no_end() -> None:
-    """Nothing may begin, hastened or not; answers of what was in flight change nothing of it."""
+    """Nothing may begin, expedited or not; answers of what was in flight change nothing of it."""
     health = Health()
     health.pause(40)
-    assert health.begins_from(0) == health.hastened_begins_from(0) == health.next_probe_at == math.inf
+    assert health.begins_from(0) == health.expedited_begins_from(0) == health.next_probe_at == math.inf
     noted(health, OK, 1)
     for number in range(20):
         noted(health, REFUSED, 2 + number * 10)

@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
+from hookd.core.delivery import Delivery, IllegalTransition, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
+from hookd.core.outcome import Exchange, Responded, TimedOut
+from hookd.core.refusal import ClientFull, Full, Refused
+from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
+from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.settings import DEFAULTS, IntakeSettings, RetentionSettings, Settings
+from hookd.core.timestamps import Moment
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from daemon.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
-from daemon.core.delivery import Delivery, IllegalTransition, Status
-from daemon.core.event import Event, Submission
-from daemon.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Responded, TimedOut
-from daemon.core.refusal import ClientFull, Full, Refused
-from daemon.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
-from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
-from daemon.core.settings import DEFAULTS, IntakeSettings, RetentionSettings, Settings
-from daemon.core.timestamps import Moment
 
 PENDING, FAILED, DELIVERED, EXHAUSTED = Status.PENDING, Status.FAILED, Status.DELIVERED, Status.EXHAUSTED
 URL = "https://example.com/hook"
@@ -101,11 +100,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = Live(Settings(intake=INTAKE, retention=RETENTION))
+        self.effective = EffectiveSettings(Settings(intake=INTAKE, retention=RETENTION))
         self.told: list[Event] = []
         self.listed: list[tuple[Event, Status]] = []
         self.settlings: list[tuple[Event, Status]] = []  # again for each settling after a reopening
-        self.ledger = Ledger(self.live, started=moment(0), on_settled=self.list_settled, on_forgotten=self.told.append)
+        self.ledger = Ledger(
+            self.effective, started=moment(0), on_settled=self.list_settled, on_forgotten=self.told.append
+        )
         self.seconds = 0.0
         self.unsettled: list[Known] = []  # in order of opening or reopening
         self.settled: dict[Status, list[Known]] = {DELIVERED: [], EXHAUSTED: []}  # in order of settling
@@ -501,10 +502,10 @@ class Desk:
     def __init__(
         self, *, intake: IntakeSettings = DEFAULTS.intake, retention: RetentionSettings = DEFAULTS.retention
     ) -> None:
-        self.live = Live(Settings(intake=intake, retention=retention))
+        self.effective = EffectiveSettings(Settings(intake=intake, retention=retention))
         self.told: list[str] = []
         self.ledger = Ledger(
-            self.live,
+            self.effective,
             started=moment(0),
             on_settled=lambda event: None,
             on_forgotten=lambda event: self.told.append(event.id),
@@ -667,7 +668,7 @@ def test_budget_raised_while_running_counts_at_once() -> None:
     desk.open()
     with pytest.raises(Full):
         desk.ask("a", 1)
-    desk.live.settings = Settings(intake=IntakeSettings(unsettled_events_max=2))
+    desk.effective.settings = Settings(intake=IntakeSettings(unsettled_events_max=2))
     desk.ask("a", 1)
 
 
@@ -948,12 +949,12 @@ def test_forget_endpoint_drops_its_record_once_nothing_is_unsettled() -> None:
     """A removed endpoint leaves nothing behind, but not before its last delivery is settled."""
     desk = Desk()
     event = desk.open()
-    desk.ledger.health("a", "x").disabled = True
+    desk.ledger.ensure_health("a", "x").disabled = True
     desk.ledger.forget_endpoint("a", "x")
-    assert desk.ledger.find_health("a", "x") is not None
+    assert desk.ledger.health("a", "x") is not None
     desk.exhaust(event)
     desk.ledger.forget_endpoint("a", "x")
-    assert desk.ledger.find_health("a", "x") is None
+    assert desk.ledger.health("a", "x") is None
     desk.ledger.forget_endpoint("a", "x")
     desk.ledger.forget_endpoint("nobody", "x")
     assert desk.ledger.find("a", event.id) is event
@@ -964,7 +965,7 @@ def test_health_follows_the_attempts_of_its_endpoint() -> None:
     desk = Desk()
     event = desk.open(endpoint_ids=("x", "y"))
     first = event.deliveries[0]
-    health = desk.ledger.health("a", "x")
+    health = desk.ledger.ensure_health("a", "x")
     assert (health.unsettled, health.last_error) == (1, None)
     desk.seconds = 5.0
     desk.attempt(event, first, 500)
@@ -974,7 +975,7 @@ def test_health_follows_the_attempts_of_its_endpoint() -> None:
     desk.attempt(event, first, 204)
     assert (health.consecutive_failures, health.failing_since, health.last_error) == (0, None, None)
     assert (health.unsettled, health.in_flight, health.last_delivered_at) == (0, 0, WALL + 9)
-    assert desk.ledger.health("a", "y").unsettled == 1
+    assert desk.ledger.ensure_health("a", "y").unsettled == 1
     assert desk.ledger.unsettled_count("a", ["x", "y", "nothing"]) == 1
     assert desk.ledger.unsettled_count("nobody", ["x"]) == 0
 

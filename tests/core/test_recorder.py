@@ -5,20 +5,20 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hookd.core.delivery import Delivery
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange
+from hookd.core.record import row_bytes_max
+from hookd.core.recorder import SEGMENTS_MIN, NoRoom
+from hookd.core.refusal import Full
+from hookd.core.retry import Reason
+from hookd.core.settings import DEFAULTS, RecorderSettings, Settings, recorder_layout
+from hookd.core.timestamps import Moment
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import invariant
 
-from daemon.core.delivery import Delivery
-from daemon.core.event import Event, Submission
-from daemon.core.ledger import Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange
-from daemon.core.record import row_bytes_max
-from daemon.core.recorder import SEGMENTS_MIN, NoRoom
-from daemon.core.refusal import Full
-from daemon.core.retry import Reason
-from daemon.core.settings import DEFAULTS, RecorderSettings, Settings, recorder_layout
-from daemon.core.timestamps import Moment
 from tests.core.recorder_harness import WALL, History, MemoryStore, make_recorder, named, picture, read, shown
 from tests.core.test_ledger import DELIVERED, EXHAUSTED, LedgerMachine, moment
 
@@ -36,7 +36,7 @@ class RecorderMachine(LedgerMachine):
         self.store = MemoryStore(4 * self.row_bytes, 16)
         self.recorder = make_recorder(self.store, row_bytes=self.row_bytes, segments_max=16, payloads=self.payloads)
         self.ledger = Ledger(
-            self.live,
+            self.effective,
             started=moment(0),
             on_settled=self.list_settled,
             on_forgotten=self.told.append,
@@ -105,7 +105,7 @@ class Desk:
         self.store = MemoryStore(8192, segments_room)
         self.recorder = make_recorder(self.store, row_bytes=2048, segments_max=segments_max, payloads=payloads)
         self.ledger = Ledger(
-            Live(Settings()),
+            EffectiveSettings(Settings()),
             started=NOW,
             on_settled=lambda event: None,
             on_forgotten=lambda event: None,
@@ -242,7 +242,7 @@ def test_segment_is_dropped_only_once_what_was_carried_out_of_it_stands() -> Non
     desk.store = store = Watched(8192, 64)
     desk.recorder = make_recorder(store, row_bytes=2048, segments_max=64, payloads=True)
     desk.ledger = Ledger(
-        Live(Settings()),
+        EffectiveSettings(Settings()),
         started=NOW,
         on_settled=lambda event: None,
         on_forgotten=lambda event: None,

@@ -7,13 +7,13 @@ from zlib import crc32
 
 import msgspec
 import pytest
+from hookd.core import crash
+from hookd.core.record import read_framed
+from hookd.core.report import class_of, text
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from daemon.core import crash
-from daemon.core.record import read_framed
-from daemon.core.report import class_of, text
 from tests.core.recorder_harness import RUN_ID, History, named, picture, read, shown
 
 Segments = list[tuple[int, bytes]]

@@ -1,19 +1,18 @@
 """Which clients are registered, and how many at most."""
 
 import pytest
-
-from daemon.core.client import Client, Endpoint
-from daemon.core.live import Live
-from daemon.core.refusal import RegistryFull, UnknownClient
-from daemon.core.registry import Registry
-from daemon.core.settings import RegistrySettings, Settings
+from hookd.core.client import Client, Endpoint
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.refusal import RegistryFull, UnknownClient
+from hookd.core.registry import Registry
+from hookd.core.settings import RegistrySettings, Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def registry_of(clients_max: int) -> tuple[Registry, Live]:
-    live = Live(Settings(registry=RegistrySettings(clients_max=clients_max)))
-    return Registry(live), live
+def registry_of(clients_max: int) -> tuple[Registry, EffectiveSettings]:
+    effective = EffectiveSettings(Settings(registry=RegistrySettings(clients_max=clients_max)))
+    return Registry(effective), effective
 
 
 def client(client_id: str, *endpoint_ids: str) -> Client:
@@ -57,14 +56,14 @@ def test_put_after_a_removal_finds_room() -> None:
 
 def test_put_after_the_limit_changed_obeys_the_new_one() -> None:
     """The settings in force count, not those at the start; what is over a lowered limit stays."""
-    registry, live = registry_of(2)
+    registry, effective = registry_of(2)
     registry.put(client("a"))
     registry.put(client("b"))
-    live.settings = Settings(registry=RegistrySettings(clients_max=1))
+    effective.settings = Settings(registry=RegistrySettings(clients_max=1))
     with pytest.raises(RegistryFull):
         registry.put(client("c"))
     registry.put(client("b", "x"))
-    live.settings = Settings(registry=RegistrySettings(clients_max=3))
+    effective.settings = Settings(registry=RegistrySettings(clients_max=3))
     registry.put(client("c"))
     assert [one.id for one in registry] == ["a", "b", "c"]
 

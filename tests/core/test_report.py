@@ -8,20 +8,19 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hookd.core import report
+from hookd.core.delivery import Delivery, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission, read_event
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.report import DeliveryCounts, EventCounts, Line, Run, Stop, Summary, one_line, summarise
+from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.settings import Settings
+from hookd.core.timestamps import Moment
+from hookd.flow.resend import read_report_lines
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-from daemon.core import report
-from daemon.core.delivery import Delivery, Status
-from daemon.core.event import Event, Submission, read_event
-from daemon.core.ledger import Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Outcome, Responded, TimedOut, Unreachable
-from daemon.core.report import DeliveryCounts, EventCounts, Line, Run, Stop, Summary, one_line, summarise
-from daemon.core.retry import GiveUp, Reason, Retry, Success, Verdict
-from daemon.core.settings import Settings
-from daemon.core.timestamps import Moment
-from daemon.flow.resend import read_report_lines
 
 # 2026-11-21T18:35:00Z
 WALL = 1_795_286_100.0
@@ -36,7 +35,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.ledger = Ledger(
-            Live(Settings()),
+            EffectiveSettings(Settings()),
             started=Moment(0.0, WALL - 3600),
             on_settled=lambda event: None,
             on_forgotten=lambda event: None,

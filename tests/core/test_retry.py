@@ -1,11 +1,8 @@
 """What an outcome means for its delivery, and how long until the next attempt."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
-from daemon.core.retry import (
+from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.retry import (
     DELAY_SECONDS_WITHOUT_SCHEDULE,
     GiveUp,
     Policy,
@@ -16,6 +13,8 @@ from daemon.core.retry import (
     delay_seconds,
     verdict,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 SCHEDULES = st.lists(st.floats(0, 30 * 86400), min_size=1, max_size=50).map(tuple)
 JITTERS = st.floats(0, 1)

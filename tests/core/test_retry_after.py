@@ -1,10 +1,9 @@
 """Retry-After is written by strangers: what can be read is clamped, everything else is ignored."""
 
 import pytest
+from hookd.core.retry_after import RETRY_AFTER_SECONDS_MAX, retry_after_seconds
 from hypothesis import given
 from hypothesis import strategies as st
-
-from daemon.core.retry_after import RETRY_AFTER_SECONDS_MAX, retry_after_seconds
 
 NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 

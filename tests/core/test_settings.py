@@ -3,10 +3,8 @@
 import ipaddress
 
 import pytest
-from msgspec.structs import replace
-
-from daemon.core.client import Client, Endpoint
-from daemon.core.settings import (
+from hookd.core.client import Client, Endpoint
+from hookd.core.settings import (
     DEFAULTS,
     RULES,
     Bind,
@@ -25,6 +23,7 @@ from daemon.core.settings import (
     who_gets_in,
     worst_case_bytes,
 )
+from msgspec.structs import replace
 
 TOKEN = TokenSettings(name="ops", scope="admin", token="hush-hush")
 

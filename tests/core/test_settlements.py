@@ -5,16 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hookd.core.delivery import Delivery, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.retry import Reason
+from hookd.core.settings import SETTLEMENT_BYTES, RetentionSettings, Settings
+from hookd.core.settlements import BLOCK_ROWS, Settlement, Settlements
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-
-from daemon.core.delivery import Delivery, Status
-from daemon.core.event import Event
-from daemon.core.live import Live
-from daemon.core.retry import Reason
-from daemon.core.settings import SETTLEMENT_BYTES, RetentionSettings, Settings
-from daemon.core.settlements import BLOCK_ROWS, Settlement, Settlements
 
 DELIVERED, EXHAUSTED = Status.DELIVERED, Status.EXHAUSTED
 WALL = 1_800_000_000.25
@@ -24,8 +23,8 @@ def ring(settlements_max: int) -> Settlements:
     return Settlements(live_of(settlements_max))
 
 
-def live_of(settlements_max: int) -> Live:
-    return Live(Settings(retention=RetentionSettings(settlements_max=settlements_max)))
+def live_of(settlements_max: int) -> EffectiveSettings:
+    return EffectiveSettings(Settings(retention=RetentionSettings(settlements_max=settlements_max)))
 
 
 def delivery(endpoint_id: str, status: Status, reason: Reason | None = None) -> Delivery:
@@ -57,14 +56,14 @@ class RingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = live_of(3)
-        self.ring = Settlements(self.live)
+        self.effective = live_of(3)
+        self.ring = Settlements(self.effective)
         self.model: list[Settlement] = []
         self.oldest = 0
 
     @property
     def settlements_max(self) -> int:
-        return self.live.settings.retention.settlements_max
+        return self.effective.settings.retention.settlements_max
 
     @rule(count=st.integers(1, 2 * BLOCK_ROWS + 3), reason=st.sampled_from([None, *Reason]))
     def settle(self, count: int, reason: Reason | None) -> None:
@@ -78,8 +77,8 @@ class RingMachine(RuleBasedStateMachine):
     @rule(settlements_max=st.sampled_from([1, 2, 3, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 1000]))
     def reload(self, settlements_max: int) -> None:
         """A smaller ring drops at once, a larger one brings nothing back."""
-        retention = msgspec.structs.replace(self.live.settings.retention, settlements_max=settlements_max)
-        self.live.settings = msgspec.structs.replace(self.live.settings, retention=retention)
+        retention = msgspec.structs.replace(self.effective.settings.retention, settlements_max=settlements_max)
+        self.effective.settings = msgspec.structs.replace(self.effective.settings, retention=retention)
         self.oldest = max(self.oldest, len(self.model) - settlements_max)
 
     @rule(back=st.integers(0, 1500), limit=st.sampled_from([1, 2, BLOCK_ROWS, 1000]))

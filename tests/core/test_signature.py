@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from hookd.core.signature import PREFIX, SECRET_BYTES, make_secret, sign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
-
-from daemon.core.signature import PREFIX, SECRET_BYTES, make_secret, sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + b64encode(b"o" * 32).decode()

@@ -3,10 +3,9 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hookd.core.timestamps import WALL_MAX, compact, parse_rfc3339, rfc3339, rfc3339_or_none
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from daemon.core.timestamps import WALL_MAX, compact, parse_rfc3339, rfc3339, rfc3339_or_none
 
 MILLISECONDS = st.integers(0, int(WALL_MAX) * 1000)
 OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))

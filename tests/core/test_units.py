@@ -1,10 +1,9 @@
 """Durations and sizes as people write them."""
 
 import pytest
+from hookd.core.units import approximate_size, format_duration, format_size, parse_duration, parse_size
 from hypothesis import given
 from hypothesis import strategies as st
-
-from daemon.core.units import approximate_size, format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

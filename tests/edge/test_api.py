@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import trio
+from hookd.core.client import Client
+from hookd.core.settings import DeliverySettings, IntakeSettings, RegistrySettings, RetentionSettings, Settings
+from hookd.core.timestamps import rfc3339
+from hookd.edge.api import create_app
+from hookd.edge.api.openapi import describe
+from hookd.edge.api.rendering import status_view
 
-from daemon.core.client import Client
-from daemon.core.settings import DeliverySettings, IntakeSettings, RegistrySettings, RetentionSettings, Settings
-from daemon.core.timestamps import rfc3339
-from daemon.edge.api import create_app
-from daemon.edge.api.openapi import describe
-from daemon.edge.api.views import status_view
 from tests.edge.conformity import Conformity
 from tests.flow.harness import EPOCH, SECRET, URL, Flow, Hang, Held, at, endpoint, now
 
@@ -1035,7 +1035,7 @@ async def test_status_between_admission_and_dispatch_claims_no_great_delay(autoj
     api = await started(nursery)
     await at(1000)
     api.flow.admit_many(2)
-    assert status_view(api.services, await api.flow.survey.take()).oldest_overdue_seconds in (None, 0)
+    assert status_view(api.services, await api.flow.gauge_collector.take()).oldest_overdue_seconds in (None, 0)
 
 
 async def test_probes_answer(autojump_clock, nursery) -> None:

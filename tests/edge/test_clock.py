@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from daemon.edge.clock import OFFSET_SECONDS, LoopClock
+from hookd.edge.clock import OFFSET_SECONDS, LoopClock
 
 
 class Monotonic:
@@ -47,7 +46,7 @@ def test_answer_that_came_while_the_process_was_stopped_is_read() -> None:
     """Under trio itself, and a real SIGSTOP: the deadline passed, and the bytes had come."""
     script = """
 import socket, sys, trio
-from daemon.edge.clock import LoopClock
+from hookd.edge.clock import LoopClock
 
 async def main():
     with trio.move_on_after(2.0):

@@ -4,12 +4,12 @@ import resource
 import subprocess
 import sys
 
-from daemon.edge.descriptors import RESERVED, Shares, shares
+from hookd.edge.descriptors import RESERVED, Shares, shares
 
 RAISES = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-from daemon.edge.descriptors import raise_limit
+from hookd.edge.descriptors import raise_limit
 print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 

@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 import trio
+from hookd.core.client import Client
+from hookd.core.delivery import Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.health import State
+from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from hookd.core.retry import Reason
+from hookd.core.settings import DeliverySettings, EgressSettings, RetrySettings, Settings
+from hookd.core.timestamps import Moment
+from hookd.edge.egress import open_sender
+from hookd.edge.logs import LogWriter
+from hookd.flow.attempt import Attempter
+from hookd.flow.ports import DeliveryRequest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from daemon.core.client import Client
-from daemon.core.delivery import Status
-from daemon.core.health import State
-from daemon.core.live import Live
-from daemon.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
-from daemon.core.retry import Reason
-from daemon.core.settings import DeliverySettings, EgressSettings, RetrySettings, Settings
-from daemon.core.timestamps import Moment
-from daemon.edge.egress import open_sender
-from daemon.edge.logs import LogWriter
-from daemon.flow.attempt import Attempter
-from daemon.flow.ports import Request
 from tests.edge.egress.peers import answering, serving
 from tests.edge.test_api import EVENT, Answer, Api, refused_as
 from tests.flow.harness import (
@@ -63,9 +63,9 @@ async def started(nursery: trio.Nursery, settings: Settings | None = None, **fie
 async def send(url: str, settings: Settings = DEV, *headers: tuple[str, str]) -> tuple[Outcome, Exchange]:
     """One POST over the real sender."""
     exchange = Exchange()
-    async with open_sender(Live(settings)) as sender:
+    async with open_sender(EffectiveSettings(settings)) as sender:
         with trio.fail_after(10):
-            outcome = await sender.send(Request("acme", "default", url, list(headers), b"{}"), exchange)
+            outcome = await sender.send(DeliveryRequest("acme", "default", url, list(headers), b"{}"), exchange)
     return outcome, exchange
 
 
@@ -143,7 +143,7 @@ async def test_t16_status_code_disables_throttles_or_fails(
     event = api.flow.admit()
     await now()
     assert standing(event) == standing_after
-    assert api.flow.ledger.health("acme", "default").state(0) is state
+    assert api.flow.ledger.ensure_health("acme", "default").state(0) is state
     assert [sent.request.url for sent in api.flow.sender.transcript] == [URL]
 
 
@@ -235,9 +235,9 @@ async def attempted(target: Any) -> Outcome | None:
     flow = Flow(DEV)
     flow.registration.put(Client(id="acme", endpoints=(target,)))
     event = flow.admit()
-    async with open_sender(flow.live) as sender:
+    async with open_sender(flow.effective) as sender:
         attempter = Attempter(
-            live=flow.live,
+            effective=flow.effective,
             ledger=flow.ledger,
             registry=flow.registry,
             sender=sender,
@@ -280,7 +280,7 @@ async def test_t25_test_route_has_the_same_deadline_and_containment(autojump_clo
     answer = await api.post("/v1/clients/acme/endpoints/default/test")
     assert (answer.status, answer.body["outcome"]) == (200, word)
     assert trio.current_time() == (3 if word == "timed_out" else 0)
-    assert api.flow.ledger.health("acme", "default").state(0) is State.OK
+    assert api.flow.ledger.ensure_health("acme", "default").state(0) is State.OK
 
 
 async def test_t25_test_route_obeys_the_address_policy() -> None:
@@ -288,9 +288,9 @@ async def test_t25_test_route_obeys_the_address_policy() -> None:
     flow = Flow(Settings(egress=EgressSettings(allow_http=True)))
     async with serving(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as server:
         flow.put("acme", endpoint(url=server.url))
-        async with open_sender(flow.live) as sender:
+        async with open_sender(flow.effective) as sender:
             attempter = Attempter(
-                live=flow.live,
+                effective=flow.effective,
                 ledger=flow.ledger,
                 registry=flow.registry,
                 sender=sender,
@@ -473,7 +473,7 @@ async def test_t29_signature_is_verified_by_the_npm_library(autojump_clock, nurs
     wrong = "whsec_" + b64encode(b"x" * 24).decode()
     cases = [(secret, one) for one in sent for secret in (SECRET, new_secret, wrong)]
     swapped = sent[0]._replace(
-        request=Request("acme", "default", URL, sent[0].request.headers, sent[1].request.body),
+        request=DeliveryRequest("acme", "default", URL, sent[0].request.headers, sent[1].request.body),
     )
     verdicts = are_verified_by_npm([*cases, (SECRET, swapped)])
     assert verdicts == ["ok", "ok", "bad"] * len(sent) + ["bad"]

@@ -6,8 +6,8 @@ A payload arrives byte for byte as it was posted, or it is refused with a status
 import json
 
 import pytest
+from hookd.core.settings import RetentionSettings, Settings
 
-from daemon.core.settings import RetentionSettings, Settings
 from tests.edge.test_api import answer_of, event, refused_as, started
 from tests.flow.harness import URL, Hang, endpoint, now
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from hookd.core.outcome import Blocked, Unreachable
+from hookd.core.settings import DeliverySettings, IntakeSettings, RetentionSettings, RetrySettings, Settings
+from hookd.edge.api.problems import PROBLEMS
+from hookd.edge.api.services import Connections
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.core.outcome import Blocked, Unreachable
-from daemon.core.settings import DeliverySettings, IntakeSettings, RetentionSettings, RetrySettings, Settings
-from daemon.edge.api.problems import PROBLEMS
-from daemon.edge.api.services import Connections
 from tests.edge.test_api import Api, event, started
 from tests.flow.harness import URL, Flow, Hang, Slow, at, endpoint, now
 
@@ -164,8 +164,8 @@ async def test_cut_attempts_have_no_duration(autojump_clock) -> None:
         flow.admit()
         await at(1)
         nursery.cancel_scope.cancel()
-    assert flow.ledger.tally.attempts["cut", ""] == flow.ledger.totals().attempts == 1
-    assert flow.ledger.tally.attempt_seconds.count == 0
+    assert flow.ledger.counters.attempts["cut", ""] == flow.ledger.totals().attempts == 1
+    assert flow.ledger.counters.attempt_seconds.count == 0
 
 
 async def test_series_are_as_many_with_a_thousand_clients_as_with_one(autojump_clock, nursery) -> None:

@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import msgspec
+from hookd import __version__
+from hookd.core.settings import HttpSettings, Settings, TokenSettings
+from hookd.edge.api import create_app
+from hookd.edge.api.openapi import describe
+from hookd.edge.api.problems import PROBLEMS
 from openapi_spec_validator import validate
 
-from daemon import __version__
-from daemon.core.settings import HttpSettings, Settings, TokenSettings
-from daemon.edge.api import create_app
-from daemon.edge.api.openapi import describe
-from daemon.edge.api.problems import PROBLEMS
 from tests.edge.conformity import Conformity
 from tests.edge.test_api import Api, refused_as, started
 from tests.flow.harness import Flow
@@ -161,4 +161,4 @@ async def test_every_parameter_is_refused_when_it_is_given_twice_or_wrongly(auto
 
 def describe_of(flow: Flow) -> dict[str, Any]:
     app = create_app(flow.services())
-    return describe(app, version=__version__, has_tokens=bool(flow.live.settings.http.tokens))
+    return describe(app, version=__version__, has_tokens=bool(flow.effective.settings.http.tokens))

@@ -20,7 +20,7 @@ from tests.acceptance.harness import Daemon, wait_until
 from tests.edge.test_api import started
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "daemon" / "edge" / "api" / "page.html"
+PAGE = ROOT / "daemon" / "hookd" / "edge" / "api" / "page.html"
 TEXT = PAGE.read_text(encoding="utf-8")
 [SCRIPT] = re.findall("<script>(.*?)</script>", TEXT, re.DOTALL)
 [STYLE] = re.findall("<style>(.*?)</style>", TEXT, re.DOTALL)
@@ -100,7 +100,7 @@ def test_wheel_holds_the_page(tmp_path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as held:
-        assert held.read("daemon/edge/api/page.html") == PAGE.read_bytes()
+        assert held.read("hookd/edge/api/page.html") == PAGE.read_bytes()
 
 
 def shown(url: str, profile: Path, *, expected: str = "nothing") -> str:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from daemon.core.record import Counts, Header, header_record
-from daemon.core.report import Run
-from daemon.core.settings import DEFAULTS, recorder_layout
-from daemon.edge.recorder import CannotRecord, Folder, InUse, Place, Segments, is_memory, place
+from hookd.core.record import Counts, Header, header_record
+from hookd.core.report import Run
+from hookd.core.settings import DEFAULTS, recorder_layout
+from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, Segments, is_memory, place
 
 LAYOUT = recorder_layout(DEFAULTS)
 
@@ -29,11 +28,11 @@ def where(base: Path) -> Place:
 
 def test_folder_is_made_for_its_owner_only_and_goes_when_it_is_empty(base):
     """Mode 0700; left where something stands in it."""
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     assert (base / "own").stat().st_mode & 0o777 == 0o700
     folder.close()
     assert not (base / "own").exists()
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     (base / "own" / "foreign").write_text("")
     folder.close()
     assert (base / "own" / "foreign").exists()
@@ -44,7 +43,7 @@ def test_folder_that_is_open_to_others_is_refused(base):
     (base / "own").mkdir(mode=0o700)
     (base / "own").chmod(0o750)
     with pytest.raises(CannotRecord, match="open to others"):
-        Folder(where(base))
+        RecorderDirectory(where(base))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -53,7 +52,7 @@ def test_folder_of_another_user_is_refused(base):
     (base / "own").mkdir(mode=0o700)
     os.chown(base / "own", 12345, 12345)
     with pytest.raises(CannotRecord, match="belongs to user 12345"):
-        Folder(where(base))
+        RecorderDirectory(where(base))
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
@@ -64,21 +63,21 @@ def test_link_or_file_in_place_of_the_folder_is_refused(base, tmp_path, kind):
     else:
         (base / "own").write_text("")
     with pytest.raises(CannotRecord, match="must be a folder of our own"):
-        Folder(where(base))
+        RecorderDirectory(where(base))
 
 
 def test_folder_has_one_user_at_a_time(base):
     """The second is told, the first goes on; after the first it is free."""
-    first = Folder(where(base))
+    first = RecorderDirectory(where(base))
     with pytest.raises(InUse, match="another daemon"):
-        Folder(where(base))
+        RecorderDirectory(where(base))
     first.close()
-    Folder(where(base)).close()
+    RecorderDirectory(where(base)).close()
 
 
 def test_memory_is_told_from_disk(base, tmp_path):
     """By the device's entry among the mounts; what cannot be told is no memory."""
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     assert folder.is_memory
     folder.close()
     fd = os.open(tmp_path, os.O_RDONLY)
@@ -115,7 +114,7 @@ def test_auto_without_shared_memory_is_refused_but_for_dev():
 
 def test_room_is_allocated_before_it_is_written(base):
     """A segment's pages are there when its file is, so that no later write can fail for want of them."""
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     made = folder.recorder(Run("r1", "0", "h", 1, 1.8e9), LAYOUT, payloads=False)
     sizes = [path.stat() for path in (base / "own").iterdir()]
     assert {size.st_size for size in sizes} == {LAYOUT.segment_bytes}
@@ -133,7 +132,7 @@ def test_no_room_for_the_first_segments_is_said_at_the_start(base, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     with pytest.raises(CannotRecord, match="no room"):
         folder.recorder(Run("r1", "0", "h", 1, 1.8e9), LAYOUT, payloads=False)
     assert list((base / "own").iterdir()) == []
@@ -142,7 +141,7 @@ def test_no_room_for_the_first_segments_is_said_at_the_start(base, monkeypatch):
 
 def test_dropped_segment_is_zero_when_it_is_begun_again(base):
     """What stood in it is no part of what comes."""
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     segments = Segments(folder, "r1", 4096)
     assert segments.allocate()
     append = segments.begin(0, b"header0")
@@ -162,7 +161,7 @@ def test_dropped_segment_is_zero_when_it_is_begun_again(base):
 
 def test_header_of_another_format_is_nothing_that_we_read(base):
     """A later version's recording is counted, not guessed at."""
-    folder = Folder(where(base))
+    folder = RecorderDirectory(where(base))
     identity = Header(99, "r1", 0, "9", "h", 1, 1.8e9, False, 4096, Counts())
     segments = Segments(folder, "r1", 4096)
     segments.allocate()

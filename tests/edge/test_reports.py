@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from daemon.core.report import DeliveryCounts, EventCounts, Run, Summary, Undelivered
-from daemon.core.timestamps import parse_rfc3339
-from daemon.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, Reports
+from hookd.core.report import DeliveryCounts, EventCounts, Run, Summary, Undelivered
+from hookd.core.timestamps import parse_rfc3339
+from hookd.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, ReportDirectory
 
 
 def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
@@ -46,7 +45,7 @@ def write_report(
 
 def test_report_is_written_whole_for_its_owner_only(tmp_path):
     """The file has mode 0600, the contract's name, the summary as its first line, and no temporary stays behind."""
-    path = Reports(str(tmp_path)).write(make_summary(), [])
+    path = ReportDirectory(str(tmp_path)).write(make_summary(), [])
     assert os.listdir(tmp_path) == ["shutdown-20261121T200000Z-run1.jsonl"]
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with open(path) as file:
@@ -61,7 +60,7 @@ def test_report_that_fails_halfway_leaves_nothing(tmp_path):
         yield
 
     with pytest.raises(OSError, match="No space left"):
-        Reports(str(tmp_path)).write(make_summary(), broken())
+        ReportDirectory(str(tmp_path)).write(make_summary(), broken())
     assert os.listdir(tmp_path) == []
 
 
@@ -69,19 +68,19 @@ def test_unwritable_directory_is_refused_at_the_start(tmp_path):
     """A directory that cannot be made is refused with its name and the system's reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWriteReports, match=r"file/reports: Not a directory"):
-        Reports(str(tmp_path / "file" / "reports")).prove_writable()
+        ReportDirectory(str(tmp_path / "file" / "reports")).prove_writable()
 
 
 def test_proof_makes_the_directory_and_leaves_it_empty(tmp_path):
     """Proving makes what is missing, for its owner only, and cleans up after itself."""
-    Reports(str(tmp_path / "a" / "b")).prove_writable()
+    ReportDirectory(str(tmp_path / "a" / "b")).prove_writable()
     assert os.listdir(tmp_path / "a" / "b") == []
     assert stat.S_IMODE(os.stat(tmp_path / "a" / "b").st_mode) == 0o700
 
 
 def test_directory_without_room_for_the_report_is_as_good_as_full(tmp_path):
     """What is free, as the file system has it, against what the report would take."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     free = os.statvfs(tmp_path)
     reports.prove_writable(free.f_bavail * free.f_frsize // 2)
     with pytest.raises(CannotWriteReports, match="would find no room"):
@@ -93,7 +92,7 @@ def test_halves_of_reports_go_once_the_directory_is_ours(tmp_path):
     """Of a daemon that was killed while it wrote; whole ones, and markers, stay."""
     for name in (".shutdown-x-a1.jsonl.tmp", ".run-a1.open.tmp", "shutdown-x-b2.jsonl", "run-a1.open", ".other.tmp"):
         (tmp_path / name).write_text("x")
-    Reports(str(tmp_path)).lock()
+    ReportDirectory(str(tmp_path)).lock()
     assert sorted(os.listdir(tmp_path)) == [".lock", ".other.tmp", "run-a1.open", "shutdown-x-b2.jsonl"]
 
 
@@ -106,7 +105,7 @@ def test_files_that_are_no_reports_and_no_markers_end_nothing(tmp_path):
         with (tmp_path / name).open("wb") as huge:
             huge.truncate(1 << 40)
     (tmp_path / "run-c3.open").mkdir()
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     assert reports.open_runs() == []
     assert reports.past_runs() == []
     assert reports.prune(0).held == 2
@@ -115,7 +114,7 @@ def test_files_that_are_no_reports_and_no_markers_end_nothing(tmp_path):
 
 def test_newest_is_by_the_time_in_the_name(tmp_path):
     """Copying files about changes their times; the name does not lie."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     assert reports.newest() is None
     newest = reports.write(make_summary("2026-11-21T21:00:00.000Z", "a"), [])
     reports.write(make_summary("2026-11-21T20:00:00.000Z", "z"), [])
@@ -131,7 +130,7 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
     (tmp_path / "notes-20260101.jsonl").write_text("somebody's own\n")
     write_report(tmp_path, "crash-20260105T000000Z-e.jsonl")
     write_report(tmp_path, "shutdown-20260106T000000Z-f.jsonl")
-    pruned = Reports(str(tmp_path)).prune(2)
+    pruned = ReportDirectory(str(tmp_path)).prune(2)
     assert (pruned.deleted, pruned.held) == (2, 2)
     assert sorted(os.listdir(tmp_path)) == [
         "crash-20260105T000000Z-e.jsonl",
@@ -145,10 +144,10 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
 def test_pruning_spares_what_this_process_wrote(tmp_path):
     """Its clock was set back since the last report, so that its own is the oldest."""
     write_report(tmp_path, "shutdown-20261122T000000Z-later.jsonl")
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     reports.write(make_summary("2026-11-21T20:00:00.000Z", "own"), [])
     assert reports.prune(1).deleted == 0
-    assert Reports(str(tmp_path)).prune(1).deleted == 1
+    assert ReportDirectory(str(tmp_path)).prune(1).deleted == 1
     assert os.listdir(tmp_path) == ["shutdown-20261122T000000Z-later.jsonl"]
 
 
@@ -157,23 +156,23 @@ def test_pruning_spares_the_clean_stop_that_ended_a_row_of_crashes(tmp_path):
     write_report(tmp_path, "crash-20260101T000000Z-a.jsonl", undelivered=1)
     write_report(tmp_path, "shutdown-20260102T000000Z-b.jsonl")
     write_report(tmp_path, "crash-20260103T000000Z-c.jsonl")
-    assert Reports(str(tmp_path)).prune(1).deleted == 0
+    assert ReportDirectory(str(tmp_path)).prune(1).deleted == 0
 
 
 def test_pruning_spares_the_newest_crashes_in_a_row(tmp_path):
     """Claimed or not: without them the next start would not know that runs crash one after the other."""
     for day in range(1, 6):
         write_report(tmp_path, f"crash-2026010{day}T000000Z-r{day}.jsonl", undelivered=1, claimed=True)
-    assert Reports(str(tmp_path)).prune(1).deleted == 2
+    assert ReportDirectory(str(tmp_path)).prune(1).deleted == 2
     assert sorted(path.name[6:14] for path in tmp_path.glob("crash-*.jsonl")) == ["20260103", "20260104", "20260105"]
     write_report(tmp_path, "shutdown-20260106T000000Z-good.jsonl")
-    assert Reports(str(tmp_path)).prune(1).deleted == 3
+    assert ReportDirectory(str(tmp_path)).prune(1).deleted == 3
     assert os.listdir(tmp_path) == ["shutdown-20260106T000000Z-good.jsonl"]
 
 
 def test_pruning_keeps_the_newest_markers(tmp_path):
     """Of runs that left nothing else; they list nothing that anybody could claim."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     for hour in range(5):
         reports.open_run(Run(f"r{hour}", "0", "h", 1, 1_800_000_000.0 + 3600 * hour), 1_800_000_000.0 + 3600 * hour)
     reports.prune(3)
@@ -184,7 +183,7 @@ def test_termination_log_takes_whole_lines_up_to_4_kib(tmp_path):
     """What a container runtime keeps; what stood there before is gone."""
     path = tmp_path / "log"
     path.write_text("x" * 10_000)
-    Reports(str(tmp_path)).write_termination_log(str(path), f"{'é' * 500}\n" * 10)
+    ReportDirectory(str(tmp_path)).write_termination_log(str(path), f"{'é' * 500}\n" * 10)
     assert path.read_text() == f"{'é' * 500}\n" * 4
     assert path.stat().st_size <= TERMINATION_LOG_BYTES_MAX
 
@@ -195,7 +194,7 @@ def at(hour: int, run_id: str, trigger: str = "SIGTERM") -> Summary:
 
 def test_unclaimed_are_those_that_owe_something_oldest_first(tmp_path):
     """By when their runs were, whatever their files are called; what cannot be read is among them, and says so."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     write_report(tmp_path, "shutdown-20261121T230000Z-late.jsonl", undelivered=1, summary=at(23, "late"))
     write_report(tmp_path, "crash-20261121T210000Z-early.jsonl", undelivered=2, summary=at(21, "early", "crash"))
     write_report(tmp_path, "shutdown-20261121T220000Z-clean.jsonl", summary=at(22, "clean"))
@@ -207,7 +206,7 @@ def test_unclaimed_are_those_that_owe_something_oldest_first(tmp_path):
 
 def test_claim_is_made_once_and_says_whose_it_is(tmp_path):
     """Created exclusively, beside the report, for its owner only; the first claim is the one that counts."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=1)
     [one] = reports.unclaimed()
     assert reports.claimed_by(one.path) is None
@@ -225,14 +224,14 @@ def test_slices_are_the_lines_after_the_summary(tmp_path):
     lines = [b"%d %s\n" % (n, b"x" * (READ_BYTES if n == 7 else n % 300)) for n in range(3000)]
     path = tmp_path / "shutdown-20261121T200000Z-a.jsonl"
     path.write_bytes(msgspec.json.encode(make_summary()) + b"\n" + b"".join(lines))
-    slices = list(Reports(str(tmp_path)).slices(str(path)))
+    slices = list(ReportDirectory(str(tmp_path)).slices(str(path)))
     assert [line for part in slices for line in part] == lines
     assert len(slices) > 3
 
 
 def test_past_runs_are_those_of_reports_and_of_markers(tmp_path):
     """A marker without a report is a crash that left no list; one beside its report is nothing of its own."""
-    reports = Reports(str(tmp_path))
+    reports = ReportDirectory(str(tmp_path))
     write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=2, summary=at(20, "a"))
     write_report(tmp_path, "crash-20261121T210000Z-b.jsonl", summary=at(21, "b", "crash"))
     started = parse_rfc3339("2026-11-21T22:00:00Z")

@@ -3,12 +3,11 @@
 from functools import partial
 
 import trio
-
-from daemon.core.live import Live
-from daemon.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
-from daemon.core.settings import DEFAULTS, EgressSettings, Settings
-from daemon.edge.egress import open_sender
-from daemon.flow.ports import Request
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from hookd.core.settings import DEFAULTS, EgressSettings, Settings
+from hookd.edge.egress import open_sender
+from hookd.flow.ports import DeliveryRequest
 
 BODY = b'{"a": 1}'
 DEV = Settings(dev=True)
@@ -36,13 +35,15 @@ async def post_to(answer: bytes, *, close_at_once: bool = False) -> tuple[Outcom
 
 
 async def send(url: str, exchange: Exchange, settings: Settings = DEV) -> Outcome:
-    async with open_sender(Live(settings)) as sender:
+    async with open_sender(EffectiveSettings(settings)) as sender:
         with trio.fail_after(10):
             return await sender.send(request_to(url), exchange)
 
 
-def request_to(url: str) -> Request:
-    return Request("acme", "default", url, [("webhook-id", "evt_1"), ("content-type", "application/json")], BODY)
+def request_to(url: str) -> DeliveryRequest:
+    return DeliveryRequest(
+        "acme", "default", url, [("webhook-id", "evt_1"), ("content-type", "application/json")], BODY
+    )
 
 
 async def test_answer_is_responded_and_the_request_is_whole():
@@ -114,18 +115,18 @@ async def test_private_address_is_blocked_unless_it_is_allowed():
 
 async def test_reloaded_policy_is_in_force_at_the_next_request():
     """SIGHUP can open and close a network while the daemon runs."""
-    live = Live(DEFAULTS)
-    async with open_sender(live) as sender:
+    effective = EffectiveSettings(DEFAULTS)
+    async with open_sender(effective) as sender:
         assert await sender.send(request_to("http://127.0.0.1:9/"), Exchange()) == Blocked("127.0.0.1")
-        live.settings = Settings(egress=EgressSettings(allow_networks=("127.0.0.1/32",)))
+        effective.settings = Settings(egress=EgressSettings(allow_networks=("127.0.0.1/32",)))
         assert isinstance(await sender.send(request_to("http://127.0.0.1:9/"), Exchange()), Unreachable)
-        live.settings = Settings()
+        effective.settings = Settings()
         assert await sender.send(request_to("http://127.0.0.1:9/"), Exchange()) == Blocked("127.0.0.1")
 
 
 async def test_own_listening_socket_is_denied_whatever_is_allowed():
     """A client's URL cannot make hookd post to its own API."""
-    async with open_sender(Live(DEV), own_sockets=lambda: [("127.0.0.1", 8080)]) as sender:
+    async with open_sender(EffectiveSettings(DEV), own_sockets=lambda: [("127.0.0.1", 8080)]) as sender:
         outcome = await sender.send(request_to("http://127.0.0.1:8080/v1/events"), Exchange())
     assert outcome == Blocked("127.0.0.1")
 
@@ -160,7 +161,7 @@ async def test_endpoint_kept_busy_at_its_concurrency_is_not_connected_to_again()
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
-        async with open_sender(Live(DEV)) as sender:
+        async with open_sender(EffectiveSettings(DEV)) as sender:
             for _ in range(3):
                 answering = trio.Event()
                 with trio.fail_after(10):

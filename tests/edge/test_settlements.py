@@ -5,12 +5,12 @@ import base64
 import msgspec
 import pytest
 import trio
+from hookd.core.outcome import Unreachable
+from hookd.core.report import Run
+from hookd.core.settings import RetentionSettings, RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
+from hookd.edge.api.settlement_routes import SettlementsQuery, SettlementsView
 
-from daemon.core.outcome import Unreachable
-from daemon.core.report import Run
-from daemon.core.settings import RetentionSettings, RetrySettings, Settings
-from daemon.core.timestamps import rfc3339
-from daemon.edge.api.settlements import SettlementsQuery, SettlementsView
 from tests.edge.test_api import Answer, Api, event, refused_as, started
 from tests.flow.harness import EPOCH, Flow, Hang, Held, at, endpoint, now
 

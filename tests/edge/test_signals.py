@@ -5,8 +5,7 @@ import signal
 
 import pytest
 import trio
-
-from daemon.edge.signals import OBEYED, Signals
+from hookd.edge.signals import OBEYED, Signals
 
 
 @pytest.fixture(name="restored", autouse=True)

@@ -5,8 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-
-from daemon.edge.systemd import Systemd
+from hookd.edge.systemd import Systemd
 
 
 def bound(address: str) -> socket.socket:

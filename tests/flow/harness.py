@@ -15,36 +15,35 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 import trio.testing
-
-from daemon.core.client import Client, Endpoint
-from daemon.core.delivery import Delivery, Status
-from daemon.core.event import Event, Submission
-from daemon.core.ledger import Ledger
-from daemon.core.live import Live
-from daemon.core.outcome import Exchange, Outcome, Responded
-from daemon.core.registry import Registry
-from daemon.core.report import Run
-from daemon.core.retry import Reason
-from daemon.core.settings import Settings
-from daemon.core.settlements import Settlements
-from daemon.core.timestamps import Moment
-from daemon.edge.api import Services
-from daemon.edge.api.services import Connections
-from daemon.flow.attempt import Attempter
-from daemon.flow.courier import Courier
-from daemon.flow.dispatch import Dispatch
-from daemon.flow.drain import drain
-from daemon.flow.feed import Feed
-from daemon.flow.intake import Intake
-from daemon.flow.pacer import Pacer
-from daemon.flow.ports import Clock, Request
-from daemon.flow.registration import Registration
-from daemon.flow.reopening import Reopening
-from daemon.flow.replay import Replay
-from daemon.flow.resend import Resend
-from daemon.flow.retrying import Retrying
-from daemon.flow.survey import Survey
-from daemon.flow.upkeep import Upkeep
+from hookd.core.client import Client, Endpoint
+from hookd.core.delivery import Delivery, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange, Outcome, Responded
+from hookd.core.registry import Registry
+from hookd.core.report import Run
+from hookd.core.retry import Reason
+from hookd.core.settings import Settings
+from hookd.core.settlements import Settlements
+from hookd.core.timestamps import Moment
+from hookd.edge.api import Services
+from hookd.edge.api.services import Connections
+from hookd.flow.attempt import Attempter
+from hookd.flow.courier import Courier
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.drain import drain
+from hookd.flow.feed import Feed
+from hookd.flow.gauges import GaugeCollector
+from hookd.flow.housekeeping import Housekeeping
+from hookd.flow.intake import Intake
+from hookd.flow.pacer import Pacer
+from hookd.flow.ports import Clock, DeliveryRequest
+from hookd.flow.registration import Registration
+from hookd.flow.reopening import Reopening
+from hookd.flow.replay import Replay
+from hookd.flow.resend import Resend
+from hookd.flow.retry_now import RetryNow
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
 URL = "https://acme.example/hook"
@@ -163,7 +162,7 @@ class Sent(NamedTuple):
     at: float
     event_id: str
     attempt_number: int
-    request: Request
+    request: DeliveryRequest
 
 
 class ScriptedSender:
@@ -189,7 +188,7 @@ class ScriptedSender:
     def flying(self) -> int:
         return self._flying["all"]
 
-    async def send(self, request: Request, exchange: Exchange) -> Outcome:
+    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         headers = dict(request.headers)
         number = int(headers["hookd-attempt"])
         self.transcript.append(Sent(trio.current_time(), headers["webhook-id"], number, request))
@@ -263,40 +262,42 @@ class Flow:
         new_courier: Callable[[str], Courier] | None = None,
         log: Any = None,
     ) -> None:
-        self.live = Live(settings or Settings())
+        self.effective = EffectiveSettings(settings or Settings())
         self.clock = clock or VirtualClock()
         self.sender = ScriptedSender()
         self.log = log or Lines()
         self.forgotten: list[str] = []
         self._ids = count(1)
         self._secrets = count(1)
-        everything = {"live": self.live, "clock": self.clock, "log": self.log}
-        self.feed = Feed(Settlements(self.live))
+        everything = {"effective": self.effective, "clock": self.clock, "log": self.log}
+        self.feed = Feed(Settlements(self.effective))
         self.ledger = Ledger(
-            self.live,
+            self.effective,
             started=STARTED,
             on_settled=self.feed.note,
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
-        self.registry = Registry(self.live)
+        self.registry = Registry(self.effective)
         everything |= {"ledger": self.ledger, "registry": self.registry}
         departures, arrivals = trio.open_memory_channel[Event](math.inf)
         self.departures = departures
-        self.pacer = Pacer(self.live)
+        self.pacer = Pacer(self.effective)
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
-        self.upkeep = Upkeep(live=self.live, ledger=self.ledger, clock=self.clock, log=self.log)
+        self.housekeeping = Housekeeping(effective=self.effective, ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"dispatch": self.dispatch}
-        self.survey = Survey(ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock)
+        self.gauge_collector = GaugeCollector(
+            ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock
+        )
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
         self.registration = Registration(**everything)
         del everything["log"]
-        reopening = Reopening(live=self.live, ledger=self.ledger, registry=self.registry, intake=self.intake)
-        del everything["live"]
+        reopening = Reopening(effective=self.effective, ledger=self.ledger, registry=self.registry, intake=self.intake)
+        del everything["effective"]
         self.resend = Resend(**everything, log=self.log)
         everything |= {"reopening": reopening}
-        self.retrying = Retrying(**everything)
+        self.retry_now = RetryNow(**everything)
         self.replay = Replay(**everything, log=self.log)
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -309,7 +310,7 @@ class Flow:
 
     def begin(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.pacer.run)
-        nursery.start_soon(self.upkeep.run)
+        nursery.start_soon(self.housekeeping.run)
 
     # What tests do to it
 
@@ -326,7 +327,7 @@ class Flow:
 
     def set(self, **sections: msgspec.Struct) -> None:
         """Other settings from here on, as after SIGHUP."""
-        self.live.settings = msgspec.structs.replace(self.live.settings, **sections)
+        self.effective.settings = msgspec.structs.replace(self.effective.settings, **sections)
 
     async def drain(self, *, timeout_seconds: float = 20.0, forced: trio.Event | None = None) -> float:
         """Closes intake and drains; returns how long that took."""
@@ -345,7 +346,7 @@ class Flow:
     def services(self, **others: Any) -> Services:
         fields: dict[str, Any] = {
             "run": Run("run_1", "0.0.test", "host", 1, EPOCH),
-            "live": self.live,
+            "effective": self.effective,
             "clock": self.clock,
             "log": self.log,
             "ledger": self.ledger,
@@ -355,11 +356,11 @@ class Flow:
             "dispatch": self.dispatch,
             "attempter": self.attempter,
             "registration": self.registration,
-            "retrying": self.retrying,
+            "retry_now": self.retry_now,
             "replay": self.replay,
             "resend": self.resend,
-            "upkeep": self.upkeep,
-            "survey": self.survey,
+            "housekeeping": self.housekeeping,
+            "gauge_collector": self.gauge_collector,
             "previous_run": lambda: None,
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
             "connections": lambda: Connections(1, 1000, 0),
@@ -394,7 +395,7 @@ class Flow:
     def _new_courier(self, client_id: str) -> Courier:
         return Courier(
             client_id,
-            live=self.live,
+            effective=self.effective,
             ledger=self.ledger,
             registry=self.registry,
             attempter=self.attempter,

@@ -2,10 +2,10 @@
 
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.report import class_of
+from hookd.core.retry import Reason
 
-from daemon.core.delivery import Status
-from daemon.core.report import class_of
-from daemon.core.retry import Reason
 from tests.flow.harness import SECRET, URL, Flow, Held, at, endpoint, now, only, standing
 
 NEW_URL = "https://acme.example/v2"

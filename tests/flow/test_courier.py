@@ -2,12 +2,12 @@
 
 import pytest
 import trio
+from hookd.core.client import Endpoint
+from hookd.core.delivery import Status
+from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.retry import Reason
+from hookd.core.settings import DeliverySettings, RetrySettings, Settings
 
-from daemon.core.client import Endpoint
-from daemon.core.delivery import Status
-from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
-from daemon.core.retry import Reason
-from daemon.core.settings import DeliverySettings, RetrySettings, Settings
 from tests.flow.harness import (
     EPOCH,
     PAYLOAD,
@@ -140,7 +140,7 @@ async def test_outcome_other_than_2xx_or_410_is_due_again(
     [line] = flow.log.of("delivery.attempted")
     assert (line["outcome"], line["error"], line["retry_in_seconds"]) == (word, error, 5)
     assert (line["attempt"], line["attempts_max"], line["status"]) == (1, 6, "failed")
-    assert flow.ledger.health("acme", "default").last_outcome == outcome
+    assert flow.ledger.ensure_health("acme", "default").last_outcome == outcome
 
 
 async def test_attempt_that_hangs_is_timed_out_after_exactly_its_deadline(autojump_clock, nursery) -> None:
@@ -204,8 +204,8 @@ async def test_hung_and_refusing_endpoints_delay_no_healthy_one(autojump_clock, 
         assert all(one.at == admitted_at[one.event_id] for one in sent)
     assert len({sent.event_id for sent in flow.sender.to(REFUSING)}) == 500
     assert flow.sender.peaks[HUNG] == flow.sender.peaks[f"{HUNG}/other"] == 2
-    assert flow.ledger.health("acme", "healthy").unsettled == 0
-    assert flow.ledger.health("acme", "hung").unsettled == 500
+    assert flow.ledger.ensure_health("acme", "healthy").unsettled == 0
+    assert flow.ledger.ensure_health("acme", "hung").unsettled == 500
     assert flow.balanced()
 
 
@@ -360,7 +360,7 @@ async def test_courier_crashing_in_an_attempts_end_is_restarted_and_delivers(aut
     assert other.status is Status.DELIVERED
     assert flow.sender.times("e2") == [0]
     assert flow.ledger.in_flight == 0
-    assert flow.ledger.health("acme", "a").in_flight == 0
+    assert flow.ledger.ensure_health("acme", "a").in_flight == 0
     assert flow.balanced()
     with trio.fail_after(0):
         await flow.pacer.wait_idle()
@@ -433,7 +433,7 @@ async def test_endpoint_answering_410_is_disabled_and_waiting_ones_are_gone(auto
     assert standing(later) == (Status.EXHAUSTED, Reason.GONE, 0)
     await at(3600)
     assert len(flow.sender.transcript) == 2
-    assert flow.ledger.health("acme", "default").disabled
+    assert flow.ledger.ensure_health("acme", "default").disabled
     assert flow.balanced()
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.health import PausedBy
+from hookd.core.outcome import Responded
+from hookd.core.settings import DeliverySettings, Settings
 
-from daemon.core.delivery import Status
-from daemon.core.health import PausedBy
-from daemon.core.outcome import Responded
-from daemon.core.settings import DeliverySettings, Settings
 from tests.flow.harness import (
     URL,
     Flow,
@@ -192,7 +192,7 @@ async def test_probe_due_as_the_drain_ends_does_not_begin(autojump_clock, nurser
     flow.sender.script(URL, 503)
     event = flow.admit()
     await now()
-    health = flow.ledger.health("acme", "default")
+    health = flow.ledger.ensure_health("acme", "default")
     health.paused_by, health.next_probe_at = PausedBy.FAILURES, trio.current_time() + 5
     assert await flow.drain() == 0
     await at(100)

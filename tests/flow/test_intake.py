@@ -1,13 +1,13 @@
 """Admission: what is taken in, in what order it is checked, and that a refusal changes nothing."""
 
 import pytest
+from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES
+from hookd.core.delivery import Status
+from hookd.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Refused, UnknownClient
+from hookd.core.retry import Reason
+from hookd.core.settings import IntakeSettings, Settings
+from hookd.flow.intake import Admitted
 
-from daemon.core.budget import DELIVERY_BYTES, EVENT_BYTES
-from daemon.core.delivery import Status
-from daemon.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Refused, UnknownClient
-from daemon.core.retry import Reason
-from daemon.core.settings import IntakeSettings, Settings
-from daemon.flow.intake import Admitted
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, Held, at, endpoint, now, submission
 
 COST = len(PAYLOAD) + EVENT_BYTES + DELIVERY_BYTES

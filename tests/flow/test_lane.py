@@ -2,9 +2,10 @@
 
 import math
 
-from daemon.core.delivery import Delivery, Status
-from daemon.core.event import Event
-from daemon.flow.lane import Lane
+from hookd.core.delivery import Delivery, Status
+from hookd.core.event import Event
+from hookd.flow.lane import Lane
+
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
 
 

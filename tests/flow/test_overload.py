@@ -4,12 +4,12 @@ from statistics import quantiles
 
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.event import Submission
+from hookd.core.refusal import ClientFull, Draining, Full, Refused
+from hookd.core.settings import DrainSettings, IntakeSettings, RetrySettings, Settings
+from hookd.flow.intake import Admitted
 
-from daemon.core.delivery import Status
-from daemon.core.event import Submission
-from daemon.core.refusal import ClientFull, Draining, Full, Refused
-from daemon.core.settings import DrainSettings, IntakeSettings, RetrySettings, Settings
-from daemon.flow.intake import Admitted
 from tests.flow.harness import URL, Flow, Hang, Later, Slow, at, endpoint, now, only, statuses, submission
 
 OTHER = "https://other.example/hook"
@@ -87,7 +87,7 @@ async def test_wait_for_a_paused_client_is_its_next_probe(autojump_clock, nurser
     flow.sender.script(URL, 503)
     flow.admit_many(20)
     await at(100)
-    health = flow.ledger.health("acme", "default")
+    health = flow.ledger.ensure_health("acme", "default")
     assert health.paused_by is not None
     assert wait_of(flow) == pytest.approx(health.next_probe_at - 100, abs=1)
 

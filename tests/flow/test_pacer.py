@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 import trio
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.settings import DeliverySettings, Settings
+from hookd.flow.lane import Lane
+from hookd.flow.pacer import PLACES_BACK, STARTS_PER_TICK, TICKS_PER_FAILING_START, Pacer
 
-from daemon.core.live import Live
-from daemon.core.settings import DeliverySettings, Settings
-from daemon.flow.lane import Lane
-from daemon.flow.pacer import PLACES_BACK, STARTS_PER_TICK, TICKS_PER_FAILING_START, Pacer
 from tests.flow.harness import now
 
 
@@ -40,7 +40,7 @@ class Beginner:
 
 
 def paced(connections_max: int = 1_000_000) -> Pacer:
-    return Pacer(Live(Settings(delivery=DeliverySettings(connections_max=connections_max))))
+    return Pacer(EffectiveSettings(Settings(delivery=DeliverySettings(connections_max=connections_max))))
 
 
 def lane(name: str, in_flight: int = 0) -> Lane:
@@ -156,8 +156,8 @@ async def test_lanes_with_much_to_begin_take_turns(autojump_clock, nursery) -> N
 
 async def test_connections_max_is_held_and_each_end_lets_one_begin(autojump_clock, nursery) -> None:
     """At most so many in flight in the whole daemon; raised settings are seen at the next end."""
-    live = Live(Settings(delivery=DeliverySettings(connections_max=3)))
-    pacer = Pacer(live)
+    effective = EffectiveSettings(Settings(delivery=DeliverySettings(connections_max=3)))
+    pacer = Pacer(effective)
     beginner = Beginner(pacer, times=math.inf)
     beginner.offer(lane("a"))
     nursery.start_soon(pacer.run)
@@ -165,7 +165,7 @@ async def test_connections_max_is_held_and_each_end_lets_one_begin(autojump_cloc
         await now()
         assert len(beginner.begun) == begun
         pacer.ended(is_failing=False)
-    live.settings = Settings(delivery=DeliverySettings(connections_max=10))
+    effective.settings = Settings(delivery=DeliverySettings(connections_max=10))
     pacer.ended(is_failing=False)
     await now()
     assert len(beginner.begun) == 10 + 4  # four have ended

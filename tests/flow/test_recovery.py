@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.event import Event
+from hookd.core.report import Unclaimed, class_of, undelivered
+from hookd.core.retry import Reason
+from hookd.core.run_history import PastRun, PreviousRun
+from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.flow.recovery import HELD_BACK, UNACCOUNTED, Recovery
 
-from daemon.core.delivery import Status
-from daemon.core.event import Event
-from daemon.core.past import PastRun, PreviousRun
-from daemon.core.report import Unclaimed, class_of, undelivered
-from daemon.core.retry import Reason
-from daemon.core.settings import IntakeSettings, RetrySettings, Settings
-from daemon.flow.recovery import HELD_BACK, UNACCOUNTED, Recovery
 from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint, now, only, standing
 from tests.flow.test_resend import written as line
 
@@ -151,7 +151,7 @@ async def test_endpoint_that_is_gone_ends_its_deliveries(autojump_clock, nursery
     start = Start(Shelf(one=[line("e1", endpoint_id="old")]))
     await start.recover(nursery, "acme")
     assert standing(start.event("e1")) == (Status.EXHAUSTED, Reason.ENDPOINT_REMOVED, 0)
-    assert start.flow.ledger.find_health("acme", "old") is None
+    assert start.flow.ledger.health("acme", "old") is None
     [given_up] = start.logged("delivery.given_up")
     assert (given_up["event_id"], given_up["reason"]) == ("e1", "endpoint_removed")
     assert start.flow.balanced()
@@ -167,15 +167,15 @@ async def test_unregistered_client_waits_for_its_put(autojump_clock, nursery) ->
     assert not flow.sender.transcript
     assert {standing(event)[:2] for event in flow.events()} == {(Status.PENDING, None)}
     assert flow.ledger.begins_at(start.event("e1"), only(start.event("e1"))) is None
-    assert (await flow.survey.take()).waiting_for_client == 3
+    assert (await flow.gauge_collector.take()).waiting_for_client == 3
     assert len(list(undelivered(flow.ledger))) == 3
-    assert not flow.retrying.retry(start.event("e1"))
+    assert not flow.retry_now.retry(start.event("e1"))
     flow.put("acme", endpoint(url=OTHER))
     await now()
     sent = sorted((one.event_id, one.attempt_number, one.request.url) for one in flow.sender.transcript)
     assert sent == [("e1", 1, OTHER), ("e3", 10, OTHER)]
     assert standing(start.event("e2")) == (Status.EXHAUSTED, Reason.ENDPOINT_REMOVED, 0)
-    assert (await flow.survey.take()).waiting_for_client == 0
+    assert (await flow.gauge_collector.take()).waiting_for_client == 0
     assert flow.balanced()
 
 
@@ -276,7 +276,7 @@ async def test_event_in_flight_at_three_crashes_is_given_up(autojump_clock, nurs
     assert standing(start.event("poison")) == (Status.EXHAUSTED, Reason.CRASHED, 3)
     totals = start.flow.ledger.totals()
     assert (totals.recovered, totals.events[Status.EXHAUSTED]) == (2, 1)
-    assert start.flow.ledger.tally.given_up[Reason.CRASHED] == 1
+    assert start.flow.ledger.counters.given_up[Reason.CRASHED] == 1
     assert start.flow.balanced()
 
 
@@ -284,7 +284,7 @@ async def test_crashed_event_can_be_tried_again_by_hand(autojump_clock, nursery)
     """Reopened, it is suspected of nothing any more."""
     start = Start(Shelf(one=[line("poison", attempt_count=3, crash_count=3)]))
     await start.recover(nursery, "acme")
-    assert start.flow.retrying.retry(start.event("poison"))
+    assert start.flow.retry_now.retry(start.event("poison"))
     assert only(start.event("poison")).crash_count == 0
     start.flow.begin(nursery)
     await now()

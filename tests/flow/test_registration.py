@@ -1,14 +1,14 @@
 """What changes of the registered clients do to deliveries, in each state a delivery can be in."""
 
 import pytest
+from hookd.core.client import Client
+from hookd.core.delivery import Status
+from hookd.core.outcome import Responded
+from hookd.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
+from hookd.core.retry import Reason
+from hookd.core.settings import DeliverySettings, RegistrySettings, Settings
 from msgspec.structs import replace
 
-from daemon.core.client import Client
-from daemon.core.delivery import Status
-from daemon.core.outcome import Responded
-from daemon.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
-from daemon.core.retry import Reason
-from daemon.core.settings import DeliverySettings, RegistrySettings, Settings
 from tests.flow.harness import URL, Flow, Hang, Held, at, endpoint, now, only, standing, statuses
 
 NEW = "https://new.example/hook"
@@ -162,7 +162,7 @@ async def test_removal_of_client_lets_what_flies_run_out(autojump_clock, nursery
     assert only(event).attempts[0].outcome == Responded(status_code)
     assert len(flow.sender.transcript) == 1
     assert flow.ledger.find("acme", "e1") is event
-    assert flow.ledger.find_health("acme", "default") is None
+    assert flow.ledger.health("acme", "default") is None
     assert flow.balanced()
 
 
@@ -267,7 +267,7 @@ async def disabled(nursery) -> Flow:
     flow.sender.script(URL, 410, 200)
     flow.admit(event_id="first")
     await now()
-    assert flow.ledger.health("acme", "default").disabled
+    assert flow.ledger.ensure_health("acme", "default").disabled
     return flow
 
 
@@ -307,7 +307,7 @@ async def test_410_of_the_old_url_does_not_disable_the_new_one(autojump_clock, n
     flow.put("acme", endpoint(url=NEW))
     held.release(410)
     await now()
-    assert not flow.ledger.health("acme", "default").disabled
+    assert not flow.ledger.ensure_health("acme", "default").disabled
     event = flow.admit()
     await now()
     assert standing(event) == (Status.DELIVERED, None, 1)

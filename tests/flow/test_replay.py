@@ -2,13 +2,13 @@
 
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.event import Event
+from hookd.core.refusal import Draining, UnknownClient
+from hookd.core.retry import Reason
+from hookd.core.settings import IntakeSettings, RetentionSettings, RetrySettings, Settings
+from hookd.flow.replay import REOPENED_AT_ONCE, Replayed, Span
 
-from daemon.core.delivery import Status
-from daemon.core.event import Event
-from daemon.core.refusal import Draining, UnknownClient
-from daemon.core.retry import Reason
-from daemon.core.settings import IntakeSettings, RetentionSettings, RetrySettings, Settings
-from daemon.flow.replay import REOPENED_AT_ONCE, Replayed, Span
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Slow, at, endpoint, now, only, standing, statuses
 
 OTHER = "https://other.example/hook"
@@ -193,7 +193,7 @@ async def test_great_replay_gives_others_turns_and_never_exceeds_the_window(auto
 
 
 async def test_replay_to_an_endpoint_still_down_is_one_probe_at_a_time(autojump_clock, nursery) -> None:
-    """The pause holds: nothing is hastened over it, and the backlog uses up no attempts."""
+    """The pause holds: nothing is expedited over it, and the backlog uses up no attempts."""
     flow = Flow(Settings(retry=RetrySettings(schedule_seconds=(10.0, 10.0, 10.0), age_seconds_max=240.0)))
     await flow.start(nursery)
     flow.put()
@@ -201,7 +201,7 @@ async def test_replay_to_an_endpoint_still_down_is_one_probe_at_a_time(autojump_
     given_up = flow.admit_many(100)
     await at(300)
     assert statuses(given_up) == {Status.EXHAUSTED: 100}
-    assert flow.ledger.health("acme", "default").paused_by is not None
+    assert flow.ledger.ensure_health("acme", "default").paused_by is not None
     flow.sender.transcript.clear()
     flow.sender.peaks.clear()
     assert await flow.replay.replay("acme", Span()) == Replayed(100, 100)
@@ -243,7 +243,7 @@ async def test_what_changes_between_two_slices_is_seen(autojump_clock, nursery) 
     async def interfere() -> None:
         while flow.ledger.totals().unsettled_events == 0:
             await trio.lowlevel.checkpoint()
-        assert flow.retrying.retry(given_up[-1])
+        assert flow.retry_now.retry(given_up[-1])
         flow.set(retention=RetentionSettings(exhausted_events_max=count // 4))
         waiting = given_up[REOPENED_AT_ONCE - 1]
         flow.ledger.give_up(waiting, only(waiting), Reason.EXPIRED, now=flow.clock.now())

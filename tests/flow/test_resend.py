@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hookd.core.delivery import Status
+from hookd.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Malformed
+from hookd.core.report import class_of, undelivered
+from hookd.core.retry import Reason
+from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
+from hookd.flow.resend import Answer, ReportLine, read_report_lines
 
-from daemon.core.delivery import Status
-from daemon.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Malformed
-from daemon.core.report import class_of, undelivered
-from daemon.core.retry import Reason
-from daemon.core.settings import IntakeSettings, RetrySettings, Settings
-from daemon.core.timestamps import rfc3339
-from daemon.flow.resend import Answer, ReportLine, read_report_lines
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, at, endpoint, now, only, standing
 
 OTHER = "https://other.example/hook"

@@ -6,9 +6,9 @@ import sys
 
 import msgspec
 import trio
+from hookd.core.outcome import TimedOut, Unreachable
+from hookd.core.settings import DEFAULTS, RetentionSettings
 
-from daemon.core.outcome import TimedOut, Unreachable
-from daemon.core.settings import DEFAULTS, RetentionSettings
 from tests.flow.harness import Flow, Hang, Later, Slow, at, endpoint
 
 # A week by hand: HOOKD_TEST_SOAK_HOURS=168 pytest -n 0 -o faulthandler_timeout=0 tests/flow/test_soak.py

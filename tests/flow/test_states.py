@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 import trio
+from hookd.core.delivery import Status
+from hookd.core.event import Event
+from hookd.core.health import PausedBy, State
+from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.retry import Reason
+from hookd.core.settings import DeliverySettings, IntakeSettings, RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
+from hookd.edge.api import create_app
+from hookd.edge.api.rendering import delivery_view, status_view
+from hookd.edge.api.schemas import EndpointStatesView
+from hookd.flow.housekeeping import ROWS_AT_ONCE
 
-from daemon.core.delivery import Status
-from daemon.core.event import Event
-from daemon.core.health import PausedBy, State
-from daemon.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
-from daemon.core.retry import Reason
-from daemon.core.settings import DeliverySettings, IntakeSettings, RetrySettings, Settings
-from daemon.core.timestamps import rfc3339
-from daemon.edge.api import create_app
-from daemon.edge.api.shapes import EndpointStatesView
-from daemon.edge.api.views import delivery_view, status_view
-from daemon.flow.upkeep import ROWS_AT_ONCE
 from tests.flow.harness import (
     EPOCH,
     URL,
@@ -50,7 +50,7 @@ def shown(seconds: float) -> str:
 
 
 def state(flow: Flow, client_id: str = "acme") -> State:
-    return flow.ledger.health(client_id, "default").state(trio.current_time())
+    return flow.ledger.ensure_health(client_id, "default").state(trio.current_time())
 
 
 async def started(nursery: trio.Nursery, settings: Settings | None = None, **fields: Any) -> Flow:
@@ -138,7 +138,7 @@ async def test_retry_does_not_go_over_retry_after(autojump_clock, nursery) -> No
     flow.sender.script(URL, Later(503, "60"), 200)
     event = flow.admit(event_id="e1")
     await at(1)
-    assert flow.retrying.retry(event)
+    assert flow.retry_now.retry(event)
     await at(65)
     assert flow.sender.times("e1") == [0]
     await at(66)
@@ -238,11 +238,11 @@ async def test_retry_over_a_pause_by_failures_begins_at_once(autojump_clock, nur
     flow, oldest = await paused(nursery, 503, 200)
     second, third = flow.admit(event_id="second"), flow.admit(event_id="third")
     await at(33)
-    assert flow.retrying.retry(second)
+    assert flow.retry_now.retry(second)
     await at(34)
     assert flow.sender.times("second") == [33]
     assert (flow.sender.times("third"), state(flow)) == ([], State.PAUSED)
-    assert flow.retrying.retry(third)
+    assert flow.retry_now.retry(third)
     await now()
     assert flow.sender.times("third") == [34]
     assert third.status is Status.DELIVERED
@@ -255,7 +255,7 @@ async def test_retry_over_a_pause_does_not_go_over_retry_after(autojump_clock, n
     flow, _ = await paused(nursery, Later(503, "300"), 200)
     second = flow.admit(event_id="second")
     await at(40)
-    assert flow.retrying.retry(second)
+    assert flow.retry_now.retry(second)
     await at(366)
     assert len(flow.sender.transcript) == 11
     await at(367)
@@ -269,7 +269,7 @@ async def test_retry_does_not_go_over_an_operators_pause(autojump_clock, nursery
     event = flow.admit(event_id="e1")
     await at(1)
     await call(flow, "pause")
-    flow.retrying.retry(event)
+    flow.retry_now.retry(event)
     await at(60)
     assert flow.sender.times("e1") == [0]
     await call(flow, "resume")
@@ -408,7 +408,7 @@ async def test_answer_of_the_old_url_says_nothing_of_the_new_one(autojump_clock,
     await now()
     assert standing(event) == (Status.FAILED, None, 1)
     assert state(flow) is State.OK
-    assert flow.ledger.health("acme", "default").window == 2
+    assert flow.ledger.ensure_health("acme", "default").window == 2
 
 
 # The dead endpoint with a backlog
@@ -503,8 +503,8 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
     for client_id in ("held", "throttled", "throttled"):
         flow.admit(client_id)
     await at(100)
-    assert flow.ledger.health("held", "default").paused_by is PausedBy.OPERATOR
-    view = status_view(flow.services(), await flow.survey.take())
+    assert flow.ledger.ensure_health("held", "default").paused_by is PausedBy.OPERATOR
+    view = status_view(flow.services(), await flow.gauge_collector.take())
     assert view.oldest_overdue_seconds is None
     assert view.endpoints == EndpointStatesView(ok=0, throttled=1, paused=2, disabled=0)
     flow.set(delivery=DeliverySettings(timeout_seconds=1000.0))
@@ -513,4 +513,4 @@ async def test_oldest_overdue_ignores_what_an_endpoints_state_holds_back(autojum
     for _ in range(2):
         flow.admit("busy")
     await at(107)
-    assert status_view(flow.services(), await flow.survey.take()).oldest_overdue_seconds == 7
+    assert status_view(flow.services(), await flow.gauge_collector.take()).oldest_overdue_seconds == 7

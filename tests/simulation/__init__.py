@@ -2,23 +2,23 @@
 
     python -m tests.simulation --seeds 100
 
-plan        what a seed comes to: knobs, endpoints, moods, actions, stops; a value, made before anything runs
-engine      one run of a plan: virtual time and the scheduler's chance; what came of it
-world       what it runs in: network, machine, one process of the daemon after the other, platform
-machine     what each process leaves, and what the next one makes of it
-leavings    the recorder's segments in memory, the report directory, and the blows that a process dies of
-wire        byte streams in memory
-network     names, addresses and links, and the tap that sees every byte the daemon sends or reads
-moods       the table of faults: what a receiver may do
-people      the table of actions: what producers and operators may do, over HTTP
-starting    what the platform does at a start: it looks, registers, and sends reports again
-books       what is known from outside: registrations, events, duties, attempts
-checks      the invariants, on what the books hold
-accounts    the same for what the daemon says of itself: answers and reports
-crashes     the same for crash reports
-recovering  what a start must take back, by the lines of unclaimed reports
-trace       what happened in order, its hash, and the counts
-coverage    what must have happened over many seeds, and why the rest need not
-shrink      the shortest failing form of a plan
-mutants     seeded bugs, each of which the checks must catch
+plan              what a seed comes to: knobs, endpoints, faults, actions, stops; a value, made before anything runs
+engine            one run of a plan: virtual time and the scheduler's chance; what came of it
+world             what it runs in: network, machine, one process of the daemon after the other, platform
+machine           what each process leaves, and what the next one makes of it
+surviving_files   the recorder's segments in memory, the report directory, and the blows that a process dies of
+wire              byte streams in memory
+network           names, addresses and network streams, and the tap that sees every byte the daemon sends or reads
+faults            the table of faults: what a receiver may do
+workload          the table of actions: what producers and operators may do, over HTTP
+starting          what the platform does at a start: it looks, registers, and sends reports again
+model             what is known from outside: registrations, events, duties, attempts
+invariants        the invariants, on what the model holds
+answer_invariants the same for what the daemon says of itself: answers and reports
+crashes           the same for crash reports
+recovering        what a start must take back, by the lines of unclaimed reports
+trace             what happened in order, its hash, and the counts
+coverage          what must have happened over many seeds, and why the rest need not
+shrink            the shortest failing form of a plan
+mutants           seeded bugs, each of which the checks must catch
 """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import accounts
-from tests.simulation.books import Attempt, Books, Duty, Posted, Registered, same
+from tests.simulation import answer_invariants
+from tests.simulation.model import Attempt, Books, Duty, Posted, Registered, same
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -20,10 +20,10 @@ PAYLOAD = b"PAYLOAD-CANARY"
 
 
 def check_crash(world: "World", books: Books, raw: bytes) -> None:
-    Account(world, books, raw).check()
+    CrashReportCheck(world, books, raw).check()
 
 
-class Account:
+class CrashReportCheck:
     """One crash report against the books of its run."""
 
     def __init__(self, world: "World", books: Books, raw: bytes) -> None:
@@ -63,7 +63,7 @@ class Account:
         if summary["balanced"] is not (is_whole and not self.unrecorded):
             self.fail(f"balanced is {summary['balanced']} with {recorder}")
         if not self.unrecorded:
-            accounts.check_sums(self.world, summary, self.undelivered, self.exhausted)
+            answer_invariants.check_sums(self.world, summary, self.undelivered, self.exhausted)
 
     def _check_secrets(self) -> None:
         if any(secret in self.raw for secret in SECRETS):
@@ -113,7 +113,7 @@ class Account:
             self.fail(f"{given_up} deliveries are neither delivered nor listed, and {counted} were given up")
 
     def _may_be_given_up(self, posted: Posted, duty: Duty, endpoint: Registered) -> bool:
-        if duty.settled_status == "exhausted" or duty.crashes >= accounts.CRASHES_MAX:
+        if duty.settled_status == "exhausted" or duty.crashes >= answer_invariants.CRASHES_MAX:
             return True
         if endpoint.ever_gone or endpoint.was_removed or endpoint.changes or endpoint.is_changing:
             return True
@@ -179,7 +179,7 @@ class Account:
         endpoint = self.books.registered[posted.client_id, line["endpoint_id"]]
         if duty.settled_status is not None and duty.retried_at < 0:
             self.fail(f"{what} was {duty.settled_status} and is undelivered")
-        accounts.check_not_expired(self.world, duty, endpoint, what, at=self.books.ended_at)
+        answer_invariants.check_not_expired(self.world, duty, endpoint, what, at=self.books.ended_at)
         return None
 
     def _posted(self, line: dict[str, Any]) -> Posted | None:
@@ -197,7 +197,7 @@ class Account:
     def _check_payload(self, posted: Posted, line: dict[str, Any], what: str) -> None:
         if ("payload" in line) is not self.world.settings.recorder.payloads:
             self.fail(f"{what} has {'a' if 'payload' in line else 'no'} payload")
-        if "payload" in line and not accounts.is_payload(posted, line):
+        if "payload" in line and not answer_invariants.is_payload(posted, line):
             self.fail(f"the payload of {what} is not what was posted")
 
     def _check_last_outcome(self, duty: Duty, line: dict[str, Any], what: str) -> None:
@@ -224,10 +224,10 @@ class Account:
 
     def _check_exhausted(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         endpoint = self.books.registered[posted.client_id, line["endpoint_id"]]
-        accounts.check_reason(
+        answer_invariants.check_reason(
             self.world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=self.books.ended_at
         )
-        accounts.check_maybe_received(self.world, duty, line, what)
+        answer_invariants.check_maybe_received(self.world, duty, line, what)
 
     def _check_class(self, duty: Duty, line: dict[str, Any], what: str) -> None:
         unanswered = [one for one in duty.attempts.values() if one.answer is None]

@@ -10,15 +10,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
+from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.report import Run as RunIdentity
+from hookd.process import crash_reports
 
-from daemon import aftermath
-from daemon.core.recorder import NOTHING_RECORDED, Recorder
-from daemon.core.report import Run as RunIdentity
-from tests.simulation.books import Books
 from tests.simulation.crashes import check_crash
-from tests.simulation.leavings import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments, make_directory
+from tests.simulation.model import Books
 from tests.simulation.plan import Stop, chance
 from tests.simulation.recovering import Ended, Recovering
+from tests.simulation.surviving_files import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments, make_directory
 
 if TYPE_CHECKING:
     from tests.simulation.world import Run, World
@@ -54,7 +54,7 @@ class Machine:
         if killed_at is not None:
             self.folder.blow = self.directory.blow = Blow(killed_at, "whole", draw, _die)
         try:
-            aftermath.account(
+            crash_reports.write_crash_reports(
                 self._folder(), self.directory, self.world.own_log, recovery=self.world.settings.recovery.enabled
             )
         except Killed:

@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from daemon import aftermath, supervisor
-from daemon.core import health, ledger, recorder, recording, report, retry
-from daemon.core.client import Endpoint
-from daemon.edge import reports
-from daemon.edge.egress import addresses, connection
-from daemon.flow import account, attempt, courier, drain, intake, recovery, registration, resend, upkeep
+from hookd.core import health, ledger, recorder, recording, report, retry
+from hookd.core.client import Endpoint
+from hookd.edge import reports
+from hookd.edge.egress import addresses, connection
+from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
+from hookd.process import crash_reports, supervisor
 
 
 class Mutant(NamedTuple):
@@ -104,7 +104,14 @@ MUTANTS = (
         "return due_at",
         seeds=60,
     ),
-    Mutant("expired_kept", upkeep.Upkeep, "_expire_event", "delivery.opened_at <= opened_until", "False", first=28),
+    Mutant(
+        "expired_kept",
+        housekeeping.Housekeeping,
+        "_expire_event",
+        "delivery.opened_at <= opened_until",
+        "False",
+        first=28,
+    ),
     Mutant("retried_at_once", retry, "verdict", "return Retry(delay)", "return Retry(0.0)"),
     Mutant(
         "another_id_on_retry",
@@ -201,7 +208,7 @@ MUTANTS = (
         "event.payload if self._identity.payloads else None",
         "event.payload",
     ),
-    Mutant("recorder_not_discarded", account.Account, "_end", "self._recorder.discard()", "pass"),
+    Mutant("recorder_not_discarded", final_report.FinalReport, "_end", "self._recorder.discard()", "pass"),
     Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", "", first=55),
     Mutant(
         "in_flight_at_the_crash_forgotten",
@@ -210,11 +217,25 @@ MUTANTS = (
         "delivery.maybe_received |= delivery.in_flight",
         "pass",
     ),
-    Mutant("recorder_removed_without_report", aftermath, "account", "if made is None:", "if False:", first=20),
-    Mutant("marker_kept", aftermath, "account", "reports.close_run(run_id)", "pass"),
-    Mutant("owed_report_pruned", reports.Reports, "prune", "if not claims and _is_owed(path):", "if False:", first=20),
+    Mutant(
+        "recorder_removed_without_report",
+        crash_reports,
+        "write_crash_reports",
+        "if made is None:",
+        "if False:",
+        first=20,
+    ),
+    Mutant("marker_kept", crash_reports, "write_crash_reports", "reports.close_run(run_id)", "pass"),
+    Mutant(
+        "owed_report_pruned",
+        reports.ReportDirectory,
+        "prune",
+        "if not claims and _is_owed(path):",
+        "if False:",
+        first=20,
+    ),
     # Recovery
-    Mutant("claimed_report_taken_twice", reports.Reports, "unclaimed", "if path.name in claimed:", "if False:"),
+    Mutant("claimed_report_taken_twice", reports.ReportDirectory, "unclaimed", "if path.name in claimed:", "if False:"),
     Mutant(
         "report_not_claimed",
         recovery.Recovery,

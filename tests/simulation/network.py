@@ -12,7 +12,7 @@ from typing import Protocol
 import httpx
 import trio
 
-from tests.simulation.books import Attempt, Exchange, Host, Wired
+from tests.simulation.model import Attempt, Exchange, Host, Wired
 from tests.simulation.plan import chance
 from tests.simulation.wire import End, pair
 
@@ -71,8 +71,8 @@ class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         return ours
 
 
-class Link:
-    """What the transport gets: `daemon.edge.egress.links.Link`."""
+class NetworkStream:
+    """What the transport gets: `hookd.edge.egress.network_streams.Link`."""
 
     def __init__(self, network: "Network", wired: Wired) -> None:
         self._network = network
@@ -111,7 +111,7 @@ class Network:
         self._hosts: dict[str, Host] = {}
         self._by_address: dict[str, Host] = {}
         self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
-        self._links = 0
+        self._network_streams = 0
         self.is_dead = False  # the daemon's process
         self.ends: dict[End, Wired] = {}  # the daemon's, of this run
         self._draw = chance(seed, "network")
@@ -150,7 +150,7 @@ class Network:
         return self._attempts.get(trio.lowlevel.current_task())
 
     async def resolve(self, name: str, port: int) -> Sequence[str]:
-        await self._live()
+        await self._effective()
         host = self._hosts[name]
         attempt = self._attempt(host)
         attempt.pending += 1
@@ -172,8 +172,8 @@ class Network:
         finally:
             self._over(attempt)
 
-    async def dial(self, address: str, port: int) -> Link:
-        await self._live()
+    async def dial(self, address: str, port: int) -> NetworkStream:
+        await self._effective()
         host = self._by_address.get(address)
         if host is None:
             self._tap.fail("S10", f"{address} was dialled")
@@ -183,16 +183,16 @@ class Network:
         attempt.pending += 1
         try:
             await self._connect(attempt, address)
-            self._links += 1
-            ours, theirs = pair(chance(self._seed, "link", self._links), capacity=self._capacity)
-            wired = Wired(self._links, host, ours, attempt)
+            self._network_streams += 1
+            ours, theirs = pair(chance(self._seed, "link", self._network_streams), capacity=self._capacity)
+            wired = Wired(self._network_streams, host, ours, attempt)
             self._watch(wired)
             self._nursery.start_soon(self._receive, wired, theirs)
-            return Link(self, wired)
+            return NetworkStream(self, wired)
         finally:
             self._over(attempt)
 
-    async def _live(self) -> None:
+    async def _effective(self) -> None:
         if self.is_dead:
             await trio.sleep_forever()
 

@@ -8,12 +8,11 @@ from random import Random
 from typing import Any
 
 import msgspec
-
-from daemon.core.client import Client, Endpoint
-from daemon.core.layout import Layout
-from daemon.core.record import row_bytes_max
-from daemon.core.settings import DEFAULTS, Settings
-from daemon.core.units import format_duration
+from hookd.core.client import Client, Endpoint
+from hookd.core.record import row_bytes_max
+from hookd.core.segment_layout import SegmentLayout
+from hookd.core.settings import DEFAULTS, Settings
+from hookd.core.units import format_duration
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -92,7 +91,7 @@ class Plan:
     core: tuple[tuple[str, str], ...] = ()
     payload_bytes: tuple[int, ...] = (20,)
     retention_is_tiny: bool = False
-    layout: Layout | None = None  # the recorder's; None where it is off
+    layout: SegmentLayout | None = None  # the recorder's; None where it is off
     segments_max: int = 1_000_000  # that its file system has room for
     full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
 
@@ -181,8 +180,8 @@ def _set_recorder(draw: Random, plan: Plan) -> None:
         drain=replace(given.drain, reports_kept=draw.choice((1, 2, 20))),
     )
     row_bytes = row_bytes_max(max(plan.payload_bytes) + 60 if payloads else 0, ["x" * 40] * 4)
-    small = Layout(row_bytes, draw.choice((2, 2, 4)) * row_bytes, draw.choice((8, 10, 20)))
-    large = Layout(100_000, 400_000, 64)
+    small = SegmentLayout(row_bytes, draw.choice((2, 2, 4)) * row_bytes, draw.choice((8, 10, 20)))
+    large = SegmentLayout(100_000, 400_000, 64)
     chosen = draw.choice((small, small, large))
     if draw.random() < 0.5:
         plan.settings = replace(plan.settings, recovery=replace(given.recovery, enabled=True))
@@ -209,7 +208,7 @@ def _suspect(draw: Random, plan: Plan) -> None:
         recorder=replace(given.recorder, directory="auto", payloads=True),
         recovery=replace(given.recovery, enabled=True),
     )
-    plan.layout, plan.full = Layout(100_000, 400_000, 64), []
+    plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
     at = draw.uniform(1, plan.seconds / 2)
     plan.actions += [Action(at - 1 + n / 20, "post", 1000 + n) for n in range(12)]
     plan.stops = []

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tests.simulation import accounts
-from tests.simulation.books import Posted
+from tests.simulation import answer_invariants
 from tests.simulation.callers import Answered, request
+from tests.simulation.model import Posted
 from tests.simulation.plan import STEADY
 
 if TYPE_CHECKING:
-    from tests.simulation.people import People
+    from tests.simulation.workload import People
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 TYPES = ("a.x", "a.y", "b.y", "c")
@@ -186,7 +186,7 @@ class Posting:
         ):
             self.world.fail("S8", f"{posted.id} was admitted after the stop")
         self._admitted(posted, tuple(one["endpoint_id"] for one in view["deliveries"]), is_new=answered.status == 202)
-        accounts.check_event(self.world, view, asked_at)
+        answer_invariants.check_event(self.world, view, asked_at)
 
     def _note_batch(self, events: list[Posted], answered: Answered, asked_at: float, busy: set[str]) -> None:
         if answered.status != 202:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation.books import Posted
+from tests.simulation.model import Posted
 from tests.simulation.plan import STEADY
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import shlex
 
 from tests.simulation.engine import Result, run
-from tests.simulation.moods import MOODS
-from tests.simulation.people import ACTIONS
+from tests.simulation.faults import MOODS
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.shrink import shrink
+from tests.simulation.workload import ACTIONS
 
 WEIGHTS = {kind: weight for kind, (weight, _) in ACTIONS.items()}
 

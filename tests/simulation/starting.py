@@ -14,7 +14,7 @@ from tests.simulation.plan import STEADY, chance
 from tests.simulation.posting import FULL, NDJSON, Posting
 
 if TYPE_CHECKING:
-    from tests.simulation.people import People
+    from tests.simulation.workload import People
     from tests.simulation.world import Run
 
 LINES_AT_ONCE, BYTES_AT_ONCE = 20, 100_000

@@ -2,14 +2,14 @@
 
 import msgspec
 import pytest
+from hookd.core.health import Health
+from hookd.core.ledger import Ledger
+from hookd.core.segment_layout import SegmentLayout
+from hookd.edge.reports import ReportDirectory
+from hookd.flow.pacer import Pacer
+from hookd.flow.recovery import Recovery
+from hookd.process.supervisor import Supervisor
 
-from daemon.core.health import Health
-from daemon.core.layout import Layout
-from daemon.core.ledger import Ledger
-from daemon.edge.reports import Reports
-from daemon.flow.pacer import Pacer
-from daemon.flow.recovery import Recovery
-from daemon.supervisor import Supervisor
 from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
@@ -67,7 +67,7 @@ def _crashes_in_a_row() -> Plan:
         recorder=replace(given.recorder, payloads=True),
         drain=replace(given.drain, reports_kept=1),
     )
-    plan.layout = Layout(100_000, 400_000, 64)
+    plan.layout = SegmentLayout(100_000, 400_000, 64)
     return plan
 
 
@@ -100,7 +100,7 @@ def _killed_before_it_claimed() -> Plan:
         recorder=replace(given.recorder, payloads=True),
         drain=replace(given.drain, timeout_seconds=0.0),
     )
-    plan.layout = Layout(100_000, 400_000, 64)
+    plan.layout = SegmentLayout(100_000, 400_000, 64)
     return plan
 
 
@@ -113,7 +113,7 @@ FOUND = {
     "begins_at_the_end": (_probe_due_at_the_end, Mutant("begins", Pacer, "close", "self._is_closed = True", "pass")),
     "deletes_its_own": (
         _stopped_on_an_earlier_day,
-        Mutant("deletes_its_own", Reports, "write", "self._written.add(path)", "pass"),
+        Mutant("deletes_its_own", ReportDirectory, "write", "self._written.add(path)", "pass"),
     ),
     "begins_nevertheless": (
         _told_to_stop_while_it_recovers,
@@ -125,7 +125,7 @@ FOUND = {
     ),
     "forgets_crashes": (
         _crashes_in_a_row,
-        Mutant("forgets_crashes", Reports, "prune", "CRASHES_IN_A_ROW * has_crashed", "0"),
+        Mutant("forgets_crashes", ReportDirectory, "prune", "CRASHES_IN_A_ROW * has_crashed", "0"),
     ),
 }
 

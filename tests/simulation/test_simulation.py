@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation import coverage
 from tests.simulation.engine import Result, run
-from tests.simulation.moods import MOODS
+from tests.simulation.faults import MOODS
 from tests.simulation.plan import STOPS, Plan
 from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink

@@ -11,25 +11,25 @@ from random import Random
 from typing import Any, NoReturn
 
 import trio
+from hookd.core.report import Run as RunIdentity
+from hookd.core.settings import Settings
+from hookd.core.timestamps import Moment
+from hookd.edge.egress.sender import open_sender
+from hookd.edge.egress.transport import client_ssl_context
+from hookd.edge.server import Server
+from hookd.edge.systemd import Systemd
+from hookd.process.supervisor import ExitCode, Outside, supervise
 
-from daemon.core.report import Run as RunIdentity
-from daemon.core.settings import Settings
-from daemon.core.timestamps import Moment
-from daemon.edge.egress.sender import open_sender
-from daemon.edge.egress.transport import client_ssl_context
-from daemon.edge.server import Server
-from daemon.edge.systemd import Systemd
-from daemon.supervisor import ExitCode, Outside, supervise
-from tests.simulation import accounts
-from tests.simulation.books import Host
-from tests.simulation.checks import Checks
+from tests.simulation import answer_invariants
+from tests.simulation.faults import Receivers
+from tests.simulation.invariants import Checks
 from tests.simulation.machine import Machine
-from tests.simulation.moods import Receivers
+from tests.simulation.model import Host
 from tests.simulation.network import Listener, Network
-from tests.simulation.people import People
 from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
 from tests.simulation.starting import Starting
 from tests.simulation.trace import Trace
+from tests.simulation.workload import People
 
 EPOCH = 1_700_000_000.0
 SECOND_SIGNAL_AFTER = 0.4
@@ -233,14 +233,14 @@ class World:
             with self._whole:
                 async with trio.open_nursery() as nursery:
                     with trio.move_on_after(VIRTUAL_SECONDS_MAX) as limit:
-                        await self._live(nursery)
+                        await self._effective(nursery)
                     if limit.cancelled_caught:
                         self.fail("S12", "the world did not come to its end")
                     nursery.cancel_scope.cancel()
         finally:
             self.machine.remove()
 
-    async def _live(self, nursery: trio.Nursery) -> None:
+    async def _effective(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
         self.network = Network(self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity)
@@ -301,7 +301,7 @@ class World:
         self.checks.end_run()
         report = self.machine.ended(run, code)
         if report is not None:
-            accounts.check_end(self, run, code, report)
+            answer_invariants.check_end(self, run, code, report)
 
     async def _watch_end(self, run: Run) -> None:
         """A stop that never comes to its end must not hold the world."""

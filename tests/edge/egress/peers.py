@@ -10,11 +10,10 @@ from typing import Any
 
 import httpx
 import trio
-
-from daemon.edge.egress.addresses import AddressPolicy
-from daemon.edge.egress.links import Link
-from daemon.edge.egress.response import ResponseStream
-from daemon.edge.egress.transport import Transport, client_ssl_context, open_transport
+from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.network_streams import NetworkStream
+from hookd.edge.egress.response import ResponseStream
+from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TLS = client_ssl_context()  # it takes 20 ms to make one
@@ -29,7 +28,7 @@ class Progress:
         self.request_sent = False
 
 
-class FakeLink(trio.abc.Stream):
+class FakeNetworkStream(trio.abc.Stream):
     """A link and, in `sent`, `say`, `end` and `reset`, its peer. What is said in pieces is read in those pieces.
 
     `pieces` are said from the start, `answer` after each request.
@@ -100,17 +99,17 @@ class FakeLink(trio.abc.Stream):
 class FakeDial:
     """Hands out links in turn and notes what was dialled; an error in their place is raised."""
 
-    def __init__(self, *links: Link | BaseException) -> None:
-        self.links = deque(links)
+    def __init__(self, *network_streams: NetworkStream | BaseException) -> None:
+        self.network_streams = deque(network_streams)
         self.dialled: list[tuple[str, int]] = []
 
-    async def __call__(self, address: str, port: int) -> Link:
+    async def __call__(self, address: str, port: int) -> NetworkStream:
         self.dialled.append((address, port))
         await trio.lowlevel.checkpoint()
-        link = self.links.popleft()
-        if isinstance(link, BaseException):
-            raise link
-        return link
+        network_stream = self.network_streams.popleft()
+        if isinstance(network_stream, BaseException):
+            raise network_stream
+        return network_stream
 
 
 def resolving(*addresses: str) -> Callable[[str, int], Awaitable[Sequence[str]]]:

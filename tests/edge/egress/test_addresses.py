@@ -5,8 +5,7 @@ import socket
 from collections.abc import Collection
 
 import pytest
-
-from daemon.edge.egress.addresses import DENIED, AddressPolicy, is_this_machine
+from hookd.edge.egress.addresses import DENIED, AddressPolicy, is_this_machine
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "192.0.1.1", "172.32.0.1", "100.128.0.1", "168.63.129.17", "::ffff:8.8.8.8"]
 PUBLIC += ["2606:4700::1111", "2001:4860:4860::8888", "2a00:1450::1"]

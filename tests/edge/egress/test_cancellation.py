@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.resolver import Resolver
+from hookd.edge.egress.transport import Transport, open_transport
 
-from daemon.edge.egress.addresses import AddressPolicy
-from daemon.edge.egress.resolver import Resolver
-from daemon.edge.egress.transport import Transport, open_transport
 from tests.edge.egress.peers import OK, Progress, Server, post, read_request, serving
 from tests.edge.egress.test_tls import HOST, TRUSTING, server_context
 

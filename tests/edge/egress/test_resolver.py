@@ -9,8 +9,7 @@ import httpx
 import pytest
 import trio
 import trio.testing
-
-from daemon.edge.egress.resolver import SLOW_SECONDS, THREADS_MAX, Resolver, Standing
+from hookd.edge.egress.resolver import SLOW_SECONDS, THREADS_MAX, Resolver, Standing
 
 
 class Dns:

@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport
 
-from daemon.edge.egress.addresses import AddressPolicy
-from daemon.edge.egress.transport import Transport, client_ssl_context, open_transport
 from tests.edge.egress.peers import OK, Handler, Server, answering, post, read_request, resolving, serving, wait_end
 
 HOST = "hook.example"

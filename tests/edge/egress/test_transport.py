@@ -12,12 +12,9 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from daemon.edge.egress.addresses import DENIED, AddressPolicy
-from daemon.edge.egress.resolver import Resolver
-from daemon.edge.egress.transport import (
+from hookd.edge.egress.addresses import DENIED, AddressPolicy
+from hookd.edge.egress.resolver import Resolver
+from hookd.edge.egress.transport import (
     ADDRESS_SECONDS_MAX,
     ADDRESSES_TRIED_MAX,
     AddressDenied,
@@ -26,12 +23,15 @@ from daemon.edge.egress.transport import (
     open_transport,
     post_request,
 )
-from daemon.edge.egress.wire import HEAD_BYTES_MAX
+from hookd.edge.egress.wire import HEAD_BYTES_MAX
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.edge.egress import peers
 from tests.edge.egress.peers import (
     OK,
     FakeDial,
-    FakeLink,
+    FakeNetworkStream,
     Progress,
     answering,
     body_of,
@@ -97,17 +97,17 @@ async def test_ipv6_literal_is_connected_to_and_named_in_host(nursery: trio.Nurs
 
 
 async def test_prepared_request_is_sent_the_same() -> None:
-    links = FakeLink(OK), FakeLink(OK)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(OK), FakeNetworkStream(OK)
+    async with faked(FakeDial(*network_streams)) as transport:
         request = post_request(httpx.URL("http://example.com/hook"), [(b"a", b"b")], b"{}", endpoint=1)
         await transport.handle_async_request(request)
         await post(transport, headers=[("a", "b")], endpoint=2)
-    assert links[0].sent == links[1].sent
+    assert network_streams[0].sent == network_streams[1].sent
 
 
 async def test_endpoints_do_not_share_connections_and_a_moved_one_does_not_keep_its_own() -> None:
     """Two clients with the same receiver must not see each other's; a new URL means a new connection."""
-    dial = FakeDial(*(FakeLink(OK) for _ in range(4)))
+    dial = FakeDial(*(FakeNetworkStream(OK) for _ in range(4)))
     async with faked(dial) as transport:
         await post(transport, "http://a.example/", endpoint="one")
         await post(transport, "http://a.example/", endpoint="two")
@@ -123,13 +123,17 @@ async def test_transport_serves_an_httpx_client() -> None:
         yield b"ab"
         yield b"cd"
 
-    links = [FakeLink(OK), FakeLink(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"), FakeLink(OK)]
-    async with faked(FakeDial(*links)) as transport, httpx.AsyncClient(transport=transport) as client:
+    network_streams = [
+        FakeNetworkStream(OK),
+        FakeNetworkStream(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+        FakeNetworkStream(OK),
+    ]
+    async with faked(FakeDial(*network_streams)) as transport, httpx.AsyncClient(transport=transport) as client:
         assert (await client.get("http://a.example/")).text == "ok"
         assert (await client.head("http://b.example/")).headers["content-length"] == "5"
         assert (await client.post("http://c.example/", content=pieces())).content == b"ok"
-    assert links[2].sent.endswith(b"content-length: 4\r\n\r\nabcd")
-    assert b"transfer-encoding" not in links[2].sent.lower()
+    assert network_streams[2].sent.endswith(b"content-length: 4\r\n\r\nabcd")
+    assert b"transfer-encoding" not in network_streams[2].sent.lower()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ async def test_closed_transport_refuses() -> None:
 
 
 async def test_close_ends_a_request_in_flight(nursery: trio.Nursery) -> None:
-    async with faked(FakeDial(FakeLink())) as transport:
+    async with faked(FakeDial(FakeNetworkStream())) as transport:
 
         async def close() -> None:
             await trio.testing.wait_all_tasks_blocked()
@@ -191,7 +195,7 @@ async def test_t7_refused_is_a_connect_error() -> None:
 
 async def test_t7_unreachable_addresses_are_tried_in_turn() -> None:
     unreachable = OSError(errno.EHOSTUNREACH, "No route to host")
-    dial = FakeDial(unreachable, FakeLink(OK))
+    dial = FakeDial(unreachable, FakeNetworkStream(OK))
     async with faked(dial, "2606:4700::1111", "1.1.1.1") as transport:
         assert await post(transport) == (200, b"ok")
     assert dial.dialled == [("2606:4700::1111", 80), ("1.1.1.1", 80)]
@@ -204,12 +208,12 @@ async def test_t7_black_hole_does_not_keep_the_other_family_from_being_tried(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The last one is bounded by the caller only."""
-    link = FakeLink(OK)
+    network_stream = FakeNetworkStream(OK)
 
-    async def dial(address: str, port: int) -> FakeLink:
+    async def dial(address: str, port: int) -> FakeNetworkStream:
         if ":" in address:
             await trio.sleep_forever()
-        return link
+        return network_stream
 
     async with faked(dial, "2606:4700::1111", "1.1.1.1") as transport:
         started_at = trio.current_time()
@@ -244,20 +248,20 @@ HEAD_BYTES = ANSWER.index(b"hello")
 async def test_t7_connection_that_breaks_after_every_byte_of_an_answer(ending: str) -> None:
     """No verdict before the head is complete; from then on the verdict stands and only the body is missing."""
     for count in range(len(ANSWER) + 1):
-        link = FakeLink(*([ANSWER[:count]] if count else []))
+        network_stream = FakeNetworkStream(*([ANSWER[:count]] if count else []))
         if ending == "end":
-            link.end()
-        async with faked(FakeDial(link)) as transport:
+            network_stream.end()
+        async with faked(FakeDial(network_stream)) as transport:
             async with trio.open_nursery() as nursery:
                 if ending == "reset":
-                    nursery.start_soon(reset_when_read, link)
+                    nursery.start_soon(reset_when_read, network_stream)
                 await expect_by_length(transport, "http://example.com/", count)
-            assert link.is_closed or count == len(ANSWER)
+            assert network_stream.is_closed or count == len(ANSWER)
 
 
-async def reset_when_read(link: FakeLink) -> None:
+async def reset_when_read(network_stream: FakeNetworkStream) -> None:
     await trio.testing.wait_all_tasks_blocked()
-    link.reset()
+    network_stream.reset()
 
 
 async def expect_by_length(transport: Transport, url: str, count: int) -> None:
@@ -295,14 +299,14 @@ async def test_t7_real_reset_after_every_byte_of_an_answer() -> None:
 
 async def test_t8_end_in_the_middle_of_the_head_is_no_verdict() -> None:
     for head in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n", b"HTTP/1.1 200 OK\r\nx: y\r\n\r"):
-        async with faked(FakeDial(FakeLink(head, ends=True))) as transport:
+        async with faked(FakeDial(FakeNetworkStream(head, ends=True))) as transport:
             with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
                 await post(transport)
 
 
 async def test_t8_broken_body_is_an_error_of_the_body_and_not_of_the_answer() -> None:
     for rest in (b"content-length: 9\r\n\r\nhello", b"transfer-encoding: chunked\r\n\r\n5\r\nhelloZZ"):
-        async with faked(FakeDial(FakeLink(b"HTTP/1.1 201 X\r\n" + rest, ends=True))) as transport:
+        async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 201 X\r\n" + rest, ends=True))) as transport:
             response = await start(transport)
             assert response.status_code == 201
             stream = body_of(response)
@@ -315,15 +319,15 @@ async def test_t8_broken_body_is_an_error_of_the_body_and_not_of_the_answer() ->
 @pytest.mark.parametrize("drip", [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 99, ANSWER[:HEAD_BYTES] + b"hell"])
 async def test_t9_drip_is_bounded_by_the_callers_scope(drip: bytes, autojump_clock: trio.testing.MockClock) -> None:
     """Of the head, and of the body, whose bytes so far are still there."""
-    link = FakeLink()
+    network_stream = FakeNetworkStream()
 
     async def say_slowly() -> None:
         for byte in drip:
-            link.say(bytes([byte]))
+            network_stream.say(bytes([byte]))
             await trio.sleep(0.1)
 
     response = None
-    async with faked(FakeDial(link)) as transport, trio.open_nursery() as nursery:
+    async with faked(FakeDial(network_stream)) as transport, trio.open_nursery() as nursery:
         nursery.start_soon(say_slowly)
         started_at = trio.current_time()
         with trio.move_on_after(15) as scope:
@@ -331,7 +335,7 @@ async def test_t9_drip_is_bounded_by_the_callers_scope(drip: bytes, autojump_clo
             await body_of(response).read()
         assert scope.cancelled_caught
         assert trio.current_time() - started_at == pytest.approx(15)
-        assert link.is_closed
+        assert network_stream.is_closed
         nursery.cancel_scope.cancel()
     assert (response and body_of(response).body) == (b"hell" if drip.endswith(b"hell") else None)
 
@@ -372,7 +376,7 @@ async def test_t10_flood_before_the_final_head_ends_by_its_budget(kind: str) -> 
     unit = FLOODS[kind]
     piece = unit * (16384 // len(unit))
 
-    class Flood(FakeLink):
+    class Flood(FakeNetworkStream):
         received = 0
 
         async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -475,62 +479,62 @@ async def test_t13_planted_second_answer_is_not_used(is_apart: bool) -> None:
 
 @pytest.mark.parametrize("leftover", [b"\r\n", b"x", b"\x00"])
 async def test_t13_one_byte_after_an_answer_costs_the_connection(leftover: bytes) -> None:
-    links = FakeLink(OK + leftover), FakeLink(OK)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(OK + leftover), FakeNetworkStream(OK)
+    async with faked(FakeDial(*network_streams)) as transport:
         await post(transport)
-        assert links[0].is_closed
+        assert network_streams[0].is_closed
         await post(transport)
-        assert not links[1].is_closed
+        assert not network_streams[1].is_closed
 
 
 # --- stale kept connections
 
 
 async def test_connection_that_the_peer_closed_while_idle_is_not_used() -> None:
-    links = FakeLink(OK), FakeLink(OK)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(OK), FakeNetworkStream(OK)
+    async with faked(FakeDial(*network_streams)) as transport:
         await post(transport)
-        links[0].end()
+        network_streams[0].end()
         request = post_request(httpx.URL("http://example.com/hook"), [], b"{}")
         response = await transport.handle_async_request(request)
         assert (response.extensions["reconnected"], transport.statistics().reconnects) == (False, 0)
-        assert links[0].sent.count(b"POST") == links[1].sent.count(b"POST") == 1
+        assert network_streams[0].sent.count(b"POST") == network_streams[1].sent.count(b"POST") == 1
 
 
 @pytest.mark.parametrize("ending", ["reset", "end"])
 async def test_stale_connection_costs_one_try_on_a_fresh_one_and_says_so(ending: str) -> None:
     """The peer closes just as the request goes out."""
-    links = FakeLink(OK), FakeLink(OK)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(OK), FakeNetworkStream(OK)
+    async with faked(FakeDial(*network_streams)) as transport:
         await post(transport)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(end_when_read, links[0], ending)
+            nursery.start_soon(end_when_read, network_streams[0], ending)
             request = httpx.Request("POST", "http://example.com/hook", content=b"{}")
             response = await transport.handle_async_request(request)
         assert request.extensions["reconnected"] is True
         assert response.extensions["reconnected"] is True
         assert transport.statistics().reconnects == 1
-        assert links[0].is_closed
-        assert links[1].sent * 2 == links[0].sent
+        assert network_streams[0].is_closed
+        assert network_streams[1].sent * 2 == network_streams[0].sent
 
 
-async def end_when_read(link: FakeLink, ending: str) -> None:
+async def end_when_read(network_stream: FakeNetworkStream, ending: str) -> None:
     await trio.testing.wait_all_tasks_blocked()
     if ending == "end":
-        link.end()
+        network_stream.end()
     else:
-        link.reset()
+        network_stream.reset()
 
 
 async def test_stale_connection_is_not_tried_again_once_a_byte_came(nursery: trio.Nursery) -> None:
-    links = FakeLink(OK), FakeLink(OK)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(OK), FakeNetworkStream(OK)
+    async with faked(FakeDial(*network_streams)) as transport:
         await post(transport)
 
         async def half_an_answer() -> None:
             await trio.testing.wait_all_tasks_blocked()
-            links[0].say(b"H")
-            links[0].end()
+            network_streams[0].say(b"H")
+            network_streams[0].end()
 
         nursery.start_soon(half_an_answer)
         with pytest.raises(httpx.RemoteProtocolError):
@@ -539,7 +543,7 @@ async def test_stale_connection_is_not_tried_again_once_a_byte_came(nursery: tri
 
 
 async def test_fresh_connection_that_breaks_is_not_tried_again() -> None:
-    async with faked(FakeDial(FakeLink(ends=True), FakeLink(OK))) as transport:
+    async with faked(FakeDial(FakeNetworkStream(ends=True), FakeNetworkStream(OK))) as transport:
         with pytest.raises(httpx.RemoteProtocolError, match="without sending"):
             await post(transport)
 
@@ -633,7 +637,7 @@ async def test_t14_interim_responses_are_not_answers() -> None:
 
 @pytest.mark.parametrize("fields", [b"", b"connection: upgrade\r\nupgrade: websocket\r\n"])
 async def test_t14_switching_protocols_is_an_error(fields: bytes) -> None:
-    async with faked(FakeDial(FakeLink(b"HTTP/1.1 101 Switching\r\n" + fields + b"\r\n"))) as transport:
+    async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 101 Switching\r\n" + fields + b"\r\n"))) as transport:
         with pytest.raises(httpx.RemoteProtocolError, match="101"):
             await post(transport)
         assert transport.statistics().connections_open == 0
@@ -644,13 +648,13 @@ async def test_t14_switching_protocols_is_an_error(fields: bytes) -> None:
 )
 async def test_t14_garbage_is_an_error_at_once(garbage: bytes) -> None:
     """Not when the deadline has passed: the peer stays and says no more."""
-    async with faked(FakeDial(FakeLink(garbage))) as transport:
+    async with faked(FakeDial(FakeNetworkStream(garbage))) as transport:
         with trio.fail_after(5), pytest.raises(httpx.RemoteProtocolError, match="not HTTP"):
             await post(transport)
 
 
 async def test_t16_odd_status_is_an_answer() -> None:
-    async with faked(FakeDial(FakeLink(b"HTTP/1.1 999 \xff\xfe\r\ncontent-length: 0\r\n\r\n"))) as transport:
+    async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 999 \xff\xfe\r\ncontent-length: 0\r\n\r\n"))) as transport:
         assert await post(transport) == (999, b"")
 
 
@@ -691,7 +695,7 @@ async def test_t19_only_the_judged_address_is_connected_to_and_each_connect_is_j
         asked.append(host)
         return [(2, 1, 6, "", (address, port)) for address in answers.pop(0)]
 
-    dial = FakeDial(FakeLink(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"))
+    dial = FakeDial(FakeNetworkStream(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"))
     async with trio.open_nursery() as nursery:
         resolver = Resolver(nursery, getaddrinfo=getaddrinfo, ttl_seconds=0)
 
@@ -816,13 +820,13 @@ async def test_t23_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_p
 async def test_t27_cookies_are_never_sent() -> None:
     """Not over a kept connection, and not over a new one either."""
     cookie = b"HTTP/1.1 200 OK\r\nset-cookie: sid=1; path=/\r\ncontent-length: 0\r\n\r\n"
-    links = FakeLink(answer=cookie), FakeLink(answer=cookie)
-    async with faked(FakeDial(*links)) as transport:
+    network_streams = FakeNetworkStream(answer=cookie), FakeNetworkStream(answer=cookie)
+    async with faked(FakeDial(*network_streams)) as transport:
         for endpoint in (1, 1, 2):
             assert await post(transport, endpoint=endpoint) == (200, b"")
-    for link in links:
-        assert b"POST" in link.sent
-        assert b"cookie" not in link.sent.lower()
+    for network_stream in network_streams:
+        assert b"POST" in network_stream.sent
+        assert b"cookie" not in network_stream.sent.lower()
 
 
 # --- any bytes at all
@@ -835,15 +839,15 @@ async def test_t27_cookies_are_never_sent() -> None:
 )
 async def test_whatever_a_receiver_says_is_an_answer_or_a_transport_error(pieces: list[bytes], is_reset: bool) -> None:
     """And the connection is closed or clean."""
-    link = FakeLink(*(piece for piece in pieces if piece), ends=not is_reset)
-    async with faked(FakeDial(link)) as transport, trio.open_nursery() as nursery:
+    network_stream = FakeNetworkStream(*(piece for piece in pieces if piece), ends=not is_reset)
+    async with faked(FakeDial(network_stream)) as transport, trio.open_nursery() as nursery:
         if is_reset:
-            nursery.start_soon(reset_when_read, link)
+            nursery.start_soon(reset_when_read, network_stream)
         try:
             response = await start(transport)
             await body_of(response).read()
         except httpx.TransportError:
-            assert link.is_closed
+            assert network_stream.is_closed
         statistics = transport.statistics()
         assert statistics.connections_open == statistics.connections_idle
         nursery.cancel_scope.cancel()

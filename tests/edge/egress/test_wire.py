@@ -5,10 +5,9 @@ from itertools import pairwise
 import h11
 import httpx
 import pytest
+from hookd.edge.egress.wire import FIELDS_MAX, HEAD_BYTES_MAX, INTERIMS_MAX, ResponseReader, request_bytes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-from daemon.edge.egress.wire import FIELDS_MAX, HEAD_BYTES_MAX, INTERIMS_MAX, ResponseReader, request_bytes
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

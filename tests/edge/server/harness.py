@@ -13,10 +13,9 @@ from typing import Any
 
 import trio
 import trio.testing
+from hookd.edge.server import Server, bound_sockets
 from quart import request
 from quart_trio import QuartTrio
-
-from daemon.edge.server import Server, bound_sockets
 
 GET_OK = b"GET /ok HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_OK_AND_CLOSE = b"GET /ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hookd.edge.server import AppFailed, CannotBind, Server, bound_sockets
 from quart_trio import QuartTrio
 
-from daemon.edge.server import AppFailed, CannotBind, Server, bound_sockets
 from tests.edge.server.harness import (
     GET_BIG,
     GET_HELD,

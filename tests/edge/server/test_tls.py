@@ -13,10 +13,10 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from hookd.core.settings import HttpSettings, Settings
+from hookd.edge.server import BadCertificate, Tls
+from hookd.edge.server.tls import certificate_conflicts
 
-from daemon.core.settings import HttpSettings, Settings
-from daemon.edge.server import BadCertificate, Tls
-from daemon.edge.server.tls import certificate_conflicts
 from tests.edge.server.harness import (
     GET_BIG,
     GET_HELD,

@@ -1,6 +1,0 @@
-"""The Quart-Trio API: routes by noun, refusals as problems. The only package that imports quart."""
-
-from daemon.edge.api.app import create_app
-from daemon.edge.api.services import Services
-
-__all__ = ["Services", "create_app"]

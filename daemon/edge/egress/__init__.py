@@ -1,5 +1,0 @@
-"""How a request leaves: the only package that imports httpx."""
-
-from daemon.edge.egress.sender import HttpSender, open_sender
-
-__all__ = ["HttpSender", "open_sender"]

@@ -1,0 +1,22 @@
+"""The command's first lines: signals are held and the standard streams there before anything slow is imported."""
+
+import signal
+import sys
+
+from hookd.edge import streams
+
+_held: list[str] = []
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["run"]:  # the other commands end on Ctrl-C as any program does
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _frame: _held.append(signal.Signals(number).name))
+        streams.secure()
+    from hookd.cli.commands import hookd
+
+    hookd.main(prog_name="hookd", obj=_held)
+
+
+if __name__ == "__main__":
+    main()

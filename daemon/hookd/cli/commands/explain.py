@@ -1,0 +1,308 @@
+"""Owns `hookd explain`: what an event or a client waits for, since when, until when, and what ends it, in sentences.
+
+Rules: only what the API says is said, by the daemon's own clock. Each thing that a person can do comes as a command
+to paste. What endpoints and producers wrote is made harmless before it reaches the terminal.
+Does not: decide or change anything.
+"""
+
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from hookd.cli.api_client import Answer, Remote
+from hookd.cli.terminal import ago, ahead, json_text, printable, span
+from hookd.core.timestamps import parse_rfc3339
+
+WAITING_SHOWN_MAX = 10
+
+GIVEN_UP = {
+    "attempts_used": "every attempt of its schedule was used",
+    "expired": "it grew older than retry.age_max",
+    "gone": "the endpoint answered 410, which disables it",
+    "endpoint_removed": "its endpoint was removed",
+    "crashed": "it was in flight at three crashes",
+}
+
+
+class Found(NamedTuple):
+    """What `name` names: a client, events, or both; `now` is the daemon's wall clock."""
+
+    name: str
+    client: dict[str, Any] | None
+    events: list[tuple[dict[str, Any], dict[str, Any] | None]]  # each with its client, where that is registered
+    ambiguous: list[str]  # clients that have an event of this id, where there are several
+    status: dict[str, Any]
+    now: float
+
+
+class NotFound(Exception):
+    """Neither a client nor an event; the message is what the daemon said of it."""
+
+
+def find(remote: Remote, name: str) -> Found:
+    """Raises NotFound, Unreachable or Refusal."""
+    status = remote.get("/v1/status").taken()
+    now = parse_rfc3339(status["started_at"]) + status["uptime_seconds"]
+    client_id, slash, event_id = name.partition("/")
+    if slash:
+        answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")
+        if answer.status == 404:
+            raise NotFound(answer.problem)
+        event = answer.taken()
+        return Found(name, None, [(event, _client_of(remote, event))], [], status, now)
+    asked = remote.get(f"/v1/clients/{_part(name)}")
+    client = None if asked.status == 404 else asked.taken()
+    answer = remote.get(f"/v1/events/{_part(name)}")
+    ambiguous = answer.body.get("clients", []) if answer.status == 409 else []
+    if answer.status in (404, 409):
+        waiting = [] if client is not None or ambiguous else _waiting_for_client(remote, name)
+        if waiting:
+            return Found(name, None, [(event, None) for event in waiting], [], status, now)
+        if client is None and not ambiguous:
+            raise NotFound(f"{asked.problem}\n{answer.problem}")
+        return Found(name, client, [], ambiguous, status, now)
+    event = answer.taken()
+    return Found(name, client, [(event, _client_of(remote, event))], [], status, now)
+
+
+def explained(found: Found, curl: Callable[[str], str]) -> list[str]:
+    """Lines of text; `curl` makes of a path the command that posts to it."""
+    lines: list[str] = []
+    if found.status["state"] == "draining":
+        lines.append("The daemon is draining: what is not settled when it stops is listed in its report.")
+    if found.client is not None:
+        lines += _Telling(curl, found.now).client(found.client)
+    for event, client in found.events:
+        lines += _Telling(curl, found.now).event(event, client)
+    if found.ambiguous:
+        lines.append("Several clients have an event of this id; name one of them:")
+        lines += [f"  hookd explain {shlex.quote(f'{client_id}/{found.name}')}" for client_id in found.ambiguous]
+    return [printable(line) for line in lines]
+
+
+def as_json(found: Found) -> str:
+    """What the sentences are made from."""
+    return json_text(
+        {"client": found.client, "events": [event for event, _ in found.events], "ambiguous": found.ambiguous}
+    )
+
+
+def _waiting_for_client(remote: Remote, name: str) -> list[dict[str, Any]]:
+    """Events that were recovered for a client that is not registered yet; the newest few."""
+    asked = remote.get(f"/v1/events?client_id={_part(name)}&status=pending&limit={WAITING_SHOWN_MAX}")
+    events: list[dict[str, Any]] = asked.body["events"] if asked.status == 200 else []
+    return events
+
+
+def _client_of(remote: Remote, event: dict[str, Any]) -> dict[str, Any] | None:
+    answer: Answer = remote.get(f"/v1/clients/{_part(event['client_id'])}")
+    return None if answer.status == 404 else answer.taken()
+
+
+def _part(text: str) -> str:
+    """As one part of a path. Raises NotFound for what no id is, and no route would match."""
+    if not text or text in (".", ".."):
+        raise NotFound("name a CLIENT, an EVENT, or CLIENT/EVENT")
+    return quote(text, safe="")
+
+
+class _Telling:
+    """`now` is the daemon's wall clock."""
+
+    def __init__(self, curl: Callable[[str], str], now: float) -> None:
+        self._post = curl
+        self._now = now
+
+    # Clients
+
+    def client(self, client: dict[str, Any]) -> Iterator[str]:
+        kept = "the configuration file" if client["managed_by_config"] else "the API"
+        yield (
+            f"client {client['id']}, registered through {kept}: {client['unsettled']:,} unsettled "
+            f"{_plural('delivery', client['unsettled'])}"
+        )
+        for endpoint in client["endpoints"]:
+            yield f"  {endpoint['id']} -> {endpoint['url']}: {self._state(endpoint['health'])}"
+            for sentence in self._endpoint(client["id"], endpoint):
+                yield f"    {sentence}"
+
+    def _state(self, health: dict[str, Any]) -> str:
+        by = f" by {health['paused_by']}" if health["state"] == "paused" else ""
+        since = f" since {ago(health['state_since'], self._now)}" if health["state_since"] else ""
+        return f"{health['state']}{by}{since}"
+
+    def _endpoint(self, client_id: str, endpoint: dict[str, Any]) -> Iterator[str]:
+        health = endpoint["health"]
+        waiting = health["unsettled"] - health["in_flight"]
+        if not health["unsettled"]:
+            yield "Nothing waits here."
+        else:
+            yield (
+                f"{waiting:,} {_plural('delivery', waiting)} {'waits' if waiting == 1 else 'wait'}, "
+                f"{health['in_flight']:,} in flight; the oldest was accepted "
+                f"{span(health['oldest_unsettled_seconds'])} ago."
+            )
+        if health["failing_since"]:
+            failures, since = health["consecutive_failures"], ago(health["failing_since"], self._now)
+            run = "Its last attempt failed" if failures == 1 else f"Its last {failures:,} attempts failed, the first"
+            yield f"{run} {since}; {'' if failures == 1 else 'the last: '}{_outcome(health['last_outcome'])}."
+        if health["last_delivered_at"]:
+            yield f"The last delivery succeeded {ago(health['last_delivered_at'], self._now)}."
+        yield from self._what_ends(client_id, endpoint)
+
+    def _what_ends(self, client_id: str, endpoint: dict[str, Any]) -> Iterator[str]:
+        """The endpoint's state: until when, and what a person can do."""
+        health, state = endpoint["health"], endpoint["health"]["state"]
+        resume = self._resume(client_id, endpoint)
+        if state == "disabled":
+            yield "It answered 410: what comes for it is given up as gone. It ends by a PUT with another URL, or by:"
+            yield f"  {resume}"
+        elif state == "paused" and health["paused_by"] == "operator":
+            yield "No attempts, no probes, and nothing expires, until someone resumes it:"
+            yield f"  {resume}"
+        elif state == "paused":
+            yield f"{self._probe(health)} An answer below 500 ends the pause. Not to wait for it:"
+            yield f"  {resume}"
+        elif health["not_before"]:
+            yield f"It asked by Retry-After to be left alone: the next attempt {self._due(health['not_before'])}."
+        elif state == "throttled":
+            yield (
+                f"It said that it was asked too much: {health['concurrency_now']:,} of "
+                f"{endpoint['concurrency']:,} attempts at once, until the next 2xx."
+            )
+
+    def _probe(self, health: dict[str, Any]) -> str:
+        if health["next_probe_at"] is None or health["in_flight"]:
+            return "An attempt is in flight on it now."
+        return f"The next probe, which is the oldest delivery, {self._due(health['next_probe_at'])}."
+
+    # Events
+
+    def event(self, event: dict[str, Any], client: dict[str, Any] | None) -> Iterator[str]:
+        status = "delivered (to nobody)" if event["unrouted"] else event["status"]
+        accepted = ago(event["accepted_at"], self._now)
+        yield f"event {event['id']} of client {event['client_id']}, type {event['type']}, accepted {accepted}: {status}"
+        if event["unrouted"]:
+            yield "  No endpoint of the client subscribed to its type when it was accepted: it owes nothing."
+        if client is None:
+            yield f"  Client {event['client_id']} is not registered."
+        for delivery in event["deliveries"]:
+            endpoint = _endpoint_of(client, delivery)
+            yield f"  {delivery['endpoint_id']} -> {delivery['url']}: {delivery['status']}"
+            for sentence in self._delivery(event, delivery, endpoint):
+                yield f"    {sentence}"
+
+    def _delivery(
+        self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
+    ) -> Iterator[str]:
+        ended = [attempt for attempt in delivery["attempts"] if attempt["outcome"] is not None]
+        of = f"of {delivery['attempts_max']}"
+        if ended:
+            last = ended[-1]
+            yield (
+                f"Attempt {last['number']} {of} began {ago(last['started_at'], self._now)} and took "
+                f"{span(last['duration_seconds'])}: {_outcome(last)}{_maybe_received(last)}."
+            )
+        if delivery["status"] == "delivered":
+            return
+        if delivery["status"] == "exhausted":
+            yield from self._given_up(event, delivery, endpoint)
+            return
+        if delivery["in_flight"]:
+            yield from self._in_flight(delivery, endpoint, of)
+        else:
+            yield from self._waiting(event, delivery, endpoint, f"Attempt {delivery['attempt_count'] + 1} {of}")
+        if delivery["expires_at"] is None:
+            yield "It does not expire while an operator holds the endpoint."
+        else:
+            yield f"If nothing settles it before, it is given up as too old {ahead(delivery['expires_at'], self._now)}."
+
+    def _given_up(
+        self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
+    ) -> Iterator[str]:
+        reason, count = delivery["reason"], delivery["attempt_count"]
+        yield f"Given up ({reason}) after {count} {_plural('attempt', count)}: {GIVEN_UP[reason]}."
+        if endpoint is None:
+            yield "Its endpoint is not registered, so it cannot be tried again."
+            return
+        if endpoint["health"]["state"] == "disabled":
+            yield "The endpoint is disabled. First resume it, or PUT the client with another URL:"
+            yield f"  {self._resume(event['client_id'], endpoint)}"
+        yield "To try it again:"
+        yield f"  {self._retry(event)}"
+
+    def _in_flight(self, delivery: dict[str, Any], endpoint: dict[str, Any] | None, of: str) -> Iterator[str]:
+        running = delivery["attempts"][-1]
+        until = ""
+        if endpoint is not None:
+            left = parse_rfc3339(running["started_at"]) + endpoint["timeout_seconds"] - self._now
+            until = f"; it ends within {span(left)}"
+        yield f"Attempt {running['number']} {of} is in flight since {ago(running['started_at'], self._now)}{until}."
+
+    def _waiting(
+        self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None, attempt: str
+    ) -> Iterator[str]:
+        health = None if endpoint is None else endpoint["health"]
+        if endpoint is None or health is None:
+            yield f"{attempt} waits for its client to be registered."
+        elif health["state"] == "paused" and health["paused_by"] == "operator":
+            yield f"{attempt} waits: an operator paused the endpoint{self._since(health)}. It goes on after:"
+            yield f"  {self._resume(event['client_id'], endpoint)}"
+        elif health["state"] == "paused":
+            yield f"{attempt} waits: the endpoint is paused by its failures{self._since(health)}."
+            yield f"{self._probe(health)} An answer below 500 ends the pause. To try this one now:"
+            yield f"  {self._retry(event)}"
+        elif parse_rfc3339(delivery["next_attempt_at"]) > self._now:
+            yield f"{attempt} {self._due(delivery['next_attempt_at'])}{_why_then(delivery, health)}."
+            if health["not_before"] != delivery["next_attempt_at"]:
+                yield "To try it now:"
+                yield f"  {self._retry(event)}"
+        elif health["in_flight"] >= health["concurrency_now"]:
+            yield (
+                f"{attempt} is due and waits for its turn: {health['in_flight']:,} of at most "
+                f"{health['concurrency_now']:,} attempts are in flight on the endpoint, "
+                f"{health['unsettled']:,} deliveries are unsettled."
+            )
+        else:
+            yield f"{attempt} is due now."
+
+    def _since(self, health: dict[str, Any]) -> str:
+        return f" since {ago(health['state_since'], self._now)}" if health["state_since"] else ""
+
+    def _due(self, at: str) -> str:
+        return f"comes {ahead(at, self._now)}" if parse_rfc3339(at) > self._now else "is due now"
+
+    def _resume(self, client_id: str, endpoint: dict[str, Any]) -> str:
+        return self._post(f"/v1/clients/{client_id}/endpoints/{endpoint['id']}/resume")
+
+    def _retry(self, event: dict[str, Any]) -> str:
+        return self._post(f"/v1/clients/{event['client_id']}/events/{event['id']}/retry")
+
+
+def _endpoint_of(client: dict[str, Any] | None, delivery: dict[str, Any]) -> dict[str, Any] | None:
+    endpoints = [] if client is None else client["endpoints"]
+    return next((endpoint for endpoint in endpoints if endpoint["id"] == delivery["endpoint_id"]), None)
+
+
+def _why_then(delivery: dict[str, Any], health: dict[str, Any]) -> str:
+    if health["not_before"] == delivery["next_attempt_at"]:
+        return ": the endpoint asked by Retry-After not to be called before"
+    return ", by its schedule" if delivery["attempt_count"] else ""
+
+
+def _outcome(outcome: dict[str, Any]) -> str:
+    if outcome["outcome"] == "responded":
+        return f"answered {outcome['status_code']}"
+    return f"{outcome['outcome']}, {outcome['error']}"
+
+
+def _maybe_received(attempt: dict[str, Any]) -> str:
+    sent_unanswered = attempt["request_sent"] and attempt["outcome"] != "responded"
+    return "; the request went out, so the client may have it" if sent_unanswered else ""
+
+
+def _plural(noun: str, number: int) -> str:
+    if number == 1:
+        return noun
+    return f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"

@@ -1,0 +1,297 @@
+"""Owns `hookd receive`: a receiver to develop against, which prints what comes, verifies it and misbehaves on request.
+
+Rules: it never answers before it has noted the request, and never ends by what a peer sends: bodies, headers and the
+time for them are bounded, and what a peer wrote is made harmless before it reaches the terminal. A signature is
+verified by the published scheme (Standard Webhooks 1.0), five minutes of clock difference allowed.
+Limits: a thread for each connection; 16 MiB a body; of the last 100,000 webhook-ids it remembers how often they came.
+Does not: speak TLS, keep payloads, or serve anyone but the developer it runs for.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+
+from hookd.cli.terminal import COLUMNS_MAX, clip, json_text, printable
+from hookd.core.report import one_line
+from hookd.core.timestamps import rfc3339
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+IDS_MAX = 100_000
+TOLERANCE_SECONDS = 300
+PEER_SECONDS_MAX = 60
+PAYLOAD_SHOWN_BYTES_MAX = 4096  # of what is cut to a line anyway
+
+
+class CannotListen(Exception):
+    """The message names the address and what the system says."""
+
+
+class BadSecret(Exception):
+    """It is not `whsec_` and base64."""
+
+
+class Manners(NamedTuple):
+    """How it answers: `fail` instead of 200, to the `first` requests of each webhook-id (None: to all)."""
+
+    fail: int | None = None
+    first: int | None = None
+    delay_seconds: float = 0.0
+
+    def status(self, number: int) -> int:
+        return self.fail if self.fail is not None and (self.first is None or number <= self.first) else 200
+
+
+class Known(msgspec.Struct):
+    """What is remembered of a webhook-id."""
+
+    came: int = 0
+    taken: bool = False  # it was answered 2xx
+
+
+class ReceivedRequest(NamedTuple):
+    headers: dict[str, str]
+    path: str
+    body: bytes
+    at: float  # wall
+
+
+class ReceivedAttempt(NamedTuple):
+    """What was made of a request."""
+
+    number: int  # of those with its webhook-id
+    is_duplicate: bool  # it came, and was answered 2xx, before
+    unverified: str | None  # why, None where it is verified
+    status: int
+
+
+class Receiver(ThreadingHTTPServer):
+    """Listens at once; `stopped` is set once nobody reads its output any more."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, *, key: bytes | None, manners: Manners, as_json: bool) -> None:
+        """Raises CannotListen."""
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise CannotListen(f"{host}:{port}: {getattr(error, 'strerror', None) or error}") from error
+        self.manners = manners
+        self.stopped = threading.Event()
+        self._key = key
+        self._as_json = as_json
+        self._lock = threading.Lock()  # of the counts and of stdout: a line is written whole
+        self._known: dict[str, Known] = {}
+        self._requests = self._repeats = self._duplicates = self._unverified = 0
+
+    @property
+    def url(self) -> str:
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/hook"
+
+    def take(self, request: ReceivedRequest) -> ReceivedAttempt:
+        """Counts and prints it; the answer leaves after."""
+        unverified = reason_not_verified(self._key, request.headers, request.body, now=request.at)
+        event_id = request.headers.get("webhook-id", "")
+        with self._lock:
+            known = self._remember(event_id)
+            known.came += 1
+            seen = ReceivedAttempt(
+                known.came, bool(event_id) and known.taken, unverified, self.manners.status(known.came)
+            )
+            self._requests += 1
+            self._repeats += known.came > 1
+            self._duplicates += seen.is_duplicate
+            self._unverified += unverified is not None
+            self._print(request, seen)
+        return seen
+
+    def note_answer(self, event_id: str, status: int) -> None:
+        with self._lock:
+            known = self._remember(event_id)
+            known.taken = known.taken or 200 <= status < 300
+
+    def summary(self) -> str:
+        with self._lock:
+            ids = len(self._known) - ("" in self._known)
+            return (
+                f"{self._requests:,} requests with {ids:,} webhook-ids; {self._repeats:,} came again, "
+                f"{self._duplicates:,} of them duplicates (answered 2xx before); {self._unverified:,} not verified"
+            )
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that hangs up or sends no HTTP is its own matter; a bug of ours is shown, and the next is served."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+    def _remember(self, event_id: str) -> Known:
+        known = self._known.setdefault(event_id, Known())
+        if len(self._known) > IDS_MAX:
+            del self._known[next(iter(self._known))]
+        return known
+
+    def _print(self, request: ReceivedRequest, seen: ReceivedAttempt) -> None:
+        text = json_line(request, seen) if self._as_json else line(request, seen)
+        try:
+            click.echo(text)
+        except OSError:  # `| head` has seen enough
+            self.stopped.set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = PEER_SECONDS_MAX
+    server: Receiver
+
+    def do_POST(self) -> None:
+        length = self.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and len(length) <= 12):
+            self._answer(411)
+        elif int(length) > BODY_BYTES_MAX:
+            self._answer(413)
+        else:
+            self._take(self.rfile.read(int(length)), int(length))
+
+    def _take(self, body: bytes, length: int) -> None:
+        if len(body) < length:  # the peer hung up in the middle of it
+            self.close_connection = True
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = self.server.take(ReceivedRequest(headers, self.path, body, time.time()))
+        # A peer that hangs up while we delay is not kept, nor one that sends more before its answer.
+        if select.select([self.connection], [], [], self.server.manners.delay_seconds)[0]:
+            self.close_connection = True
+            return
+        # Noted first: the peer may have the answer, and send again, before this thread goes on.
+        self.server.note_answer(headers.get("webhook-id", ""), seen.status)
+        self._answer(seen.status, keep=True)
+
+    def _answer(self, status: int, *, keep: bool = False) -> None:
+        self.send_response(status)
+        if status not in (204, 304):
+            self.send_header("content-length", "0")
+        if not keep:  # what it sent was not read
+            self.send_header("connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name for it
+        """Says nothing: the receiver prints what matters."""
+
+
+def receive(host: str, port: int, *, secret: str | None, manners: Manners, as_json: bool) -> None:
+    """Until Ctrl-C or SIGTERM. Raises BadSecret or CannotListen."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    receiver = Receiver(host, port, key=None if secret is None else key_of(secret), manners=manners, as_json=as_json)
+    click.echo(f"receiving on {receiver.url}; try: hookd run --dev --client acme={receiver.url}", err=True)
+    if secret is None:
+        click.echo(
+            "nothing is verified without --secret: `hookd run` shows the one it makes; start this again with it",
+            err=True,
+        )
+    serving = threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True)
+    serving.start()
+    try:
+        receiver.stopped.wait()
+    except KeyboardInterrupt:
+        pass
+    receiver.shutdown()
+    receiver.server_close()
+    click.echo(receiver.summary(), err=True)
+
+
+def key_of(secret: str) -> bytes:
+    """Raises BadSecret."""
+    try:
+        key = base64.b64decode(secret.strip().removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadSecret("a secret is whsec_ and base64") from error
+    if not key:
+        raise BadSecret("the secret is empty")
+    return key
+
+
+def reason_not_verified(key: bytes | None, headers: Mapping[str, str], body: bytes, *, now: float) -> str | None:
+    """Why the signature does not stand, as any receiver would judge it; None where it does."""
+    missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if not headers.get(name)]
+    if missing:
+        return f"no {', no '.join(missing)}"
+    timestamp = headers["webhook-timestamp"]
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 15):
+        return "webhook-timestamp is no number of seconds"
+    off_seconds = now - int(timestamp)
+    if abs(off_seconds) > TOLERANCE_SECONDS:
+        return f"webhook-timestamp is {abs(off_seconds):.0f} s {'old' if off_seconds > 0 else 'ahead'}, more than 300 s"
+    if key is None:
+        return "no --secret given"
+    content = f"{headers['webhook-id']}.{timestamp}.".encode("latin-1", "replace") + body
+    expected = b"v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256))
+    given = headers["webhook-signature"].encode("latin-1", "replace").split(b" ")
+    if any(hmac.compare_digest(expected, one) for one in given):  # several while a secret is rotated
+        return None
+    return (
+        f"none of {len(given)} signatures fits the secret"
+        if len(given) > 1
+        else "the signature does not fit the secret"
+    )
+
+
+def line(request: ReceivedRequest, seen: ReceivedAttempt) -> str:
+    """One request for people, cut to the terminal's width."""
+    headers = request.headers
+    parts = [
+        rfc3339(request.at)[11:19] + "Z",
+        headers.get("webhook-id") or "(no webhook-id)",
+        headers.get("hookd-event-type", "-"),
+        f"attempt {headers.get('hookd-attempt', '?')}",
+        f"{len(request.body):,} B",
+        "verified" if seen.unverified is None else f"NOT VERIFIED ({seen.unverified})",
+        f"-> {seen.status}",
+    ]
+    if seen.is_duplicate:
+        parts.append("DUPLICATE (answered 2xx before)")
+    payload = request.body[:PAYLOAD_SHOWN_BYTES_MAX].decode(errors="replace")
+    return clip(printable("  ".join([*parts, payload])), shutil.get_terminal_size((COLUMNS_MAX, 24)).columns)
+
+
+def json_line(request: ReceivedRequest, seen: ReceivedAttempt) -> str:
+    """One request for programs. `payload` is the value, or, where the body is no JSON, its text."""
+    headers = request.headers
+    view = {
+        "received_at": rfc3339(request.at),
+        "path": request.path,
+        "webhook_id": headers.get("webhook-id"),
+        "type": headers.get("hookd-event-type"),
+        "attempt": headers.get("hookd-attempt"),
+        "payload_bytes": len(request.body),
+        "verified": seen.unverified is None,
+        "not_verified_because": seen.unverified,
+        "request_number": seen.number,
+        "duplicate": seen.is_duplicate,
+        "status": seen.status,
+        "payload": _value(request.body),
+    }
+    return json_text(view)
+
+
+def _value(body: bytes) -> object:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+        return msgspec.Raw(one_line(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body.decode(errors="replace")

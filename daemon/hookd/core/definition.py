@@ -1,0 +1,152 @@
+"""Owns what a client definition may say: its fields, their forms and their limits.
+
+One home for two readers: core/client.py checks a definition by these numbers and patterns, all mistakes at once, and
+edge/api/openapi.py publishes the Structs as the schema. The Structs are not decoded into: msgspec would stop at the
+first mistake. What no schema can say (the host of a URL, a duration's bounds, header names that differ in case only,
+limits from the settings) stands in the descriptions, and core/client.py checks it.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hookd.core.units import DURATION_PATTERN
+
+TIMEOUT_SECONDS_MAX = 3600.0
+DELAY_SECONDS_MAX = 30 * 86400.0
+SCHEDULE_ENTRIES_MAX = 50
+CONCURRENCY_MAX = 1000
+EVENT_TYPES_MAX = 100
+URL_CHARS_MAX = 2048
+HEADER_NAME_CHARS_MAX = 128
+HEADER_VALUE_CHARS_MAX = 4096
+SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
+
+ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+EVENT_TYPE_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}$"
+SUBSCRIPTION_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}(?:\.\*)?$"
+HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+# Printable Latin-1 without a space (or a no-break one) at either end.
+HEADER_VALUE_PATTERN = r"^(?:[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?)?$"
+URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[\x21-\x5b\x5d-\x7e]+$"
+# 24 to 64 bytes in standard base64: eight to twenty whole groups and a rest, or twenty-one and at most one byte. The
+# last character before the padding has no stray bits, which other libraries refuse.
+SECRET_PATTERN = (
+    "^whsec_(?:"
+    "(?:[A-Za-z0-9+/]{4}){8,20}(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
+    "|(?:[A-Za-z0-9+/]{4}){21}(?:[A-Za-z0-9+/][AQgw]==)?)$"
+)
+
+# What the sender or the connection itself writes; an endpoint's own value would break framing or forge our identity.
+RESERVED_HEADERS = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "host", "accept-encoding"}
+    | {"user-agent", "http2-settings"}
+)
+RESERVED_HEADER_PREFIXES = ("proxy-", "content-", "webhook-", "hookd-")
+
+
+def _in_any_case(name: str) -> str:
+    """A pattern: JSON Schema's have no flags."""
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name)
+
+
+_RESERVED_PATTERN = (
+    f"^(?:(?:{'|'.join(map(_in_any_case, sorted(RESERVED_HEADERS)))})$"
+    f"|{'|'.join(map(_in_any_case, RESERVED_HEADER_PREFIXES))})"
+)
+
+
+def _said(description: str, **schema: Any) -> Meta:
+    return Meta(description=description, extra_json_schema=schema)
+
+
+Id = Annotated[str, _said("1 to 64 of A-Z a-z 0-9 _ -", pattern=ID_PATTERN)]
+EventType = Annotated[str, _said("1 to 128 of A-Z a-z 0-9 _ . : / -", pattern=EVENT_TYPE_PATTERN)]
+Url = Annotated[
+    str,
+    _said(
+        "Where events are posted: https, or http where egress.allow_http says so; a host name or an IP address, "
+        "without a user name. Its address is judged at every connect.",
+        format="uri",
+        pattern=URL_PATTERN,
+        maxLength=URL_CHARS_MAX,
+        examples=["https://example.com/hook"],
+    ),
+]
+Secret = Annotated[
+    str,
+    _said(
+        "`whsec_` and then 24 to 64 bytes in base64. Without one an endpoint keeps the one it has; a new one is made "
+        "one, which that answer alone returns.",
+        pattern=SECRET_PATTERN,
+        examples=["whsec_aG9va2QgZXhhbXBsZSBzZWNyZXQgMTIzNA=="],
+    ),
+]
+_EndpointId = Annotated[str, _said("Needed where there are several; else `default`", pattern=ID_PATTERN)]
+_Subscriptions = Annotated[
+    list[Annotated[str, _said("An exact type, or a beginning and `.*`", pattern=SUBSCRIPTION_PATTERN)]],
+    _said("The event types it wants; all without", maxItems=EVENT_TYPES_MAX, examples=[["invoice.*"]]),
+]
+_Headers = Annotated[
+    dict[str, Annotated[str, _said("", pattern=HEADER_VALUE_PATTERN, maxLength=HEADER_VALUE_CHARS_MAX)]],
+    _said(
+        "Sent with every attempt; at most registry.headers_max, no name twice in different case",
+        propertyNames={
+            "pattern": HEADER_NAME_PATTERN,
+            "maxLength": HEADER_NAME_CHARS_MAX,
+            "not": {"pattern": _RESERVED_PATTERN},
+        },
+        examples=[{"x-team": "billing"}],
+    ),
+]
+_Timeout = Annotated[
+    str,
+    _said(
+        "Of one whole attempt, more than 0s and at most 1h; delivery.timeout without",
+        pattern=DURATION_PATTERN,
+        format="hookd-timeout",
+        examples=["10s"],
+    ),
+]
+_Delay = Annotated[str, _said("At most 30d", pattern=DURATION_PATTERN, format="hookd-delay")]
+_Schedule = Annotated[
+    list[_Delay],
+    _said(
+        "The waits between attempts; retry.schedule without",
+        maxItems=SCHEDULE_ENTRIES_MAX,
+        examples=[["5s", "2m", "1h"]],
+    ),
+]
+_Concurrency = Annotated[
+    int,
+    _said("Attempts in flight at most; delivery.concurrency without", minimum=1, maximum=CONCURRENCY_MAX, examples=[4]),
+]
+
+
+class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """One endpoint. null is the same as leaving the field out."""
+
+    url: Url
+    id: _EndpointId | None = None
+    secret: Secret | None = None
+    event_types: _Subscriptions | None = None
+    headers: _Headers | None = None
+    timeout: _Timeout | None = None
+    concurrency: _Concurrency | None = None
+    schedule: _Schedule | None = None
+
+
+class ClientDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """A client with one endpoint or more."""
+
+    endpoints: Annotated[
+        list[EndpointDefinition], _said("At most registry.endpoints_max; their ids are unique", minItems=1)
+    ]
+
+
+class ShortDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """Short for a client with one endpoint, `default`."""
+
+    url: Url
+    secret: Secret | None = None

@@ -1,0 +1,130 @@
+"""Owns the delivery: the duty to bring one event to one endpoint, its four statuses and the legal changes of them.
+
+Rules:
+ 1. Everything that changes a status stands in `TRANSITIONS`; a pair that is not in it raises and changes nothing.
+ 2. In flight, due and attempts are fields; no status exists for them.
+ 3. Only core/ledger changes a `Delivery`; it keeps the totals in step.
+
+    pending --SUCCEEDED--> delivered            failed --SUCCEEDED--> delivered
+    pending --FAILED-----> failed               failed --FAILED-----> failed
+    pending --GAVE_UP----> exhausted            failed --GAVE_UP----> exhausted
+                     exhausted --REOPENED--> pending
+"""
+
+import enum
+from collections.abc import Iterable
+
+import msgspec
+
+from hookd.core.outcome import Outcome
+from hookd.core.retry import Reason
+
+# Of a long history the first and the last nine attempts are kept: at most 10 x 120 B a delivery.
+ATTEMPTS_KEPT_LAST = 9
+# A delivery that was in flight at so many crashes of hookd is suspected of them, and given up as `crashed`.
+CRASHES_MAX = 3
+
+
+class Status(enum.Enum):
+    PENDING = "pending"
+    FAILED = "failed"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+
+    # By identity, which is what members compare by: Enum's own hashes the name, in Python, 40 times an event.
+    __hash__ = object.__hash__
+
+
+class Change(enum.Enum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    GAVE_UP = "gave_up"
+    REOPENED = "reopened"
+
+
+TRANSITIONS: dict[tuple[Status, Change], Status] = {
+    (Status.PENDING, Change.SUCCEEDED): Status.DELIVERED,
+    (Status.PENDING, Change.FAILED): Status.FAILED,
+    (Status.PENDING, Change.GAVE_UP): Status.EXHAUSTED,
+    (Status.FAILED, Change.SUCCEEDED): Status.DELIVERED,
+    (Status.FAILED, Change.FAILED): Status.FAILED,
+    (Status.FAILED, Change.GAVE_UP): Status.EXHAUSTED,
+    (Status.EXHAUSTED, Change.REOPENED): Status.PENDING,
+}
+
+# Settled: no way out but being reopened.
+SETTLED = frozenset(
+    status
+    for status in Status
+    if all(change is Change.REOPENED for (source, change) in TRANSITIONS if source is status)
+)
+
+
+class IllegalTransition(Exception):
+    """A bug of ours: a change that the table does not have."""
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """One POST. `outcome` and `duration_seconds` are None while it is in flight, `outcome` also after a stop cut it."""
+
+    number: int
+    started_at: float  # wall
+    duration_seconds: float | None = None
+    outcome: Outcome | None = None
+    request_sent: bool = False
+
+
+class Delivery(msgspec.Struct, gc=False, eq=False):
+    """One row. `gc=False` and no reference to its event: it is in no cycle and costs the collector nothing."""
+
+    endpoint_id: str
+    url: str  # as shown: without query values
+    opened_at: float  # monotonic: the delivery's age runs from here
+    attempts_max: int
+    due_at: float | None  # monotonic; None in flight and when settled
+    status: Status = Status.PENDING
+    reason: Reason | None = None
+    settled_at: float | None = None  # wall
+    attempt_count: int = 0  # attempts begun, the one in flight included
+    attempts_before: int = 0  # of these, those from before it was last reopened
+    in_flight: bool = False
+    maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
+    attempts: tuple[Attempt, ...] = ()
+    is_abandoned: bool = False  # its endpoint was removed while it was in flight: this attempt is the last
+    crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status in SETTLED
+
+    @property
+    def is_waiting(self) -> bool:
+        """Unsettled and not in flight: a lane holds it."""
+        return not self.in_flight and self.status not in SETTLED
+
+
+def after(status: Status, change: Change) -> Status:
+    """The status that follows; raises IllegalTransition."""
+    try:
+        return TRANSITIONS[status, change]
+    except KeyError:
+        raise IllegalTransition(f"a {status.value} delivery cannot have {change.value}") from None
+
+
+def status_of_event(deliveries: Iterable[Delivery]) -> Status:
+    """An event's status is read off its deliveries, never stored (contract section 2)."""
+    statuses = {delivery.status for delivery in deliveries}
+    if Status.FAILED in statuses:
+        return Status.FAILED
+    if Status.PENDING in statuses:
+        return Status.PENDING
+    if Status.EXHAUSTED in statuses:
+        return Status.EXHAUSTED
+    return Status.DELIVERED
+
+
+def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
+    """The history with one more attempt begun: the first and the last nine are kept."""
+    if len(attempts) <= ATTEMPTS_KEPT_LAST:
+        return (*attempts, attempt)
+    return (attempts[0], *attempts[2:], attempt)

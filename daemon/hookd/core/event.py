@@ -1,0 +1,264 @@
+"""Owns the event: what a producer submits, how its body is read, and the row that the ledger keeps of it.
+
+Rules: the payload is opaque and stays the bytes that came (`msgspec.Raw` finds its bounds without decoding it);
+input is UTF-8, at most 1,000 levels deep; nothing read here has changed anything.
+Limits: depth is counted by the bracket, 13 ms for the 256 KiB worst case, and only where a payload opens more
+than 1,000 brackets at all.
+"""
+
+import itertools
+import re
+from codecs import BOM_UTF8
+from hashlib import blake2b
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from hookd.core.client import Mistake, is_event_type, is_id
+from hookd.core.definition import EventType, Id
+from hookd.core.delivery import Delivery, Status, status_of_event
+from hookd.core.refusal import InvalidEvent, Malformed
+
+DEPTH_MAX = 1000
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """One event as a producer submits it; without an id one is made when it is admitted."""
+
+    client_id: str
+    type: str
+    payload: bytes
+    id: str | None = None
+
+
+OwnId = Annotated[Id, Meta(description="Yours, unique per client; else one is made")]
+
+
+# The patterns are for the schema, and so is EventBody: `read_event` decodes the laxer ClientEventBody and looks at what
+# is in it by itself, so that it can name every mistake at once.
+class ClientEventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One event where the path names its client."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])] | msgspec.UnsetType | None = msgspec.UNSET
+    type: Annotated[EventType, Meta(examples=["invoice.paid"])]
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="Any JSON value, at most 1,000 levels deep; delivered byte for byte as it came",
+            examples=[{"invoice": "in_1", "amount": 1999}],
+        ),
+    ]
+    # Without an example: the same id with the payload laid out otherwise would be another event's.
+    id: OwnId | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class EventBody(ClientEventBody, kw_only=True):
+    """One event as a producer posts it."""
+
+    client_id: Annotated[Id, Meta(examples=["acme"])]
+
+
+class _Ids(msgspec.Struct):
+    """Read loosely, of what is not an event."""
+
+    client_id: object = None
+    id: object = None
+
+
+_body_decoder = msgspec.json.Decoder(ClientEventBody)
+_ids_decoder = msgspec.json.Decoder(_Ids)
+_array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Event(msgspec.Struct, gc=False, eq=False):
+    """One row; only core/ledger changes it. 576 B with its delivery, over its payload (measured at a million)."""
+
+    sequence: int  # order of admission
+    id: str
+    client_id: str
+    type: str
+    payload: bytes | None  # None once dropped by retention; `digest` then stands for it
+    accepted_at: float  # wall
+    since: float  # monotonic: when it came into its present class (unsettled, delivered, exhausted)
+    deliveries: tuple[Delivery, ...]
+    settled_at: float | None = None  # wall
+    digest: bytes | None = None
+
+    @property
+    def status(self) -> Status:
+        if len(self.deliveries) == 1:  # as nearly all events have, and it is asked six times on an event's way
+            return self.deliveries[0].status
+        return status_of_event(self.deliveries)
+
+    @property
+    def is_unrouted(self) -> bool:
+        return not self.deliveries
+
+    def delivery_to(self, endpoint_id: str) -> Delivery | None:
+        for delivery in self.deliveries:
+            if delivery.endpoint_id == endpoint_id:
+                return delivery
+        return None
+
+    def has_payload(self, payload: bytes) -> bool:
+        """Whether this is the event's payload, byte for byte, also once the bytes were dropped."""
+        if self.payload is not None:
+            return self.payload == payload
+        return self.digest == payload_digest(payload)
+
+
+def payload_digest(payload: bytes) -> bytes:
+    """16 bytes that stand for a dropped payload: enough to tell a repeat from another under the same id."""
+    return blake2b(payload, digest_size=16).digest()
+
+
+def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Submission:
+    """One event's JSON object; `client_id` is the path's, where the path names one.
+
+    Raises Malformed (not JSON, not UTF-8) or InvalidEvent (wrong shape, too deep).
+    """
+    check_text(body)
+    try:
+        read = _body_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise read_error(error, body, pointer) from None
+    payload = bytes(read.payload)
+    given_client_id, event_id = _or_none(read.client_id), _or_none(read.id)
+    mistakes = []
+    if client_id is None and given_client_id is None:
+        mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
+    elif client_id is not None and given_client_id not in (None, client_id):
+        mistakes.append(Mistake(f"{pointer}/client_id", f"is not {client_id!r}, the client in the path"))
+    elif client_id is None and not is_id(read.client_id):
+        mistakes.append(Mistake(f"{pointer}/client_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+    if not is_event_type(read.type):
+        mistakes.append(Mistake(f"{pointer}/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
+    if event_id is not None and not is_id(event_id):
+        mistakes.append(Mistake(f"{pointer}/id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+    if is_too_deep(payload):
+        mistakes.append(Mistake(f"{pointer}/payload", f"is nested deeper than {DEPTH_MAX:,} levels"))
+    if not mistakes and _names_a_field_twice(read, body, payload):
+        mistakes.append(Mistake(pointer, "names a field twice"))
+    if mistakes:
+        raise InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
+    return Submission(client_id or given_client_id or "", read.type, payload, event_id)
+
+
+def read_ids(body: bytes) -> tuple[str | None, str | None]:
+    """The id and client id of an event that is refused, as far as they can be read: its producer looks for them."""
+    try:
+        read = _ids_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    event_id, client_id = (one if isinstance(one, str) and is_id(one) else None for one in (read.id, read.client_id))
+    return event_id, client_id
+
+
+def read_array(body: bytes) -> list[bytes]:
+    """The raw items of a JSON array. Raises Malformed or InvalidEvent."""
+    check_text(body)
+    try:
+        return [bytes(raw) for raw in _array_decoder.decode(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise read_error(error, body, "") from None
+
+
+def read_lines(body: bytes) -> list[bytes]:
+    """The lines of NDJSON; empty lines are passed over. Raises Malformed."""
+    check_text(body)
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+def check_text(body: bytes) -> None:
+    """Raises Malformed unless the body is UTF-8: `msgspec.Raw` does not look inside the payload."""
+    if body.isascii():
+        return
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from None
+
+
+def is_too_deep(payload: bytes) -> bool:
+    """Whether valid JSON is nested deeper than `DEPTH_MAX`."""
+    if payload.count(b"[") + payload.count(b"{") <= DEPTH_MAX:
+        return False
+    brackets = _STRINGS.sub(b"", payload).translate(None, _NOT_BRACKETS)
+    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX
+
+
+def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | InvalidEvent:
+    """What msgspec raises of a body, in our words: a wrong shape is the event's, anything else is not JSON."""
+    match error:
+        case RecursionError():
+            mistake = Mistake(pointer, f"is nested deeper than {DEPTH_MAX:,} levels")
+            return InvalidEvent(f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[mistake])
+        case msgspec.ValidationError():
+            mistake = mistake_of(str(error), pointer)
+            return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])
+        case _:
+            said = _half_surrogate(str(error), body) or str(error)
+            if body.startswith(BOM_UTF8):
+                said = "it begins with a byte order mark; send UTF-8 without one"
+            return Malformed(f"the body is not JSON: {said}", mistakes=[Mistake(pointer, said)] if pointer else [])
+
+
+def _names_a_field_twice(read: ClientEventBody, body: bytes, payload: bytes) -> bool:
+    """Of such, decoders disagree which one counts: a proxy may have checked another payload than is sent.
+
+    Told by the quotes outside the payload, two for each name and each text: valid ones hold none themselves, and a
+    client id that does is unknown anyway.
+    """
+    quotes = 6  # "type", its text, "payload"
+    if read.client_id is not msgspec.UNSET:
+        quotes += 2 if read.client_id is None else 4
+    if read.id is not msgspec.UNSET:
+        quotes += 2 if read.id is None else 4
+    at = body.find(b'"payload"') + len(b'"payload":')
+    if not body.startswith(payload, at):
+        at += 1  # a space after the colon
+    if body.startswith(payload, at):  # any place where these bytes stand will do: their quotes are not counted
+        found = body.count(b'"', 0, at) + body.count(b'"', at + len(payload))
+    else:
+        found = body.count(b'"') - payload.count(b'"')
+    return found > quotes and '"' not in (read.client_id or "")
+
+
+def _or_none(text: str | msgspec.UnsetType | None) -> str | None:
+    return None if isinstance(text, msgspec.UnsetType) else text
+
+
+def _half_surrogate(said: str, body: bytes) -> str | None:
+    """The escape without its other half, where that is what msgspec stumbled over: it says so in one case of four."""
+    at = _AT_BYTE.search(said)
+    if not any(word in said for word in ("surrogate", "hex escape", "truncated")):
+        return None
+    end = len(body) if at is None else int(at[1]) + 2
+    escape = _SURROGATE.search(body[max(0, end - 16) : end])
+    if escape is None:
+        return None
+    return f"{escape[0].decode()} is half of a pair of surrogates, and its other half is missing"
+
+
+def mistake_of(message: str, pointer: str, *, of: str = "an event") -> Mistake:
+    """msgspec's `Expected `str`, got `int` - at `$.type`` as a pointer and a detail."""
+    field = _FIELD.fullmatch(message)
+    if field:
+        detail = "is required" if field[1] == "missing required" else f"is not a field of {of}"
+        return Mistake(f"{pointer}/{field[2].replace('~', '~0').replace('/', '~1')}", detail)
+    detail, _, path = message.partition(" - at `$")
+    steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path)
+    at = pointer + "".join(f"/{name or index}" for name, index in steps)
+    return Mistake(at, detail)
+
+
+def _sentence(mistakes: list[Mistake]) -> str:
+    return "; ".join(f"{mistake.pointer or 'it'} {mistake.detail}" for mistake in mistakes)

@@ -1,0 +1,226 @@
+"""Owns an endpoint's health: what its attempts say of it, and from that how many may be in flight, and from when.
+
+The four states of contract section 2, each read off the row:
+ * disabled: it answered 410. No attempts until resumed or given another URL.
+ * paused, by failures: the last ten attempts all ended unreachable, timed out or 5xx, in a run of failures of at
+   least 30 s. One probe at a time, every 5 s growing to 60 s; an answer below 500 ends it and the window grows from 1.
+ * paused, by an operator: no probes, and it does not end by itself.
+ * throttled: 429, 502, 503 or 504 halved the window, or Retry-After holds attempts back; until the next 2xx, or
+   until that time if later.
+The window starts at 2, grows by one for each windowful of successes towards the endpoint's concurrency, is halved at
+the start of a run of those that pause (not at each: ten failures of one outage are one piece of news) and is 1 after a
+timeout.
+Pure: time, concurrency and jitter come in as values.
+"""
+
+import enum
+import math
+
+import msgspec
+
+from hookd.core import outcome as outcomes
+from hookd.core.outcome import Outcome, Responded, TimedOut, Unreachable
+from hookd.core.timestamps import Moment
+
+WINDOW_START = 2
+WINDOW_AFTER_PAUSE = 1
+FAILING_FOR_SUCCESSES = 8
+THROTTLING = frozenset({429, 502, 503, 504})
+PAUSE_AFTER_ATTEMPTS = 10
+PAUSE_AFTER_SECONDS = 30.0
+PROBE_SECONDS_MIN, PROBE_SECONDS_MAX = 5.0, 60.0
+# How far past Retry-After attempts may begin: only upward, so that nothing begins earlier than was asked for.
+RETRY_AFTER_JITTER = 0.2
+
+
+class State(enum.Enum):
+    OK = "ok"
+    THROTTLED = "throttled"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class PausedBy(enum.Enum):
+    FAILURES = "failures"
+    OPERATOR = "operator"
+
+
+class Health(msgspec.Struct, gc=False, eq=False):
+    """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes; operators pause and resume."""
+
+    unsettled: int = 0
+    in_flight: int = 0
+    disabled: bool = False
+    since: float = -math.inf  # monotonic: when its present state began; of no meaning while that is ok
+    paused_by: PausedBy | None = None
+    paused_since: float = math.inf  # monotonic: when an operator paused it
+    window: int = WINDOW_START
+    successes: int = 0  # since the window last changed
+    throttled: bool = False
+    not_before: float = -math.inf  # monotonic: Retry-After
+    probe_in_flight: bool = False
+    next_probe_at: float = math.inf  # monotonic
+    probe_seconds: float = PROBE_SECONDS_MIN
+    consecutive_failures: int = 0
+    successes_to_be_well: int = 0
+    hard_failures: int = 0  # consecutive ones that are unreachable, timed out or 5xx
+    hard_since: float = math.inf  # monotonic: when that run began
+    failing_since: float | None = None  # wall
+    last_outcome: Outcome | None = None
+    last_delivered_at: float | None = None  # wall
+
+    def state(self, now: float) -> State:
+        if self.disabled:
+            return State.DISABLED
+        if self.paused_by is not None:
+            return State.PAUSED
+        return State.THROTTLED if self.throttled or now < self.not_before else State.OK
+
+    def begins_from(self, due_at: float) -> float:
+        """The earliest (monotonic) that a delivery due at `due_at` may be attempted; infinity while none may.
+
+        While paused by failures that is the next probe, whatever the delivery's own due time.
+        """
+        if self.disabled or self.paused_by is PausedBy.OPERATOR:
+            return math.inf
+        if self.paused_by is PausedBy.FAILURES:
+            if self.probe_in_flight or due_at == math.inf:
+                return math.inf
+            return max(self.next_probe_at, self.not_before)
+        return max(due_at, self.not_before)
+
+    def expedited_begins_from(self, due_at: float) -> float:
+        """The same for a delivery that an operator expedited: it does not wait for a probe."""
+        if self.disabled or self.paused_by is PausedBy.OPERATOR:
+            return math.inf
+        return max(due_at, self.not_before)
+
+    def room(self, concurrency: int) -> int:
+        """How many attempts may be in flight: a paused endpoint's one is its probe."""
+        return 1 if self.paused_by is PausedBy.FAILURES else min(self.window, concurrency)
+
+    def note(
+        self,
+        outcome: Outcome,
+        now: Moment,
+        *,
+        concurrency: int,
+        retry_after_seconds: float | None,
+        jitter_unit: float,
+    ) -> None:
+        """What an attempt came to."""
+        state_before = self.state(now.monotonic)
+        was_probe, self.probe_in_flight = self.probe_in_flight, False
+        self.last_outcome = outcome
+        if retry_after_seconds is not None and not outcomes.is_success(outcome):
+            wait_seconds = retry_after_seconds * (1 + RETRY_AFTER_JITTER * jitter_unit)
+            self.not_before = max(self.not_before, now.monotonic + wait_seconds)
+        if outcomes.is_success(outcome):
+            self._succeeded(now, concurrency)
+        else:
+            self._failed(outcome, now, was_probe=was_probe)
+        if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
+            self._end_pause()  # last: the probe's own success is no windowful yet
+        if self.state(now.monotonic) is not state_before:
+            self.since = now.monotonic
+
+    def pause(self, now: float) -> None:
+        """By an operator."""
+        if self.paused_by is not PausedBy.OPERATOR:
+            self.paused_since = self.since = now
+        self.paused_by = PausedBy.OPERATOR
+        self.next_probe_at = math.inf
+
+    def disable(self, now: float) -> None:
+        """It answered 410."""
+        self.disabled, self.since = True, now
+
+    def resume(self) -> None:
+        """Out of a pause of either kind and out of `disabled`."""
+        self.disabled = False
+        self.since = -math.inf  # of what it goes back to, `throttled` at worst, the beginning is not kept
+        if self.paused_by is not None:
+            self._end_pause()
+
+    def start_anew(self) -> None:
+        """The endpoint has another URL: nothing that was learnt of the old one holds; an operator's pause does."""
+        self.disabled = self.throttled = False
+        self.not_before = -math.inf
+        if self.paused_by is PausedBy.FAILURES:
+            self._end_pause()
+        self.window, self.successes = WINDOW_START, 0
+        self.consecutive_failures = self.successes_to_be_well = self.hard_failures = 0
+        self.hard_since = math.inf
+        self.failing_since = self.last_outcome = self.last_delivered_at = None
+
+    def be_removed(self) -> None:
+        """The endpoint is: what is registered under its id from now on is another, which nobody has paused."""
+        self.resume()
+        self.start_anew()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether one of its last few attempts failed: the pacer keeps such endpoints out of the others' way."""
+        return self.successes_to_be_well > 0
+
+    @property
+    def last_error(self) -> str | None:
+        """The last failure in a few words; None while the last attempt succeeded."""
+        if self.last_outcome is None or outcomes.is_success(self.last_outcome):
+            return None
+        code = outcomes.status_code(self.last_outcome)
+        return f"answered {code}" if code is not None else outcomes.error(self.last_outcome)
+
+    def _succeeded(self, now: Moment, concurrency: int) -> None:
+        self.throttled = False
+        self.consecutive_failures = self.hard_failures = 0
+        self.hard_since = math.inf
+        self.failing_since = None
+        self.last_delivered_at = now.wall
+        self.successes_to_be_well = max(0, self.successes_to_be_well - 1)
+        self.successes += 1
+        if self.successes >= self.window:
+            self.window = min(self.window + 1, max(concurrency, 1))
+            self.successes = 0
+
+    def _failed(self, outcome: Outcome, now: Moment, *, was_probe: bool) -> None:
+        self.consecutive_failures += 1
+        self.successes_to_be_well = FAILING_FOR_SUCCESSES
+        if self.failing_since is None:
+            self.failing_since = now.wall
+        code = outcomes.status_code(outcome)
+        is_hard = isinstance(outcome, Unreachable | TimedOut) or (code is not None and code >= 500)
+        if code in THROTTLING:
+            self.throttled = True
+            self._shrink(self.window // 2)
+        elif isinstance(outcome, TimedOut):
+            self._shrink(1)
+        elif is_hard and not self.hard_failures:
+            self._shrink(self.window // 2)
+        if is_hard:
+            self.hard_failures += 1
+            self.hard_since = min(self.hard_since, now.monotonic)
+        else:
+            self.hard_failures, self.hard_since = 0, math.inf
+        if self.paused_by is PausedBy.FAILURES and was_probe:
+            self.probe_seconds = min(self.probe_seconds * 2, PROBE_SECONDS_MAX)
+            self.next_probe_at = now.monotonic + self.probe_seconds
+        elif self.paused_by is None and self._is_dead(now.monotonic):
+            self.paused_by = PausedBy.FAILURES
+            self.probe_seconds = PROBE_SECONDS_MIN
+            self.next_probe_at = now.monotonic + self.probe_seconds
+
+    def _is_dead(self, now: float) -> bool:
+        return self.hard_failures >= PAUSE_AFTER_ATTEMPTS and now - self.hard_since >= PAUSE_AFTER_SECONDS
+
+    def _shrink(self, window: int) -> None:
+        self.window = max(1, window)
+        self.successes = 0
+
+    def _end_pause(self) -> None:
+        self.paused_by = None
+        self.paused_since = self.next_probe_at = math.inf
+        self.probe_seconds = PROBE_SECONDS_MIN
+        self.window = WINDOW_AFTER_PAUSE
+        self.successes = 0
+        self.hard_failures, self.hard_since = 0, math.inf

@@ -1,0 +1,385 @@
+"""Owns the flight recorder: what the ledger does to unsettled events, noted in memory that outlives the process.
+
+Rules:
+ 1. A record stands before the next step is taken: before the 202, before the request of an attempt goes out.
+ 2. It is a log of segments, dropped from its old end only: a record means something together with those before it.
+    What is still unsettled in the oldest segment is carried: written anew, as it stands, at the new end.
+ 3. Room for a row is asked for at admission. Records of attempts are never refused for want of room: rows take at
+    most half of the segments, so carrying always frees some. Segments are taken as rows need them, up to
+    `recorder.bytes_max`, and given back.
+ 4. An event that found no room all the same (what was not asked for) is counted, and none of its records is kept.
+It knows no files: segments are a `Store`'s. What the records amount to is core/recording's.
+Limits: about 180 B of memory for each unsettled event, besides the segments.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hookd.core.delivery import SETTLED, Delivery, Status
+from hookd.core.event import Event
+from hookd.core.record import (
+    Cause,
+    Header,
+    begun_record,
+    ended_record,
+    header_record,
+    row_bytes_max,
+    row_record,
+    settled_record,
+    unrecorded_record,
+)
+from hookd.core.refusal import Full
+from hookd.core.segment_layout import SegmentLayout
+
+SEGMENTS_MIN = 6
+# How many rows are carried at one append while free segments are few: about 20 us.
+CARRIED_AT_ONCE = 4
+RETRY_AFTER_SECONDS = 5
+
+# To reach a member through its enum takes Python 3.11 a while.
+_DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
+
+
+class Recorder(Protocol):
+    """What the ledger tells the recorder, each at the moment that it happens."""
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
+        """At most what an event of these deliveries takes; raises Full where it is more than fits at all."""
+        ...
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        """Raises Full unless rows of so many bytes fit besides what is unsettled now."""
+        ...
+
+    def admitted(self, event: Event, *, recovered: bool) -> None: ...
+
+    def added(self, event: Event, was: Status) -> None: ...
+
+    def reopened(self, event: Event, was: Status) -> None: ...
+
+    def restated(self, event: Event) -> None:
+        """What is known of its deliveries' past has changed, and nothing else."""
+        ...
+
+    def begun(self, event: Event, delivery: Delivery) -> None: ...
+
+    def ended(self, event: Event, delivery: Delivery) -> None: ...
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None: ...
+
+    def discard(self) -> None:
+        """The run's report is complete: nothing is kept, and nothing more is noted."""
+        ...
+
+
+class NoRecorder:
+    """`recorder.directory = ""`."""
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:  # noqa: ARG002 - the port's
+        return 0
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        pass
+
+    def admitted(self, event: Event, *, recovered: bool) -> None:
+        pass
+
+    def added(self, event: Event, was: Status) -> None:
+        pass
+
+    def reopened(self, event: Event, was: Status) -> None:
+        pass
+
+    def restated(self, event: Event) -> None:
+        pass
+
+    def begun(self, event: Event, delivery: Delivery) -> None:
+        pass
+
+    def ended(self, event: Event, delivery: Delivery) -> None:
+        pass
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+NOTHING_RECORDED = NoRecorder()
+
+
+class Store(Protocol):
+    """Where segments stand. A segment that is begun is all zeros, and its room is there to stay."""
+
+    def allocate(self) -> bool:
+        """One more segment to begin; False where there is no room for it."""
+        ...
+
+    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
+        """From here on, records go into this segment, behind its header: each by a call of what is returned."""
+        ...
+
+    def drop(self, number: int, *, keep: bool) -> None:
+        """Nobody needs the segment any more; `keep`: its room is begun again, else given back."""
+        ...
+
+    def discard(self) -> None:
+        """Nobody needs any of it."""
+        ...
+
+
+class NoRoom(Exception):
+    """Not even the first segments fit."""
+
+
+class _Row(msgspec.Struct, gc=False):
+    """Where the newest row of an unsettled event stands."""
+
+    event: Event
+    segment: "_Segment"
+    bytes: int
+
+
+class _Segment:
+    __slots__ = ("number", "serials", "unsettled")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.serials: deque[int] = deque()  # of the rows in it, in their order; of some the event has settled since
+        self.unsettled = 0
+
+
+class SegmentRecorder:
+    """`identity` is the header of segment 0, with counts of nothing."""
+
+    def __init__(self, store: Store, plan: SegmentLayout, identity: Header) -> None:
+        self._store = store
+        self._layout = plan
+        self._segment_bytes = plan.segment_bytes
+        self._identity = identity
+        self._counts = identity.counts
+        self._rows: dict[int, _Row] = {}  # by the event's sequence
+        self._rows_bytes = self._rows_bytes_max = 0
+        self._log: deque[_Segment] = deque()
+        self._segments = self._free = 0
+        self._sequence = 0
+        self._used_bytes = 0  # of the newest segment
+        self._is_short = False
+        self._is_discarded = False
+        while self._segments < SEGMENTS_MIN:
+            if not self._allocate():
+                raise NoRoom
+        self._begin_segment()
+
+    @property
+    def rows_bytes(self) -> int:
+        return self._rows_bytes
+
+    @property
+    def segments(self) -> int:
+        return self._segments
+
+    @property
+    def sequence(self) -> int:
+        """Of the last record."""
+        return self._sequence
+
+    @property
+    def unrecorded(self) -> int:
+        return self._counts.unrecorded
+
+    # Room
+
+    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
+        row_bytes = row_bytes_max(payload_bytes if self._identity.payloads else 0, urls)
+        if row_bytes > self._layout.row_bytes:
+            raise Full(
+                f"the event takes {row_bytes:,} bytes in the flight recorder, which was started for "
+                f"{self._layout.row_bytes:,} at most; larger limits need a restart",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        return row_bytes
+
+    def refuse_if_full(self, row_bytes: int) -> None:
+        if self._rows_bytes + row_bytes > self._rows_bytes_max and not self._has_room(row_bytes):
+            room = self._rows_bytes_max
+            cause = "recorder.bytes_max" if self._segments >= self._layout.segments_max else "its file system"
+            raise Full(
+                f"the flight recorder holds {self._rows_bytes:,} bytes of unsettled events and has room for {room:,}; "
+                f"{cause} allows no more",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+
+    def _has_room(self, row_bytes: int) -> bool:
+        while self._rows_bytes + row_bytes > self._rows_bytes_max:
+            if self._segments >= self._layout.segments_max or not self._allocate():
+                return False
+        return True
+
+    def _allocate(self) -> bool:
+        if not self._store.allocate():
+            return False
+        self._count_segments(1)
+        self._free += 1
+        return True
+
+    def _count_segments(self, more: int) -> None:
+        self._segments += more
+        self._rows_bytes_max = self._layout.rows_bytes_max(self._segments)
+
+    # What the ledger does
+
+    def admitted(self, event: Event, *, recovered: bool) -> None:
+        self._note_row(event, Cause.RECOVERED if recovered else _ADMITTED, None)
+
+    def added(self, event: Event, was: Status) -> None:
+        self._note_row(event, Cause.ADDED, was)
+
+    def reopened(self, event: Event, was: Status) -> None:
+        self._note_row(event, Cause.REOPENED, was)
+
+    def restated(self, event: Event) -> None:
+        row = self._rows.get(event.sequence)
+        if row is not None:
+            self._carry(row)
+            if self._is_short:
+                self._make_room()
+
+    def begun(self, event: Event, delivery: Delivery) -> None:
+        if event.sequence in self._rows:
+            self._put(begun_record(self._sequence + 1, event, delivery))
+            if self._is_short:
+                self._make_room()
+
+    def ended(self, event: Event, delivery: Delivery) -> None:
+        if event.sequence in self._rows:
+            self._put(ended_record(self._sequence + 1, event, delivery))
+            if self._is_short:
+                self._make_room()
+
+    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
+        row = self._rows.get(event.sequence)
+        if row is None:
+            return
+        then = event_status if event_status is _DELIVERED or event_status is _EXHAUSTED else None
+        self._put(settled_record(self._sequence + 1, event, delivery, then))
+        self._counts.count_settled(delivery.status, then)
+        if then is not None:
+            self._forget_row(row)
+        if self._is_short:
+            self._make_room()
+
+    def discard(self) -> None:
+        self._is_discarded = True
+        self._rows.clear()
+        self._store.discard()
+
+    # Rows and segments
+
+    def _note_row(self, event: Event, cause: Cause, was: Status | None) -> None:
+        if self._is_discarded:
+            return
+        known = None
+        if cause is not _ADMITTED:
+            known = self._rows.get(event.sequence)
+            if known is None and was is not None and was not in SETTLED:
+                return  # there was no room for it when it was admitted
+        payload = event.payload if self._identity.payloads else None
+        record = row_record(self._sequence + 1, event, cause, was, payload=payload)
+        more_bytes = len(record) - (0 if known is None else known.bytes)
+        has_room = self._rows_bytes + more_bytes <= self._rows_bytes_max or self._has_room(more_bytes)
+        if not has_room or len(record) > self._layout.row_bytes:
+            self._put(unrecorded_record(self._sequence + 1))  # of a known event, what was known of it goes on
+            self._counts.unrecorded += 1
+            return
+        self._put_row(event, record, known)
+        self._counts.count_row(cause, was, len(event.deliveries))
+        if self._is_short:
+            self._make_room()
+
+    def _put_row(self, event: Event, record: bytes, before: _Row | None) -> None:
+        """`before` is the event's row so far: it is needed until this one stands."""
+        self._put(record)
+        if before is not None:
+            self._forget_row(before)
+        if event.deliveries:
+            segment = self._log[-1]
+            self._rows[event.sequence] = _Row(event, segment, len(record))
+            segment.serials.append(event.sequence)
+            segment.unsettled += 1
+            self._rows_bytes += len(record)
+
+    def _forget_row(self, row: _Row) -> None:
+        del self._rows[row.event.sequence]
+        row.segment.unsettled -= 1
+        self._rows_bytes -= row.bytes
+
+    def _put(self, record: bytes) -> None:
+        """The record was made for the next sequence, and a segment's header takes none of its own."""
+        used_bytes = self._used_bytes + len(record)
+        if used_bytes > self._segment_bytes:
+            self._begin_segment()
+            used_bytes = self._used_bytes + len(record)
+        self._append(record)
+        self._used_bytes = used_bytes
+        self._sequence += 1
+
+    def _begin_segment(self) -> None:
+        """Its header bears the sequence of the last record before it."""
+        assert self._free
+        self._free -= 1
+        self._log.append(_Segment(self._log[-1].number + 1 if self._log else 0))
+        number = self._log[-1].number
+        header = msgspec.structs.replace(self._identity, segment=number, counts=self._counts)
+        record = header_record(self._sequence, header)
+        self._append = self._store.begin(number, record)
+        self._used_bytes = len(record)
+        self._drop_settled()
+        self._is_short = self._free * 8 < self._segments * 3
+
+    def _make_room(self) -> None:
+        """A little at each record while free segments are few; whatever it takes when they are very few."""
+        for _ in range(CARRIED_AT_ONCE):
+            if self._free * 8 >= self._segments * 3:
+                self._is_short = False
+                return
+            self._carry_oldest()
+        for _ in range(len(self._rows)):
+            if self._free >= max(2, self._segments // 4):
+                return
+            self._carry_oldest()
+
+    def _carry_oldest(self) -> None:
+        oldest = self._log[0]
+        while oldest is not self._log[-1] and oldest.serials:
+            row = self._rows.get(oldest.serials.popleft())
+            if row is not None and row.segment is oldest:
+                self._carry(row)
+                break
+        self._drop_settled()
+
+    def _carry(self, row: _Row) -> None:
+        """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
+        payload = row.event.payload if self._identity.payloads else None
+        record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload)
+        if len(record) > row.bytes and not self._has_room(len(record) - row.bytes):
+            record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload, urls=False)
+        self._put_row(row.event, record, row)
+
+    def _drop_settled(self) -> None:
+        """Drops the oldest segments as far as nothing unsettled stands in them."""
+        while not self._log[0].unsettled and len(self._log) > 1:
+            keep = not self._is_too_many()
+            self._store.drop(self._log.popleft().number, keep=keep)
+            self._free += keep
+            if not keep:
+                self._count_segments(-1)
+
+    def _is_too_many(self) -> bool:
+        """Whether half of the room would do without one segment: what grew with a backlog goes with it."""
+        fewer, rows_bytes = self._segments - 1, 2 * self._rows_bytes
+        return fewer >= SEGMENTS_MIN and self._free * 2 > fewer and rows_bytes < self._layout.rows_bytes_max(fewer)

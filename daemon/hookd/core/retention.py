@@ -1,0 +1,129 @@
+"""Owns what is remembered of settled events, and what is forgotten when.
+
+Rules: settled events are forgotten oldest first, delivered and exhausted apart; unsettled events never come here.
+Payloads of delivered events go before their rows; the digest stays, so that a repeated id is still told apart.
+Limits: `retention.*`; worst case 250,000 rows of about 650 B, 64 + 128 MiB of payloads, 16 MiB of excerpts.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hookd.core.delivery import Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, payload_digest
+from hookd.core.timestamps import Moment
+
+EXCERPT_BYTES_MAX = 1024
+# What an excerpt costs besides its text: key, tuple and dict slot.
+EXCERPT_ROW_BYTES = 256
+
+
+class Excerpt(NamedTuple):
+    attempt_number: int
+    text: str
+
+
+class Retention:
+    """The settled events, and the excerpts of every event. Returns what it forgot; the ledger drops the rest."""
+
+    def __init__(self, effective: EffectiveSettings) -> None:
+        self._effective = effective
+        # Ordered dicts, whose first is found at once: a dict looks for it in every place that was given up before it,
+        # which at 200,000 rows was 144 us on average.
+        self._kept: dict[Status, OrderedDict[int, Event]] = {
+            Status.DELIVERED: OrderedDict(),
+            Status.EXHAUSTED: OrderedDict(),
+        }
+        self._payload_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
+        self._with_payload: deque[Event] = deque()  # the delivered events that still have theirs, oldest first
+        self._excerpts: OrderedDict[tuple[int, str], Excerpt] = OrderedDict()
+        self._excerpts_bytes = 0
+
+    @property
+    def delivered(self) -> dict[int, Event]:
+        return self._kept[Status.DELIVERED]
+
+    @property
+    def exhausted(self) -> dict[int, Event]:
+        return self._kept[Status.EXHAUSTED]
+
+    def keep(self, event: Event) -> list[Event]:
+        """Takes an event that has just settled; returns those forgotten to make room, oldest first."""
+        status = event.status
+        self._kept[status][event.sequence] = event
+        if event.payload is not None:
+            self._payload_bytes[status] += len(event.payload)
+            if status is Status.DELIVERED:
+                self._with_payload.append(event)
+                self._drop_payloads()
+        return list(self._over_budget())
+
+    def release(self, event: Event, status: Status) -> None:
+        """Gives back an event that is settled no longer: a reopened one, or one with a delivery added."""
+        del self._kept[status][event.sequence]
+        if event.payload is not None:
+            self._payload_bytes[status] -= len(event.payload)
+            if status is Status.DELIVERED:
+                self._with_payload.remove(event)
+
+    def expire(self, now: Moment, *, most: int) -> list[Event]:
+        """Forgets what settled longer than `retention.age_max` ago, at most so many at once."""
+        settled_before = now.monotonic - self._effective.settings.retention.age_seconds_max
+        forgotten: list[Event] = []
+        for kept in self._kept.values():
+            for event in kept.values():
+                if event.since > settled_before or len(forgotten) == most:
+                    break
+                forgotten.append(event)
+        for event in forgotten:
+            self._forget(event)
+        return forgotten
+
+    def keep_excerpt(self, event: Event, endpoint_id: str, *, attempt_number: int, body: bytes) -> None:
+        """Keeps the first KiB of a failed attempt's response in place of the attempt's before it."""
+        self.drop_excerpt(event, endpoint_id)
+        if not body:
+            return
+        text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "replace")
+        self._excerpts[event.sequence, endpoint_id] = Excerpt(attempt_number, text)
+        self._excerpts_bytes += _cost_bytes(text)
+        while self._excerpts_bytes > self._effective.settings.retention.excerpts_bytes_max:
+            oldest = next(iter(self._excerpts))
+            self._excerpts_bytes -= _cost_bytes(self._excerpts.pop(oldest).text)
+
+    def drop_excerpt(self, event: Event, endpoint_id: str) -> None:
+        excerpt = self._excerpts.pop((event.sequence, endpoint_id), None)
+        if excerpt is not None:
+            self._excerpts_bytes -= _cost_bytes(excerpt.text)
+
+    def excerpt(self, event: Event, endpoint_id: str) -> Excerpt | None:
+        return self._excerpts.get((event.sequence, endpoint_id))
+
+    def _over_budget(self) -> Iterator[Event]:
+        retention = self._effective.settings.retention
+        while len(self.delivered) > retention.delivered_events_max:
+            yield self._forget(next(iter(self.delivered.values())))
+        while (
+            len(self.exhausted) > retention.exhausted_events_max
+            or self._payload_bytes[Status.EXHAUSTED] > retention.exhausted_bytes_max
+        ):
+            yield self._forget(next(iter(self.exhausted.values())))
+
+    def _drop_payloads(self) -> None:
+        while self._payload_bytes[Status.DELIVERED] > self._effective.settings.retention.delivered_bytes_max:
+            event = self._with_payload.popleft()
+            assert event.payload is not None
+            self._payload_bytes[Status.DELIVERED] -= len(event.payload)
+            event.digest = payload_digest(event.payload)
+            event.payload = None
+
+    def _forget(self, event: Event) -> Event:
+        self.release(event, event.status)
+        for delivery in event.deliveries:
+            self.drop_excerpt(event, delivery.endpoint_id)
+        return event
+
+
+def _cost_bytes(text: str) -> int:
+    return EXCERPT_ROW_BYTES + len(text.encode())

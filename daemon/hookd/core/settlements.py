@@ -1,0 +1,108 @@
+"""Owns the settlement feed's ring: which events settled, in order, as far back as `retention.settlements_max`.
+
+Rules: a settlement's position is the number of those before it in this run, so positions only grow, and one that was
+dropped never comes back; an event that was reopened settles, and is listed, again. Who waits for the next one is
+flow/feed's business, what a cursor looks like edge/api's.
+Limits: at most `retention.settlements_max` and one block. Full blocks are packed, at a million (measured) 58 B a row
+with ids of 36 and 10 characters, 140 B with both at their longest, 64: so the default million is at most 140 MB. A
+page of 1,000 takes 0.8 ms, its answer 6 ms more.
+"""
+
+from array import array
+from typing import NamedTuple
+
+from hookd.core.delivery import Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.retry import Reason
+
+BLOCK_ROWS = 256
+# How an event can have settled, and why; a packed row holds the index.
+ENDS: tuple[tuple[Status, Reason | None], ...] = (
+    (Status.DELIVERED, None),
+    *((Status.EXHAUSTED, reason) for reason in Reason),
+)
+
+
+class Settlement(NamedTuple):
+    event_id: str
+    client_id: str
+    status: Status
+    reason: Reason | None  # of its first exhausted delivery
+    settled_at: float  # wall
+
+
+class Page(NamedTuple):
+    settlements: list[Settlement]
+    next_position: int
+    has_gap: bool  # some from the wanted position on are held no more
+
+
+class _Block(NamedTuple):
+    """BLOCK_ROWS settlements in three objects, since a million tuples would cost three times as much."""
+
+    ids: str  # event and client, event and client: neither can hold a blank
+    ends: bytes
+    settled_at: "array[float]"
+
+
+class Settlements:
+    """`end` is the position that the next settlement will have, `oldest` that of the oldest held."""
+
+    def __init__(self, effective: EffectiveSettings) -> None:
+        self._effective = effective
+        self._packed: dict[int, _Block] = {}  # by position // BLOCK_ROWS
+        self._tail: list[Settlement] = []
+        self.oldest = 0
+        self.end = 0
+
+    def append(self, event: Event) -> None:
+        """Takes an event that has just settled."""
+        assert event.settled_at is not None
+        reason = next((one.reason for one in event.deliveries if one.status is Status.EXHAUSTED), None)
+        self._tail.append(Settlement(event.id, event.client_id, event.status, reason, event.settled_at))
+        self.end += 1
+        if len(self._tail) == BLOCK_ROWS:
+            self._packed[(self.end - 1) // BLOCK_ROWS] = _packed(self._tail)
+            self._tail = []
+        self._trim()
+
+    def page(self, position: int | None, *, limit: int) -> Page:
+        """From `position` on, or from the oldest held where it is None or dropped already."""
+        assert position is None or position <= self.end
+        self._trim()
+        has_gap = position is not None and position < self.oldest
+        begin = self.oldest if position is None or has_gap else position
+        end = min(begin + limit, self.end)
+        found: list[Settlement] = []
+        for number in range(begin // BLOCK_ROWS, -(-end // BLOCK_ROWS)):
+            first = number * BLOCK_ROWS
+            found += self._rows(number)[max(begin - first, 0) : end - first]
+        return Page(found, end, has_gap)
+
+    def _rows(self, number: int) -> list[Settlement]:
+        block = self._packed.get(number)
+        return self._tail if block is None else _unpacked(block)
+
+    def _trim(self) -> None:
+        """Also before reading: a reload may have made the ring smaller."""
+        oldest = max(self.oldest, self.end - self._effective.settings.retention.settlements_max)
+        for number in range(self.oldest // BLOCK_ROWS, oldest // BLOCK_ROWS):
+            del self._packed[number]
+        self.oldest = oldest
+
+
+def _packed(rows: list[Settlement]) -> _Block:
+    return _Block(
+        " ".join(f"{row.event_id} {row.client_id}" for row in rows),
+        bytes([ENDS.index((row.status, row.reason)) for row in rows]),
+        array("d", [row.settled_at for row in rows]),
+    )
+
+
+def _unpacked(block: _Block) -> list[Settlement]:
+    ids = block.ids.split(" ")
+    return [
+        Settlement(event_id, client_id, *ENDS[end], settled_at)
+        for event_id, client_id, end, settled_at in zip(ids[::2], ids[1::2], block.ends, block.settled_at, strict=True)
+    ]

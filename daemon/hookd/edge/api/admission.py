@@ -1,0 +1,176 @@
+"""Owns the routes that admit: one event, batches of them, and a report's lines.
+
+Rule: once a body is read, decode, admit and answer are synchronous. A producer that hangs up cancels its handler at
+an await, and there is none: its event is in and accounted for, or it is not there.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+from quart import Blueprint, Response, request
+
+from hookd.core.event import (
+    ClientEventBody,
+    Event,
+    EventBody,
+    Submission,
+    read_array,
+    read_event,
+    read_ids,
+    read_lines,
+)
+from hookd.core.refusal import InvalidEvent, Refused, TooLarge
+from hookd.edge.api.bodies import JSON, NDJSON, check_payload_size, read_body
+from hookd.edge.api.operations import Scope, operation
+from hookd.edge.api.problems import body_of
+from hookd.edge.api.queries import query
+from hookd.edge.api.rendering import event_view, json_response
+from hookd.edge.api.schemas import BatchAnswer, BatchItem, EventView, ResendAnswer
+from hookd.edge.api.services import Services
+from hookd.flow.intake import Admitted
+from hookd.flow.resend import ReportLine, read_report_lines
+
+T = TypeVar("T")
+
+LOCATION = {"Location": "Where the event is read"}
+ADMISSION_PROBLEMS = ("unknown-client", "id-conflict", "invalid-event", "client-full", "full", "draining")
+
+
+class BatchQuery(msgspec.Struct):
+    partial: Annotated[bool, Meta(description="Admit what can be; a refused event stands in its place")] = False
+
+
+def admission_routes(services: Services) -> Blueprint:
+    routes = Blueprint("admission", __name__)
+
+    @routes.post("/v1/events")
+    @operation(
+        "Admit one event",
+        scope=Scope.PRODUCE,
+        bodies={JSON: EventBody},
+        answers={202: EventView, 200: EventView},
+        problems=ADMISSION_PROBLEMS,
+        headers=LOCATION,
+    )
+    async def post_event() -> Response:
+        body = await read_body(services.effective, JSON)
+        return _single(services, _read(services, body, client_id=None))
+
+    @routes.post("/v1/events/batch")
+    @operation(
+        "Admit a batch of events, whole or in part",
+        scope=Scope.PRODUCE,
+        bodies={JSON: list[EventBody], NDJSON: list[EventBody]},
+        query=BatchQuery,
+        answers={202: BatchAnswer},
+        problems=ADMISSION_PROBLEMS,
+    )
+    async def post_batch() -> Response:
+        body = await read_body(services.effective, JSON, NDJSON)
+        return _batch(services, _items(body), client_id=None)
+
+    @routes.post("/v1/clients/<client_id>/events")
+    @operation(
+        "Admit events of one client",
+        scope=Scope.PRODUCE,
+        bodies={JSON: (ClientEventBody, list[ClientEventBody]), NDJSON: list[ClientEventBody]},
+        query=BatchQuery,
+        answers={202: (EventView, BatchAnswer), 200: EventView},
+        problems=ADMISSION_PROBLEMS,
+        headers=LOCATION,
+    )
+    async def post_client_event(client_id: str) -> Response:
+        body = await read_body(services.effective, JSON, NDJSON)
+        if request.mimetype == NDJSON or body.lstrip()[:1] == b"[":
+            return _batch(services, _items(body), client_id=client_id)
+        return _single(services, _read(services, body, client_id=client_id))
+
+    @routes.post("/v1/resend")
+    @operation(
+        "Admit the lines of a report",
+        scope=Scope.ADMIN,
+        bodies={NDJSON: list[ReportLine]},
+        answers={200: ResendAnswer},
+        problems=("id-conflict", "invalid-event", "client-full", "full", "draining"),
+    )
+    async def resend() -> Response:
+        body = await read_body(services.effective, NDJSON)
+        lines = read_report_lines(_bounded(services, read_lines(body)))
+        answers = services.resend.resend(lines)
+        return json_response(ResendAnswer(answers))
+
+    return routes
+
+
+def _single(services: Services, submission: Submission) -> Response:
+    admitted = _logged(services, lambda: services.intake.admit(submission), submission)
+    response = json_response(event_view(services, admitted.event), 202 if admitted.is_new else 200)
+    response.headers["location"] = f"/v1/clients/{admitted.event.client_id}/events/{admitted.event.id}"
+    return response
+
+
+def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> Response:
+    if not items:
+        raise InvalidEvent("the batch is empty; send at least one event")
+    submissions = [
+        _read_or_refused(services, item, client_id, index) for index, item in enumerate(_bounded(services, items))
+    ]
+    if query(BatchQuery).partial:
+        answers = services.intake.admit_partial(submissions)
+        services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
+        found = [
+            _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
+            for item, answer in zip(items, answers, strict=True)
+        ]
+        return json_response(BatchAnswer(found), 202)
+    admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
+    return json_response(BatchAnswer([_item(each.event) for each in admitted]), 202)
+
+
+def _read(services: Services, body: bytes, *, client_id: str | None, pointer: str = "") -> Submission:
+    submission = read_event(body, client_id=client_id, pointer=pointer)
+    check_payload_size(services.effective, submission.payload, pointer)
+    return submission
+
+
+def _read_or_refused(services: Services, item: bytes, client_id: str | None, index: int) -> Submission | Refused:
+    try:
+        return _read(services, item, client_id=client_id, pointer=f"/{index}")
+    except Refused as refused:
+        return refused
+
+
+def _items(body: bytes) -> list[bytes]:
+    return read_lines(body) if request.mimetype == NDJSON else read_array(body)
+
+
+def _bounded(services: Services, items: list[bytes]) -> list[bytes]:
+    events_max = services.effective.settings.intake.batch_events_max
+    if len(items) > events_max:
+        raise TooLarge(f"{len(items):,} items in one batch; intake.batch_events_max is {events_max:,}")
+    return items
+
+
+def _logged(services: Services, admit: Callable[[], T], submission: Submission | None) -> T:
+    try:
+        return admit()
+    except Refused as refused:
+        services.log(
+            "event.refused",
+            level="warning",
+            problem=refused.slug,
+            client_id=None if submission is None else submission.client_id,
+            event_id=None if submission is None else submission.id,
+        )
+        raise
+
+
+def _item(event: Event) -> BatchItem:
+    return BatchItem(event.id, event.client_id, event.status)
+
+
+def _refused_item(item: bytes, client_id: str | None, refused: Refused) -> BatchItem:
+    event_id, given_client_id = read_ids(item)
+    return BatchItem(event_id, client_id or given_client_id, None, body_of(refused))

@@ -1,0 +1,112 @@
+"""Owns who may ask, judged anew at each request by the settings in force.
+
+With tokens: whoever brings one, as far as its scope goes, from wherever. What is asked of a route that does not exist
+takes a token as well: strangers are not told which there are. Without tokens: only programs on this machine, never a
+web page that a browser here shows. A page can make a browser post to a loopback address (its `Origin` and
+`Sec-Fetch-Site` tell), and a name of its own can be pointed at one (its `Host` tells). Routes without a scope are open
+to everyone.
+
+Refused requests are logged, one line a second at most, with how many there were since the line before; a token is
+never shown.
+"""
+
+import functools
+import ipaddress
+import math
+import re
+
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.refusal import Forbidden, Refused, Unauthorized
+from hookd.edge.api.operations import Operation
+from hookd.edge.api.request_exchange import ApiRequest
+from hookd.edge.api.tokens import Tokens
+from hookd.flow.ports import Clock, Log
+
+OWN_SITES = (None, "same-origin", "none")
+LINE_EVERY_SECONDS = 1.0
+PATH_SHOWN_MAX = 100
+_HOST = re.compile(r"(localhost|[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+class Access:
+    def __init__(self, effective: EffectiveSettings, clock: Clock, log: Log) -> None:
+        self._effective = effective
+        self._clock = clock
+        self._log = log
+        self._settings = effective.settings.http.tokens
+        self._tokens = Tokens(self._settings)
+        self._refused = 0  # since the last line
+        self._next_line_at = -math.inf
+
+    def judge(self, request: ApiRequest, operation: Operation | None) -> None:
+        """Raises Unauthorized or Forbidden. `operation` is that of the route, None where there is no such route."""
+        if operation is not None and operation.scope is None:
+            return
+        try:
+            if self._effective.settings.http.tokens:
+                self._refuse_without_token(request, operation)
+            else:
+                refuse_foreign_request(request)
+        except Refused as refused:
+            self._note(request, refused)
+            raise
+
+    def _refuse_without_token(self, request: ApiRequest, operation: Operation | None) -> None:
+        holder = self._in_force().holder(request.headers.getlist("authorization"))
+        if holder is None:
+            raise Unauthorized("this takes a token that is known here, as `Authorization: Bearer TOKEN`")
+        # Of a route, OPTIONS tells no more than its methods, and those may have different scopes.
+        if operation is None or request.method == "OPTIONS" or holder.may(operation):
+            return
+        assert operation.scope is not None
+        needed = operation.scope.value
+        raise Forbidden(f"this takes a token of scope {needed}; {holder.name!r} has scope {holder.scope.value}")
+
+    def _in_force(self) -> Tokens:
+        settings = self._effective.settings.http.tokens
+        if settings is not self._settings:
+            self._settings, self._tokens = settings, Tokens(settings)
+        return self._tokens
+
+    def _note(self, request: ApiRequest, refused: Refused) -> None:
+        self._refused += 1
+        now = self._clock.now().monotonic
+        if now < self._next_line_at:
+            return
+        self._log(
+            "request.refused",
+            level="warning",
+            problem=refused.slug,
+            peer=request.remote_addr,
+            method=request.method,
+            path=request.path[:PATH_SHOWN_MAX],
+            requests=self._refused,
+        )
+        self._refused, self._next_line_at = 0, now + LINE_EVERY_SECONDS
+
+
+def refuse_foreign_request(request: ApiRequest) -> None:
+    """Raises Forbidden for what comes, or may come, from a page of another site."""
+    host = request.first.get(b"host", "").lower()
+    if not is_loopback_name(host):
+        raise Forbidden(f"without tokens only loopback names are answered, not {host[:100]!r} in Host")
+    for origin in request.headers.getlist("origin") if b"origin" in request.first else ():
+        if origin.lower() not in (f"http://{host}", f"https://{host}"):  # `null` is a page's too
+            raise Forbidden("without tokens no page of another site is answered; this has a foreign Origin")
+    if request.first.get(b"sec-fetch-site") not in OWN_SITES:
+        raise Forbidden("without tokens no page of another site is answered; Sec-Fetch-Site says it is one")
+
+
+@functools.lru_cache(maxsize=64)  # a producer's Host is the same in each request; 64 of those that a head may hold
+def is_loopback_name(host: str) -> bool:
+    """`localhost`, 127.0.0.0/8 or [::1], with or without a port; what is no host at all is none."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    if found[1] == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(found[1].strip("[]"))
+    except ValueError:
+        return False
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None  # which Python 3.13 calls loopback too

@@ -1,0 +1,68 @@
+"""Owns how a request's body is read: media type, size and time, before anything in it is looked at."""
+
+import trio
+from quart import Response
+
+from hookd.core.client import Mistake
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
+from hookd.core.units import format_size
+from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, too_large
+from hookd.edge.api.request_exchange import ApiRequest, this_request
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+# A body that takes longer is not worth a connection: 16 MiB in it is 280 kB/s.
+BODY_TIMEOUT_SECONDS = 60.0
+
+
+async def read_body(effective: EffectiveSettings, *media_types: str) -> bytes:
+    """The whole body. Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout."""
+    request = this_request()
+    _check_media_type(request, media_types)
+    bytes_max = effective.settings.intake.body_bytes_max
+    announced = request.content_length
+    if announced is not None and announced > bytes_max:
+        raise too_large(bytes_max)
+    with trio.move_on_after(BODY_TIMEOUT_SECONDS):
+        return await request.connection.read_body()
+    raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
+
+
+async def finish_body(request: ApiRequest, response: Response) -> None:
+    """Lets the body go, and reads on for a while over what no route read of it.
+
+    An answer that goes out before the body is in makes the server close the connection, and a producer that was told
+    404 would find its next request cut. A body that is too large or too slow has been read for long enough.
+    """
+    body = request.connection.body
+    if not body.is_complete:
+        announced = request.content_length
+        is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
+        is_hopeless = is_long or response.status_code in (408, 413)
+        if is_hopeless or not await request.connection.discard_body():
+            response.headers["connection"] = "close"
+    body.drop()
+
+
+def check_payload_size(effective: EffectiveSettings, payload: bytes, pointer: str) -> None:
+    """Raises TooLarge."""
+    bytes_max = effective.settings.intake.payload_bytes_max
+    if len(payload) > bytes_max:
+        detail = f"the payload has {len(payload):,} bytes; intake.payload_bytes_max is {format_size(bytes_max)}"
+        raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
+
+
+def _check_media_type(request: ApiRequest, media_types: tuple[str, ...]) -> None:
+    if request.first.get(b"content-type") in media_types and b"content-encoding" not in request.first:
+        return  # as nearly everyone sends it; the rest takes it apart
+    given = request.mimetype
+    if given not in media_types:
+        wanted = " or ".join(media_types)
+        raise UnsupportedMediaType(f"content-type is {given or 'missing'}; send {wanted}")
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(f"charset is {charset!r}; hookd takes UTF-8 only")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"content-encoding is {encoding!r}; send the body as it is")

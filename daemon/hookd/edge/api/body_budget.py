@@ -1,0 +1,99 @@
+"""Owns the bytes of request bodies that are held, over all connections: counts them, bounds them, lets them go.
+
+Quart takes whatever the server reads into memory, read by a route or not. So each body counts what it holds from the
+first byte to the end of its request, and holds nothing more once it is refused:
+
+ * Over `intake.body_bytes_max`: TooLarge. Over `intake.receiving_bytes_max` with all others: Full, before anything of
+   it is admitted; what it held is free at once, so that the others can end.
+ * Of a GET, HEAD, DELETE or OPTIONS, which no route reads: no more than DISCARD_BYTES_MAX.
+
+Counted is what has come, not what a head announces: else four heads would fill the budget.
+Worst case: `receiving_bytes_max`, and one body more while its request turns it into events, which never waits.
+"""
+
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.refusal import Full, Refused, TooLarge
+from hookd.core.units import format_size
+
+# Of a body that no route reads: more costs more than another connection.
+DISCARD_BYTES_MAX = 64 * 1024
+# Bodies come and go in moments.
+RETRY_AFTER_SECONDS = 1
+
+
+class BodyBudget:
+    """One for the daemon."""
+
+    def __init__(self, effective: EffectiveSettings) -> None:
+        self._effective = effective
+        self.held_bytes = 0
+
+    def take(self, count: int, *, held_bytes: int) -> Refused | None:
+        """Counts what has come for a body that holds so much already, or says why it is not taken."""
+        intake = self._effective.settings.intake
+        if held_bytes + count > intake.body_bytes_max:
+            return too_large(intake.body_bytes_max)
+        if self.held_bytes + count > intake.receiving_bytes_max:
+            bytes_max = format_size(intake.receiving_bytes_max)
+            detail = f"all bodies being received are at intake.receiving_bytes_max, {bytes_max}"
+            return Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+        self.held_bytes += count
+        return None
+
+    def free(self, count: int) -> None:
+        self.held_bytes -= count
+
+
+class CountedBody:
+    """One request's body, as far as it has come and is held."""
+
+    def __init__(self, receiving: BodyBudget, *, is_read: bool) -> None:
+        self._receiving = receiving
+        self._is_read = is_read
+        self._data = bytearray()
+        self._held_bytes = 0
+        self._refusal: Refused | None = None
+        self._is_dropping = False
+        self.arrived_bytes = 0
+        self.is_complete = False
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known what becomes of it: it is all here, or refused."""
+        return self.is_complete or self._refusal is not None
+
+    def take(self) -> bytes:
+        """What is here. Raises TooLarge or Full. What is returned still counts."""
+        if self._refusal is not None:
+            raise self._refusal
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+    def drop(self) -> None:
+        """Holds nothing any more, now or later."""
+        self._is_dropping = True
+        self._data.clear()
+        self._receiving.free(self._held_bytes)
+        self._held_bytes = 0
+
+    def append(self, data: bytes) -> None:
+        self.arrived_bytes += len(data)
+        if self._is_dropping:
+            return
+        if not self._is_read and self.arrived_bytes > DISCARD_BYTES_MAX:
+            self.drop()
+        else:
+            self._hold(data)
+
+    def _hold(self, data: bytes) -> None:
+        self._refusal = self._receiving.take(len(data), held_bytes=self._held_bytes)
+        if self._refusal is not None:
+            self.drop()
+        else:
+            self._held_bytes += len(data)
+            self._data += data
+
+
+def too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"the body is larger than intake.body_bytes_max, {format_size(bytes_max)}")

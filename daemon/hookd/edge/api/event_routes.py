@@ -1,0 +1,142 @@
+"""Owns the routes of events that are held: reading, listing and retry."""
+
+import base64
+import binascii
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from quart import Blueprint, Response
+
+from hookd.core.definition import EventType
+from hookd.core.delivery import Status
+from hookd.core.event import Event
+from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
+from hookd.core.timestamps import rfc3339
+from hookd.edge.api.operations import Scope, operation
+from hookd.edge.api.queries import query
+from hookd.edge.api.rendering import event_view, json_response
+from hookd.edge.api.schemas import (
+    LIMIT_DEFAULT,
+    ClientId,
+    EventPage,
+    EventView,
+    Limit,
+)
+from hookd.edge.api.services import Services
+
+
+class EventsQuery(msgspec.Struct):
+    client_id: ClientId | None = None
+    status: Status | None = None
+    type: EventType | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: Annotated[str, Meta(description="The next_cursor of the page before")] | None = None
+
+
+def event_routes(services: Services) -> Blueprint:
+    routes = Blueprint("events", __name__)
+
+    @routes.get("/v1/clients/<client_id>/events/<event_id>")
+    @operation(
+        "One event with its deliveries and their attempts",
+        scope=Scope.READ,
+        producers_too=True,
+        answers={200: EventView},
+        problems=("unknown-client", "unknown-event"),
+    )
+    async def get_client_event(client_id: str, event_id: str) -> Response:
+        return json_response(event_view(services, _find(services, client_id, event_id)))
+
+    @routes.get("/v1/events/<event_id>")
+    @operation(
+        "One event, where only one client has this id",
+        scope=Scope.READ,
+        producers_too=True,
+        answers={200: EventView},
+        problems=("unknown-event", "ambiguous-id"),
+    )
+    async def get_event(event_id: str) -> Response:
+        found = services.ledger.find_everywhere(event_id)
+        if len(found) > 1:
+            clients = sorted(event.client_id for event in found)
+            raise AmbiguousId(
+                f"{len(found):,} clients have an event {event_id!r}; ask /v1/clients/CLIENT/events/{event_id}",
+                clients=clients[:LIMIT_DEFAULT],
+            )
+        if not found:
+            raise _unknown_event(services, event_id)
+        return json_response(event_view(services, found[0]))
+
+    @routes.get("/v1/events")
+    @operation(
+        "Events, newest first",
+        scope=Scope.READ,
+        producers_too=True,
+        query=EventsQuery,
+        answers={200: EventPage},
+    )
+    async def list_events() -> Response:
+        return json_response(_page(services, query(EventsQuery)))
+
+    @routes.post("/v1/clients/<client_id>/events/<event_id>/retry")
+    @operation(
+        "Attempt an event's unsettled or exhausted deliveries now",
+        scope=Scope.ADMIN,
+        answers={202: EventView, 200: EventView},
+        problems=("unknown-client", "unknown-event", "endpoint-disabled", "client-full", "full", "draining"),
+    )
+    async def retry_event(client_id: str, event_id: str) -> Response:
+        event = _find(services, client_id, event_id)
+        changed = services.retry_now.retry(event)
+        return json_response(event_view(services, event), 202 if changed else 200)
+
+    return routes
+
+
+def _find(services: Services, client_id: str, event_id: str) -> Event:
+    """Raises UnknownClient or UnknownEvent; an event outlives its client's registration."""
+    event = services.ledger.find(client_id, event_id)
+    if event is None:
+        services.registry.get(client_id)
+        raise _unknown_event(services, event_id)
+    return event
+
+
+def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
+    remembers_since = rfc3339(services.ledger.remembers_since)
+    return UnknownEvent(
+        f"no event {event_id!r} is held; events that settled and were accepted before {remembers_since} "
+        "may be forgotten, and so is what settled in an earlier run",
+        remembers_since=remembers_since,
+        started_at=rfc3339(services.run.started_at),
+    )
+
+
+def _page(services: Services, asked: EventsQuery) -> EventPage:
+    events, before = services.ledger.page(
+        client_id=asked.client_id,
+        status=asked.status,
+        event_type=asked.type,
+        before=None if asked.cursor is None else _before(asked.cursor),
+        limit=asked.limit,
+    )
+    return EventPage(
+        events=[event_view(services, event) for event in events],
+        next_cursor=None if before is None else _cursor_of(before),
+    )
+
+
+def _before(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        before = int(text[1:]) if text[1:].isdigit() and len(text) <= 20 else -1
+        if cursor != _cursor_of(before):
+            raise ValueError("not of our making")
+        return before
+    except (ValueError, binascii.Error):
+        raise InvalidQuery("the cursor is not one that this listing gave") from None
+
+
+def _cursor_of(before: int) -> str:
+    return base64.urlsafe_b64encode(b"e%d" % before).decode().rstrip("=")

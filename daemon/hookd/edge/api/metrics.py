@@ -1,0 +1,229 @@
+"""Owns `GET /metrics`: the same numbers as `/v1/status` and the ledger's tally, in Prometheus' and OpenMetrics' form.
+
+Rules: nothing is counted here; every number is read at the scrape from where it is kept, statuses and totals in one
+instant, so that they balance. The names are promises: alerts and dashboards stand on them.
+Limits: no label holds an id. There are at most 150 series, whatever the clients, endpoints and events are: a thousand
+clients with histograms of their own cost a scrape 200 ms of the loop. Whose backlog it is, `GET /v1/clients` tells.
+"""
+
+import math
+import platform
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from prometheus_client import ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from quart import Blueprint, Response, request
+
+from hookd.core.counters import Counters, Histogram
+from hookd.core.ledger import Totals
+from hookd.core.settings import IntakeSettings
+from hookd.edge.api.operations import Scope, operation
+from hookd.edge.api.problems import PROBLEMS
+from hookd.edge.api.services import Connections, Services
+from hookd.flow.gauges import Gauges
+
+OPENMETRICS = "application/openmetrics-text"
+FORMS = tuple(choose_encoder(accept)[1] for accept in ("", OPENMETRICS))  # as the library says them
+
+
+def metrics_routes(services: Services) -> Blueprint:
+    routes = Blueprint("metrics", __name__)
+    process = ProcessCollector(registry=None)
+
+    @routes.get("/metrics")
+    @operation("The daemon's numbers for Prometheus", scope=Scope.READ, answers={200: FORMS})
+    async def get_metrics() -> Response:
+        seen = await services.gauge_collector.take()
+        encode, content_type = choose_encoder(OPENMETRICS if _wants_openmetrics() else "")
+        return Response(encode(_Scrape(_read(services, seen), process)), content_type=content_type)
+
+    return routes
+
+
+class Reading(NamedTuple):
+    """Everything that one scrape says, read without a wait."""
+
+    version: str
+    is_draining: bool
+    totals: Totals
+    counters: Counters
+    budget: IntakeSettings
+    seen: Gauges
+    clients: int
+    connections: Connections
+    loop_lag_seconds: float
+    crashed_couriers: int
+    log_lines_dropped: int
+    reports_problem: str | None
+
+
+def _read(services: Services, seen: Gauges) -> Reading:
+    return Reading(
+        version=services.run.version,
+        is_draining=services.intake.is_draining,
+        totals=services.ledger.totals(),
+        counters=services.ledger.counters,
+        budget=services.effective.settings.intake,
+        seen=seen,
+        clients=len(services.registry),
+        connections=services.connections(),
+        loop_lag_seconds=services.housekeeping.loop_lag_seconds,
+        crashed_couriers=services.dispatch.crashed_couriers,
+        log_lines_dropped=services.log_lines_dropped(),
+        reports_problem=services.reports_problem(),
+    )
+
+
+def _wants_openmetrics() -> bool:
+    """The first of the two in the order of preference. The library's own choice fails on a version of letters."""
+    for media_type, quality in request.accept_mimetypes:  # best first
+        name = media_type.partition(";")[0].strip().lower()
+        if quality > 0 and name in (OPENMETRICS, "text/plain", "text/*", "*/*"):
+            return name == OPENMETRICS
+    return False
+
+
+class _Scrape(Collector):
+    """What the library's writers take for a registry."""
+
+    def __init__(self, reading: Reading, process: ProcessCollector) -> None:
+        self._reading = reading
+        self._process = process
+
+    def collect(self) -> Iterator[Metric]:
+        reading = self._reading
+        yield InfoMetricFamily(
+            "hookd_build",
+            "Which hookd this is.",
+            value={"version": reading.version, "python_version": platform.python_version()},
+        )
+        yield from _events(reading.totals)
+        yield from _deliveries(reading.totals, reading.counters)
+        yield from _attempts(reading.totals, reading.counters)
+        yield from _budget(reading.totals, reading.budget)
+        yield from _ages(reading.seen)
+        yield from _registered(reading)
+        yield from _daemon(reading)
+        yield from self._process.collect()
+
+
+def _events(totals: Totals) -> Iterator[Metric]:
+    yield _counter("hookd_events_accepted", "Events taken in since the start.", totals.accepted)
+    yield _counter("hookd_events_recovered", "Those of them that came from a report.", totals.recovered)
+    events = _gauge_by("hookd_events", "Events by status, forgotten ones included; sums to those accepted.", "status")
+    for status, count in totals.events.items():
+        events.add_metric([status.value], count)
+    yield events
+    # A gauge: an event that a report brings an endpoint to leaves it again.
+    yield _gauge("hookd_events_unrouted", "Delivered events that no endpoint wanted.", totals.unrouted)
+
+
+def _deliveries(totals: Totals, counters: Counters) -> Iterator[Metric]:
+    yield _counter("hookd_deliveries_opened", "Deliveries begun since the start.", totals.opened)
+    deliveries = _gauge_by("hookd_deliveries", "Deliveries by status; sums to those opened.", "status")
+    for status, count in totals.deliveries.items():
+        deliveries.add_metric([status.value], count)
+    yield deliveries
+    given_up = CounterMetricFamily(
+        "hookd_deliveries_exhausted", "Deliveries given up, by reason; a reopened one may be again.", labels=["reason"]
+    )
+    for reason, count in counters.given_up.items():
+        given_up.add_metric([reason.value], count)
+    yield given_up
+    yield _counter("hookd_deliveries_reopened", "Exhausted deliveries that were reopened.", counters.reopened)
+    yield _counter(
+        "hookd_deliveries_exhausted_forgotten",
+        "Exhausted deliveries that are remembered no more.",
+        totals.exhausted_forgotten,
+    )
+    yield _histogram("hookd_delivery_lag_seconds", "From an event's acceptance to a 2xx.", counters.lag_seconds)
+
+
+def _attempts(totals: Totals, counters: Counters) -> Iterator[Metric]:
+    yield _counter("hookd_attempts_begun", "Attempts begun: those that ended and those in flight.", totals.attempts)
+    yield _gauge("hookd_attempts_in_flight", "Attempts whose outcome is not known yet.", totals.in_flight)
+    ended = CounterMetricFamily(
+        "hookd_attempts",
+        "Attempts that ended; cut: by a stop or a crash, without an outcome.",
+        labels=["outcome", "status_class"],
+    )
+    for (outcome, status_class), count in counters.attempts.items():
+        ended.add_metric([outcome, status_class], count)
+    yield ended
+    yield _histogram(
+        "hookd_attempt_duration_seconds", "How long attempts with an outcome took.", counters.attempt_seconds
+    )
+
+
+def _budget(totals: Totals, budget: IntakeSettings) -> Iterator[Metric]:
+    yield _gauge("hookd_unsettled_events", "Events that take budget.", totals.unsettled_events)
+    yield _gauge("hookd_unsettled_events_max", "intake.unsettled_events_max.", budget.unsettled_events_max)
+    yield _gauge("hookd_unsettled_bytes", "The budget that they take.", totals.unsettled_bytes)
+    yield _gauge("hookd_unsettled_bytes_max", "intake.unsettled_bytes_max.", budget.unsettled_bytes_max)
+
+
+def _ages(seen: Gauges) -> Iterator[Metric]:
+    yield _gauge(
+        "hookd_oldest_unsettled_seconds", "Age of the oldest unsettled event.", seen.oldest_unsettled_seconds or 0.0
+    )
+    yield _gauge(
+        "hookd_oldest_overdue_seconds",
+        "The longest that a delivery is due and not begun, its endpoint neither paused nor throttled.",
+        seen.oldest_overdue_seconds or 0.0,
+    )
+
+
+def _registered(reading: Reading) -> Iterator[Metric]:
+    yield _gauge("hookd_clients", "Registered clients.", reading.clients)
+    endpoints = _gauge_by("hookd_endpoints", "Registered endpoints by state.", "state")
+    for state, count in reading.seen.endpoints.items():
+        endpoints.add_metric([state.value], count)
+    yield endpoints
+
+
+def _daemon(reading: Reading) -> Iterator[Metric]:
+    yield _gauge("hookd_draining", "1 while it is stopping.", reading.is_draining)
+    yield _gauge("hookd_loop_lag_seconds", "The latest that a tick came in the last ten.", reading.loop_lag_seconds)
+    yield _gauge("hookd_connections_open", "The API's connections.", reading.connections.open)
+    yield _gauge("hookd_connections_max", "http.connections_max.", reading.connections.max)
+    yield _counter("hookd_connections_refused", "Closed at once, with the most open.", reading.connections.refused)
+    problems = CounterMetricFamily(
+        "hookd_problems",
+        "Requests answered with a problem, and refused items of partial batches, by the problem's name.",
+        labels=["problem"],
+    )
+    for slug in PROBLEMS:
+        problems.add_metric([slug], reading.counters.refused[slug])
+    yield problems
+    yield _counter("hookd_couriers_crashed", "Bugs contained in a courier.", reading.crashed_couriers)
+    yield _counter(
+        "hookd_log_lines_dropped", "Log lines that found the buffer full, or the disk.", reading.log_lines_dropped
+    )
+    yield _gauge("hookd_report_directory_writable", "1 if the last look found it so.", reading.reports_problem is None)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    """`name` as OpenMetrics has it; `_total` is added to the sample."""
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _gauge_by(name: str, text: str, label: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=[label])
+
+
+def _histogram(name: str, text: str, distribution: Histogram) -> Metric:
+    buckets = [("+Inf" if bound == math.inf else str(bound), count) for bound, count in distribution.cumulative()]
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=distribution.sum)

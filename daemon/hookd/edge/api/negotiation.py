@@ -1,0 +1,107 @@
+"""Owns what HTTP asks of every route alike: methods, `Accept`, the query's parameters, and paths that lead nowhere.
+
+Rules: nothing redirects, since a producer's POST would come back as a GET; an error is always problem+json, whatever
+`Accept` says; the query is read here, by queries.py, before the route runs.
+It does not know who may call (access.py) nor what a body may hold (bodies.py).
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+
+import msgspec
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as UnknownRoute
+from werkzeug.routing import MapAdapter
+
+from hookd.core.refusal import NotAcceptable, NotFound, Refused
+from hookd.edge.api.operations import Operation
+from hookd.edge.api.problems import of_status
+from hookd.edge.api.queries import read_query
+from hookd.edge.api.request_exchange import ApiRequest
+
+JSON = "application/json"
+
+
+class Terms(NamedTuple):
+    """What a route answers with, and what it may be asked."""
+
+    media_types: tuple[str, ...]  # none: it never answers with a body
+    query: type[msgspec.Struct] | None
+
+
+def obey(app: QuartTrio) -> None:
+    """Before any route is added: nothing of werkzeug's redirects."""
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+
+
+def check(request: ApiRequest, terms: Terms | None, adapter: MapAdapter | None) -> Response | None:
+    """What there is to say before the route runs, which reads `parameters`; None: it may. `terms` are its own.
+
+    Raises NotFound, MethodNotAllowed, NotAcceptable or InvalidQuery.
+    """
+    if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash, a proxy's rules may not
+        raise NotFound(_no_route(request))
+    if request.routing_exception is not None:
+        raise request.routing_exception
+    if request.method == "OPTIONS":
+        assert adapter is not None
+        return Response("", 204, headers={"allow": _allow(adapter.allowed_methods())})
+    assert terms is not None
+    accept = request.first.get(b"accept")
+    if accept and terms.media_types and accept != "*/*":
+        refuse_unacceptable(list(request.accept_mimetypes), terms.media_types)
+    request.parameters = read_query(request, terms.query)
+    return None
+
+
+def terms_of(operation: Operation) -> Terms:
+    kinds = [one for kind in operation.answers.values() for one in (kind if isinstance(kind, tuple) else (kind,))]
+    given = {kind if isinstance(kind, str) else JSON for kind in kinds if kind is not None}
+    media_types = {kind.partition(";")[0] for kind in given} if operation.answers else {JSON}
+    return Terms(tuple(sorted(media_types)), operation.query)
+
+
+def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Collection[str]) -> None:
+    """Raises NotAcceptable unless one of them is in the ranges of `Accept` (RFC 9110, section 12.5.1)."""
+    if ranges and not any(_quality(ranges, media_type) for media_type in media_types):
+        raise NotAcceptable(f"the answer is {' or '.join(media_types)}, and Accept leaves that out")
+
+
+def routing_refused(request: ApiRequest, error: HTTPException, answer: Callable[[Refused], Response]) -> Response:
+    """What the framework refuses by itself, in our form."""
+    refused = of_status(error.code or 500)
+    if isinstance(error, UnknownRoute):
+        refused.detail = _no_route(request)
+    elif isinstance(error, MethodNotAllowed):
+        refused.detail = f"{_path(request)} does not take {request.method[:20]!a}; Allow lists what it takes"
+    response = answer(refused)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["allow"] = _allow(error.valid_methods or ())
+    return response
+
+
+def _no_route(request: ApiRequest) -> str:
+    if len(request.path) > 1 and request.path.endswith("/"):
+        return f"there is no route {_path(request)}: no route ends with a slash"
+    return f"there is no route {_path(request)}; /openapi.json lists those that there are"
+
+
+def _path(request: ApiRequest) -> str:
+    return ascii(request.path[:100])
+
+
+def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:
+    """Of the most specific range that covers it; 0 where none does. Parameters of a range are passed over."""
+    kind = media_type.partition("/")[0]
+    for covering in (media_type, f"{kind}/*", "*/*"):
+        found = [quality for one, quality in ranges if one.partition(";")[0].strip().lower() == covering]
+        if found:
+            return max(found)
+    return 0.0
+
+
+def _allow(methods: Iterable[str]) -> str:
+    return ", ".join(sorted(methods))

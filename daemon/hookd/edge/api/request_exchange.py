@@ -1,0 +1,154 @@
+"""Owns one request as the server brings it, and its answer as it goes back: ASGI's messages, on Quart's way.
+
+Quart-Trio has two tasks for each request: one answers it, one takes in its body and waits for the peer to hang up.
+Here the one that answers takes in the body as well, and there is a second one only where an answer waits for something
+else (`listening`).
+
+Rules:
+ * Whatever the server brings is taken, to the end of the body or of the request: a channel that is full would hold up
+   the server, which could then neither end the request nor notice that its peer is gone.
+ * A peer that hangs up ends its request at the next wait, by HungUp; what no longer waits is done and answered.
+ * An answer's time is the server's to bound: it has a deadline for each write.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, cast
+from urllib.parse import urlparse
+
+import trio
+from quart import Response, request
+from quart.wrappers.response import DataBody
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioRequest
+from werkzeug.datastructures import Headers
+
+from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, BodyBudget, CountedBody
+
+T = TypeVar("T")
+
+DISCARD_SECONDS_MAX = 1.0
+
+_WITHOUT_BODY = ("GET", "HEAD", "DELETE", "OPTIONS")
+
+
+class ClientDisconnected(Exception):
+    """The peer is gone: there is nobody to answer."""
+
+
+class ApiRequest(TrioRequest):
+    """Quart's, with its headers at hand: werkzeug looks through them all for each one that is asked for."""
+
+    def __init__(self, connection: "RequestExchange", *given: Any, first: Mapping[bytes, str], **named: Any) -> None:
+        self.connection = connection
+        self.first = first  # of each header's values, by its name in lower case
+        self.parameters: Any = None  # of the query, once they are read
+        super().__init__(*given, **named)
+
+    @property
+    def content_length(self) -> int | None:
+        announced = self.first.get(b"content-length")  # the server has checked it
+        return None if announced is None or b"transfer-encoding" in self.first else int(announced)
+
+
+def this_request() -> ApiRequest:
+    return cast(ApiRequest, request._get_current_object())  # type: ignore[attr-defined]
+
+
+class RequestExchange(TrioASGIHTTPConnection):
+    """Quart's name for one request and its answer."""
+
+    def __init__(self, receiving: BodyBudget, app: Any, scope: Any) -> None:
+        super().__init__(app, scope)
+        self.body = CountedBody(receiving, is_read=scope["method"] not in _WITHOUT_BODY)
+        self._receive: Callable[[], Awaitable[Any]]
+
+    # The arguments have hypercorn's types, which the server alone knows.
+    async def __call__(self, receive: Any, send: Any) -> None:
+        self._receive = receive
+        try:
+            response = await self.app.handle_request(self._create_request_from_scope(send))
+            if self.body.is_complete:
+                await self._send_response(send, response)
+            else:
+                await self.listening(lambda: self._send_response(send, response))
+        except ClientDisconnected:
+            pass
+        finally:
+            self.body.drop()
+
+    async def read_body(self) -> bytes:
+        """The whole body. Raises TooLarge or Full as soon as it is known. What is returned still counts."""
+        while not self.body.is_decided:
+            await self._take_message()
+        return self.body.take()
+
+    async def discard_body(self) -> bool:
+        """Throws away the body that is still to come; False where that would take too long."""
+        self.body.drop()
+        most = self.body.arrived_bytes + DISCARD_BYTES_MAX
+        with trio.move_on_after(DISCARD_SECONDS_MAX):
+            while not self.body.is_complete and self.body.arrived_bytes <= most:
+                await self._take_message()
+        return self.body.is_complete
+
+    async def listening(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What comes of `work`, which is cancelled when the peer hangs up meanwhile: raises HungUp."""
+        results: list[T] = []
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, nursery.cancel_scope)
+            try:
+                results.append(await work())
+            except Exception as error:  # raised below, as it is: a nursery would make a group of it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if not results:
+            raise ClientDisconnected
+        return results[0]
+
+    async def _listen(self, scope: trio.CancelScope) -> None:
+        try:
+            while True:
+                await self._take_message()
+        except ClientDisconnected:
+            scope.cancel()
+
+    async def _take_message(self) -> None:
+        """The server's next, when it comes. Raises HungUp."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnected
+        self.body.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.body.is_complete = True
+
+    def _create_request_from_scope(self, _send: Any) -> ApiRequest:
+        scope, path = self.scope, self.scope["path"]
+        named = [(name, value.decode("latin1")) for name, value in scope["headers"]]
+        headers = Headers()
+        headers["Remote-Addr"] = (scope.get("client") or ["<local>"])[0]
+        for name, value in named:
+            headers.add(name.decode("latin1").title(), value)
+        return ApiRequest(
+            self,
+            scope["method"],
+            scope["scheme"],
+            path if path[0] == "/" else urlparse(path).path,
+            scope["query_string"],
+            headers,
+            scope.get("root_path", ""),
+            scope["http_version"],
+            first=dict(reversed(named)),
+            max_content_length=None,
+            send_push_promise=self._send_push_promise,
+            scope=scope,
+        )
+
+    async def _send_response(self, send: Any, response: Any) -> None:
+        assert isinstance(response, Response)
+        assert isinstance(response.response, DataBody), "whatever a route answers is in memory"
+        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.response.data, "more_body": False})

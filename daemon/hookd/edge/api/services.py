@@ -1,0 +1,52 @@
+"""Owns the list of what the routes call on: the flow's objects, handed in by the supervisor."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.ledger import Ledger
+from hookd.core.registry import Registry
+from hookd.core.report import Run
+from hookd.core.run_history import PreviousRun
+from hookd.flow.attempt import Attempter
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.feed import Feed
+from hookd.flow.gauges import GaugeCollector
+from hookd.flow.housekeeping import Housekeeping
+from hookd.flow.intake import Intake
+from hookd.flow.ports import Clock, Log
+from hookd.flow.registration import Registration
+from hookd.flow.replay import Replay
+from hookd.flow.resend import Resend
+from hookd.flow.retry_now import RetryNow
+
+
+class Connections(NamedTuple):
+    open: int
+    max: int
+    refused: int  # since the start, because `max` were open
+
+
+class Services(NamedTuple):
+    run: Run
+    effective: EffectiveSettings
+    clock: Clock
+    log: Log
+    ledger: Ledger
+    feed: Feed
+    registry: Registry
+    intake: Intake
+    dispatch: Dispatch
+    attempter: Attempter
+    registration: Registration
+    retry_now: RetryNow
+    replay: Replay
+    resend: Resend
+    housekeeping: Housekeeping
+    gauge_collector: GaugeCollector
+    previous_run: Callable[[], PreviousRun | None]
+    new_secret: Callable[[], str]
+    connections: Callable[[], Connections]
+    log_lines_dropped: Callable[[], int]
+    reports_problem: Callable[[], str | None]
+    dev: bool

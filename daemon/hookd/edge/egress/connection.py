@@ -1,0 +1,176 @@
+"""One connection to one endpoint: requests go out on it one after the other, each answer is read to its end or cut.
+
+Rules:
+ * Progress is told as it happens, so that a request cut at any point still says how much of it went out:
+   `sending_started` before the first byte may leave, `request_sent` when the last one was written.
+ * Whatever is not a clean end closes the connection at once, a cancel at any checkpoint included, without waiting.
+ * A request of up to SENT_AT_ONCE_BYTES_MAX is written, then the answer is read: the socket's buffer takes that much
+   from a connection with nothing else in it. A longer one is written by a task of its own while the answer is read, and
+   a final head that comes before all is written decides. Whoever wants the rest written too, since a receiver may well
+   answer first and read after, waits for it (`wait_written`); closing cuts it.
+ * When writing breaks, what the peer had said before is still read: a complete final head decides there too.
+ * Reusable only if the request was written whole, and the response is complete by its framing, keeps the connection
+   alive and has nothing behind it. `is_quiet`, asked before the next use, finds what came in since.
+
+SENT_AT_ONCE_BYTES_MAX: what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes.
+
+Has no timeouts, no retries, and does not know pools: `on_close` is called once, when it closes.
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import httpx
+import trio
+
+from hookd.edge.egress.network_streams import NetworkStream, secure
+from hookd.edge.egress.wire import ResponseReader
+
+SENT_AT_ONCE_BYTES_MAX = 16384
+RECEIVE_BYTES_MAX = 16384
+GOODBYE_SECONDS = 1.0  # for what takes two turns of the loop
+
+
+class Progress(Protocol):
+    """Where a request stands; what is set is never unset."""
+
+    sending_started: bool
+    request_sent: bool
+
+
+class Connection:
+    __slots__ = (
+        "_is_written",
+        "_network_stream",
+        "_nursery",
+        "_on_close",
+        "_send_failure",
+        "_sending_ended",
+        "is_closed",
+        "key",
+    )
+
+    def __init__(
+        self,
+        network_stream: NetworkStream,
+        nursery: trio.Nursery,
+        *,
+        key: object,
+        on_close: Callable[["Connection"], None],
+    ) -> None:
+        """`nursery` holds the writing of long requests and must outlive the connection; `key` is the owner's."""
+        self._network_stream = network_stream
+        self._nursery = nursery
+        self._on_close = on_close
+        self._is_written = False  # the request under way, to its last byte
+        self._send_failure: Exception | None = None
+        self._sending_ended: trio.Event | None = None  # of a long request
+        self.is_closed = False
+        self.key = key
+
+    async def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
+        """Before the first request. Raises httpx.ConnectError, and is closed then."""
+        try:
+            self._network_stream = await secure(self._network_stream, context, server_hostname)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
+            self.close()
+            raise httpx.ConnectError(f"TLS: {reason_of(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    async def exchange(self, request: bytes, response: ResponseReader, progress: Progress) -> None:
+        """Sends, and reads up to the final head. Raises httpx.TransportError, and is closed then."""
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()  # from here to the first byte nothing waits
+            progress.sending_started = True
+            self._is_written = False
+            if len(request) <= SENT_AT_ONCE_BYTES_MAX:
+                await self._send(request, progress)
+            else:
+                self._sending_ended = trio.Event()
+                self._nursery.start_soon(self._send_beside, request, progress, self._sending_ended)
+            while not response.has_head:
+                await self.receive(response)
+        except BaseException as error:
+            await self.abandon()
+            if isinstance(error, httpx.TransportError) and response.is_untouched and self._send_failure is not None:
+                raise httpx.WriteError(reason_of(self._send_failure)) from self._send_failure
+            raise
+
+    async def receive(self, response: ResponseReader) -> None:
+        """Reads once, whatever is there. Raises httpx.TransportError; to close is up to the caller."""
+        try:
+            data = await self._network_stream.stream.receive_some(RECEIVE_BYTES_MAX)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpx.ReadError(reason_of(error)) from error
+        if data:
+            response.feed(bytes(data))  # of bytes that is no copy
+        else:
+            response.feed_end()
+
+    @property
+    def is_sending(self) -> bool:
+        return self._sending_ended is not None and not self._sending_ended.is_set()
+
+    async def wait_written(self) -> None:
+        """Until nothing of the request is being written any more."""
+        if self._sending_ended is not None:
+            await self._sending_ended.wait()
+
+    async def is_quiet(self) -> bool:
+        """Whether nothing came in unasked, no end either. Asked right before a request, it needs no lock."""
+        try:
+            return not await self._network_stream.has_input()
+        except BaseException:
+            self.close()
+            raise
+
+    def is_reusable_after(self, response: ResponseReader) -> bool:
+        return response.leaves_connection_clean and self._is_written and not self.is_closed
+
+    def close(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self._network_stream.close()
+            self._on_close(self)
+
+    async def abandon(self) -> None:
+        """Closes, and waits out the writing that this ends: it may have written its last byte and not said so yet.
+
+        Of a connection that is not writing this is no checkpoint.
+        """
+        self.close()
+        if self.is_sending:
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+                await self.wait_written()
+
+    async def _send(self, request: bytes, progress: Progress) -> None:
+        try:
+            await self._network_stream.stream.send_all(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._send_failure = error  # no reason yet to stop: what the peer said before may be a whole answer
+        else:
+            self._is_written = progress.request_sent = True
+
+    async def _send_beside(self, request: bytes, progress: Progress, ended: trio.Event) -> None:
+        try:
+            await self._send(request, progress)
+        finally:
+            ended.set()
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, in the words of the operating system or OpenSSL: trio wraps theirs. Never the peer's words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    match error:
+        case ssl.SSLCertVerificationError():
+            return error.verify_message
+        case ssl.SSLError() if error.reason:
+            return error.reason.replace("_", " ").lower()
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return str(error) or type(error).__name__

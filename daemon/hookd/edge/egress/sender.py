@@ -1,0 +1,119 @@
+"""Owns the one POST to a client's endpoint: a request in, an `Outcome` out, over any httpx transport of ours.
+
+Rules: the verdict is the final head's, the body is read for the excerpt only; it has no timeout, the attempt's scope
+bounds it all. The address policy follows the settings in force: after a reload kept connections are closed, since
+they were judged when they were made.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any, cast
+
+import httpx
+
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.response import ResponseStream
+from hookd.edge.egress.transport import AddressDenied, Transport, open_transport, post_request
+from hookd.flow.ports import DeliveryRequest
+
+OwnSockets = Callable[[], Collection[tuple[str, int]]]
+
+
+@asynccontextmanager
+async def open_sender(
+    effective: EffectiveSettings, *, own_sockets: OwnSockets = tuple, **options: Any
+) -> AsyncIterator["HttpSender"]:
+    """`own_sockets` are those that we listen on: nothing is ever delivered to them. Options are the transport's."""
+    delivery = effective.settings.delivery
+    async with open_transport(
+        policy=_policy(effective, own_sockets),
+        connections_max=delivery.connections_max,
+        # Fewer, and an endpoint that is kept busy is connected to again and again: with half of them every third time.
+        idle_per_endpoint_max=delivery.concurrency,
+        **options,
+    ) as transport:
+        yield HttpSender(effective, transport, own_sockets=own_sockets)
+
+
+class HttpSender:
+    def __init__(self, effective: EffectiveSettings, transport: Transport, *, own_sockets: OwnSockets = tuple) -> None:
+        self._effective = effective
+        self._transport = transport
+        self._own_sockets = own_sockets
+        self._egress = effective.settings.egress
+
+    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
+        if self._effective.settings.egress is not self._egress:
+            self._follow_settings()
+        try:
+            return await self._send(request, exchange)
+        except AddressDenied as denied:
+            return Blocked(denied.address)
+        except httpx.TransportError as error:
+            return _outcome_of(error)
+        except (httpx.InvalidURL, UnicodeError) as error:  # a URL that no validation foresaw
+            return Invalid(f"the URL cannot be used: {type(error).__name__}")
+
+    async def _send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers]
+        posted = post_request(
+            _url(request.url),
+            fields,
+            request.body,
+            endpoint=(request.client_id, request.endpoint_id),
+            exchange=exchange,
+            response_bytes_max=self._effective.settings.delivery.response_bytes_max,
+        )
+        response = await self._transport.handle_async_request(posted)
+        exchange.answer = Responded(response.status_code)
+        exchange.reconnected = response.extensions["reconnected"]
+        exchange.retry_after = _only(response.headers.get_list("retry-after"))
+        stream = cast("ResponseStream", response.stream)
+        try:
+            await stream.read()
+        except httpx.TransportError:
+            pass  # the head has decided
+        finally:  # also when the attempt is cut in the middle of the body
+            exchange.excerpt = stream.body
+            stream.close()
+        return exchange.answer
+
+    def _follow_settings(self) -> None:
+        self._egress = self._effective.settings.egress
+        self._transport.policy = _policy(self._effective, self._own_sockets)
+        self._transport.close_idle()
+
+
+@lru_cache(maxsize=4096)  # about 2 KiB each; to parse one takes as much as half a request
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+def _policy(effective: EffectiveSettings, own_sockets: OwnSockets) -> AddressPolicy:
+    settings = effective.settings
+    return AddressPolicy(
+        allow_networks=settings.egress.allow_networks, own_sockets=own_sockets, allow_private=settings.dev
+    )
+
+
+def _only(values: list[str]) -> str | None:
+    """A header that came more than once says nothing."""
+    return values[0] if len(values) == 1 else None
+
+
+def _outcome_of(error: httpx.TransportError) -> Outcome:
+    """The transport's exceptions in our words, by a table; never a receiver's own words."""
+    match error:
+        case httpx.RemoteProtocolError() if "disconnected" in str(error):
+            return Unreachable("the connection was closed before an answer")
+        case httpx.RemoteProtocolError():
+            return Invalid(str(error))
+        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+            return Invalid(f"the request cannot be sent: {error}")
+        case httpx.ConnectError():
+            return Unreachable(f"cannot connect: {error}")
+        case _:
+            return Unreachable(f"the connection broke: {error}")

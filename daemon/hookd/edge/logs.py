@@ -1,0 +1,186 @@
+"""Owns the log: one line for each thing that happened, JSON off a terminal, for people on one.
+
+Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
+a full stderr pipe stops no delivery. What does not fit, and what could not be written (a full disk), is counted, and
+the count is logged once there is room.
+Limits: 10,000 lines, about 5 MB at 500 B a line.
+"""
+
+import logging
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from hookd.core.timestamps import rfc3339
+
+LINES_MAX = 10_000
+# Written at once: what a pipe holds.
+WRITE_BYTES_MAX = 64 * 1024
+# A thread that is woken for each line takes the interpreter from the event loop each time.
+GATHER_SECONDS = 0.02
+# How long a library that says the same again is not heard.
+REPEATED_SECONDS = 60.0
+
+_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
+_RESET = "\x1b[0m"
+
+
+class LogWriter:
+    """`fd` is written by the thread alone. `wall` is the clock that lines are stamped with."""
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        pretty: bool,
+        colours: bool,
+        wall: Callable[[], float] = time.time,
+        lines_max: int = LINES_MAX,
+    ) -> None:
+        self._fd = fd
+        self._encode = self._encode_pretty if pretty else self._encode_json
+        self._colours = colours
+        self._wall = wall
+        self._lines_max = lines_max
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._dropped = 0  # found the buffer full, since the start
+        self._unwritten = 0  # could not be written, since the start; the thread's alone
+        self._dropped_said = 0  # of both; the thread's alone
+        self._is_torn = False  # the last line that was written is half a line
+        self._broken = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def lines_dropped(self) -> int:
+        """Since the start."""
+        return self._dropped + self._unwritten
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        if self._lines.qsize() >= self._lines_max:
+            self._dropped += 1
+            return
+        self._lines.put(self._encode(event, level, fields))
+
+    def text(self, text: str) -> None:
+        """Text for people, as it is; it finds room even where the buffer is full."""
+        self._lines.put(text.encode())
+
+    def close(self, *, timeout_seconds: float) -> bool:
+        """Writes what is buffered, for so long at most; False where not all of it went out."""
+        self._closing.set()
+        self._lines.put(None)
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive() and not self._broken
+
+    def _encode_json(self, event: str, level: str, fields: dict[str, object]) -> bytes:
+        line = {"ts": rfc3339(self._wall()), "level": level, "event": event, **fields}
+        try:
+            return msgspec.json.encode(line) + b"\n"
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write
+            return msgspec.json.encode({name: _encodable(value) for name, value in line.items()}) + b"\n"
+
+    def _encode_pretty(self, event: str, level: str, fields: dict[str, object]) -> bytes:
+        time_of_day = rfc3339(self._wall())[11:-1]
+        pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
+        traceback = fields.get("traceback")
+        line = f"{time_of_day} {level:7} {event} " + (pairs if traceback is None else f"\n{_lines(traceback)}")
+        if self._colours:
+            line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
+        return f"{line}\n".encode(errors="backslashreplace")
+
+    def _write_lines(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._closing.wait(GATHER_SECONDS)
+            chunk, last = self._gather(line)
+            self._write(chunk)
+            if last:
+                return
+
+    def _write(self, chunk: bytes) -> None:
+        """What cannot be written is counted: it is closed, its reader is gone, its disk is full."""
+        dropped, note = self.lines_dropped, b"\n" if self._is_torn else b""
+        if dropped > self._dropped_said:
+            note += self._encode("log.dropped", "warning", {"lines": dropped - self._dropped_said})
+        left = whole = note + chunk
+        while left:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:  # somebody who shares it has made it so
+                select.select([], [self._fd], [])
+            except OSError:
+                self._broken = True
+                self._unwritten += left[-len(chunk) :].count(b"\n")
+                break
+        if written := len(whole) - len(left):
+            self._is_torn = whole[written - 1] != ord("\n")
+        if written >= len(note):
+            self._dropped_said = dropped
+
+    def _gather(self, line: bytes) -> tuple[bytes, bool]:
+        """What else is buffered, as one write; whether the closing mark was among it."""
+        lines, size = [line], len(line)
+        while size < WRITE_BYTES_MAX:
+            try:
+                more = self._lines.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                return b"".join(lines), True
+            lines.append(more)
+            size += len(more)
+        return b"".join(lines), False
+
+
+class LibraryLines(logging.Handler):
+    """Brings what libraries log at WARNING and above into our log, as one line each.
+
+    One that says the same ten times a second (trio's accept loop, while there are no descriptors) is heard once a
+    minute, with how often it said so in between.
+    """
+
+    def __init__(self, log: LogWriter) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+        self._said: tuple[str, str] | None = None
+        self._said_at = 0.0
+        self._repeated = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.name, record.getMessage()
+        if said == self._said and record.created - self._said_at < REPEATED_SECONDS:
+            self._repeated += 1
+            return
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        fields: dict[str, object] = {"logger": record.name, "message": said[1]}
+        if self._repeated:
+            fields["repeated"] = self._repeated  # the line before this one
+        if record.exc_info:
+            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._said, self._said_at, self._repeated = said, record.created, 0
+        self._log("library", level=level, **fields)
+
+
+def capture_libraries(log: LogWriter) -> None:
+    """From here on no library writes to stderr by itself (httpx would log whole URLs at INFO, secrets and all)."""
+    logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
+
+
+def _encodable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _lines(text: object) -> str:
+    """A traceback's own lines, set in: no message in it can pass for a line of the log."""
+    return "\n".join(f"    {_printable(line)}" for line in str(text).rstrip("\n").split("\n"))
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -1,0 +1,373 @@
+"""Owns the reports' directory: each report's file, whole or not there; which is the newest; and which run has none.
+
+    shutdown-TIME-RUN.jsonl, crash-TIME-RUN.jsonl    a run's report: mode 0600, written to a temporary name, synced,
+                                                     renamed, never changed after
+    NAME.claimed-by-RUN                              that run has what the report NAME lists as undelivered
+    run-RUN.open                                     stands while the run has no report: no event in it, only counts
+    .lock                                            one daemon at a time has it
+
+The directory is proved writable at the start, before anything is accepted that might have to be reported, and looked
+at every minute since: who learns at the stop that it is not, or that there is no room, has nowhere to put the account.
+A report with something undelivered that nobody claimed is never deleted, however old.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from hookd.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
+from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
+from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
+from hookd.flow.ports import Log
+
+WRITE_BYTES = 1 << 20
+# Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
+READ_BYTES = 128 * 1024
+# More than either ever takes, of 20,000 clients with 16 endpoints; what stands there may be anybody's.
+MARKER_BYTES_MAX = 1 << 20
+SUMMARY_BYTES_MAX = 1 << 27
+TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
+PROVE_EVERY_SECONDS = 60.0
+PROVE_SECONDS_MAX = 10.0
+# Whoever only looks whether a daemon runs holds the lock for a moment.
+LOCK_SECONDS_MAX = 0.5
+LOCK_AGAIN_SECONDS = 0.02
+CLAIM = ".claimed-by-"
+
+
+class CannotWriteReports(Exception):
+    """The report directory cannot be made or written; the message names it and the reason."""
+
+
+class InUse(Exception):
+    """Another daemon has the directory."""
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """What `run-RUN.open` says. `counts` are those of the log's last `counts` line, as of `at`."""
+
+    run_id: str
+    version: str
+    host: str
+    pid: int
+    started_at: str
+    at: str
+    counts: dict[str, object] = {}
+
+
+class ReportDirectory:
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
+        self._written: set[Path] = set()  # by this process
+
+    def prove_writable(self, room_bytes: int = 0) -> None:
+        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
+        so many bytes would find no room."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
+                proof.write(b"hookd can write its report here\n")
+                proof.flush()
+            found = os.statvfs(self._directory)
+        except OSError as error:
+            raise CannotWriteReports(f"{self._directory}: {error.strerror}") from error
+        if found.f_blocks and found.f_bavail * found.f_frsize < room_bytes:  # one without a limit has no blocks
+            raise CannotWriteReports(f"{self._directory}: a report of what is held now would find no room")
+
+    def lock(self) -> None:
+        """For as long as the process lives; raises InUse. What a killed daemon was writing is nobody's then."""
+        fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + LOCK_SECONDS_MAX
+        while not _locked(fd, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise InUse(f"{self._directory}: another daemon writes its reports there")
+            time.sleep(LOCK_AGAIN_SECONDS)
+        for half in (*self._directory.glob(".*.jsonl.tmp"), *self._directory.glob(".run-*.open.tmp")):
+            with contextlib.suppress(OSError):
+                half.unlink()
+
+    def path_of(self, summary: Summary) -> Path:
+        kind = "crash" if summary.trigger == CRASH else "shutdown"
+        return self._directory / f"{kind}-{compact(parse_rfc3339(summary.stopped_at))}-{summary.run_id}.jsonl"
+
+    def of_run(self, run_id: str) -> Path | None:
+        """The run's complete report."""
+        return next((path for path in self._all() if path.stem.rpartition("-")[2] == run_id), None)
+
+    def write(self, summary: Summary, lines: Iterable[Line]) -> str:
+        """Returns the path. Raises OSError, and then leaves nothing behind."""
+        path = self.path_of(summary)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.unlink(missing_ok=True)  # of one that was killed while it wrote this very report
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(fd, "wb", buffering=WRITE_BYTES) as file:
+                for line in _encoded(summary, lines):
+                    file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        self._sync_directory()
+        self._written.add(path)
+        return str(path)
+
+    def newest(self) -> Path | None:
+        """The newest complete report, by the time in its name."""
+        return max(self._all(), key=lambda path: path.name.partition("-")[2], default=None)
+
+    # Taking reports up
+
+    def unclaimed(self) -> list[Unclaimed]:
+        """Those that list something undelivered, oldest first. Raises OSError."""
+        claimed = self._claims()
+        found: list[tuple[tuple[str, str], Unclaimed]] = []
+        for path in self._all():
+            if path.name in claimed:
+                continue
+            summary = _summary(path)
+            if summary is None:
+                found.append((("", path.name), Unclaimed(str(path), None)))
+            elif summary.deliveries.undelivered:
+                found.append(((summary.started_at, summary.stopped_at), Unclaimed(str(path), summary.run_id)))
+        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+    def slices(self, path: str) -> Iterator[list[bytes]]:
+        """The report's lines after its summary, some at a time. Raises OSError."""
+        with open(path, "rb") as file:
+            file.readline()
+            while lines := file.readlines(READ_BYTES):
+                yield lines
+
+    def claim(self, path: str, run_id: str) -> bool:
+        """Says that the run has what the report lists; False where it said so before. Raises OSError."""
+        try:
+            os.close(os.open(f"{path}{CLAIM}{run_id}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return False
+        self._sync_directory()
+        return True
+
+    def claimed_by(self, path: str) -> str | None:
+        """The run that took the report up first."""
+        claims = self._claims().get(Path(path).name, [])
+        first = min(claims, key=lambda claim: claim.stat().st_mtime_ns, default=None)
+        return None if first is None else first.name.partition(CLAIM)[2]
+
+    # Runs before this one
+
+    def past_runs(self) -> list[PastRun]:
+        """Every run of which a report or a marker is there, in no order."""
+        reported = [_past_run(summary) for summary in map(_summary, self._all()) if summary is not None]
+        run_ids = {run.run_id for run in reported}
+        return reported + [_lost_run(marker) for marker in self.open_runs() if marker.run_id not in run_ids]
+
+    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None:
+        """Says that the run has no report yet, and what it had counted at last. Raises OSError."""
+        started_at = rfc3339(run.started_at)
+        marker = Marker(run.run_id, run.version, run.host, run.pid, started_at, rfc3339(at), counts or {})
+        path = self._marker_path(run.run_id)
+        temporary = path.with_name(f".{path.name}.tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(msgspec.json.encode(marker) + b"\n")
+        os.rename(temporary, path)
+
+    def close_run(self, run_id: str) -> None:
+        """The run has its report. Raises OSError."""
+        self._marker_path(run_id).unlink(missing_ok=True)
+
+    def open_runs(self) -> list[Marker]:
+        """The runs that have no report, the one that is running among them; oldest first. What is no marker is not."""
+        found = []
+        for path in self._directory.glob("run-*.open"):
+            with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+                marker = msgspec.json.decode(file.read(MARKER_BYTES_MAX), type=Marker)
+                parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
+                found.append(marker)
+        return sorted(found, key=lambda marker: marker.started_at)
+
+    def is_in_use(self) -> bool:
+        """Whether a daemon runs that writes its reports here."""
+        try:
+            fd = os.open(self._directory / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _locked(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def _marker_path(self, run_id: str) -> Path:
+        return self._directory / f"run-{run_id}.open"
+
+    def _all(self) -> list[Path]:
+        return [*self._directory.glob("shutdown-*.jsonl"), *self._directory.glob("crash-*.jsonl")]
+
+    def write_termination_log(self, path: str, text: str) -> None:
+        """As much of the text as a container runtime keeps, whole lines. Raises OSError."""
+        written = b""
+        for line in text.encode().splitlines(keepends=True):
+            if len(written) + len(line) > TERMINATION_LOG_BYTES_MAX:
+                break
+            written += line
+        with open(path, "wb") as file:
+            file.write(written)
+
+    def prune(self, kept: int) -> Pruned:
+        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
+
+        What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
+        where the last run crashed: the next start counts crashes in a row, and what ends the row (core/run_history).
+        """
+        by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
+        reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        has_crashed = bool(reports) and reports[0].name.startswith("crash-")
+        spared = self._written | set(reports[: CRASHES_IN_A_ROW * has_crashed])
+        claims_of = self._claims()
+        deleted = held = 0
+        for path in (path for path in reports[kept:] if path not in spared):
+            claims = claims_of.get(path.name, [])
+            if not claims and _is_owed(path):
+                held += 1
+                continue
+            for each in (path, *claims):
+                each.unlink(missing_ok=True)
+            deleted += 1
+        markers = self.open_runs()
+        for marker in markers[: max(0, len(markers) - max(kept, CRASHES_IN_A_ROW))]:
+            self.close_run(marker.run_id)
+        return Pruned(deleted, held)
+
+    def _claims(self) -> dict[str, list[Path]]:
+        """By the name of the report."""
+        found: dict[str, list[Path]] = {}
+        for name in os.listdir(self._directory):
+            report, separator, _ = name.partition(CLAIM)
+            if separator:
+                found.setdefault(report, []).append(self._directory / name)
+        return found
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _is_owed(path: Path) -> bool:
+    """Whether it lists something undelivered; one that cannot be read may."""
+    summary = _summary(path)
+    return summary is None or bool(summary.deliveries.undelivered)
+
+
+def _summary(path: Path) -> Summary | None:
+    """None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            summary = msgspec.json.decode(file.readline(SUMMARY_BYTES_MAX), type=Summary)
+        parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary
+
+
+def _past_run(summary: Summary) -> PastRun:
+    times = parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
+    return PastRun(summary.run_id, *times, summary.trigger == CRASH, summary.deliveries.undelivered)
+
+
+def _lost_run(marker: Marker) -> PastRun:
+    """What it left is not known."""
+    return PastRun(marker.run_id, parse_rfc3339(marker.started_at), parse_rfc3339(marker.at), True, None)
+
+
+class Provable(Protocol):
+    def prove_writable(self, room_bytes: int = 0) -> None: ...
+
+
+class ReportsWatch:
+    """The last known answer to whether the report can be written; None in `problem` is yes.
+
+    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
+    about what the report would take now.
+    """
+
+    def __init__(
+        self,
+        reports: Provable,
+        *,
+        log: Log,
+        in_thread: Callable[..., Awaitable[Any]],
+        room_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.problem: str | None = None  # it was proved writable before the start
+        self._reports = reports
+        self._log = log
+        self._in_thread = in_thread
+        self._room_bytes = room_bytes
+        self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await trio.sleep(PROVE_EVERY_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """What has changed is logged."""
+        problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
+        if self._is_asking:
+            return
+        self._is_asking = True
+        with trio.move_on_after(PROVE_SECONDS_MAX):
+            try:
+                await self._in_thread(self._prove, self._room_bytes())
+            except CannotWriteReports as error:
+                problem = str(error)
+            else:
+                problem = None
+        self._note(problem)
+
+    def _prove(self, room_bytes: int) -> None:
+        try:
+            self._reports.prove_writable(room_bytes)
+        finally:
+            self._is_asking = False
+
+    def _note(self, problem: str | None) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            self._log("reports.writable")
+        else:
+            self._log("reports.not_writable", level="error", error=problem)
+
+
+def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:
+    encoder = msgspec.json.Encoder()
+    yield encoder.encode(summary) + b"\n"
+    for line in lines:
+        yield encoder.encode(line) + b"\n"
+
+
+def _locked(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

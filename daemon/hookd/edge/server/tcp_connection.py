@@ -1,0 +1,263 @@
+"""Owns one connection, from its first byte to its close.
+
+Rules:
+ * An error on one connection ends that connection and is logged; it never leaves `Connection.run`.
+ * Every write has a deadline, and every wait that is shielded from the app's cancellation can be cut:
+   `Connection.cut` ends them all.
+ * One deadline says when the peer must have sent something: TLS and a head within `header_timeout_seconds`, the first
+   byte of the next head within `keep_alive_seconds`. There is none while a request is in progress: slow bodies are the
+   app's to bound.
+ * A connection is closed by ending our side, then reading on for at most LINGER_SECONDS and throwing that away: to
+   close a socket with unread bytes resets it, and the peer would lose an answer, such as 413, that it has yet to read.
+
+Limits: of what a peer sends, RECEIVE_BYTES_MAX and one head are held here; bodies are counted by the app.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.typing import ConnectionState
+
+from hookd.edge.server.http1 import Http1
+from hookd.edge.server.tls import TlsStream, server_stream
+
+if TYPE_CHECKING:
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import ASGIFramework
+
+    from hookd.edge.server.http1 import HypercornConfig, Log
+
+    Address = tuple[str, int] | None
+
+RECEIVE_BYTES_MAX = 65536
+LINGER_SECONDS = 2.0
+PLAIN_HTTP = (
+    b"HTTP/1.1 400 \r\ncontent-type: text/plain\r\ncontent-length: 31\r\nconnection: close\r\n\r\n"
+    b"this address speaks https only\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for every connection of one server."""
+
+    app: ASGIFramework
+    log: Log
+    config: HypercornConfig
+    context: WorkerContext
+    note_failed_handshake: Callable[[str | None], None]
+    write_timeout_seconds: float
+    header_timeout_seconds: float
+    keep_alive_seconds: float
+
+
+class TcpConnection:
+    """One peer: a reader, hypercorn's protocol, and the app's task for the request in progress.
+
+    Two tasks write, the reader (errors, 100 Continue) and the app's, so a lock is round every write. Both may be
+    cancelled in the middle of one: Quart-Trio cancels a request as soon as its response is out, while hypercorn still
+    has the close or the next cycle to do in that very task. So what hypercorn sends is shielded from the task that
+    sends it, and answers to this object's own deadline instead.
+    """
+
+    def __init__(
+        self, terms: Terms, transport: trio.abc.HalfCloseableStream, tls_context: ssl.SSLContext | None
+    ) -> None:
+        self._terms = terms
+        self._transport = transport
+        self._stream = transport if tls_context is None else server_stream(transport, tls_context)
+        self._writing = trio.Lock()
+        self._whole = trio.CancelScope()
+        self._shields: dict[trio.CancelScope, None] = {}  # a set in order of opening
+        self._reading = trio.CancelScope()
+        self._receiving = trio.CancelScope()
+        self._bytes_due = trio.current_time() + terms.header_timeout_seconds
+        self._is_between_requests = False
+        self._is_closing = False
+        self._is_ended_by_peer = False
+
+    async def run(self) -> None:
+        try:
+            with self._whole:
+                if isinstance(self._stream, trio.SSLStream):
+                    await self._shake_hands(self._stream)
+                else:
+                    await self._exchange(self._stream)
+        except* OSError:
+            pass  # the peer was gone before we could ask for its address
+        except* Exception as group:  # the one place that contains a connection's crash
+            for error in _leaves(group):
+                self._terms.log("connection.failed", level="warning", error=f"{type(error).__name__}: {error}"[:300])
+        finally:
+            await trio.aclose_forcefully(self._transport)
+
+    def cut(self) -> None:
+        """Ends it now: the handler, and every write, shielded or not."""
+        self._whole.cancel()
+        for shield in self._shields:
+            shield.cancel()
+
+    def close_if_idle(self) -> None:
+        """Closes it unless a request is in progress; bytes that have arrived are still looked at, and may begin one."""
+        if self._bytes_due < math.inf:
+            self._expect_bytes_by(-math.inf)
+
+    async def _shake_hands(self, stream: TlsStream) -> None:
+        with trio.CancelScope(deadline=self._bytes_due) as self._receiving:
+            try:
+                await stream.do_handshake()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                reason = getattr(error.__cause__, "reason", None)
+                self._terms.note_failed_handshake(reason)
+                if reason == "HTTP_REQUEST":
+                    await self._say_https()
+                return
+        if not self._receiving.cancelled_caught:
+            await self._exchange(stream)
+
+    async def _exchange(self, stream: trio.abc.Stream) -> None:
+        terms = self._terms
+        client_address, server_address = _addresses(self._transport)
+        async with TaskGroup() as task_group:
+            self._protocol = Http1(
+                ASGIWrapper(terms.app),
+                terms.config,
+                terms.context,
+                task_group,
+                ConnectionState({}),
+                stream is not self._transport,  # TLS
+                client_address,
+                server_address,
+                self._send,
+            )
+            with self._reading:
+                await self._read()
+                if self._is_closing:
+                    await self._throw_away_rest()
+            await self._protocol.handle(Closed())  # a handler still at work learns that its peer is gone
+
+    async def _read(self) -> None:
+        while not self._is_closing and (data := await self._receive()):
+            if self._is_closing:
+                return
+            if self._is_between_requests:  # the first bytes of the next head
+                self._is_between_requests = False
+                self._expect_bytes_by(trio.current_time() + self._terms.header_timeout_seconds)
+            await self._protocol.handle(RawData(data))
+        if self._is_ended_by_peer and not self._is_closing and self._protocol.is_in_request:
+            await self._protocol.handle(RawData(b""))  # half a request: 400, if the peer still listens
+
+    async def _receive(self) -> bytes:
+        """What arrived, or nothing: the peer ended or is late, or we are closing.
+
+        The deadline is round this wait alone, so that bytes which are there win over it.
+        """
+        try:
+            with trio.CancelScope(deadline=self._bytes_due) as self._receiving:
+                data = bytes(await self._stream.receive_some(RECEIVE_BYTES_MAX))
+                self._is_ended_by_peer = not data
+                return data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        return b""
+
+    async def _throw_away_rest(self) -> None:
+        """From beneath TLS, which has said goodbye."""
+        try:
+            while await self._transport.receive_some(RECEIVE_BYTES_MAX):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def _expect_bytes_by(self, deadline: float) -> None:
+        self._bytes_due = deadline
+        self._receiving.deadline = deadline
+
+    async def _send(self, event: Event) -> None:
+        """Hypercorn's way out."""
+        if isinstance(event, Updated):
+            self._is_between_requests = event.idle
+            self._expect_bytes_by(trio.current_time() + self._terms.keep_alive_seconds if event.idle else math.inf)
+        elif isinstance(event, RawData):
+            await self._write(event.data)
+        else:
+            await self._close_gently()
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            with self._shielded() as shield:
+                async with self._writing:
+                    await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.cut()  # the peer is gone
+        self._cut_if_late(shield)
+
+    async def _close_gently(self) -> None:
+        self._is_closing = True
+        self._bytes_due = math.inf
+        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        with self._shielded() as shield:
+            try:
+                async with self._writing:  # send_eof beside a send_all is BusyResourceError
+                    await self._end_our_side()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._reading.cancel()
+            self._receiving.cancel()  # the reader goes on in _throw_away_rest
+            await self._protocol.handle(Closed())
+        self._cut_if_late(shield)
+
+    async def _end_our_side(self) -> None:
+        if isinstance(self._stream, trio.SSLStream):
+            await self._stream.aclose()  # its goodbye, then the transport's; see tls.py
+        else:
+            await self._transport.send_eof()
+
+    async def _say_https(self) -> None:
+        with trio.move_on_after(1):
+            await self._transport.send_all(PLAIN_HTTP)
+            await self._transport.send_eof()
+            await self._throw_away_rest()
+
+    def _cut_if_late(self, shield: trio.CancelScope) -> None:
+        if shield.cancelled_caught and not self._whole.cancel_called:
+            self._terms.log("connection.cut", level="info", reason="the peer does not read")
+            self.cut()
+
+    @contextmanager
+    def _shielded(self) -> Iterator[trio.CancelScope]:
+        """Goes on although the task is cancelled, until the write deadline or until the connection is cut."""
+        with trio.CancelScope(deadline=trio.current_time() + self._terms.write_timeout_seconds, shield=True) as shield:
+            if self._whole.cancel_called:
+                shield.cancel()
+            self._shields[shield] = None
+            try:
+                yield shield
+            finally:
+                del self._shields[shield]
+
+
+def _addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:
+    """The peer's and ours; None for a unix socket, and for a stream in memory."""
+    if not isinstance(stream, trio.SocketStream) or stream.socket.family == socket.AF_UNIX:
+        return None, None
+    peer, own = stream.socket.getpeername(), stream.socket.getsockname()
+    return (peer[0], peer[1]), (own[0], own[1])
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

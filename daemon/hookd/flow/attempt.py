@@ -1,0 +1,213 @@
+"""Owns one attempt: one POST under one cancel scope, from its signature to what the ledger records of it.
+
+Rules: the scope bounds everything, DNS included (httpx's own timeouts are per read and never end a receiver that
+drips); an unexpected exception is this attempt's failure, with its traceback in the log, and no other's; being
+cancelled is no outcome, but a final head that was read before it is.
+"""
+
+import traceback
+
+import trio
+
+from hookd.core import outcome as outcomes
+from hookd.core import retry
+from hookd.core.client import Endpoint, logged_url, shown_url
+from hookd.core.delivery import Attempt, Delivery
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.health import Health, State
+from hookd.core.ledger import Ledger
+from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
+from hookd.core.registry import Registry
+from hookd.core.report import AttemptView, attempt_view
+from hookd.core.retention import EXCERPT_BYTES_MAX
+from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.retry_after import retry_after_seconds
+from hookd.core.signature import sign
+from hookd.core.timestamps import Moment
+from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
+
+TEST_TYPE = "hookd.test"
+TEST_PAYLOAD = b'{"test": true}'
+
+
+class Attempter:
+    """Makes attempts; one for the whole daemon, it holds no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        effective: EffectiveSettings,
+        ledger: Ledger,
+        registry: Registry,
+        sender: Sender,
+        clock: Clock,
+        jitter_unit: JitterUnit,
+        log: Log,
+        user_agent: str,
+    ) -> None:
+        self._effective = effective
+        self._ledger = ledger
+        self._registry = registry
+        self._sender = sender
+        self._clock = clock
+        self._jitter_unit = jitter_unit
+        self._log = log
+        self._user_agent = user_agent
+
+    async def attempt(self, event: Event, delivery: Delivery, endpoint: Endpoint) -> Outcome | None:
+        """One attempt, recorded; returns its outcome, None where there is none because it was cut."""
+        exchange = Exchange()
+        started = self._clock.now()
+        number = self._ledger.begin_attempt(event, delivery, url=shown_url(endpoint.url), now=started)
+        request = self._request(event, endpoint, attempt_number=number, now=started)
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+        finally:  # nothing here waits: a cancelled attempt is recorded too
+            ended = self._clock.now()
+            duration_seconds = ended.monotonic - started.monotonic
+            outcome = outcome or exchange.answer
+            if outcome is None:
+                self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
+            else:
+                verdict = self._verdict(event, delivery, outcome, now=ended.monotonic)
+                health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
+                state = health.state(ended.monotonic)
+                self._ledger.end_attempt(
+                    event,
+                    delivery,
+                    outcome=outcome,
+                    verdict=verdict,
+                    exchange=exchange,
+                    duration_seconds=duration_seconds,
+                    now=ended,
+                    concurrency=self._effective.concurrency(endpoint),
+                    retry_after_seconds=retry_after_seconds(exchange.retry_after, now_wall=ended.wall),
+                    jitter_unit=self._jitter_unit(),
+                    judged=self._is_of_its_endpoint(event, endpoint),
+                )
+                self._log_state(event, delivery, health, state, ended.monotonic)
+                self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
+        return outcome
+
+    async def test(self, client_id: str, endpoint: Endpoint) -> AttemptView:
+        """One POST of type `hookd.test` outside all accounts: nothing is kept of it, and the endpoint's health is not
+        judged by it. It goes the same way as any other, policy and deadline included."""
+        exchange = Exchange()
+        started = self._clock.now()
+        event_id = f"test_{int(started.wall * 1000)}"
+        request = self._post(client_id, endpoint, event_id, TEST_TYPE, TEST_PAYLOAD, attempt_number=1, now=started)
+        outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+        duration_seconds = self._clock.now().monotonic - started.monotonic
+        attempt = Attempt(1, started.wall, duration_seconds, outcome, exchange.request_sent)
+        return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
+
+    def _log_state(self, event: Event, delivery: Delivery, health: Health, before: State, now: float) -> None:
+        """An endpoint's state is logged when it changes, not at each attempt."""
+        state = health.state(now)
+        if state is not before:
+            self._log(
+                f"endpoint.{state.value}",
+                level="info" if state is State.OK else "warning",
+                client_id=event.client_id,
+                endpoint_id=delivery.endpoint_id,
+                window=health.window,
+                error=health.last_error,
+            )
+
+    async def _send(self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float) -> Outcome:
+        with trio.move_on_after(timeout_seconds):
+            try:
+                return await self._sender.send(request, exchange)
+            except Exception as error:  # whatever a receiver provokes ends this attempt, not the courier
+                self._log(
+                    "attempt.crashed",
+                    level="error",
+                    client_id=request.client_id,
+                    endpoint_id=request.endpoint_id,
+                    traceback="".join(traceback.format_exception(error)),
+                )
+                crashed = f"unexpected {type(error).__name__} in hookd; the log has the traceback"
+                return exchange.answer or Invalid(crashed)
+        return exchange.answer or TimedOut(timeout_seconds)
+
+    def _request(self, event: Event, endpoint: Endpoint, *, attempt_number: int, now: Moment) -> DeliveryRequest:
+        assert event.payload is not None
+        return self._post(
+            event.client_id, endpoint, event.id, event.type, event.payload, attempt_number=attempt_number, now=now
+        )
+
+    def _post(
+        self,
+        client_id: str,
+        endpoint: Endpoint,
+        event_id: str,
+        event_type: str,
+        payload: bytes,
+        *,
+        attempt_number: int,
+        now: Moment,
+    ) -> DeliveryRequest:
+        timestamp = int(now.wall)
+        signature = sign(endpoint.secrets(now.monotonic), event_id=event_id, timestamp=timestamp, body=payload)
+        headers = [
+            ("content-type", "application/json"),
+            ("user-agent", self._user_agent),
+            ("webhook-id", event_id),
+            ("webhook-timestamp", str(timestamp)),
+            ("webhook-signature", signature),
+            ("hookd-event-type", event_type),
+            ("hookd-attempt", str(attempt_number)),
+            *endpoint.headers,
+        ]
+        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
+
+    def _verdict(self, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
+        endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
+        if endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
+            return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
+        verdict = retry.verdict(
+            outcome,
+            policy=self._effective.policy(endpoint),
+            attempt_count=delivery.attempt_count,
+            attempts_before=delivery.attempts_before,
+            attempts_max=delivery.attempts_max,
+            age_seconds=now - delivery.opened_at,
+            jitter_unit=self._jitter_unit(),
+        )
+        is_disabled = self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+        return GiveUp(Reason.GONE) if is_disabled and isinstance(verdict, Retry) else verdict
+
+    def _is_of_its_endpoint(self, event: Event, endpoint: Endpoint) -> bool:
+        """An answer of an address that is no longer registered says nothing of the one that is."""
+        registered = self._registry.endpoint(event.client_id, endpoint.id)
+        return registered is None or registered.url == endpoint.url
+
+    def _log_attempt(
+        self,
+        event: Event,
+        delivery: Delivery,
+        endpoint: Endpoint,
+        outcome: Outcome,
+        verdict: Verdict,
+        exchange: Exchange,
+        duration_seconds: float,
+    ) -> None:
+        self._log(
+            "delivery.attempted",
+            event_id=event.id,
+            client_id=event.client_id,
+            endpoint_id=delivery.endpoint_id,
+            url=logged_url(endpoint.url),
+            attempt=delivery.attempt_count,
+            attempts_max=delivery.attempts_max,
+            outcome=outcomes.name(outcome),
+            status_code=outcomes.status_code(outcome),
+            error=outcomes.error(outcome),
+            request_sent=exchange.request_sent,
+            duration_seconds=round(duration_seconds, 6),
+            status=delivery.status.value,
+            reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,
+            retry_in_seconds=round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
+        )

@@ -1,0 +1,191 @@
+"""Owns the account of a run: the marker that stands while it has none, and at its end the report, on every channel.
+
+Rules: the summary goes to the log and to stderr before anything touches a file, then to the termination log, then
+lines and all to the file; each has its own deadline, so that a file system that hangs holds nothing else up. Only once
+the file is there do recorder and marker go: without it they are what the next start has.
+What the report says is core/report's, where its files are edge/reports'.
+"""
+
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+import trio
+
+from hookd.core import report
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.ledger import Ledger
+from hookd.core.recorder import NoRecorder, Recorder
+from hookd.core.report import Line, Pruned, Run, Stop, Summary
+from hookd.flow.ports import Channel, Clock
+
+# A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
+REPORT_SECONDS_MAX = 30.0
+# Of a report without payloads: ids, a URL of 60 characters, times, an outcome.
+LINE_BYTES = 512
+# A termination log is a small file of the container runtime's; the report's own file must not wait for it.
+TERMINATION_LOG_SECONDS_MAX = 1.5
+# At most, from the end of the drain: the termination log is written once more where the report is not.
+ACCOUNT_SECONDS_MAX = REPORT_SECONDS_MAX + 2 * TERMINATION_LOG_SECONDS_MAX
+
+
+class Reports(Protocol):
+    def path_of(self, summary: Summary) -> object: ...
+
+    def write(self, summary: Summary, lines: Iterator[Line]) -> str: ...
+
+    def write_termination_log(self, path: str, text: str) -> None: ...
+
+    def prune(self, kept: int) -> Pruned: ...
+
+    def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
+
+class FinalReport:
+    """Of one run. `in_thread` does what may block, and hang."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        effective: EffectiveSettings,
+        ledger: Ledger,
+        recorder: Recorder,
+        reports: Reports,
+        in_thread: Callable[..., Awaitable[Any]],
+        clock: Clock,
+        log: Channel,
+    ) -> None:
+        self._run = run
+        self._effective = effective
+        self._ledger = ledger
+        self._recorder = recorder
+        self._reports = reports
+        self._in_thread = in_thread
+        self._clock = clock
+        self._log = log
+        self.summary: Summary | None = None  # once there is one
+        self.is_given = False  # also where it could not be written
+
+    # While the run has no report
+
+    async def begin(self) -> None:
+        await self._prune()
+        self._say_open(self._clock.now().wall)
+
+    async def keep_saying_open(self, counts: Callable[[], dict[str, Any]], *, every_seconds: float) -> None:
+        """With the counts of the log's last line, so that even a lost host leaves them beside the reports.
+
+        A file system that hangs has one thread of ours, which the drain's end leaves behind.
+        """
+        while True:
+            await trio.sleep(every_seconds)
+            await self._in_thread(self._say_open, self._clock.now().wall, counts())
+
+    def report_bytes(self) -> int:
+        """About what the report would take now, without the payloads of what was given up."""
+        totals = self._ledger.totals()
+        if self._effective.settings.drain.report_payloads:
+            return totals.unsettled_bytes + LINE_BYTES * totals.exhausted_held
+        return LINE_BYTES * (totals.undelivered + totals.exhausted_held)
+
+    # The report
+
+    async def give(self, *, trigger: str, forced: bool, drain_seconds: float) -> bool:
+        """The one account of this run; False where it crashed: a bug, of which the log has the traceback."""
+        self.is_given = True
+        now, text = self._clock.now(), ""
+        try:
+            summary = self._summarise(Stop(now.wall, trigger, forced, drain_seconds))
+            text = report.text(summary, path=str(self._reports.path_of(summary)))
+            self._log.text(text)
+            await self._write_termination_log(text)
+            payloads = self._effective.settings.drain.report_payloads
+            lines = report.lines(self._ledger, now_monotonic=now.monotonic, now_wall=now.wall, payloads=payloads)
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                path = await self._in_thread(self._reports.write, summary, lines)
+        except Exception as error:
+            await self._say_not_written(error, text)
+            return isinstance(error, OSError | trio.TooSlowError)
+        self._log("report.written", path=path)
+        self._end()
+        await self._prune()
+        return True
+
+    def _summarise(self, stop: Stop) -> Summary:
+        settings = self._effective.settings
+        payloads, recovery = settings.drain.report_payloads, settings.recovery.enabled
+        self.summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads, recovery=recovery)
+        self._log("report", level=_level(summary), **_without_clients(summary))
+        return summary
+
+    async def _say_not_written(self, error: Exception, text: str) -> None:
+        """To stderr and, in front of the summary, to the termination log: the file that they name is not there."""
+        if not isinstance(error, OSError | trio.TooSlowError):
+            self._log("report.crashed", level="error", traceback="".join(traceback.format_exception(error)))
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, trio.TooSlowError):
+            why = f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
+        self._log("report.not_written", level="error", error=why)
+        note = report.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
+        self._log.text(note)
+        await self._write_termination_log(note + text)
+
+    async def _write_termination_log(self, text: str) -> None:
+        path = self._effective.settings.drain.termination_log
+        if not path:
+            return
+        try:
+            with trio.fail_after(TERMINATION_LOG_SECONDS_MAX):
+                await self._in_thread(self._reports.write_termination_log, path, text)
+        except (OSError, ValueError, trio.TooSlowError) as error:
+            self._log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
+
+    def _end(self) -> None:
+        """The report is on disk, so nothing else has to outlive the process."""
+        try:
+            self._recorder.discard()
+            self._reports.close_run(self._run.run_id)
+        except OSError as error:  # the next start finds the report, and removes what is left
+            self._log("run.not_closed", level="warning", error=f"{type(error).__name__}: {error}")
+
+    def _say_open(self, at: float, counts: dict[str, object] | None = None) -> None:
+        try:
+            self._reports.open_run(self._run, at, counts)
+        except OSError as error:
+            self._log("run.not_marked", level="warning", error=f"{type(error).__name__}: {error}")
+
+    async def _prune(self) -> None:
+        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
+        kept = self._effective.settings.drain.reports_kept
+        try:
+            with trio.fail_after(REPORT_SECONDS_MAX):
+                pruned = await self._in_thread(self._reports.prune, kept)
+        except (OSError, trio.TooSlowError) as error:
+            self._log("reports.not_pruned", level="warning", error=f"{type(error).__name__}: {error}")
+            return
+        if pruned.deleted:
+            self._log("reports.pruned", deleted=pruned.deleted)
+        if pruned.held:
+            self._log("reports.held", level="warning", unclaimed=pruned.held, reports_kept=kept)
+
+
+def _level(summary: Summary) -> str:
+    return "error" if summary.deliveries.undelivered or not summary.balanced else "info"
+
+
+def _without_clients(summary: Summary) -> dict[str, object]:
+    """One log line: the clients are in the text and in the file."""
+    return {
+        "trigger": summary.trigger,
+        "forced": summary.forced,
+        "drain_seconds": summary.drain_seconds,
+        "events": summary.events,
+        "deliveries": summary.deliveries,
+        "undelivered": summary.undelivered,
+        "balanced": summary.balanced,
+        "exhausted_held": summary.exhausted_held,
+        "exhausted_forgotten": summary.exhausted_forgotten,
+    }

@@ -1,0 +1,141 @@
+"""Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
+
+from collections import deque
+from itertools import islice, takewhile
+from typing import Any, NamedTuple
+
+import trio
+
+from hookd.core.delivery import Delivery, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.health import PausedBy
+from hookd.core.ledger import Ledger
+from hookd.core.retry import Reason
+from hookd.flow.ports import Clock, Log
+
+TICK_SECONDS = 1.0
+COUNTS_EVERY_SECONDS = 60.0
+RATES_OVER_TICKS = 10
+# Rows looked at, settled or forgotten in one go, about 5 ms; then others have a turn.
+ROWS_AT_ONCE = 1000
+
+
+class Sample(NamedTuple):
+    monotonic: float
+    accepted: int
+    attempts: int
+    delivered: int
+
+
+class Rates(NamedTuple):
+    """Events or deliveries a second, over the last ten seconds."""
+
+    accepted: float
+    attempts: float
+    delivered: float
+
+
+class Housekeeping:
+    def __init__(self, *, effective: EffectiveSettings, ledger: Ledger, clock: Clock, log: Log) -> None:
+        self._effective = effective
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
+        self._lags: deque[float] = deque([0.0], maxlen=RATES_OVER_TICKS)
+
+    @property
+    def loop_lag_seconds(self) -> float:
+        """The latest that a tick came in the last ten: how long the event loop kept everyone waiting."""
+        return max(self._lags)
+
+    def rates(self) -> Rates:
+        first, last = self._samples[0], self._sample()
+        seconds = max(last.monotonic - first.monotonic, TICK_SECONDS)
+        return Rates(
+            (last.accepted - first.accepted) / seconds,
+            (last.attempts - first.attempts) / seconds,
+            max(0, last.delivered - first.delivered) / seconds,
+        )
+
+    async def run(self) -> None:
+        next_tick = trio.current_time() + TICK_SECONDS
+        next_counts = trio.current_time() + COUNTS_EVERY_SECONDS
+        while True:
+            await trio.sleep_until(next_tick)
+            now = trio.current_time()
+            self._lags.append(now - next_tick)
+            next_tick = max(next_tick + TICK_SECONDS, now)
+            self._samples.append(self._sample())
+            await self._expire()
+            while self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):
+                await trio.lowlevel.checkpoint()
+            if now >= next_counts:
+                next_counts = now + COUNTS_EVERY_SECONDS
+                self.log_counts()
+
+    async def _expire(self) -> None:
+        """Gives up what has waited longer than `retry.age_max`: one look at all that is old enough, a slice at a time.
+
+        What settles between two slices moves rows up, past the next slice: those are looked at a second later.
+        """
+        stays = 0  # how many of those looked at are still unsettled, all of them in front of the others
+        while True:
+            old = self._old(stays)
+            for event in old:
+                self._expire_event(event)
+                stays += event.sequence in self._ledger.unsettled
+            if len(old) < ROWS_AT_ONCE:
+                return
+            await trio.lowlevel.checkpoint()
+
+    def _old(self, skipped: int) -> list[Event]:
+        """In order of `since`, which no opening is later than, unless a pause was taken off its age."""
+        opened_until = self._opened_until()
+        rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
+        return list(takewhile(lambda event: event.since <= opened_until, rows))
+
+    def _expire_event(self, event: Event) -> None:
+        opened_until = self._opened_until()
+        for delivery in event.deliveries:
+            if delivery.is_waiting and delivery.opened_at <= opened_until and not self._is_held(event, delivery):
+                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=self._clock.now())
+                self._log(
+                    "delivery.expired",
+                    level="warning",
+                    event_id=event.id,
+                    client_id=event.client_id,
+                    endpoint_id=delivery.endpoint_id,
+                    attempts=delivery.attempt_count,
+                )
+
+    def _opened_until(self) -> float:
+        return self._clock.now().monotonic - self._effective.settings.retry.age_seconds_max
+
+    def _is_held(self, event: Event, delivery: Delivery) -> bool:
+        """By an operator's pause: nothing expires there."""
+        return self._ledger.ensure_health(event.client_id, delivery.endpoint_id).paused_by is PausedBy.OPERATOR
+
+    def log_counts(self) -> None:
+        self._log("counts", **self.counts())
+
+    def counts(self) -> dict[str, Any]:
+        totals = self._ledger.totals()
+        return {
+            "accepted": totals.accepted,
+            "opened": totals.opened,
+            "in_flight": totals.in_flight,
+            "unsettled_events": totals.unsettled_events,
+            "unsettled_bytes": totals.unsettled_bytes,
+            "attempts": totals.attempts,
+            "events": {status.value: count for status, count in totals.events.items()},
+            "deliveries": {status.value: count for status, count in totals.deliveries.items()},
+            "loop_lag_seconds": round(self.loop_lag_seconds, 4),
+        }
+
+    def _sample(self) -> Sample:
+        totals = self._ledger.totals()
+        return Sample(
+            self._clock.now().monotonic, totals.accepted, totals.attempts, totals.deliveries[Status.DELIVERED]
+        )

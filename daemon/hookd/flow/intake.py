@@ -1,0 +1,246 @@
+"""Owns admission: which submissions are taken in, checked in the contract's order and decided without a wait.
+
+Rules: client, known id, draining, the client's budget, the whole budget; a batch is checked whole before anything
+of it is admitted; the budget is taken before the 202, so the channel behind can be unbounded and `send_nowait`
+cannot block. What a producer's request looks like is edge/api's.
+Limits: the channel holds at most the ledger's unsettled events, 8 B each.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import trio
+
+from hookd.core.budget import Demand, wait_seconds
+from hookd.core.client import Client, Endpoint, Mistake, shown_url
+from hookd.core.delivery import Delivery
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event, Submission
+from hookd.core.ledger import Ledger
+from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
+from hookd.core.registry import Registry
+from hookd.core.retry import Reason
+from hookd.core.timestamps import Moment
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.ports import Clock, Log
+
+
+class Admitted(NamedTuple):
+    event: Event
+    is_new: bool  # False: the id was known, and nothing was admitted
+
+
+class _Planned(NamedTuple):
+    submission: Submission
+    event_id: str
+    client: Client
+
+
+class Intake:
+    """`new_id` makes the ids of events that come without one."""
+
+    def __init__(
+        self,
+        arrivals: trio.MemorySendChannel[Event],
+        *,
+        effective: EffectiveSettings,
+        ledger: Ledger,
+        registry: Registry,
+        dispatch: Dispatch,
+        clock: Clock,
+        new_id: Callable[[], str],
+        log: Log,
+    ) -> None:
+        self._arrivals = arrivals
+        self._effective = effective
+        self._ledger = ledger
+        self._registry = registry
+        self._dispatch = dispatch
+        self._clock = clock
+        self._new_id = new_id
+        self._log = log
+        self._ends_at: float | None = None  # monotonic: when a drain is over at the latest
+
+    @property
+    def is_draining(self) -> bool:
+        return self._ends_at is not None
+
+    def close(self) -> None:
+        """From here on nothing new is admitted; known ids are still answered."""
+        if self._ends_at is None:
+            self._ends_at = self._clock.now().monotonic + self._effective.settings.drain.timeout_seconds
+
+    def refuse_if_draining(self) -> None:
+        if self._ends_at is not None:
+            seconds_left = self._ends_at - self._clock.now().monotonic
+            raise Draining(
+                "hookd is draining and will stop; post to its successor",
+                retry_after_seconds=wait_seconds(seconds_left),
+            )
+
+    def refuse_if_no_room(self, client_id: str, *, client: Demand, whole: Demand, now: Moment) -> None:
+        """Raises ClientFull or Full, each with how long to wait."""
+        try:
+            self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic)
+        except ClientFull as refused:
+            if refused.retry_after_seconds is None:
+                refused.retry_after_seconds = self._next_attempt_seconds(client_id, now)
+            raise
+
+    def admit(self, submission: Submission) -> Admitted:
+        """One event, or raises Refused with nothing changed."""
+        plan = _Plan(self, self._clock.now())
+        return self._commit(plan, self._plan(submission, plan))
+
+    def admit_whole(self, submissions: Sequence[Submission | Refused]) -> list[Admitted]:
+        """All or none; a refusal carries the mistakes of every bad item, pointers from /0, and the first's kind."""
+        plan = _Plan(self, self._clock.now(), whole_batch=True)
+        planned = [self._plan_or_refused(submission, plan) for submission in submissions]
+        refused = [(index, item) for index, item in enumerate(planned) if isinstance(item, Refused)]
+        if refused:
+            raise _whole_batch_refused(refused)
+        return [self._commit(plan, item) for item in planned if not isinstance(item, Refused)]
+
+    def admit_partial(self, submissions: Sequence[Submission | Refused]) -> list[Admitted | Refused]:
+        """Each as far as it can be: what is refused stands in its place."""
+        answers: list[Admitted | Refused] = []
+        for submission in submissions:
+            plan = _Plan(self, self._clock.now())
+            item = self._plan_or_refused(submission, plan)
+            answers.append(item if isinstance(item, Refused) else self._commit(plan, item))
+        return answers
+
+    def new_deliveries(self, client: Client, event_type: str, now: Moment) -> tuple[Delivery, ...]:
+        """One for each endpoint of the client that wants events of this type."""
+        return tuple(self.new_delivery(endpoint, now) for endpoint in client.endpoints if endpoint.wants(event_type))
+
+    def new_delivery(self, endpoint: Endpoint, now: Moment) -> Delivery:
+        return Delivery(
+            endpoint_id=endpoint.id,
+            url=shown_url(endpoint.url),
+            opened_at=now.monotonic,
+            due_at=now.monotonic,
+            attempts_max=self._effective.policy(endpoint).attempts_max,
+        )
+
+    def send(self, event: Event, now: Moment) -> None:
+        """An event's waiting deliveries go their way; those to a disabled endpoint end here (contract section 2)."""
+        for delivery in event.deliveries:
+            self.give_up_if_disabled(event, delivery, now)
+        if any(delivery.is_waiting for delivery in event.deliveries):
+            self._arrivals.send_nowait(event)
+
+    def give_up_if_disabled(self, event: Event, delivery: Delivery, now: Moment) -> None:
+        if delivery.is_waiting and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled:
+            self._ledger.give_up(event, delivery, Reason.GONE, now=now)
+
+    def _next_attempt_seconds(self, client_id: str, now: Moment) -> int:
+        """Nothing of the client settled lately, so nothing can before its next attempt, a retry or a probe.
+
+        What is due already, and still there, is in flight or waits for room: of that no end is known.
+        """
+        next_attempt = self._dispatch.next_attempt(client_id)
+        return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
+
+    def _plan_or_refused(self, submission: Submission | Refused, plan: "_Plan") -> "_Planned | Event | Refused":
+        if isinstance(submission, Refused):
+            return submission
+        try:
+            return self._plan(submission, plan)
+        except Refused as refused:
+            return refused
+
+    def _plan(self, submission: Submission, plan: "_Plan") -> "_Planned | Event":
+        """What admitting this comes to: the known event, or a new one whose demand is added to the plan's."""
+        client = self._registry.get(submission.client_id)
+        if submission.id is not None:
+            known = self._ledger.find(client.id, submission.id)
+            if known is not None:
+                if known.type != submission.type or not known.has_payload(submission.payload):
+                    raise _conflict(client.id, submission.id)
+                return known
+            twin = plan.find(client.id, submission.id)
+            if twin is not None:
+                if (twin.submission.type, twin.submission.payload) != (submission.type, submission.payload):
+                    raise _conflict(client.id, submission.id)
+                return twin
+        self.refuse_if_draining()
+        urls = [endpoint.url for endpoint in client.endpoints if endpoint.wants(submission.type)]
+        if urls:
+            plan.demand(client.id, self._ledger.demand(len(submission.payload), urls))
+        planned = _Planned(submission, submission.id or self._new_id(), client)
+        plan.add(planned)
+        return planned
+
+    def _commit(self, plan: "_Plan", item: "_Planned | Event") -> Admitted:
+        """Nothing can refuse from here on."""
+        if isinstance(item, Event):
+            return Admitted(item, is_new=False)
+        key = (item.client.id, item.event_id)
+        twin = plan.committed.get(key)
+        if twin is not None:
+            return Admitted(twin, is_new=False)
+        deliveries = self.new_deliveries(item.client, item.submission.type, plan.now)
+        event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
+        plan.committed[key] = event
+        self._log(
+            "event.accepted",
+            event_id=event.id,
+            client_id=event.client_id,
+            type=event.type,
+            endpoints=[delivery.endpoint_id for delivery in deliveries],
+        )
+        self.send(event, plan.now)
+        return Admitted(event, is_new=True)
+
+
+class _Plan:
+    """What a batch would take, before any of it is taken; all of it comes in at one moment.
+
+    In a batch that is admitted whole, what does not fit counts for what comes after it: its refusals say how long
+    until there is room for all of it.
+    """
+
+    def __init__(self, intake: Intake, now: Moment, *, whole_batch: bool = False) -> None:
+        self._intake = intake
+        self._whole_batch = whole_batch
+        self.now = now
+        self._whole = Demand()
+        self._clients: dict[str, Demand] = {}
+        self._planned: dict[tuple[str, str], _Planned] = {}
+        self.committed: dict[tuple[str, str], Event] = {}
+
+    def find(self, client_id: str, event_id: str) -> _Planned | None:
+        return self._planned.get((client_id, event_id))
+
+    def add(self, planned: _Planned) -> None:
+        self._planned[planned.client.id, planned.event_id] = planned
+
+    def demand(self, client_id: str, more: Demand) -> None:
+        """Raises ClientFull or Full."""
+        client_then = self._clients.get(client_id, Demand()).plus(more)
+        whole_then = self._whole.plus(more)
+        if self._whole_batch:
+            self._clients[client_id], self._whole = client_then, whole_then
+        self._intake.refuse_if_no_room(client_id, client=client_then, whole=whole_then, now=self.now)
+        self._clients[client_id], self._whole = client_then, whole_then
+
+
+def _conflict(client_id: str, event_id: str) -> IdConflict:
+    return IdConflict(
+        f"client {client_id!r} has an event {event_id!r} with another type or payload; ids are never reused"
+    )
+
+
+def _whole_batch_refused(refused: Sequence[tuple[int, Refused]]) -> Refused:
+    first = refused[0][1]
+    mistakes = [
+        mistake for index, item in refused for mistake in (item.mistakes or (Mistake(f"/{index}", item.detail),))
+    ]
+    return type(first)(
+        f"nothing of the batch was admitted: {len(refused):,} of its events refused, the first: {first.detail}",
+        mistakes=mistakes,
+        retry_after_seconds=max(item.retry_after_seconds or 0 for _, item in refused) or None,
+        **first.extra,
+    )

@@ -1,0 +1,128 @@
+"""Owns an endpoint's waiting deliveries: first attempts in order, retries by due time, taken in turn.
+
+Rules: a delivery that waits is a row here, never a task. Rows are not removed when their delivery settles or falls
+due at another time by other hands (expiry, removal, retry, a probe): a row that no longer fits its delivery is passed
+over when it comes up. What is overdue in one heap would always sort before what is new; hence the two. Those that an
+operator expedited go before both, over an automatic pause.
+Limits: the ledger bounds what waits; 8 B a first attempt, about 100 B a retry.
+"""
+
+import heapq
+import math
+from collections import deque
+from itertools import count
+from typing import NamedTuple
+
+from hookd.core.delivery import Delivery
+from hookd.core.event import Event
+from hookd.core.health import Health
+
+_order = count()
+
+
+class _Row(NamedTuple):
+    due_at: float
+    order: int  # first in, first out among equals; and events themselves do not compare
+    event: Event
+
+
+class Lane:
+    """One endpoint's; `in_flight` is counted by its courier, `is_offered` kept by the pacer."""
+
+    __slots__ = ("_expedited", "_firsts", "_retries", "_retry_next", "endpoint_id", "in_flight", "is_offered")
+
+    def __init__(self, endpoint_id: str) -> None:
+        self.endpoint_id = endpoint_id
+        self.in_flight = 0
+        self.is_offered = False
+        self._firsts: deque[Event] = deque()
+        self._expedited: deque[_Row] = deque()
+        self._retries: list[_Row] = []
+        self._retry_next = False
+
+    def add(self, event: Event, delivery: Delivery) -> None:
+        """Takes a delivery that waits; it may be here already with another due time."""
+        assert delivery.due_at is not None
+        if delivery.attempt_count == 0:
+            self._firsts.append(event)
+        else:
+            heapq.heappush(self._retries, _Row(delivery.due_at, next(_order), event))
+
+    def expedite(self, event: Event, delivery: Delivery) -> None:
+        """A delivery that waits here goes before all others, and does not wait for the next probe."""
+        assert delivery.due_at is not None
+        self._expedited.append(_Row(delivery.due_at, next(_order), event))
+
+    def next_due(self) -> float:
+        """When the next delivery is due (monotonic), infinity if none waits."""
+        self._pass_over()
+        due_at = math.inf
+        for event in (*self._firsts_next(), *(retry.event for retry in self._retries[:1])):
+            delivery = event.delivery_to(self.endpoint_id)
+            assert delivery is not None
+            assert delivery.due_at is not None
+            due_at = min(due_at, delivery.due_at)
+        return due_at
+
+    def begins_from(self, health: Health) -> float:
+        """The earliest (monotonic) that an attempt may begin from here; infinity while none may."""
+        due_at = self.next_due()
+        return health.expedited_begins_from(due_at) if self._expedited else health.begins_from(due_at)
+
+    @property
+    def is_expedited(self) -> bool:
+        """Whether an operator expedited something that waits here."""
+        self._pass_over()
+        return bool(self._expedited)
+
+    def take(self, now: float, *, oldest: bool = False) -> tuple[Event, Delivery] | None:
+        """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
+        self._pass_over()
+        if self._expedited:
+            event = self._expedited.popleft().event
+        elif oldest:
+            found = self._oldest()
+            if found is None:
+                return None
+            event = found
+        else:
+            retry_is_due = bool(self._retries) and self._retries[0].due_at <= now
+            if retry_is_due and (self._retry_next or not self._firsts):
+                event = heapq.heappop(self._retries).event
+                self._retry_next = False
+            elif self._firsts:
+                event = self._firsts.popleft()
+                self._retry_next = True
+            else:
+                return None
+        delivery = event.delivery_to(self.endpoint_id)
+        assert delivery is not None
+        return event, delivery
+
+    def _firsts_next(self) -> tuple[Event, ...]:
+        return (self._firsts[0],) if self._firsts else ()
+
+    def _oldest(self) -> Event | None:
+        """By admission. A look at every retry, 2 ms for 20,000, at most once in five seconds: a probe asks for it."""
+        waiting = [retry.event for retry in self._retries if self._fits(retry.event, retry.due_at)]
+        return min((*self._firsts_next(), *waiting), key=lambda event: event.sequence, default=None)
+
+    def _pass_over(self) -> None:
+        """Drops rows from the fronts whose delivery no longer waits there."""
+        while self._expedited and not self._waits(self._expedited[0]):
+            self._expedited.popleft()
+        while self._firsts and not self._fits(self._firsts[0]):
+            self._firsts.popleft()
+        while self._retries and not self._fits(self._retries[0].event, self._retries[0].due_at):
+            heapq.heappop(self._retries)
+
+    def _waits(self, row: _Row) -> bool:
+        """Whether its delivery waits for just this: one that was attempted since has another due time."""
+        delivery = row.event.delivery_to(self.endpoint_id)
+        return delivery is not None and delivery.is_waiting and delivery.due_at == row.due_at
+
+    def _fits(self, event: Event, due_at: float | None = None) -> bool:
+        delivery = event.delivery_to(self.endpoint_id)
+        if delivery is None or not delivery.is_waiting:
+            return False
+        return delivery.attempt_count == 0 if due_at is None else delivery.due_at == due_at

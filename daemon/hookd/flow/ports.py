@@ -1,0 +1,52 @@
+"""Owns what the flow needs from the world, each as a protocol with one production implementation in edge/.
+
+Whatever is not ours (clocks, network, logs, jitter, ids) comes in through these, so that the whole daemon runs in
+virtual time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hookd.core.outcome import Exchange, Outcome
+from hookd.core.timestamps import Moment
+
+
+class Clock(Protocol):
+    def now(self) -> Moment: ...
+
+
+class Log(Protocol):
+    """One line; never blocks, never raises. Fields hold no payload, no secret and no URL query."""
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None: ...
+
+
+class Channel(Log, Protocol):
+    """The log, and text for people between its lines."""
+
+    def text(self, text: str) -> None: ...
+
+
+class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
+    """One POST, ready to go out."""
+
+    client_id: str
+    endpoint_id: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class Sender(Protocol):
+    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
+        """Sends once and returns what came of it; `exchange` is kept current all the while.
+
+        It takes no timeout: the caller's cancel scope bounds it. It raises nothing but Cancelled and our own bugs.
+        """
+        ...
+
+
+# A number in [0, 1], new at each call.
+JitterUnit = Callable[[], float]

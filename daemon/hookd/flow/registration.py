@@ -1,0 +1,195 @@
+"""Owns what a change of the registered clients does to their deliveries (contract section 2, registration changes).
+
+Rules: endpoints match by id; waiting deliveries take the new URL and settings, an attempt in flight finishes as it
+began; those of a removed endpoint are given up at once, one in flight when it fails. What would end unsettled
+deliveries is refused unless it was asked for. What was recovered for a client before it was registered begins with its
+registration, and ends there where it has no such endpoint any more.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret, shown_url
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.health import PausedBy
+from hookd.core.ledger import Ledger
+from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
+from hookd.core.registry import Registry
+from hookd.core.retry import Reason
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.intake import Intake
+from hookd.flow.ports import Clock, Log
+
+
+class Registration:
+    def __init__(
+        self,
+        *,
+        effective: EffectiveSettings,
+        registry: Registry,
+        ledger: Ledger,
+        dispatch: Dispatch,
+        intake: Intake,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._effective = effective
+        self._registry = registry
+        self._ledger = ledger
+        self._dispatch = dispatch
+        self._intake = intake
+        self._clock = clock
+        self._log = log
+
+    def put(self, client: Client, *, end_unsettled: bool = False) -> bool:
+        """Registers or replaces; True where the client is new. Raises Refused with nothing changed."""
+        self._intake.refuse_if_draining()
+        old = self._registry.find(client.id)
+        self._refuse_if_managed(old)
+        removed = _removed(old, client)
+        self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
+        client = _with_old_secrets(old, client)
+        self._registry.put(client)
+        self._follow(old, client)
+        return old is None
+
+    def remove(self, client_id: str, *, end_unsettled: bool = False) -> None:
+        """Raises Refused with nothing changed."""
+        self._intake.refuse_if_draining()
+        old = self._registry.get(client_id)
+        self._refuse_if_managed(old)
+        self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
+        self._registry.remove(client_id)
+        self._end(client_id, old.endpoints)
+
+    def take_config(self, clients: Iterable[Client]) -> None:
+        """The config file's clients, at the start and at SIGHUP: the file is the word on what it manages."""
+        wanted = {client.id: client for client in clients}
+        self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
+        for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
+            self._registry.remove(old.id)
+            self._end(old.id, old.endpoints)
+        for client in wanted.values():
+            before = self._registry.find(client.id)
+            self._registry.put(client)
+            self._follow(before, client)
+
+    def pause(self, client_id: str, endpoint_id: str) -> None:
+        """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
+        self._ledger.ensure_health(client_id, endpoint_id).pause(self._clock.now().monotonic)
+        self._log("endpoint.paused", client_id=client_id, endpoint_id=endpoint_id, paused_by=PausedBy.OPERATOR.value)
+
+    def resume(self, client_id: str, endpoint_id: str) -> None:
+        """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
+        health = self._ledger.ensure_health(client_id, endpoint_id)
+        if health.paused_by is PausedBy.OPERATOR:
+            self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
+        health.resume()
+        self._log("endpoint.resumed", client_id=client_id, endpoint_id=endpoint_id)
+        self._dispatch.wake(client_id)
+
+    def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
+        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too.
+
+        Raises Refused with nothing changed: a secret that is handed out while it drains would be gone a moment later.
+        """
+        self._intake.refuse_if_draining()
+        client = self._registry.get(client_id)
+        self._refuse_if_managed(client)
+        until = self._clock.now().monotonic + self._effective.settings.delivery.secret_overlap_seconds
+        endpoints = [
+            _with_secret(endpoint, secret, until) if endpoint.id == endpoint_id else endpoint
+            for endpoint in client.endpoints
+        ]
+        rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
+        self._registry.put(rotated)
+        return rotated
+
+    def _unmanaged_ids(self) -> list[str]:
+        return [client.id for client in self._registry if not client.managed_by_config]
+
+    def _refuse_if_managed(self, old: Client | None) -> None:
+        if old is not None and old.managed_by_config:
+            raise ManagedByConfig(f"client {old.id!r} is managed by the config file; change it there and send SIGHUP")
+
+    def _refuse_if_unsettled(self, client_id: str, removed: Sequence[Endpoint], *, end_unsettled: bool) -> None:
+        count = self._ledger.unsettled_count(client_id, [endpoint.id for endpoint in removed])
+        if count and not end_unsettled:
+            raise UnsettledDeliveries(
+                f"this would end {count:,} unsettled deliveries of client {client_id!r}; "
+                f"say ?end_unsettled=true to give them up",
+                unsettled_deliveries=count,
+            )
+
+    def _follow(self, old: Client | None, client: Client) -> None:
+        """What the registry says now, done to the deliveries."""
+        self._end(client.id, _removed(old, client))
+        if old is None and self._ledger.waiting_count(client.id):
+            self._adopt(client)
+        for endpoint in client.endpoints:
+            before = None if old is None else old.endpoint(endpoint.id)
+            if before is not None and before != endpoint:
+                self._retarget(client.id, before, endpoint)
+        self._dispatch.wake(client.id)
+
+    def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
+        if before.url != endpoint.url:
+            self._ledger.ensure_health(client_id, endpoint.id).start_anew()
+        attempts_more = self._effective.policy(endpoint).attempts_max - self._effective.policy(before).attempts_max
+        for _, delivery in self._ledger.waiting(client_id, endpoint.id):
+            self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+
+    def _adopt(self, client: Client) -> None:
+        """The deliveries that waited for this client's registration."""
+        now = self._clock.now()
+        for event in list(self._ledger.of_client(client.id)):
+            for delivery in event.deliveries:
+                if not delivery.is_waiting:
+                    continue
+                endpoint = client.endpoint(delivery.endpoint_id)
+                if endpoint is None:
+                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+                    self._ledger.forget_endpoint(client.id, delivery.endpoint_id)
+                else:
+                    attempts_more = self._effective.policy(endpoint).attempts_max - delivery.attempts_max
+                    self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+                    self._ledger.make_due(delivery, now=now)
+                    self._dispatch.add(event, delivery)
+
+    def _end(self, client_id: str, removed: Sequence[Endpoint]) -> None:
+        now = self._clock.now()
+        for endpoint in removed:
+            waiting = 0
+            for event, delivery in list(self._ledger.unsettled_of(client_id, endpoint.id)):
+                if delivery.in_flight:
+                    self._ledger.abandon(delivery)
+                else:
+                    waiting += 1
+                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
+            # The row outlives an attempt in flight; one registered again under this id begins anew.
+            self._ledger.ensure_health(client_id, endpoint.id).be_removed()
+            self._ledger.forget_endpoint(client_id, endpoint.id)
+            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
+
+
+def _removed(old: Client | None, client: Client) -> list[Endpoint]:
+    if old is None:
+        return []
+    return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]
+
+
+def _with_secret(endpoint: Endpoint, secret: str, until: float) -> Endpoint:
+    old_secrets = (OldSecret(endpoint.secret, until), *endpoint.old_secrets)[:OLD_SECRETS_MAX]
+    return msgspec.structs.replace(endpoint, secret=secret, old_secrets=old_secrets)
+
+
+def _with_old_secrets(old: Client | None, client: Client) -> Client:
+    """A PUT in the middle of a rotation does not cut it short."""
+    kept = []
+    for endpoint in client.endpoints:
+        before = None if old is None else old.endpoint(endpoint.id)
+        if before is not None and before.secret == endpoint.secret:
+            endpoint = msgspec.structs.replace(endpoint, old_secrets=before.old_secrets)
+        kept.append(endpoint)
+    return msgspec.structs.replace(client, endpoints=tuple(kept))

@@ -1,0 +1,41 @@
+"""Owns reopening: which exhausted deliveries may be pending again, and what that takes (contract section 2).
+
+Rules: the endpoint must still be registered and not disabled; a settled event takes budget again, one that is
+unsettled anyway has it. Nothing here decides what is reopened, nor when: retry and replay do.
+"""
+
+from hookd.core.delivery import SETTLED, Delivery, Status
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.ledger import Ledger
+from hookd.core.registry import Registry
+from hookd.core.timestamps import Moment
+from hookd.flow.intake import Intake
+
+
+class Reopening:
+    def __init__(self, *, effective: EffectiveSettings, ledger: Ledger, registry: Registry, intake: Intake) -> None:
+        self._effective = effective
+        self._ledger = ledger
+        self._registry = registry
+        self._intake = intake
+
+    def is_possible(self, event: Event, delivery: Delivery) -> bool:
+        return (
+            delivery.status is Status.EXHAUSTED
+            and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+            and not self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+        )
+
+    def refuse_if_no_room(self, event: Event, now: Moment) -> None:
+        """Raises ClientFull or Full."""
+        if event.status in SETTLED:
+            assert event.payload is not None
+            demand = self._ledger.demand(len(event.payload), [one.url for one in event.deliveries])
+            self._intake.refuse_if_no_room(event.client_id, client=demand, whole=demand, now=now)
+
+    def reopen(self, event: Event, delivery: Delivery, now: Moment) -> None:
+        """There is room, and it is possible; the caller hands the delivery to dispatch."""
+        endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
+        assert endpoint is not None
+        self._ledger.reopen(event, delivery, attempts_more=self._effective.policy(endpoint).attempts_max, now=now)

@@ -1,0 +1,73 @@
+"""Owns "retry now": attempting an event's unsettled or exhausted deliveries at once (contract section 2).
+
+Rules: it goes over backoff, never over a disabled endpoint; one in flight is left alone; what is reopened takes
+budget again. Everything that can refuse is asked before anything is changed.
+"""
+
+from hookd.core.delivery import Delivery, Status
+from hookd.core.event import Event
+from hookd.core.health import PausedBy
+from hookd.core.ledger import Ledger
+from hookd.core.refusal import EndpointDisabled
+from hookd.core.registry import Registry
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.intake import Intake
+from hookd.flow.ports import Clock
+from hookd.flow.reopening import Reopening
+
+
+class RetryNow:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        dispatch: Dispatch,
+        intake: Intake,
+        reopening: Reopening,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._dispatch = dispatch
+        self._intake = intake
+        self._reopening = reopening
+        self._clock = clock
+
+    def retry(self, event: Event) -> bool:
+        """True if anything became due; raises EndpointDisabled, Draining, ClientFull or Full with nothing changed."""
+        self._intake.refuse_if_draining()
+        now = self._clock.now()
+        exhausted = [delivery for delivery in event.deliveries if delivery.status is Status.EXHAUSTED]
+        reopenable = [delivery for delivery in exhausted if self._reopening.is_possible(event, delivery)]
+        expedited = [
+            delivery
+            for delivery in event.deliveries
+            if delivery.is_waiting
+            and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+            and self._waits_for(event, delivery) > now.monotonic
+        ]
+        if reopenable:
+            self._reopening.refuse_if_no_room(event, now)
+        elif not expedited and any(self._is_disabled(event, delivery) for delivery in exhausted):
+            raise EndpointDisabled(
+                f"every endpoint of event {event.id!r} that could be retried answered 410 and is disabled; "
+                "resume it or register another URL first"
+            )
+        for delivery in reopenable:
+            self._reopening.reopen(event, delivery, now)
+        for delivery in expedited:
+            self._ledger.make_due(delivery, now=now)
+        for delivery in (*reopenable, *expedited):
+            self._dispatch.add(event, delivery, expedited=True)
+        return bool(reopenable or expedited)
+
+    def _waits_for(self, event: Event, delivery: Delivery) -> float:
+        """The time that the delivery waits for: its own, or its endpoint's next probe."""
+        assert delivery.due_at is not None
+        health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
+        return health.begins_from(delivery.due_at) if health.paused_by is PausedBy.FAILURES else delivery.due_at
+
+    def _is_disabled(self, event: Event, delivery: Delivery) -> bool:
+        registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+        return registered and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled

@@ -1,0 +1,117 @@
+"""Owns what a start does about the runs before it: a run that ended without a report gets one (contract section 7).
+
+Rules: under the locks of the report directory and of the recorder's folder; before anything of this run is recorded
+or accepted. A recorder whose run has a complete report is removed; any other becomes a crash report, and is removed
+once that is on disk. A report that cannot be written leaves the recorder where it is, for the next start.
+It reads nothing back: what a report lists is sent again by flow/recovery, or by whoever is told to.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from hookd.core import crash, report
+from hookd.core.record import Counts, Header
+from hookd.core.report import Line, Summary
+from hookd.core.run_history import PastRun
+from hookd.core.timestamps import parse_rfc3339
+from hookd.edge.recorder_files import Found
+from hookd.edge.reports import Marker
+from hookd.process.supervisor import LogWriter
+
+
+class Folder(Protocol):
+    """Where runs record."""
+
+    def left_behind(self) -> Sequence[Found]: ...
+
+    def remove(self, run_id: str) -> None: ...
+
+
+class Reports(Protocol):
+    def open_runs(self) -> Sequence[Marker]: ...
+
+    def of_run(self, run_id: str) -> object | None: ...
+
+    def path_of(self, summary: Summary) -> object: ...
+
+    def write(self, summary: Summary, lines: Iterable[Line]) -> str: ...
+
+    def close_run(self, run_id: str) -> None: ...
+
+    def past_runs(self) -> Sequence[PastRun]: ...
+
+
+class Crashed(NamedTuple):
+    """A run that ended without a report, and the one it has now."""
+
+    summary: Summary
+    path: str
+
+
+def write_crash_reports(
+    folder: Folder | None, reports: Reports, log: LogWriter, *, recovery: bool = False
+) -> list[Crashed]:
+    """Makes the crash reports that are missing, oldest run first."""
+    crashed = []
+    markers = {marker.run_id: marker for marker in reports.open_runs()}
+    for found in folder.left_behind() if folder is not None else ():
+        assert folder is not None
+        run_id = found.recording.run_id
+        marker = markers.pop(run_id, None)
+        if reports.of_run(run_id) is None:
+            made = _report(found, marker, reports, log, recovery=recovery)
+            if made is None:
+                continue
+            crashed.append(made)
+        folder.remove(run_id)
+        reports.close_run(run_id)
+    reported_at = max((run.started_at for run in reports.past_runs() if run.undelivered is not None), default=0.0)
+    for marker in markers.values():
+        if reports.of_run(marker.run_id) is not None:
+            reports.close_run(marker.run_id)
+            continue
+        if parse_rfc3339(marker.started_at) < reported_at:
+            continue  # that was said at an earlier start
+        log(
+            "run.ended_without_report",
+            level="error",
+            run_id=marker.run_id,
+            last_heard_of=marker.at,
+            counts=marker.counts,
+        )
+    return crashed
+
+
+def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter, *, recovery: bool) -> Crashed | None:
+    recording = found.recording
+    heard_at = parse_rfc3339(marker.at) if marker is not None else 0.0
+    identity = recording.header or _identity(found, marker)
+    heard_at = heard_at or recording.last_wall or identity.started_at
+    summary = crash.summarise(recording, identity, heard_at=heard_at, recovery=recovery)
+    path = str(reports.path_of(summary))
+    log(
+        "crash.found",
+        level="error",
+        run_id=summary.run_id,
+        last_heard_of=summary.stopped_at,
+        events=summary.events,
+        undelivered=summary.undelivered,
+        recorder=summary.recorder,
+        balanced=summary.balanced,
+    )
+    log.text(report.text(summary, path=path))
+    try:
+        reports.write(summary, crash.lines(recording))
+    except OSError as error:
+        log("report.not_written", level="error", path=path, error=f"{type(error).__name__}: {error}")
+        return None
+    log("report.written", path=path)
+    return Crashed(summary, path)
+
+
+def _identity(found: Found, marker: Marker | None) -> Header:
+    """Of a recording whose headers cannot be read, as far as it is known at all."""
+    if marker is None:
+        return Header(0, found.recording.run_id, 0, "unknown", "unknown", 0, found.written_at, False, 0, Counts())
+    started_at = parse_rfc3339(marker.started_at)
+    return Header(0, marker.run_id, 0, marker.version, marker.host, marker.pid, started_at, False, 0, Counts())

@@ -1,0 +1,178 @@
+"""Owns the daemon as one process of this machine: what it takes for itself at the start, and gives back at the end.
+
+In this order: descriptors, the report and recorder directories under their locks, the log, the certificate, what an
+earlier run left; then one run of the supervisor over the real world. Whatever is missing ends it before anything is
+served: CannotStart. It reads no configuration and parses no arguments: that is configuration.py's and cli.py's.
+"""
+
+import os
+import platform
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+import trio
+
+from hookd import __version__
+from hookd.core.report import Run
+from hookd.core.settings import HttpSettings, Settings, recorder_layout
+from hookd.core.timestamps import rfc3339
+from hookd.edge import recorder_files
+from hookd.edge import reports as report_files
+from hookd.edge.clock import LoopClock, SystemClock
+from hookd.edge.descriptors import raise_limit, shares
+from hookd.edge.egress import open_sender
+from hookd.edge.logs import LogWriter, capture_libraries
+from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
+from hookd.edge.reports import CannotWriteReports, ReportDirectory
+from hookd.edge.server import BadCertificate, CannotBind, Server, Tls, addresses_of
+from hookd.edge.signals import Signals
+from hookd.edge.streams import STDERR, STDOUT, say
+from hookd.edge.systemd import Systemd
+from hookd.process.crash_reports import write_crash_reports
+from hookd.process.supervisor import ExitCode, Outside, ReloadRefused, supervise
+
+# For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
+LOG_CLOSE_SECONDS = 1.5
+
+
+class CannotStart(Exception):
+    """The message is for people."""
+
+    def __init__(self, exit_code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_process(
+    settings: Settings, sockets: Sequence[socket.socket], held: list[str], reload: Callable[[], Settings]
+) -> ExitCode:
+    """One run, to its end. `held` are the signals that came before; raises CannotStart."""
+    limit = raise_limit()
+    wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
+    signals = Signals(held)
+    reports = _own_reports(settings.drain.report_directory)
+    folder = _recorder_folder(settings)
+    is_terminal = os.isatty(STDERR)
+    log = LogWriter(STDERR, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    capture_libraries(log)
+    connections_max = settings.delivery.connections_max
+    tls = _tls(settings.http)
+    log(
+        "descriptors",
+        limit=limit,
+        connections_max=connections_max,
+        api_connections_max=settings.http.connections_max,
+        capped=connections_max < wanted,
+    )
+    jitter = random.SystemRandom()
+    own_sockets = addresses_of(sockets)
+    outside = Outside(
+        clock=SystemClock(),
+        log=log,
+        open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
+        reports=reports,
+        manager=Systemd(os.environ),
+        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
+        attach_signals=signals.attach,
+        random_bytes=secrets.token_bytes,
+        jitter_unit=jitter.random,
+        new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
+        announce=partial(_announce, log=log),
+        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
+    )
+    identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
+    try:
+        write_crash_reports(folder, reports, log, recovery=settings.recovery.enabled)
+        is_unaccounted = folder is not None and bool(folder.left_behind())
+        outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
+        if folder is not None:
+            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
+            outside = outside._replace(recorder=recorder)
+        return trio.run(supervise, settings, outside, identity, clock=LoopClock())
+    except CannotRecord as error:
+        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
+    except CannotBind as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, f"cannot bind {error}") from error
+    finally:
+        signals.detach()
+        if folder is not None:
+            folder.close()
+        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _within_descriptors(settings: Settings, limit: int) -> Settings:
+    """The settings with no more connections, of either side, than the descriptor limit has room for."""
+    delivery, http = settings.delivery, settings.http
+    most = shares(limit, deliveries_max=delivery.connections_max, api_max=http.connections_max)
+    return msgspec.structs.replace(
+        settings,
+        delivery=msgspec.structs.replace(delivery, connections_max=most.deliveries),
+        http=msgspec.structs.replace(http, connections_max=most.api),
+    )
+
+
+def _tls(http: HttpSettings) -> Tls | None:
+    """None for plain http."""
+    if not http.certificate_file:
+        return None
+    try:
+        return Tls(http.certificate_file, http.key_file, wall=time.time)
+    except BadCertificate as bad:  # it was good a moment ago
+        raise CannotStart(ExitCode.CONFIG, str(bad)) from bad
+
+
+def _renewed(settings: Settings, tls: Tls | None, log: LogWriter) -> Settings:
+    """The settings, once TLS goes by their certificate. Raises ReloadRefused."""
+    file = settings.http.certificate_file
+    if tls is not None and file:
+        try:
+            tls.renew(file, settings.http.key_file)
+        except BadCertificate as bad:
+            raise ReloadRefused([str(bad)]) from bad
+        log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
+    return settings
+
+
+def _own_reports(directory: str) -> ReportDirectory:
+    """The report directory, ours alone from here on."""
+    reports = ReportDirectory(directory)
+    try:
+        reports.prove_writable()
+        reports.lock()
+    except CannotWriteReports as error:
+        raise CannotStart(ExitCode.CONFIG, f"drain.report_directory cannot be written: {error}") from error
+    except report_files.InUse as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
+    return reports
+
+
+def _recorder_folder(settings: Settings) -> RecorderDirectory | None:
+    """The recorder's folder, ours alone from here on; None where it is switched off."""
+    directory, reports = settings.recorder.directory, settings.drain.report_directory
+    if not directory:
+        return None
+    try:
+        where = recorder_files.place(directory, report_directory=reports, environ=os.environ, dev=settings.dev)
+        folder = RecorderDirectory(where)
+    except CannotRecord as error:
+        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
+    except recorder_files.InUse as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
+    if not folder.is_memory:
+        detail = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
+        if not settings.dev:
+            folder.close()
+            raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
+        say(STDERR, f"hookd: {detail}; taken under --dev only\n")
+    return folder
+
+
+def _announce(urls: Sequence[str], *, log: LogWriter) -> None:
+    for url in urls:
+        if problem := say(STDOUT, f"listening on {url}\n"):  # who looks for it finds it in the log, as daemon.started
+            log("stdout.not_written", level="warning", error=problem, line=f"listening on {url}")

@@ -1,0 +1,325 @@
+"""What the daemon says of itself, against what is known from outside: events, status, reports, exit codes."""
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tests.simulation.model import Duty, Posted, Registered, same
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Run, World
+
+SETTLED = ("delivered", "exhausted")
+EVENT_COST = DELIVERY_COST = 512
+CRASHES_MAX = 3
+# Expiry is looked at once a second.
+EXPIRY_SLACK_SECONDS = 2.5
+
+
+def check_event(world: "World", view: dict[str, Any], asked_at: float) -> None:
+    """An event as the API shows it; `asked_at` is when the question was sent."""
+    posted = world.checks.posted_as(view["client_id"], view["id"])
+    if posted is None:
+        return world.fail("S8", f"event {view['id']} was never posted")
+    statuses = [delivery["status"] for delivery in view["deliveries"]]
+    if view["status"] != event_status(statuses) or view["unrouted"] is not (not statuses):
+        world.fail("S1", f"event {posted.id} is {view['status']} with deliveries {statuses}")
+    if (view["settled_at"] is None) != (view["status"] not in SETTLED):
+        world.fail("S1", f"event {posted.id} is {view['status']}, settled at {view['settled_at']}")
+    if posted.may_be_forgotten:
+        return None
+    for delivery in view["deliveries"]:
+        _check_delivery(world, posted, delivery, asked_at)
+    return None
+
+
+def event_status(statuses: list[str]) -> str:
+    for status in ("failed", "pending", "exhausted"):
+        if status in statuses:
+            return status
+    return "delivered"
+
+
+def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_at: float) -> None:
+    duty = posted.duty(view["endpoint_id"])
+    what = f"{posted.id} to {posted.client_id}/{view['endpoint_id']}"
+    status = view["status"]
+    delivered = duty.delivered
+    if status == "delivered" and delivered is None:
+        world.fail("S9", f"{what} is delivered, and no 2xx was read")
+    if delivered is not None and status != "delivered" and _is_past(delivered.ended_at, asked_at):
+        world.fail("S2", f"{what} is {status}, and a 2xx was read at {delivered.read_at:.3f}")
+    if duty.settled_status not in (None, status) and (duty.settled_status == "delivered" or duty.retried_at < 0):
+        world.fail("S2", f"{what} was {duty.settled_status} and is {status}")
+    if status in SETTLED and duty.retried_at < asked_at:
+        duty.settled_status = status
+    if status == "exhausted":
+        endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
+        check_reason(world, posted, duty, endpoint, view["reason"], view["attempt_count"], what, at=world.now())
+    elif view["reason"] is not None:
+        world.fail("S1", f"{what} is {status} with a reason")
+    seen = max((number for number, one in duty.attempts.items() if one.begun_at < asked_at), default=0)
+    if view["attempt_count"] < seen:
+        world.fail("S3", f"{what} has {view['attempt_count']} attempts, and attempt {seen} was seen")
+    waits = status not in SETTLED and not view["in_flight"]
+    open_since = [one.begun_at for one in duty.attempts.values() if one.is_open]
+    if waits and open_since and max(open_since) < asked_at:
+        world.fail("S1", f"{what} is in flight and is not said to be")
+    if status not in SETTLED and not view["in_flight"]:
+        endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
+        check_not_expired(world, duty, endpoint, what, at=world.now())
+    if view["in_flight"] and status in SETTLED:
+        world.fail("S1", f"{what} is {status} and in flight")
+    for attempt in view["attempts"]:
+        _check_attempt(world, duty, attempt, what)
+
+
+def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) -> None:
+    seen = duty.attempts.get(view["number"])
+    if seen is None:
+        if view["outcome"] == "responded":
+            world.fail("S9", f"attempt {view['number']} of {what} was answered, and none was seen")
+        return
+    answer = seen.answer
+    if view["outcome"] == "responded" and (answer is None or answer.status != view["status_code"]):
+        world.fail("S9", f"attempt {view['number']} of {what}: {view['status_code']}; read was {answer}")
+    if view["outcome"] not in (None, "responded") and answer is not None:
+        world.fail("S9", f"attempt {view['number']} of {what}: {view['outcome']}; read was {answer.status}")
+
+
+def check_reason(
+    world: "World",
+    posted: Posted,
+    duty: Duty,
+    endpoint: Registered,
+    reason: str,
+    attempt_count: int,
+    what: str,
+    *,
+    at: float,
+) -> None:
+    match reason:
+        case "attempts_used":
+            least = 1 + min((len(one) for one in endpoint.schedules), default=0)
+            if duty.carried:
+                least = duty.carried + 1  # of which one at least was left
+            if not endpoint.changes and attempt_count < least:
+                world.fail("S3", f"{what} is exhausted after {attempt_count} attempts of {least}")
+        case "expired":
+            if duty.opened_at is None or duty.first_asked_at is None:
+                return
+            age = at - duty.first_asked_at
+            if age < world.settings.retry.age_seconds_max - 1e-6:
+                world.fail("S3", f"{what} is expired at the age of {age:.3f} s")
+        case "gone":
+            if not endpoint.ever_gone:
+                world.fail("S2", f"{what} is gone, and nobody answered 410")
+        case "endpoint_removed":
+            if not endpoint.was_removed and not endpoint.is_changing and endpoint.is_registered:
+                world.fail("S2", f"{what} is given up as removed, and nobody removed it")
+        case "crashed":
+            if duty.crashes < CRASHES_MAX:
+                world.fail("S2", f"{what} is suspected of crashes, and was in flight at {duty.crashes}")
+        case _:
+            world.fail("S2", f"{what} is exhausted as {reason}")
+
+
+def _is_past(moment: float | None, asked_at: float) -> bool:
+    return moment is not None and moment < asked_at
+
+
+def check_status(world: "World", view: dict[str, Any]) -> None:
+    events, deliveries, memory = view["events"], view["deliveries"], view["memory"]
+    for name, counts, total in (("events", events, "accepted"), ("deliveries", deliveries, "opened")):
+        parts = sum(counts[status] for status in ("pending", "failed", "delivered", "exhausted"))
+        if counts[total] != parts:
+            world.fail("S1", f"{name}: {counts}")
+    if memory["unsettled_events"] != events["pending"] + events["failed"]:
+        world.fail("S6", f"budget is taken for {memory['unsettled_events']} events of {events}")
+    limits = world.settings.intake
+    events_max = max(limits.unsettled_events_max, events["recovered"])  # which come in over the budgets if need be
+    is_over = memory["unsettled_bytes"] > limits.unsettled_bytes_max and not events["recovered"]
+    if memory["unsettled_events"] > events_max or is_over:
+        world.fail("S6", f"over the budget: {memory}")
+    if (memory["unsettled_events"] == 0) != (memory["unsettled_bytes"] == 0):
+        world.fail("S6", f"budget that nobody holds: {memory}")
+    posted = [one for one in world.checks.posted.values() if one.admitted]
+    maybe = sum(one.maybe for one in (*world.checks.posted.values(), *world.checks.nameless.values()))
+    if not world.plan.retention_is_tiny and not len(posted) <= events["accepted"] <= len(posted) + maybe:
+        world.fail("S1", f"{events['accepted']} accepted; {len(posted)} are known, and {maybe} may be")
+    in_flight = sum(one.is_open for one in world.checks.open_attempts)
+    if deliveries["in_flight"] < in_flight and not _tests(world):
+        world.fail("S1", f"{deliveries['in_flight']} in flight, of which {in_flight} were seen")
+    overdue = view["oldest_overdue_seconds"]
+    if overdue is not None and overdue > 1 and not deliveries["in_flight"] and view["state"] == "running":
+        world.fail("L3", f"something is overdue for {overdue} s and nothing is in flight")
+
+
+def _tests(world: "World") -> int:
+    return sum(one.tests_open for one in world.checks.registered.values())
+
+
+def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> None:
+    """The report and the exit code of a run that was stopped; None where it was killed once the report was there."""
+    lines = [msgspec.json.decode(line) for line in report.splitlines()]
+    summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
+    exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
+    _check_drained(world, run, undelivered)
+    if run.stop_asked_at is None:
+        return world.fail("S12", f"the daemon ended by itself with {code}")
+    if code is not None and code != (3 if undelivered else 0):
+        world.fail("S12", f"exit code {code} with {len(undelivered)} undelivered")
+    if not summary["balanced"]:
+        world.fail("S13", f"the summary is {summary}")
+    check_sums(world, summary, undelivered, exhausted)
+    listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in lines[1:]}
+    if len(listed) != len(lines) - 1:
+        world.fail("S13", "a delivery stands in the report twice")
+    for key, line in listed.items():
+        _check_line(world, key, line)
+    _check_complete(world, summary, listed)
+    _check_attempts_made(world, listed)
+    return None
+
+
+def _check_drained(world: "World", run: "Run", undelivered: list[dict[str, Any]]) -> None:
+    """What was in flight had the drain's whole time."""
+    cut = [line for line in undelivered if line["last_outcome"] and line["last_outcome"]["outcome"] is None]
+    early = 0.0 if run.no_attempts_after is None else run.no_attempts_after - world.now()
+    if cut and early > 1e-6:
+        world.fail("S12", f"{cut[0]['event_id']} was cut {early:.3f} s before the drain's end")
+
+
+def check_sums(
+    world: "World", summary: dict[str, Any], undelivered: list[dict[str, Any]], exhausted: list[dict[str, Any]]
+) -> None:
+    events, deliveries = summary["events"], summary["deliveries"]
+    counted = {name: sum(line["class"] == name for line in undelivered) for name in summary["undelivered"]}
+    if summary["kind"] != "summary" or summary["undelivered"] != counted:
+        world.fail("S13", f"the summary is {summary}, counted are {counted}")
+    if events["accepted"] != events["delivered"] + events["exhausted"] + events["undelivered"]:
+        world.fail("S13", f"events do not balance: {events}")
+    if deliveries["opened"] != deliveries["delivered"] + deliveries["exhausted"] + deliveries["undelivered"]:
+        world.fail("S13", f"deliveries do not balance: {deliveries}")
+    if deliveries["undelivered"] != len(undelivered) or summary["exhausted_held"] != len(exhausted):
+        world.fail("S13", f"{len(undelivered)} and {len(exhausted)} lines; the summary says {summary}")
+    if events["undelivered"] != len({(line["client_id"], line["event_id"]) for line in undelivered}):
+        world.fail("S13", f"the undelivered events are not {events['undelivered']}")
+
+
+def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any]) -> None:
+    client_id, event_id, endpoint_id = key
+    what = f"{event_id} to {client_id}/{endpoint_id}"
+    posted = world.checks.posted_as(client_id, event_id) or _named_by_value(world, key, line)
+    if posted is None or not (posted.admitted or posted.maybe):
+        return world.fail("S13", f"{what} is in the report and was never admitted")
+    if not is_payload(posted, line):
+        world.fail("S13", f"the payload of {what} is not what was posted")
+    if posted.may_be_forgotten:
+        return None
+    duty = posted.duty(endpoint_id)
+    if duty.delivered is not None:
+        return world.fail("S13", f"{what} is {line['kind']}, and a 2xx was read at {duty.delivered.read_at:.3f}")
+    endpoint = world.checks.registered[client_id, endpoint_id]
+    if line["kind"] == "exhausted":
+        check_maybe_received(world, duty, line, what)
+        return check_reason(world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=world.now())
+    if duty.settled_status is not None and duty.retried_at < 0:
+        world.fail("S2", f"{what} was {duty.settled_status} and is undelivered")
+    in_flight = any(one.was_cut for one in duty.attempts.values())
+    if endpoint.was_removed and not endpoint.is_registered and not endpoint.is_changing and not in_flight:
+        world.fail("S2", f"{what} is undelivered, and its endpoint was removed")
+    _check_class(world, duty, line, what)
+    check_not_expired(world, duty, endpoint, what, at=world.now())
+    return None
+
+
+def is_payload(posted: Posted, line: dict[str, Any]) -> bool:
+    """The value, and the very bytes where they hold line breaks."""
+    encoded = line.get("payload_base64")
+    text = posted.payload.decode()
+    is_whole = encoded is not None or text.splitlines() == [text]
+    return is_whole and same(posted.payload, line.get("payload")) and encoded in (None, _base64(posted.payload))
+
+
+def _base64(payload: bytes) -> str:
+    return base64.b64encode(payload).decode()
+
+
+def _named_by_value(world: "World", key: tuple[str, str, str], line: dict[str, Any]) -> Posted | None:
+    for (client_id, payload), posted in list(world.checks.nameless.items()):
+        if client_id == key[0] and same(payload, line.get("payload")):
+            del world.checks.nameless[client_id, payload]
+            posted.id = key[1]
+            world.checks.posted[client_id, posted.id] = posted
+            return posted
+    return None
+
+
+def check_maybe_received(world: "World", duty: Duty, line: dict[str, Any], what: str) -> None:
+    is_unknown = duty.carried_unknown or any(one.has_sent for one in duty.attempts.values() if one.answer is None)
+    if is_unknown and not line["maybe_received"]:
+        world.fail("S13", f"{what} may have been received, and is said not to have been")
+
+
+def _check_class(world: "World", duty: Duty, line: dict[str, Any], what: str) -> None:
+    """By what went over the wire."""
+    unanswered = [one for one in duty.attempts.values() if one.answer is None]
+    is_unknown = duty.carried_unknown or any(one.has_sent for one in unanswered)
+    may_be_unknown = is_unknown or any(one.may_have_sent for one in unanswered)
+    said = line["class"]
+    if is_unknown:
+        allowed = {"outcome_unknown"}
+    elif line["attempt_count"] == 0:
+        allowed = {"never_attempted"}
+    else:
+        allowed = {"attempted_failed", "outcome_unknown"} if may_be_unknown else {"attempted_failed"}
+    if said not in allowed or line["attempt_count"] < max(duty.attempts, default=duty.carried):
+        world.fail("S13", f"{what} is {said} after {line['attempt_count']} attempts; known is {sorted(allowed)}")
+
+
+def check_not_expired(world: "World", duty: Duty, endpoint: Registered, what: str, *, at: float) -> None:
+    if duty.opened_at is None or duty.retried_at >= 0 or endpoint.paused_at is not None or endpoint.is_changing:
+        return
+    if any(one.was_cut for one in duty.attempts.values()):
+        return
+    age = at - duty.opened_at - endpoint.paused_seconds
+    # One in flight is not given up; its end and the next look at ages come after it.
+    if age > world.settings.retry.age_seconds_max + EXPIRY_SLACK_SECONDS + endpoint.timeout:
+        world.fail("S3", f"{what} is undelivered at the age of {age:.3f} s")
+
+
+def _check_complete(world: "World", summary: dict[str, Any], listed: dict[tuple[str, str, str], Any]) -> None:
+    """Every duty has one fate: a 2xx was read, or it stands in the report."""
+    if summary["exhausted_forgotten"]:
+        return
+    for posted in world.checks.posted.values():
+        if not posted.admitted or posted.may_be_forgotten:
+            continue
+        for endpoint_id in posted.endpoints:
+            key = (posted.client_id, posted.id, endpoint_id)
+            if posted.duty(endpoint_id).delivered is None and key not in listed:
+                world.fail("S13", f"{posted.id} to {posted.client_id}/{endpoint_id} has no fate")
+
+
+def _check_attempts_made(world: "World", listed: dict[tuple[str, str, str], Any]) -> None:
+    """All attempts that began on the network are accounted for, endpoint by endpoint."""
+    if world.plan.retention_is_tiny:
+        return
+    said: dict[tuple[str, str], int] = {}
+    carried: dict[tuple[str, str], int] = {}
+    for posted in world.checks.posted.values():
+        for endpoint_id, duty in posted.duties.items():
+            key = (posted.client_id, endpoint_id)
+            line = listed.get((posted.client_id, posted.id, endpoint_id))
+            if line is None and duty.delivered is None:
+                continue
+            count = line["attempt_count"] if line is not None else int(duty.delivered.head["hookd-attempt"])  # type: ignore[union-attr]
+            said[key] = said.get(key, 0) + count - duty.carried
+            carried[key] = carried.get(key, 0) + duty.carried
+    for key, endpoint in world.checks.registered.items():
+        if endpoint.tests_ever:
+            continue
+        if said.get(key, 0) != endpoint.begun:
+            world.fail("S3", f"{endpoint.begun} attempts began at {key}; the daemon accounts for {said.get(key, 0)}")

@@ -1,0 +1,318 @@
+"""The table of faults: what a receiver may do with an attempt, and with the daemon's request.
+
+`MOODS` names them all. Those of `NETWORK` happen before a request (network.py); on a kept link they show as a reset
+before the answer, so that the daemon connects anew and meets them. To add one: a function and a row.
+"""
+
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import trio
+
+from tests.simulation.model import Answer, Exchange, Wired
+from tests.simulation.plan import chance
+from tests.simulation.wire import End
+
+NETWORK = ("dns_slow", "dns_hangs", "dns_fails", "rebound", "refused", "black_hole", "one_family", "connects_slowly")
+HEAD_BYTES_MAX = 65536
+
+
+class Talk:
+    """One request as its receiver handles it."""
+
+    def __init__(self, wired: Wired, end: End, draw: Random, latency: float, wall: Callable[[], float]) -> None:
+        self.wired = wired
+        self.end = end
+        self.draw = draw
+        self.latency = latency
+        self.wall = wall
+        self.unread = 0  # of the body
+
+    @property
+    def exchange(self) -> Exchange:
+        assert self.wired.exchange is not None
+        return self.wired.exchange
+
+    async def read_head(self) -> bool:
+        """Up to its empty line and no further; False where the daemon has no more requests."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            piece = await self.end.receive_some(1)
+            if not piece:
+                return False
+            head += piece
+            known = head[-3:]
+            where = (known + self.end.incoming.buffer).find(b"\r\n\r\n")
+            there = len(self.end.incoming.buffer) - 3 if where < 0 else where + 4 - len(known)
+            head += self.end.incoming.get(max(0, there))
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        self.unread = int(length.partition(b":")[2])
+        return True
+
+    async def read_body(self, most: float = float("inf")) -> None:
+        while self.unread and most > 0:
+            piece = await self.end.receive_some(int(min(self.unread, most, 65536)))
+            if not piece:
+                raise trio.BrokenResourceError
+            self.unread -= len(piece)
+            most -= len(piece)
+
+    async def answer(
+        self,
+        status: int,
+        *,
+        fields: str = "",
+        body: bytes = b"ok",
+        before: bytes = b"",
+        behind: bytes = b"",
+        length: int | None = None,
+    ) -> None:
+        """One whole head; `length` may promise more than `body` has."""
+        announced = len(body) if length is None else length
+        head = f"HTTP/1.1 {status} \r\ncontent-length: {announced}\r\n{fields}\r\n".encode()
+        written = self.end.outgoing.written + len(before)
+        retry_after = fields.partition(":")[2].strip() if fields.lower().startswith("retry-after") else None
+        self.exchange.answer = Answer(status, written + len(head), written + len(head) + announced, retry_after)
+        await self.end.send_all(before + head + body + behind)
+
+    async def until_closed(self) -> None:
+        while await self.end.receive_some():
+            pass
+
+
+# Each returns whether the link stays open.
+Mood = Callable[[Talk], Awaitable[bool]]
+
+
+async def _ok(talk: Talk) -> bool:
+    await talk.read_body()
+    await trio.sleep(talk.latency)
+    await talk.answer(talk.draw.choice((200, 200, 201, 202, 204, 299)), body=b"")
+    return True
+
+
+async def _slow(talk: Talk) -> bool:
+    await talk.read_body()
+    await trio.sleep(talk.draw.uniform(0.5, 18))
+    await talk.answer(200)
+    return True
+
+
+def _status(*codes: int) -> Mood:
+    async def answer(talk: Talk) -> bool:
+        await talk.read_body()
+        await trio.sleep(talk.latency)
+        await talk.answer(talk.draw.choice(codes), body=b"x" * talk.draw.choice((0, 10, 3000)))
+        return True
+
+    return answer
+
+
+async def _retry_after(talk: Talk) -> bool:
+    await talk.read_body()
+    date = _http_date(talk.wall() + talk.draw.randint(-5, 40))
+    said = talk.draw.choice(("0", "1", "3", "10", "30", date, date, "soon", "-1"))
+    await talk.answer(talk.draw.choice((429, 503, 429, 200, 400)), fields=f"retry-after: {said}\r\n")
+    return True
+
+
+def _http_date(wall: float) -> str:
+    from email.utils import formatdate
+
+    return formatdate(int(wall), usegmt=True)
+
+
+async def _hangs(talk: Talk) -> bool:
+    await talk.read_body()
+    await talk.until_closed()
+    return False
+
+
+async def _never_reads(talk: Talk) -> bool:
+    await trio.sleep(talk.draw.uniform(1, 60))
+    talk.end.abort()
+    return False
+
+
+async def _resets_in_request(talk: Talk) -> bool:
+    await talk.read_body(most=talk.draw.randint(0, 100))
+    talk.end.abort()
+    return False
+
+
+async def _resets_in_answer(talk: Talk) -> bool:
+    await talk.read_body()
+    await talk.end.send_all(b"HTTP/1.1 200 OK\r\ncontent-le"[: talk.draw.randint(0, 27)])
+    await trio.sleep(talk.draw.choice((0, 0.1)))
+    if talk.draw.random() < 0.5:
+        talk.end.abort()
+    return False
+
+
+async def _cuts_body(talk: Talk) -> bool:
+    """The head has decided."""
+    await talk.read_body()
+    await talk.answer(talk.draw.choice((200, 500)), body=b"half", length=8)
+    await trio.sleep(talk.draw.choice((0, 0.1)))
+    return False
+
+
+async def _drips_head(talk: Talk) -> bool:
+    await talk.read_body()
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"x-drip: 1\r\n" * 20:
+        await trio.sleep(1)
+        await talk.end.send_all(bytes([byte]))
+    return False
+
+
+async def _drips_body(talk: Talk) -> bool:
+    """The verdict is out with the head; the excerpt may take until the timeout."""
+    await talk.read_body()
+    await talk.answer(talk.draw.choice((200, 503)), body=b"", length=10_000)
+    for _ in range(100):
+        await trio.sleep(0.5)
+        await talk.end.send_all(b"x")
+    return False
+
+
+async def _garbage(talk: Talk) -> bool:
+    await talk.read_body()
+    lines = (
+        b"SSH-2.0-OpenSSH_9\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"\x16\x03\x01\x00\x00\x00",
+        b"200 OK\r\n\r\n",
+        b"\r\n" * 99,
+    )
+    await talk.end.send_all(talk.draw.choice(lines) + b"\x00" * 50)
+    await talk.until_closed()
+    return False
+
+
+async def _huge_head(talk: Talk) -> bool:
+    await talk.read_body()
+    await talk.end.send_all(b"HTTP/1.1 200 OK\r\n" + b"x-more: " + b"y" * 200_000)
+    await talk.until_closed()
+    return False
+
+
+async def _interim(talk: Talk) -> bool:
+    await talk.read_body()
+    before = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * talk.draw.randint(1, 3)
+    await talk.answer(talk.draw.choice((200, 500)), before=before)
+    return True
+
+
+async def _only_interim(talk: Talk) -> bool:
+    await talk.read_body()
+    await talk.end.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await trio.sleep(talk.draw.choice((0, 1)))
+    return False
+
+
+async def _plants(talk: Talk) -> bool:
+    """An answer to a request that was never made stands behind the real one."""
+    await talk.read_body()
+    await talk.answer(talk.draw.choice((500, 200, 404)), behind=b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    return True
+
+
+async def _plants_late(talk: Talk) -> bool:
+    """It comes while the link is idle. Once there is another request it would be an answer to that one."""
+    await talk.read_body()
+    await talk.answer(talk.draw.choice((500, 404)))
+    exchange = talk.exchange
+    await trio.sleep(talk.draw.choice((0.001, 0.5)))
+    if talk.exchange is exchange:
+        await talk.end.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    return True
+
+
+async def _closes(talk: Talk) -> bool:
+    await talk.read_body()
+    await talk.answer(talk.draw.choice((200, 200, 500)), fields=talk.draw.choice(("connection: close\r\n", "")))
+    await trio.sleep(talk.draw.choice((0, 0.5)))
+    return False
+
+
+async def _answers_early(talk: Talk) -> bool:
+    await talk.answer(talk.draw.choice((200, 200, 503)))
+    await trio.sleep(talk.draw.choice((0, 0.2)))
+    if talk.draw.random() < 0.3:
+        talk.end.abort()
+        return False
+    await talk.read_body()
+    return True
+
+
+async def _resets_kept(talk: Talk) -> bool:
+    """What a trouble with connecting is on a link that is there already."""
+    talk.end.abort()
+    return False
+
+
+BEHAVIOURS: dict[str, Mood] = {
+    "ok": _ok,
+    "slow": _slow,
+    "5xx": _status(500, 502, 504, 599),
+    "4xx": _status(400, 401, 404, 301, 302),
+    "429": _status(429, 503),
+    "retry_after": _retry_after,
+    "410": _status(410),
+    "hangs": _hangs,
+    "never_reads": _never_reads,
+    "resets_in_request": _resets_in_request,
+    "resets_in_answer": _resets_in_answer,
+    "cuts_body": _cuts_body,
+    "drips_head": _drips_head,
+    "drips_body": _drips_body,
+    "garbage": _garbage,
+    "huge_head": _huge_head,
+    "interim": _interim,
+    "only_interim": _only_interim,
+    "plants": _plants,
+    "plants_late": _plants_late,
+    "closes": _closes,
+    "answers_early": _answers_early,
+    # The look-up or dial was slow and then good.
+    "dns_slow": _ok,
+    "one_family": _ok,
+    "connects_slowly": _ok,
+}
+MOODS = tuple(sorted({*BEHAVIOURS, *NETWORK} - {"ok"}))
+
+
+class Receivers:
+    """All of them; `wall` is the world's clock, which they share."""
+
+    def __init__(self, seed: int, latency: dict[tuple[str, str], float], wall: Callable[[], float]) -> None:
+        self._seed = seed
+        self._latency = latency
+        self._wall = wall
+
+    async def receive(self, wired: Wired, end: End) -> None:
+        draw = chance(self._seed, "receiver", wired.number)
+        talk = Talk(wired, end, draw, self._latency.get(wired.host.key, 0.02), self._wall)
+        try:
+            if wired.host.is_tls:
+                await _break_handshake(talk)
+            else:
+                while await talk.read_head() and await self._behave(talk):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        end.close()
+
+    async def _behave(self, talk: Talk) -> bool:
+        return await BEHAVIOURS.get(talk.exchange.attempt.fault, _resets_kept)(talk)
+
+
+async def _break_handshake(talk: Talk) -> None:
+    await talk.end.receive_some()
+    match talk.draw.choice(("garbage", "reset", "end", "hang")):
+        case "garbage":
+            await talk.end.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        case "reset":
+            talk.end.abort()
+        case "hang":
+            await talk.until_closed()

@@ -1,0 +1,469 @@
+"""The table of actions: what producers and operators may do, over HTTP as anyone would, and what they then know.
+
+To add one: a method, and a row in `ACTIONS` with its weight. A method takes its own source of chance, asks, and notes
+what the answer says in the books (checks.py holds them).
+"""
+
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from tests.simulation import answer_invariants
+from tests.simulation.callers import Answered, Callers
+from tests.simulation.model import Posted, Registered
+from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, seconds_of
+from tests.simulation.posting import FULL, Posting
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Run, World
+
+# After the faults of the core stop: the longest wait that a failing endpoint may still be in.
+PROBE_SECONDS_MAX, RETRY_AFTER_SECONDS = 60.0 * 1.2, 40.0 * 1.2
+
+
+class People:
+    def __init__(self, world: "World", nursery: trio.Nursery) -> None:
+        self.world = world
+        self._nursery = nursery
+        self._callers = Callers(world)
+        self._numbers = 0
+        self._versions = 0
+        self._busy: set[str] = set()  # clients whose registration is being changed
+        self._defined: dict[str, dict[str, dict[str, Any]]] = {}
+        self._meet_steady()
+        for client_id, endpoints in world.plan.clients.items():
+            self._defined[client_id] = {one["id"]: one for one in endpoints}
+            for one in endpoints:
+                self._meet(client_id, one)
+
+    def _meet_steady(self) -> None:
+        host = self.world.network.add_host(STEADY_HOST, (STEADY, "default"))
+        endpoint = Registered((STEADY, "default"), {"id": "default"}, host, [host], secret=STEADY_SECRET, concurrency=3)
+        self.world.checks.registered[endpoint.key] = endpoint
+
+    def _meet(self, client_id: str, defined: dict[str, Any]) -> Registered:
+        key = (client_id, defined["id"])
+        host = self._new_host(key)
+        endpoint = self.world.checks.registered[key] = Registered(key, defined, host, [host])
+        return endpoint
+
+    def _new_host(self, key: tuple[str, str], *, is_tls: bool = False) -> Any:
+        self._versions += 1
+        return self.world.network.add_host(f"{key[0]}-{key[1].lower()}-{self._versions}.test", key, is_tls=is_tls)
+
+    async def act(self, action: Action) -> None:
+        if self.world.run.is_ready and not self.world.run.is_over:
+            self.world.count(f"action {action.kind}")
+            await ACTIONS[action.kind][1](self, chance(self.world.plan.seed, "action", action.number))
+
+    # Registration
+
+    async def put(self, draw: Random) -> None:
+        """Changes a client: another URL, other settings, an endpoint more or fewer."""
+        client_id = self._client(draw)
+        if client_id is None:
+            return
+        defined = {key: dict(one) for key, one in self._defined[client_id].items()}
+        hosts = {key: self._endpoint(client_id, key).host for key in defined}
+        kind = draw.choice(("url", "url", "settings", "add", "remove", "same", "tls"))
+        chosen = draw.choice(sorted(defined))
+        if kind in ("url", "tls"):
+            hosts[chosen] = self._new_host((client_id, chosen), is_tls=kind == "tls")
+            self._endpoint(client_id, chosen).hosts.append(hosts[chosen])
+        elif kind == "settings":
+            defined[chosen] = definition(draw, chosen)
+        elif kind == "add" and len(defined) < 5:
+            added = f"e{draw.randint(5, 9)}"
+            if added not in defined:
+                defined[added] = definition(draw, added)
+                endpoint = self.world.checks.registered.get((client_id, added)) or self._meet(client_id, defined[added])
+                hosts[added] = self._new_host((client_id, added))
+                endpoint.hosts.append(hosts[added])
+        elif kind == "remove" and len(defined) > 1:
+            del defined[chosen], hosts[chosen]
+        await self._put(client_id, defined, hosts, end_unsettled=draw.random() < 0.7)
+
+    async def delete(self, draw: Random) -> None:
+        """Removes a client, and registers it again."""
+        client_id = self._client(draw)
+        if client_id is None:
+            return
+        run, defined = self.world.run, self._defined[client_id]
+        affected = [self._endpoint(client_id, key) for key in defined]
+        self._begin_change(client_id, affected)
+        flag = draw.choice(("true", "false"))
+        answered = await self._callers.ask("DELETE", f"/v1/clients/{client_id}?end_unsettled={flag}")
+        if self._is_stale(run, answered):
+            return
+        assert answered is not None
+        if answered.status == 204:
+            for endpoint in affected:
+                self._remove(endpoint)
+            for key in defined:
+                host = self._new_host((client_id, key))
+                endpoint = self._endpoint(client_id, key)
+                endpoint.hosts.append(host)
+                endpoint.host = host
+            self._busy.discard(client_id)
+            await self._put(client_id, defined, {key: self._endpoint(client_id, key).host for key in defined})
+        else:
+            self._refused(answered, "unsettled-deliveries", "draining")
+            self._end_change(client_id, affected)
+
+    async def _put(
+        self, client_id: str, defined: dict[str, dict[str, Any]], hosts: dict[str, Any], *, end_unsettled: bool = True
+    ) -> None:
+        if client_id in self._busy:
+            return
+        run = self.world.run
+        known = {**self._defined[client_id], **defined}
+        affected = [self._endpoint(client_id, key) for key in known]
+        self._begin_change(client_id, affected)
+        removed_before = [endpoint.was_removed for endpoint in affected]
+        for endpoint in affected:
+            endpoint.was_removed |= endpoint.key[1] not in defined  # it may be, before the answer says so
+        endpoints = []
+        for key, one in defined.items():
+            scheme = "https" if hosts[key].is_tls else "http"
+            body = {**one, "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY"}
+            endpoint = self._endpoint(client_id, key)
+            if endpoint.secret:
+                body["secret"] = endpoint.secret
+            if endpoint.is_registered:  # it may hold before the answer says so
+                concurrency = one.get("concurrency", self.world.settings.delivery.concurrency)
+                endpoint.concurrency = max(endpoint.concurrency, concurrency)
+            endpoints.append(body)
+        path = f"/v1/clients/{client_id}?end_unsettled={str(end_unsettled).lower()}"
+        answered = await self._callers.ask("PUT", path, msgspec.json.encode({"endpoints": endpoints}))
+        if self._is_stale(run, answered):
+            return
+        assert answered is not None
+        if answered.status in (200, 201):
+            secrets = {one["id"]: one.get("secret") for one in answered.body["endpoints"]}
+            self._take_over(client_id, defined, hosts, secrets)
+        else:
+            self._refused(answered, "unsettled-deliveries", "draining")
+            for endpoint, was_removed in zip(affected, removed_before, strict=True):
+                endpoint.was_removed = was_removed
+            for key, host in hosts.items():
+                host.retired |= host is not self._endpoint(client_id, key).host
+        self._end_change(client_id, affected)
+
+    def _take_over(
+        self,
+        client_id: str,
+        defined: dict[str, dict[str, Any]],
+        hosts: dict[str, Any],
+        secrets: dict[str, str | None],
+    ) -> None:
+        for key in self._defined[client_id]:
+            if key not in defined:
+                self._remove(self._endpoint(client_id, key))
+        settings = self.world.settings
+        for key, one in defined.items():
+            endpoint = self._endpoint(client_id, key)
+            if endpoint.host is not hosts[key]:
+                endpoint.host.retired = True
+                endpoint.host, endpoint.gone, endpoint.not_before = hosts[key], False, -1.0
+            endpoint.host.retired = False
+            endpoint.definition = one
+            concurrency = one.get("concurrency", settings.delivery.concurrency)
+            was_registered, endpoint.is_registered = endpoint.is_registered, True
+            endpoint.concurrency = max(endpoint.concurrency, concurrency) if was_registered else concurrency
+            schedule = one.get("schedule")
+            endpoint.schedules.append(
+                settings.retry.schedule_seconds if schedule is None else tuple(map(seconds_of, schedule))
+            )
+            timeout = one.get("timeout")
+            endpoint.timeout = settings.delivery.timeout_seconds if timeout is None else seconds_of(timeout)
+            endpoint.changes += was_registered
+            given = secrets.get(key)
+            if given is not None:
+                endpoint.secret = given
+        self._defined[client_id] = defined
+
+    def _remove(self, endpoint: Registered) -> None:
+        endpoint.is_registered, endpoint.was_removed, endpoint.host.retired = False, True, True
+        endpoint.paused, endpoint.paused_at, endpoint.gone, endpoint.not_before = False, None, False, -1.0
+        for posted in self.world.checks.posted.values():
+            duty = posted.duties.get(endpoint.key[1])
+            if posted.client_id == endpoint.key[0] and duty is not None and duty.opened_at is not None:
+                duty.removed_at = self.world.now()
+
+    def _begin_change(self, client_id: str, affected: list[Registered]) -> None:
+        self._busy.add(client_id)
+        for endpoint in affected:
+            endpoint.is_changing = True
+            endpoint.loosened_at = self.world.now()
+
+    def _end_change(self, client_id: str, affected: list[Registered]) -> None:
+        self._busy.discard(client_id)
+        for endpoint in affected:
+            endpoint.is_changing = False
+            endpoint.loosened_at = self.world.now()
+
+    def _is_stale(self, run: "Run", answered: Answered | None) -> bool:
+        """The daemon that was asked is gone, or going: what holds is not known until the next one is told."""
+        return answered is None or run is not self.world.run
+
+    # Operators
+
+    async def pause(self, draw: Random) -> None:
+        endpoint = self._one_endpoint(draw)
+        if endpoint is None:
+            return
+        run = self.world.run
+        self._busy.add(endpoint.key[0])
+        endpoint.loosened_at = self.world.now()
+        if endpoint.paused_at is None:
+            endpoint.paused_at = self.world.now()
+        answered = await self._operate(endpoint, "pause")
+        if not self._is_stale(run, answered):
+            endpoint.paused = True
+            self._busy.discard(endpoint.key[0])
+
+    async def resume(self, draw: Random) -> None:
+        endpoint = self._one_endpoint(draw)
+        if endpoint is not None:
+            await self._resume(endpoint)
+
+    async def _resume(self, endpoint: Registered) -> None:
+        run = self.world.run
+        self._busy.add(endpoint.key[0])
+        endpoint.loosened_at = self.world.now()
+        endpoint.paused = endpoint.gone = False
+        endpoint.gone_at = self.world.now()
+        was_changing, endpoint.is_changing = endpoint.is_changing, True
+        answered = await self._operate(endpoint, "resume")
+        if not self._is_stale(run, answered):
+            if endpoint.paused_at is not None:
+                endpoint.paused_seconds += self.world.now() - endpoint.paused_at
+                endpoint.paused_at = None
+            endpoint.loosened_at = self.world.now()
+            endpoint.is_changing = was_changing
+            self._busy.discard(endpoint.key[0])
+
+    async def rotate(self, draw: Random) -> None:
+        endpoint = self._one_endpoint(draw)
+        if endpoint is None:
+            return
+        run = self.world.run
+        self._begin_change(endpoint.key[0], [endpoint])
+        answered = await self._operate(endpoint, "rotate-secret")
+        if self._is_stale(run, answered):
+            return
+        assert answered is not None
+        if answered.status == 200:
+            made = next(one["secret"] for one in answered.body["endpoints"] if one["id"] == endpoint.key[1])
+            until = self.world.now() + self.world.settings.delivery.secret_overlap_seconds
+            endpoint.old_secrets = [(endpoint.secret, until), *endpoint.old_secrets]
+            endpoint.secret = made
+        self._end_change(endpoint.key[0], [endpoint])
+
+    async def test(self, draw: Random) -> None:
+        endpoint = self._one_endpoint(draw)
+        if endpoint is None:
+            return
+        run = self.world.run
+        endpoint.tests_open += 1
+        endpoint.tests_ever += 1
+        answered = await self._operate(endpoint, "test")
+        if not self._is_stale(run, answered):
+            endpoint.tests_open -= 1
+
+    async def _operate(self, endpoint: Registered, what: str) -> Answered | None:
+        client_id, endpoint_id = endpoint.key
+        answered = await self._callers.ask("POST", f"/v1/clients/{client_id}/endpoints/{endpoint_id}/{what}")
+        if answered is not None and answered.status != 200:
+            self._refused(answered, "draining")
+        return answered
+
+    async def retry(self, draw: Random) -> None:
+        posted = self._one_posted(draw)
+        if posted is None:
+            return
+        for endpoint_id in posted.endpoints:
+            duty = posted.duty(endpoint_id)
+            duty.retries_sent += 1
+            duty.retried_at = self.world.now()
+            self._endpoint(posted.client_id, endpoint_id).loosened_at = self.world.now()
+        asked_at = self.world.now()
+        answered = await self._callers.ask("POST", f"/v1/clients/{posted.client_id}/events/{posted.id}/retry")
+        if answered is None:
+            return
+        if answered.status in (200, 202):
+            answer_invariants.check_event(self.world, answered.body, asked_at)
+        else:
+            allowed = ("unknown-event", "unknown-client") if posted.may_be_forgotten else ()
+            self._refused(answered, "draining", "endpoint-disabled", *FULL, *allowed)
+
+    # Readers
+
+    async def get_event(self, draw: Random) -> None:
+        posted = self._one_posted(draw)
+        if posted is not None:
+            await self._look_at(posted)
+
+    async def _look_at(self, posted: Posted) -> dict[str, Any] | None:
+        run, asked_at = self.world.run, self.world.now()
+        answered = await self._callers.ask("GET", f"/v1/clients/{posted.client_id}/events/{posted.id}")
+        if answered is None or run is not self.world.run:
+            return None
+        if answered.status == 200:
+            answer_invariants.check_event(self.world, answered.body, asked_at)
+            return dict(answered.body)
+        if not posted.may_be_forgotten and posted.admitted:
+            self.world.fail("S8", f"{posted.id} was admitted, and asked for it is {answered.problem}")
+        return None
+
+    async def get_status(self, draw: Random) -> None:
+        answered = await self._callers.ask(
+            "GET", "/v1/status", then=lambda body: answer_invariants.check_status(self.world, body)
+        )
+        if answered is not None and answered.status != 200:
+            self._refused(answered)
+
+    async def list_events(self, draw: Random) -> None:
+        run, asked_at = self.world.run, self.world.now()
+        answered = await self._callers.ask("GET", f"/v1/events?limit={draw.choice((1, 5, 100))}")
+        if answered is not None and run is self.world.run:
+            for view in answered.body["events"]:
+                if view["client_id"] in self._defined or view["client_id"] == STEADY:
+                    self._look_if_known(view, asked_at)
+
+    def _look_if_known(self, view: dict[str, Any], asked_at: float) -> None:
+        if self.world.checks.posted_as(view["client_id"], view["id"]) is not None:
+            answer_invariants.check_event(self.world, view, asked_at)
+        elif not self.world.checks.nameless:
+            self.world.fail("S8", f"{view['id']} is listed and was never posted")
+
+    async def get_client(self, draw: Random) -> None:
+        await self._callers.ask("GET", f"/v1/clients/{draw.choice(sorted(self._defined))}")
+
+    async def jump(self, draw: Random) -> None:
+        """The wall clock; not the daemon's fault, and not its business."""
+        self.world.jump(draw.choice((-3600.0, -5.0, 3.0, 100.0, 86400.0)))
+
+    # Helpers
+
+    def _endpoint(self, client_id: str, endpoint_id: str) -> Registered:
+        return self.world.checks.registered[client_id, endpoint_id]
+
+    def _client(self, draw: Random) -> str | None:
+        """One whose registration nobody is changing."""
+        client_id = draw.choice(sorted(self._defined))
+        return None if client_id in self._busy else client_id
+
+    def _one_endpoint(self, draw: Random) -> Registered | None:
+        client_id = self._client(draw)
+        chosen = draw.random()
+        if client_id is None:
+            return None
+        keys = sorted(self._defined[client_id])
+        return self._endpoint(client_id, keys[int(chosen * len(keys))])
+
+    def _one_posted(self, draw: Random) -> Posted | None:
+        known = [one for one in self.world.checks.posted.values() if one.admitted]
+        return draw.choice(known[-40:]) if known else None
+
+    def _refused(self, answered: Answered, *slugs: str) -> None:
+        """Refusals that may be; anything else is a violation."""
+        slug = answered.problem
+        if slug == "draining" and self.world.run.stop_asked_at is None:
+            self.world.fail("S8", "refused as draining before any stop")
+        elif slug not in slugs:
+            self.world.fail("S8", f"answered {answered.status} {answered.text[:300]}")
+
+    # Liveness
+
+    async def live_on(self, core: tuple[tuple[str, str], ...]) -> None:
+        """Endpoints of the core are well from here on: everything for them settles, and what is posted arrives."""
+        run = self.world.run
+        await trio.sleep(
+            1 + max(one.timeout for one in self.world.checks.registered.values())
+        )  # what met them has ended
+        for client_id, endpoint_id in core:
+            while client_id in self._busy:  # noqa: ASYNC110  # whoever it is that changes it
+                await trio.sleep(0.5)
+            if endpoint_id in self._defined[client_id]:
+                endpoint = self._endpoint(client_id, endpoint_id)
+                if endpoint.host.is_tls:
+                    host = self._new_host(endpoint.key)
+                    endpoint.hosts.append(host)
+                    defined = self._defined[client_id]
+                    hosts = {key: self._endpoint(client_id, key).host for key in defined}
+                    await self._put(client_id, defined, {**hosts, endpoint_id: host})
+                if endpoint.paused_at is not None or endpoint.ever_gone:  # of any other trouble it must find out itself
+                    await self._resume(endpoint)
+        owed = [one for one in self.world.checks.posted.values() if one.admitted]
+        await trio.sleep(self._horizon(len(owed)))
+        await self.get_status(chance(0, "status"))
+        for posted in owed:
+            await self._check_settled(posted, core)
+        if run is self.world.run:
+            for client_id, endpoint_id in core:
+                await self._check_fresh(client_id, endpoint_id)
+
+    def _horizon(self, owed: int) -> float:
+        longest = max(
+            delay for one in self.world.checks.registered.values() for each in one.schedules for delay in each
+        )
+        timeouts = 4 * max(one.timeout for one in self.world.checks.registered.values())
+        held = max(0.0, *(one.not_before - self.world.now() for one in self.world.checks.registered.values()))
+        return longest * 1.5 + PROBE_SECONDS_MAX + RETRY_AFTER_SECONDS + held * 1.2 + timeouts + owed * 0.7
+
+    async def _check_settled(self, posted: Posted, core: tuple[tuple[str, str], ...]) -> None:
+        if not any((posted.client_id, endpoint_id) in core for endpoint_id in posted.endpoints):
+            return
+        view = await self._look_at(posted)
+        if view is None or self.world.run.stop_asked_at is not None:
+            return
+        for delivery in view["deliveries"]:
+            if (posted.client_id, delivery["endpoint_id"]) in core and delivery[
+                "status"
+            ] not in answer_invariants.SETTLED:
+                self.world.fail("L1", f"{posted.id} to {posted.client_id}: {delivery}")
+
+    async def _check_fresh(self, client_id: str, endpoint_id: str) -> None:
+        posted = await Posting(self).post_one(client_id, chance(self.world.plan.seed, "fresh", client_id))
+        if posted is None or endpoint_id not in posted.endpoints:
+            return
+        await trio.sleep(5)
+        duty = posted.duty(endpoint_id)
+        if duty.delivered is None and not posted.may_be_forgotten:
+            self.world.fail("L1", f"{posted.id} to {client_id}/{endpoint_id} was posted 5 s ago to an idle endpoint")
+
+
+def _posting(name: str) -> Callable[[People, Random], Awaitable[None]]:
+    async def act(people: People, draw: Random) -> None:
+        await getattr(Posting(people), name)(draw)
+
+    return act
+
+
+# Kind -> its weight among the others, and what is done.
+ACTIONS: dict[str, tuple[int, Callable[[People, Random], Awaitable[None]]]] = {
+    "post": (30, _posting("post")),
+    "post_steady": (12, _posting("post_steady")),
+    "post_batch": (8, _posting("post_batch")),
+    "post_again": (5, _posting("post_again")),
+    "post_other": (2, _posting("post_other")),
+    "post_invalid": (2, _posting("post_invalid")),
+    "post_cut": (4, _posting("post_cut")),
+    "post_unheard": (3, _posting("post_unheard")),
+    "put": (4, People.put),
+    "delete": (1, People.delete),
+    "pause": (2, People.pause),
+    "resume": (4, People.resume),
+    "rotate": (2, People.rotate),
+    "test": (1, People.test),
+    "retry": (4, People.retry),
+    "get_event": (6, People.get_event),
+    "get_status": (8, People.get_status),
+    "list_events": (2, People.list_events),
+    "get_client": (1, People.get_client),
+    "jump": (2, People.jump),
+}

@@ -1,0 +1,257 @@
+"""What `hookd explain` says, made from the API's own answers in virtual time."""
+
+from typing import Any
+
+import pytest
+import trio
+from hookd.cli.api_client import Answer
+from hookd.cli.commands.explain import Found, NotFound, explained, find
+from hookd.core.outcome import TimedOut, Unreachable
+from hookd.core.settings import DeliverySettings, RetrySettings, Settings
+from hookd.flow.resend import read_report_lines
+
+from tests.edge.test_api import Api, event, started
+from tests.flow.harness import EPOCH, URL, Hang, Later, at, endpoint, now
+from tests.flow.test_resend import written
+
+EVENT = "/v1/clients/acme/events/e1"
+RETRY = "    curl -X POST http://hookd/v1/clients/acme/events/e1/retry"
+RESUME = "    curl -X POST http://hookd/v1/clients/acme/endpoints/default/resume"
+
+
+async def of_event(api: Api, event_id: str = "e1") -> str:
+    found = (await api.get(f"/v1/clients/acme/events/{event_id}")).body
+    client = await api.get("/v1/clients/acme")
+    return await _told(api, None, [(found, client.body if client.status == 200 else None)])
+
+
+async def of_client(api: Api) -> str:
+    return await _told(api, (await api.get("/v1/clients/acme")).body, [])
+
+
+async def _told(api: Api, client: Any, events: Any) -> str:
+    status = (await api.get("/v1/status")).body
+    found = Found("e1", client, events, [], status, EPOCH + trio.current_time())
+    return "\n".join(line.strip() for line in explained(found, lambda path: f"curl -X POST http://hookd{path}"))
+
+
+async def with_event(nursery: trio.Nursery, *script: Any, settings: Settings | None = None) -> Api:
+    api = await started(nursery, settings)
+    api.flow.sender.script(URL, *script)
+    assert (await api.post("/v1/events", event(id="e1"))).status == 202
+    await now()
+    return api
+
+
+async def test_failed_event_says_its_attempt_its_next_and_its_end(autojump_clock, nursery) -> None:
+    """The last outcome, which attempt comes when and why then, when it is given up, how to try now."""
+    api = await with_event(nursery, Unreachable("cannot connect: Connection refused"))
+    await at(1)
+    assert await of_event(api) == "\n".join(
+        [
+            "event e1 of client acme, type invoice.paid, accepted 08:00:00Z (1s ago): failed",
+            f"default -> {URL}: failed",
+            "Attempt 1 of 6 began 08:00:00Z (1s ago) and took 0s: unreachable, cannot connect: Connection refused.",
+            "Attempt 2 of 6 comes in 4s, at 08:00:05Z, by its schedule.",
+            "To try it now:",
+            RETRY.strip(),
+            "If nothing settles it before, it is given up as too old in 59m 59s, at 09:00:00Z.",
+        ]
+    )
+    told = await of_client(api)
+    assert "client acme, registered through the API: 1 unsettled delivery" in told
+    assert "1 delivery waits, 0 in flight; the oldest was accepted 1s ago." in told
+    assert "Its last attempt failed 08:00:00Z (1s ago); unreachable, cannot connect: Connection refused." in told
+
+
+async def test_delivered_event_says_when_and_nothing_more(autojump_clock, nursery) -> None:
+    """What is settled waits for nothing."""
+    api = await with_event(nursery, 200)
+    await at(90)
+    last = (await of_event(api)).splitlines()[-1]
+    assert last == "Attempt 1 of 6 began 08:00:00Z (1m 30s ago) and took 0s: answered 200."
+    assert "Nothing waits here." in await of_client(api)
+    assert "The last delivery succeeded 08:00:00Z (1m 30s ago)." in await of_client(api)
+
+
+async def test_event_in_flight_says_since_when_and_until_when(autojump_clock, nursery) -> None:
+    """The attempt's own deadline is the end of it."""
+    api = await with_event(nursery, Hang())
+    await at(4)
+    assert "Attempt 1 of 6 is in flight since 08:00:00Z (4s ago); it ends within 11s." in await of_event(api)
+
+
+async def test_event_behind_a_full_window_says_how_many_are_in_flight(autojump_clock, nursery) -> None:
+    """Due, and nothing but room is missing."""
+    api = await started(nursery, Settings(delivery=DeliverySettings(concurrency=1)))
+    api.flow.sender.script(URL, Hang())
+    for event_id in ("e0", "e1"):
+        await api.post("/v1/events", event(id=event_id))
+    await at(1)
+    told = await of_event(api)
+    assert "Attempt 1 of 6 is due and waits for its turn: 1 of at most 1 attempts are in flight on the endpoint" in told
+
+
+async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nursery) -> None:
+    """No `retry` is offered: it would wait as well."""
+    api = await with_event(nursery, Later(503, "100"))
+    await at(10)
+    told = await of_event(api)
+    # 100 s, and half of the fifth that is put on top
+    waits = "comes in 1m 40s, at 08:01:50Z"
+    assert f"Attempt 2 of 6 {waits}: the endpoint asked by Retry-After not to be called before." in told
+    assert "retry" not in told
+    client = await of_client(api)
+    assert f"default -> {URL}: throttled since 08:00:00Z (10s ago)" in client
+    assert f"It asked by Retry-After to be left alone: the next attempt {waits}." in client
+
+
+async def test_throttled_endpoint_says_how_many_it_gets_at_once(autojump_clock, nursery) -> None:
+    """Until the next 2xx."""
+    api = await with_event(nursery, 429)
+    assert "It said that it was asked too much: 1 of 8 attempts at once, until the next 2xx." in await of_client(api)
+
+
+async def test_event_paused_by_failures_says_when_the_next_probe_comes(autojump_clock, nursery) -> None:
+    """Since when, what ends the pause, and how not to wait for it."""
+    often = Settings(retry=RetrySettings(schedule_seconds=(4.0,) * 20, jitter=0.0))
+    api = await with_event(nursery, TimedOut(15.0), settings=often)
+    await at(38)
+    told = await of_event(api)
+    assert "Attempt 11 of 21 waits: the endpoint is paused by its failures since 08:00:36Z (2s ago)." in told
+    probe = (
+        "The next probe, which is the oldest delivery, comes in 3s, at 08:00:41Z. An answer below 500 ends the pause."
+    )
+    assert f"{probe} To try this one now:\n{RETRY.strip()}" in told
+    client = await of_client(api)
+    assert f"default -> {URL}: paused by failures since 08:00:36Z (2s ago)" in client
+    assert (
+        "Its last 10 attempts failed, the first 08:00:00Z (38s ago); the last: timed_out, no answer within 15 s."
+        in client
+    )
+    assert f"{probe} Not to wait for it:\n{RESUME.strip()}" in client
+    api.flow.sender.script(URL, Hang())
+    await at(42)
+    assert "An attempt is in flight on it now." in await of_client(api)
+
+
+async def test_event_paused_by_an_operator_says_since_when_and_does_not_expire(autojump_clock, nursery) -> None:
+    """Until resumed, by the command shown; which works."""
+    api = await with_event(nursery, 500)
+    await api.post("/v1/clients/acme/endpoints/default/pause")
+    await at(3600 * 30)
+    told = await of_event(api)
+    pause = "an operator paused the endpoint since 2027-01-15 08:00:00Z (1d 6h ago)"
+    assert f"Attempt 2 of 6 waits: {pause}. It goes on after:\n{RESUME.strip()}" in told
+    assert "It does not expire while an operator holds the endpoint." in told
+    assert f"until someone resumes it:\n{RESUME.strip()}" in await of_client(api)
+    api.flow.sender.script(URL, 200)
+    await api.post(RESUME.partition("http://hookd")[2])
+    await now()
+    assert (
+        "e1 of client acme, type invoice.paid, accepted 2027-01-15 08:00:00Z (1d 6h ago): delivered"
+        in await of_event(api)
+    )
+
+
+async def test_event_given_up_as_gone_says_what_to_do_and_it_works(autojump_clock, nursery) -> None:
+    """Resume or another URL, then retry."""
+    api = await with_event(nursery, 410, 200)
+    told = await of_event(api)
+    assert "Given up (gone) after 1 attempt: the endpoint answered 410, which disables it." in told
+    assert "First resume it, or PUT the client with another URL:" in told
+    assert told.endswith(f"{RESUME.strip()}\nTo try it again:\n{RETRY.strip()}")
+    assert f"default -> {URL}: disabled since 08:00:00Z (0s ago)" in await of_client(api)
+    for command in (RESUME, RETRY):
+        assert (await api.post(command.partition("http://hookd")[2])).status in (200, 202)
+    await now()
+    assert ": delivered\n" in await of_event(api)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (RetrySettings(schedule_seconds=()), "Given up (attempts_used) after 1 attempt: every attempt of its schedule"),
+        (
+            RetrySettings(schedule_seconds=(5.0, 5.0), age_seconds_max=2.0),
+            "Given up (expired) after 1 attempt: it grew",
+        ),
+    ],
+)
+async def test_event_given_up_says_why(autojump_clock, nursery, settings: RetrySettings, words: str) -> None:
+    """In words, with the command to try again."""
+    api = await with_event(nursery, 500, settings=Settings(retry=settings))
+    await at(4)
+    told = await of_event(api)
+    assert words in told
+    assert told.endswith(RETRY.strip())
+
+
+async def test_event_of_a_removed_endpoint_says_that_it_cannot_be_tried(autojump_clock, nursery) -> None:
+    """No command is offered that would be refused."""
+    api = await with_event(nursery, 500)
+    await api.delete("/v1/clients/acme?end_unsettled=true")
+    told = await of_event(api)
+    assert "Client acme is not registered." in told
+    assert "Given up (endpoint_removed) after 1 attempt: its endpoint was removed." in told
+    assert "curl" not in told
+
+
+async def test_event_that_nobody_wants_says_so(autojump_clock, nursery) -> None:
+    """Unrouted: delivered to nobody."""
+    api = await started(nursery)
+    api.flow.put("acme", endpoint(event_types=("order.*",)))
+    await api.post("/v1/events", event(id="e1"))
+    told = await of_event(api)
+    assert "(0s ago): delivered (to nobody)" in told
+    assert "it owes nothing" in told
+
+
+async def test_timed_out_event_says_that_the_client_may_have_it(autojump_clock, nursery) -> None:
+    """What on-call asks first before sending again."""
+    api = await with_event(nursery, Hang(), settings=Settings(delivery=DeliverySettings(timeout_seconds=1.0)))
+    await at(2)
+    assert "no answer within 1 s; the request went out, so the client may have it." in await of_event(api)
+
+
+async def test_draining_daemon_and_hostile_words_are_told_harmlessly(autojump_clock, nursery) -> None:
+    """What stops says so first; an endpoint's escape sequences do not reach the terminal."""
+    api = await with_event(nursery, Unreachable("\x1b[2Jboo\u202e"))
+    api.flow.intake.close()
+    told = await of_event(api)
+    assert told.startswith("The daemon is draining")
+    assert "\\x1b[2Jboo\\u202e" in told
+    assert "\x1b" not in told
+
+
+async def test_ambiguous_event_names_each_command(autojump_clock, nursery) -> None:
+    """Several clients have an event of the id."""
+    api = await started(nursery)
+    status = (await api.get("/v1/status")).body
+    lines = explained(Found("e1", None, [], ["a", "b"], status, EPOCH), str)
+    assert lines[1:] == ["  hookd explain a/e1", "  hookd explain b/e1"]
+
+
+async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_clock, nursery) -> None:
+    """Recovered at the start, and not begun before the platform's PUT."""
+    api = await started(nursery)
+    api.flow.resend.recover(read_report_lines([written("e7", client_id="later", attempt_count=2)]))
+    answers = {
+        path: await api.get(path)
+        for path in ("/v1/status", "/v1/clients/later", "/v1/events/later", "/v1/clients/nobody", "/v1/events/nobody")
+    }
+    for name in ("later", "nobody"):
+        path = f"/v1/events?client_id={name}&status=pending&limit=10"
+        answers[path] = await api.get(path)
+
+    class Asked:
+        def get(self, path: str) -> Answer:
+            return Answer(answers[path].status, {}, answers[path].body)
+
+    found = find(Asked(), "later")  # type: ignore[arg-type]  # as much of a Remote as is asked of it
+    told = "\n".join(explained(found, str))
+    assert "event e7 of client later" in told
+    assert "Client later is not registered." in told
+    assert "Attempt 3 of 3 waits for its client to be registered." in told
+    with pytest.raises(NotFound):
+        find(Asked(), "nobody")  # type: ignore[arg-type]

@@ -1,0 +1,131 @@
+"""What `hookd status` shows, made from the API's own answers in virtual time."""
+
+from typing import Any
+
+import trio
+from hookd.cli.api_client import Answer
+from hookd.cli.commands.status import ROWS_MAX, Overview, read, screen
+from hookd.core.outcome import Unreachable
+
+from tests.edge.test_api import Api, event, started
+from tests.flow.harness import at, endpoint, now
+
+
+class Pages:
+    """Answers as the daemon did, page by page, to something that is no coroutine."""
+
+    url = "http://hookd"
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self._answers = answers
+
+    def get(self, path: str) -> Answer:
+        return Answer(200, {}, self._answers[path])
+
+
+async def overview_of(api: Api) -> Overview:
+    answers = {"/v1/status": (await api.get("/v1/status")).body}
+    path = "/v1/clients?limit=500"
+    while True:
+        answers[path] = page = (await api.get(path)).body
+        if page["next_cursor"] is None:
+            return read(Pages(answers))  # type: ignore[arg-type]  # as much of a Remote as is asked of it
+        path = f"/v1/clients?limit=500&cursor={page['next_cursor']}"
+
+
+def rows(overview: Overview) -> list[str]:
+    return [f"{row.client_id}/{row.endpoint_id}" for row in overview.rows]
+
+
+async def with_states(nursery: trio.Nursery) -> Api:
+    """Clients named for what becomes of their endpoint."""
+    api = await started(nursery)
+    scripts = {
+        "disabled": 410,
+        "failing": 400,
+        "throttled": 429,
+        "well": 200,
+        "unreachable": Unreachable("\x1b[31mno" * 20),
+    }
+    for name, step in scripts.items():
+        url = f"https://{name}.example/"
+        api.flow.put(name, endpoint(url=url))
+        api.flow.sender.script(url, step)
+        await api.post("/v1/events", event(client_id=name))
+    await api.post("/v1/clients/acme/endpoints/default/pause")
+    await at(1)
+    await api.post("/v1/events", event())
+    await now()
+    return api
+
+
+async def test_those_that_need_someone_come_first(autojump_clock, nursery) -> None:
+    """Disabled, paused, throttled, failing, then the rest; the oldest first among equals."""
+    overview = await overview_of(await with_states(nursery))
+    assert [name.partition("/")[0] for name in rows(overview)] == [
+        "disabled",
+        "acme",
+        "throttled",
+        "failing",
+        "unreachable",
+        "well",
+    ]
+    assert (overview.endpoints, overview.needy) == (6, 5)
+
+
+async def test_screen_has_every_total_and_fits_100_columns(autojump_clock, nursery) -> None:
+    """In words and with units; what endpoints wrote is harmless."""
+    api = await with_states(nursery)
+    await at(61)
+    lines = screen(await overview_of(api), "http://hookd")
+    assert all(len(line) <= 100 for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert lines[0] == "hookd 0.0.test running, up 1m 1s, run run_1, http://hookd"
+    text = "\n".join(lines)
+    for words in (
+        "events       6 accepted = ",
+        "1 delivered + 1 exhausted",
+        "deliveries   6 opened = ",
+        "in flight    0\n",
+        "oldest       unsettled 1m 1s, overdue -",
+        "of 256MiB (0 %), 4 of 100,000 events (0 %)",
+        "0.0 accepted, ",
+        "connections  1 of 1,000",
+        "endpoints    3 ok, 1 throttled, 1 paused, 1 disabled; 6 clients",
+        "paused: operator         1         0    1m 0s",
+        "answered 410",
+    ):
+        assert words in text, (words, text)
+
+
+async def test_long_list_is_cut_and_counted(autojump_clock, nursery) -> None:
+    """Twenty rows and how many more, over several pages; those that are well come last."""
+    api = await started(nursery)
+    for number in range(520):
+        api.flow.put(f"c{number:03}")
+    for number in range(30):
+        await api.post(f"/v1/clients/c{number + 490}/endpoints/default/pause")
+    overview = await overview_of(api)
+    assert len(overview.rows) == ROWS_MAX
+    assert rows(overview)[0] == "c490/default"
+    assert screen(overview, "")[-1] == "and 501 more, of which 10 need attention"
+
+
+async def test_empty_daemon_says_that_there_are_no_clients(autojump_clock, nursery) -> None:
+    """Rather than a table of nothing."""
+    api = await started(nursery)
+    await api.delete("/v1/clients/acme")
+    assert screen(await overview_of(api), "")[-1] == "no clients are registered"
+
+
+async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nursery) -> None:
+    """Who waits for a PUT, and how the last run ended; what it left is not always known."""
+    api = await started(nursery)
+    status = (await api.get("/v1/status")).body
+    previous = {"run_id": "a1", "ended": "crash", "undelivered": None, "recovered": 0}
+    seen = Overview(status | {"waiting_for_client": 3, "previous_run": previous}, [], 0, 0)
+    text = "\n".join(screen(seen, ""))
+    assert "recovered    waiting for their client's PUT: 3 deliveries" in text
+    assert "run before   a1 ended crash, unknown undelivered, 0 recovered" in text
+    previous |= {"undelivered": 1200, "recovered": 1100}
+    assert "1,200 undelivered, 1,100 recovered" in "\n".join(screen(seen, ""))
