@@ -170,6 +170,8 @@ def check_next_start(loaded: Loaded) -> None:
             summary, lines = read_report(path)
             assert {line["event_id"]: line["class"] for line in lines} == CLASSES
             assert (summary["run_id"], summary["balanced"]) == (loaded.run_id, True)
+            # The log has a thread of its own: it may be behind the line on stdout and the report's file.
+            wait_until(lambda: '"event":"report.written"' in after.stderr, what="the crash report in the log")
             check_summary(after.stderr)
         assert api.status()["events"]["accepted"] == 0
         assert after.stop() == 0
