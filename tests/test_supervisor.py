@@ -84,7 +84,6 @@ class Daemon:
         self.directory = directory
         self.urls: Sequence[str] = ()
         self.listening = trio.Event()
-        self.signal: Callable[[str], None] = lambda name: None
         self.exit_code: ExitCode | None = None
         reports = reports or ReportDirectory(str(directory))
         reports.prove_writable()
@@ -95,7 +94,7 @@ class Daemon:
             reports=reports,
             manager=Systemd(environ or {}),
             server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
-            attach_signals=lambda deliver: setattr(self, "signal", deliver),
+            attach_signals=self._attach_signals,
             random_bytes=lambda count: b"x" * count,
             jitter_unit=lambda: 0.5,
             new_event_id=partial(next, iter(f"evt_{number}" for number in range(10_000))),
@@ -106,6 +105,13 @@ class Daemon:
         )
         run = Run("run1", "0", "host", 1, outside.clock.now().wall)
         self.supervisor = Supervisor(EffectiveSettings(settings), outside, run, self.sender)
+
+    def _attach_signals(self, deliver: Callable[[str, float], None]) -> None:
+        self._deliver_signal = deliver
+
+    def signal(self, name: str, *, late_seconds: float = 0.0) -> None:
+        """It came so long ago: the loop was busy."""
+        self._deliver_signal(name, late_seconds)
 
     def _announce(self, urls: Sequence[str]) -> None:
         self.urls = urls
@@ -216,6 +222,18 @@ async def test_signals_that_come_together_are_one(start):
     await until(lambda: daemon.exit_code is not None)
     summary = daemon.report()[0]
     assert (summary["forced"], summary["trigger"]) == (False, "SIGTERM")
+
+
+async def test_signals_that_came_together_are_one_however_late_the_loop_hears_of_them(start):
+    """A loop that was busy for longer than 250 ms hears of the second so much later: it still came with the first."""
+    daemon = await start(make_settings(timeout_seconds=5.0))
+    daemon.sender.hangs = True
+    await daemon.post()
+    daemon.signal("SIGTERM")
+    await trio.sleep(2 * SECOND_SIGNAL_SECONDS)
+    daemon.signal("SIGTERM", late_seconds=2 * SECOND_SIGNAL_SECONDS - 0.01)
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.report()[0]["forced"] is False
 
 
 async def test_crash_of_dispatch_ends_in_a_report_and_exit_1(start):

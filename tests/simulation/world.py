@@ -114,8 +114,8 @@ class World:
     def _outside(self, run: Run, identity: RunIdentity) -> Outside:
         log = self.own_log
 
-        def attach(deliver: Callable[[str], None]) -> None:
-            run.signal = deliver
+        def attach(deliver: Callable[[str, float], None]) -> None:
+            run.signal = lambda name: deliver(name, 0.0)
 
         def refuse_reload() -> NoReturn:
             raise AssertionError("nobody asked for a reload")

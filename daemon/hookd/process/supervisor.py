@@ -132,7 +132,7 @@ class Outside(NamedTuple):
     reports: Reports
     manager: Manager
     server: Callable[..., Server]
-    attach_signals: Callable[[Callable[[str], None]], None]
+    attach_signals: Callable[[Callable[[str, float], None]], None]  # a signal, and the seconds since it came
     random_bytes: Callable[[int], bytes]
     jitter_unit: JitterUnit
     new_event_id: Callable[[], str]
@@ -166,12 +166,13 @@ class _Stopping:
         self.trigger = "error"
         self.requested_at = 0.0
 
-    def request(self, trigger: str) -> None:
-        now = self._clock.now().monotonic
+    def request(self, trigger: str, late_seconds: float) -> None:
+        """Signals are told apart by when they came, `late_seconds` ago: the loop may have been busy since."""
+        came_at = self._clock.now().monotonic - late_seconds
         if not self.requested.is_set():
-            self.trigger, self.requested_at = trigger, now
+            self.trigger, self.requested_at = trigger, came_at
             self.requested.set()
-        elif now - self.requested_at > SECOND_SIGNAL_SECONDS:
+        elif came_at - self.requested_at > SECOND_SIGNAL_SECONDS:
             self.forced.set()
 
 
@@ -437,11 +438,11 @@ class Supervisor:
         assert summary is not None
         return ExitCode.UNDELIVERED if summary.deliveries.undelivered else ExitCode.CLEAN
 
-    def _on_signal(self, name: str) -> None:
+    def _on_signal(self, name: str, late_seconds: float) -> None:
         if name == "SIGHUP":
             self._reload()
         else:
-            self._stopping.request(name)
+            self._stopping.request(name, late_seconds)
 
     def _reload(self) -> None:
         """The whole configuration or none of it."""
