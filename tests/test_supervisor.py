@@ -478,7 +478,7 @@ async def test_recovery_that_a_second_signal_cuts_attempts_nothing(tmp_path, nur
         nonlocal slices
         slices += work is next
         if slices == 5 + 2:  # the second of the second pass
-            stopping.request("SIGTERM")
+            stopping.request("SIGTERM", late_seconds=0.0)
             stopping.forced.set()
         return await in_thread(work, *args)
 

@@ -36,7 +36,7 @@ from tests.acceptance.producing import Producer, answers_of
 
 pytestmark = pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
 
-# T53 asks for 200 by hand: HOOKD_TEST_KILLS=200 pytest -n 0 -o faulthandler_timeout=0 -k random_times tests/acceptance
+# In full, by hand: HOOKD_TEST_KILLS=200 pytest -n 0 --timeout 0 -k random_times tests/acceptance
 KILLS = int(os.environ.get("HOOKD_TEST_KILLS", "20"))
 SETTINGS = {**NO_RETRY_SOON, "delivery.timeout": "30s", "drain.timeout": "0s"}
 

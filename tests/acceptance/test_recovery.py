@@ -30,7 +30,7 @@ from tests.acceptance.harness import (
 )
 from tests.acceptance.producing import Producer, answers_of
 
-# In full, by hand: HOOKD_TEST_RESTARTS=20 HOOKD_TEST_KILLS=200 pytest -n 0 -o faulthandler_timeout=0 -k under_load
+# In full, by hand: HOOKD_TEST_RESTARTS=20 HOOKD_TEST_KILLS=200 pytest -n 0 --timeout 0 -k under_load
 RESTARTS = int(os.environ.get("HOOKD_TEST_RESTARTS", "8"))
 KILLS = int(os.environ.get("HOOKD_TEST_KILLS", "20"))
 RECOVERING = {
@@ -145,7 +145,7 @@ def test_restarts_under_load_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
 def test_kills_under_load_lose_nothing_with_payloads_recorded(tmp_path: Path) -> None:
-    """T53 with recovery: SIGKILL at random, every third stop a SIGTERM, since three crashes in a row hold it back."""
+    """Recovery after stops at random: SIGKILL at random, every third stop a SIGTERM, since three crashes in a row hold it back."""
     seed = random.randrange(10**6)
     print(f"seed {seed}, {KILLS} kills")
     moments = random.Random(seed)

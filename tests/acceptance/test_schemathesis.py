@@ -2,7 +2,7 @@
 
 No 5xx but the documented 503, no status or media type that is not documented, no answer that breaks its schema, no
 bad request that is taken. HOOKD_SCHEMATHESIS_SECONDS bounds it: 30 unless set; by hand: 300, with
-`-o faulthandler_timeout=0`.
+`--timeout 0`.
 """
 
 import os

@@ -16,7 +16,7 @@ from tests.acceptance.harness import (
     wait_until,
 )
 
-# T60 asks for 1800 by hand: HOOKD_TEST_SOAK_SECONDS=1800 pytest -n 0 -o faulthandler_timeout=0 -k steady_traffic tests
+# In full, by hand: HOOKD_TEST_SOAK_SECONDS=1800 pytest -n 0 --timeout 0 -k steady_traffic tests
 SECONDS = float(os.environ.get("HOOKD_TEST_SOAK_SECONDS", "12"))
 ROUND_SECONDS = 0.25
 ROUND_EVENTS = 30

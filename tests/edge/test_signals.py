@@ -32,7 +32,7 @@ async def test_signals_before_and_after_attaching_arrive_in_order():
 
 
 async def test_signal_that_a_busy_loop_hears_of_late_says_when_it_came():
-    """The handler reads the clock, not the loop: two that come at 10 s and 10.1 s, and are heard of at 13 s and 14 s."""
+    """The handler reads the clock: two come at 10 s and 10.1 s, and the loop hears of them at 13 s and 14 s."""
     readings = iter([10.0, 10.1, 13.0, 14.0])
     signals = Signals([], monotonic=lambda: next(readings))
     received: list[tuple[str, float]] = []

@@ -11,7 +11,7 @@ from hookd.core.settings import DEFAULTS, RetentionSettings
 
 from tests.flow.harness import Flow, Hang, Later, Slow, at, endpoint
 
-# A week by hand: HOOKD_TEST_SOAK_HOURS=168 pytest -n 0 -o faulthandler_timeout=0 tests/flow/test_soak.py
+# A week by hand: HOOKD_TEST_SOAK_HOURS=168 pytest -n 0 --timeout 0 tests/flow/test_soak.py
 HOURS = int(os.environ.get("HOOKD_TEST_SOAK_HOURS", "24"))
 HOUR_SECONDS = 3600.0
 EVERY_SECONDS = 60.0

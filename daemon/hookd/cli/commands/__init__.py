@@ -190,11 +190,12 @@ def demo(seconds: int | None, plain: bool, act: str | None) -> None:
 @json_option
 def status(watch: bool, url: str | None, token_file: str | None, as_json: bool) -> None:
     """The totals, and the clients that need someone first."""
-    from hookd.cli.commands import status as overview
+    from hookd.cli.commands.status import show as show_status
+    from hookd.cli.commands.status import watch as watch_status
 
     with _asking():
         remote = Remote.named(url, token_file, timeout_seconds=STATUS_SECONDS_MAX)
-        (overview.watch if watch else overview.show)(remote, as_json=as_json)
+        (watch_status if watch else show_status)(remote, as_json=as_json)
 
 
 @hookd.command()
@@ -204,15 +205,16 @@ def status(watch: bool, url: str | None, token_file: str | None, as_json: bool) 
 @json_option
 def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -> None:
     """What a client or an event waits for, since when, until when, and what ends it."""
-    from hookd.cli.commands import explain as explaining
+    from hookd.cli.commands.explain import NotFound, explained, find
+    from hookd.cli.commands.explain import as_json as found_as_json
 
     with _asking():
         remote = Remote.named(url, token_file)
         try:
-            found = explaining.find(remote, name)
-        except explaining.NotFound as error:
+            found = find(remote, name)
+        except NotFound as error:
             _fail(EXIT_BUG, f"nothing is called {name!r}: {error}")
-        click.echo(explaining.as_json(found) if as_json else "\n".join(explaining.explained(found, remote.curl)))
+        click.echo(found_as_json(found) if as_json else "\n".join(explained(found, remote.curl)))
 
 
 @hookd.command()
