@@ -1,4 +1,4 @@
-"""Real time, real sockets, steady traffic (T60): descriptors, threads and memory come back to what they were."""
+"""Real time, real sockets, steady traffic: descriptors, threads and memory come back to what they were."""
 
 import os
 import time
@@ -89,7 +89,7 @@ def flaky(received: Received) -> int:
     return 503 if received.number == 1 and int(received.event_id.rpartition("-")[2]) % 2 else 200
 
 
-def test_t60_steady_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_steady_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
     """After three times as long the daemon is as large as after the first quarter, and what it counts is what was."""
     with (
         Receiver(200) as up,

@@ -151,7 +151,7 @@ def test_scheme_is_read_in_any_case(header: str):
 
 
 @pytest.mark.parametrize("authorization", ["Bearer t\xf6ken", "Bearer " + "x" * 100_000, "\xff", "Bearer"])
-async def test_t34_header_of_any_shape_is_401_and_never_500(autojump_clock, nursery, authorization: str) -> None:
+async def test_header_of_any_shape_is_401_and_never_500(autojump_clock, nursery, authorization: str) -> None:
     """And always with the same words: nothing says which part of it was wrong."""
     api = await started(nursery, with_tokens(*ALL))
     plain = refused_as(await api.get("/v1/status"), 401, "unauthorized")
@@ -160,7 +160,7 @@ async def test_t34_header_of_any_shape_is_401_and_never_500(autojump_clock, nurs
 
 
 @pytest.mark.parametrize("given", [*(token.token for token in ALL), "", "x", ALL[0].token[:-1], "\xff" * 5000])
-def test_t34_every_token_is_compared_to_the_end_whatever_was_given(given: str):
+def test_every_token_is_compared_to_the_end_whatever_was_given(given: str):
     """An instrumented comparison sees each token's digest once, of one length, whichever matches and if none does."""
     seen: list[tuple[bytes, bytes]] = []
 
@@ -174,7 +174,7 @@ def test_t34_every_token_is_compared_to_the_end_whatever_was_given(given: str):
     assert {len(part) for pair in seen for part in pair} == {32}
 
 
-def test_t34_comparison_is_the_constant_time_one_unless_a_test_says_otherwise():
+def test_comparison_is_the_constant_time_one_unless_a_test_says_otherwise():
     """hmac.compare_digest, on bytes."""
     assert Tokens.__init__.__kwdefaults__ == {"compare": hmac.compare_digest}
 

@@ -1,4 +1,4 @@
-"""Receivers, producers and operators who mean harm, or act as if: the cases T15 to T33 of the reliability research."""
+"""Receivers, producers and operators who mean harm, or act as if."""
 
 import json
 import os
@@ -69,7 +69,7 @@ async def send(url: str, settings: Settings = DEV, *headers: tuple[str, str]) ->
     return outcome, exchange
 
 
-# T15: Retry-After
+# Retry-After
 
 
 def date_in(seconds: float) -> str:
@@ -94,7 +94,7 @@ def date_in(seconds: float) -> str:
         ("60\r\n", 5),
     ],
 )
-async def test_t15_retry_after_of_any_kind_is_within_its_bounds(autojump_clock, nursery, header, second_at) -> None:
+async def test_retry_after_of_any_kind_is_within_its_bounds(autojump_clock, nursery, header, second_at) -> None:
     """Never before the schedule, never over an hour and its jitter; what cannot be read is ignored; no task dies."""
     api = await started(nursery, DAYS)
     flow = api.flow
@@ -115,7 +115,7 @@ async def test_t15_retry_after_of_any_kind_is_within_its_bounds(autojump_clock, 
         (b"", None),
     ],
 )
-async def test_t15_retry_after_standing_twice_says_nothing(lines: bytes, read: str | None) -> None:
+async def test_retry_after_standing_twice_says_nothing(lines: bytes, read: str | None) -> None:
     """From the wire: one is taken as it stands, two are a contradiction."""
     async with serving(answering(b"HTTP/1.1 503 No\r\n" + lines + b"content-length: 0\r\n\r\n")) as server:
         outcome, exchange = await send(server.url)
@@ -123,7 +123,7 @@ async def test_t15_retry_after_standing_twice_says_nothing(lines: bytes, read: s
     assert exchange.retry_after == read
 
 
-# T16: status codes
+# Status codes
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,7 @@ async def test_t15_retry_after_standing_twice_says_nothing(lines: bytes, read: s
         *[(code, (Status.FAILED, None, 1), State.OK) for code in (*REDIRECTS, 304, 400, 404, 500, 999)],
     ],
 )
-async def test_t16_status_code_disables_throttles_or_fails(
-    autojump_clock, nursery, code, standing_after, state
-) -> None:
+async def test_status_code_disables_throttles_or_fails(autojump_clock, nursery, code, standing_after, state) -> None:
     """410 disables, four codes throttle, all else but 2xx fails; one request to one URL."""
     api = await started(nursery)
     api.flow.sender.script(URL, code)
@@ -148,7 +146,7 @@ async def test_t16_status_code_disables_throttles_or_fails(
 
 
 @pytest.mark.parametrize("code", [*REDIRECTS, 999])
-async def test_t16_location_is_never_followed(code: int) -> None:
+async def test_location_is_never_followed(code: int) -> None:
     """Over the wire: the answer is the outcome, and nothing goes to where it points."""
     async with serving(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as target:
         head = f"HTTP/1.1 {code} Go\r\nlocation: {target.url}\r\ncontent-length: 0\r\n\r\n".encode()
@@ -158,7 +156,7 @@ async def test_t16_location_is_never_followed(code: int) -> None:
         assert (server.connections, target.connections) == (1, 0)
 
 
-# T17: poison URLs
+# Poison URLs
 
 POISON_URLS = (
     "https://" + "x" * 64 + ".test/",
@@ -200,7 +198,7 @@ POISON_URLS = (
 
 
 @pytest.mark.parametrize("url", POISON_URLS)
-async def test_t17_poison_url_is_refused_at_registration(autojump_clock, nursery, url: str) -> None:
+async def test_poison_url_is_refused_at_registration(autojump_clock, nursery, url: str) -> None:
     """422 that points at it, in the short form and the long; the client stays as it was."""
     api = await started(nursery)
     answer = refused_as(await api.put("/v1/clients/acme", {"url": url}), 422, "invalid-client")
@@ -214,7 +212,7 @@ async def test_t17_poison_url_is_refused_at_registration(autojump_clock, nursery
 @pytest.mark.parametrize(
     "url", [url for url in POISON_URLS if "@" not in url and not url.startswith("https://h.test/")]
 )
-async def test_t17_poison_url_past_validation_is_an_outcome(url: str) -> None:
+async def test_poison_url_past_validation_is_an_outcome(url: str) -> None:
     """Whatever stands in the registry, an attempt ends with an outcome of its own and no traceback."""
     assert isinstance(await attempted(endpoint(url=url)), Invalid | Unreachable | Blocked)
 
@@ -223,7 +221,7 @@ async def test_t17_poison_url_past_validation_is_an_outcome(url: str) -> None:
     ("name", "value"),
     [("x-a", "1\r\nx-injected: 1"), ("x-a", "1\x00"), ("x-a", "\u20ac"), ("x\r\na", "1"), ("x a", "1"), ("\xfc", "1")],
 )
-async def test_t17_poison_header_past_validation_is_an_outcome(name: str, value: str) -> None:
+async def test_poison_header_past_validation_is_an_outcome(name: str, value: str) -> None:
     """It is not sent, in no part."""
     async with serving(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as server:
         outcome = await attempted(endpoint(url=server.url, headers=((name, value),)))
@@ -253,10 +251,10 @@ async def attempted(target: Any) -> Outcome | None:
     return outcome
 
 
-# T25: the test route
+# The test route
 
 
-async def test_t25_test_route_sends_as_any_attempt_and_keeps_nothing(autojump_clock, nursery) -> None:
+async def test_test_route_sends_as_any_attempt_and_keeps_nothing(autojump_clock, nursery) -> None:
     """Signed, with the endpoint's headers, over the same sender; no event, no count, no judgement of its health."""
     api = await started(nursery)
     api.flow.put("acme", endpoint(headers=(("x-team", "billing"),)))
@@ -273,7 +271,7 @@ async def test_t25_test_route_sends_as_any_attempt_and_keeps_nothing(autojump_cl
 
 
 @pytest.mark.parametrize(("step", "word"), [(Hang(), "timed_out"), (ValueError("bug"), "invalid"), (410, "responded")])
-async def test_t25_test_route_has_the_same_deadline_and_containment(autojump_clock, nursery, step, word) -> None:
+async def test_test_route_has_the_same_deadline_and_containment(autojump_clock, nursery, step, word) -> None:
     """It ends after delivery.timeout, and with an outcome whatever happens; 410 does not disable."""
     api = await started(nursery, Settings(delivery=DeliverySettings(timeout_seconds=3.0)))
     api.flow.sender.script(URL, step)
@@ -283,7 +281,7 @@ async def test_t25_test_route_has_the_same_deadline_and_containment(autojump_clo
     assert api.flow.ledger.ensure_health("acme", "default").state(0) is State.OK
 
 
-async def test_t25_test_route_obeys_the_address_policy() -> None:
+async def test_test_route_obeys_the_address_policy() -> None:
     """A loopback address is blocked, and nothing connects to it."""
     flow = Flow(Settings(egress=EgressSettings(allow_http=True)))
     async with serving(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) as server:
@@ -305,7 +303,7 @@ async def test_t25_test_route_obeys_the_address_policy() -> None:
         assert server.connections == 0
 
 
-# T28: header injection
+# Header injection
 
 
 @pytest.mark.parametrize(
@@ -330,7 +328,7 @@ async def test_t25_test_route_obeys_the_address_policy() -> None:
         *[(name, "1") for name in ("Webhook-Id", "webhook-signature", "Hookd-Attempt", "content-type")],
     ],
 )
-async def test_t28_header_that_would_change_the_request_is_refused(autojump_clock, nursery, name, value) -> None:
+async def test_header_that_would_change_the_request_is_refused(autojump_clock, nursery, name, value) -> None:
     """422 at registration, pointing at the header; the value is not repeated."""
     api = await started(nursery)
     definition = {"endpoints": [{"url": URL, "headers": {name: value}}]}
@@ -340,7 +338,7 @@ async def test_t28_header_that_would_change_the_request_is_refused(autojump_cloc
     assert "injected" not in json.dumps(answer.body["errors"][0]["detail"])
 
 
-# T29: signatures
+# Signatures
 
 PAYLOADS = ('{"name":"Zoë, 東京 😀"}', '"\\u00e9"', " 1e3 ", '{"b":1,"a":[1.0,2]}', "null")
 OVERLAP_SECONDS = 600
@@ -426,7 +424,7 @@ async def rotating(nursery: trio.Nursery, sent_at: float) -> tuple[Api, str, lis
         (ROTATED_AT + 10 * OVERLAP_SECONDS, False, True),
     ],
 )
-async def test_t29_signature_is_verified_with_both_secrets_while_they_overlap(
+async def test_signature_is_verified_with_both_secrets_while_they_overlap(
     autojump_clock, nursery, sent_at, old, new
 ) -> None:
     """Before the rotation the old secret alone, for delivery.secret_overlap both, after it the new one alone."""
@@ -439,7 +437,7 @@ async def test_t29_signature_is_verified_with_both_secrets_while_they_overlap(
     assert {one.request.body.decode() for one in sent} == set(PAYLOADS)
 
 
-async def test_t29_put_and_second_rotation_cut_no_overlap_short(autojump_clock, nursery) -> None:
+async def test_put_and_second_rotation_cut_no_overlap_short(autojump_clock, nursery) -> None:
     """A PUT in between keeps both; with another rotation all three secrets verify; each is shown once."""
     api, second, _ = await rotating(nursery, ROTATED_AT + 1)
     answer = await api.put("/v1/clients/acme", {"url": URL})
@@ -453,7 +451,7 @@ async def test_t29_put_and_second_rotation_cut_no_overlap_short(autojump_clock, 
     assert not is_verified("whsec_" + b64encode(b"x" * 24).decode(), last)
 
 
-async def test_t29_retry_hours_later_is_signed_anew(autojump_clock, nursery) -> None:
+async def test_retry_hours_later_is_signed_anew(autojump_clock, nursery) -> None:
     """The timestamp is the attempt's: the first one is too old by then, the retry verifies; the id is the same."""
     settings = Settings(retry=RetrySettings(schedule_seconds=(7200.0,), jitter=0.0, age_seconds_max=86400.0))
     api = await started(nursery, settings, clock=WallReaching(7200))
@@ -467,7 +465,7 @@ async def test_t29_retry_hours_later_is_signed_anew(autojump_clock, nursery) -> 
     assert stamps[1] - stamps[0] == 7200
 
 
-async def test_t29_signature_is_verified_by_the_npm_library(autojump_clock, nursery) -> None:
+async def test_signature_is_verified_by_the_npm_library(autojump_clock, nursery) -> None:
     """During the rotation, with every payload: both secrets are ok, a third is not, nor is another payload's."""
     _, new_secret, sent = await rotating(nursery, ROTATED_AT + 1)
     wrong = "whsec_" + b64encode(b"x" * 24).decode()
@@ -479,7 +477,7 @@ async def test_t29_signature_is_verified_by_the_npm_library(autojump_clock, nurs
     assert verdicts == ["ok", "ok", "bad"] * len(sent) + ["bad"]
 
 
-# T30: event ids
+# Event ids
 
 
 @pytest.mark.parametrize(
@@ -489,7 +487,7 @@ async def test_t29_signature_is_verified_by_the_npm_library(autojump_clock, nurs
         *(5, 1.5, True, {"a": 1}, ["a"]),
     ],
 )
-async def test_t30_event_id_that_would_break_a_signature_or_a_path_is_refused(
+async def test_event_id_that_would_break_a_signature_or_a_path_is_refused(
     autojump_clock, nursery, event_id: object
 ) -> None:
     """422 that points at it, singly and in a batch, and nothing is admitted."""
@@ -501,14 +499,14 @@ async def test_t30_event_id_that_would_break_a_signature_or_a_path_is_refused(
 
 
 @pytest.mark.parametrize("path", ["a.b", "%00", "%0d%0a", "..%2f..", "x" * 5000, "%F0%9F%98%80", "%ff", "%1b[31m"])
-async def test_t30_odd_event_id_in_a_path_is_not_found(autojump_clock, nursery, path: str) -> None:
+async def test_odd_event_id_in_a_path_is_not_found(autojump_clock, nursery, path: str) -> None:
     """404, never a crash."""
     api = await started(nursery)
     for route in (f"/v1/events/{path}", f"/v1/clients/acme/events/{path}", f"/v1/clients/{path}"):
         assert (await api.get(route)).status == 404
 
 
-# T32, T33: what reaches the log
+# What reaches the log
 
 QUERY, FRAGMENT, PAYLOAD, HEADER = "canary-query", "canary-fragment", "canary-payload", "canary-header"
 CANARY_SECRET = "whsec_" + b64encode(b"canary-secret-canary-secret").decode()
@@ -565,7 +563,7 @@ async def everything_with_canaries(api: Api) -> list[Answer]:
 
 
 @pytest.mark.parametrize("pretty", [False, True])
-async def test_t32_canaries_reach_neither_the_log_nor_an_answer(autojump_clock, nursery, pretty: bool) -> None:
+async def test_canaries_reach_neither_the_log_nor_an_answer(autojump_clock, nursery, pretty: bool) -> None:
     """Secret, payload, header value, query and fragment, through success, failure, crash, refusal and removal."""
     with Pipe(pretty=pretty) as pipe:
         api = await started(nursery, log=pipe.log)
@@ -582,7 +580,7 @@ async def test_t32_canaries_reach_neither_the_log_nor_an_answer(autojump_clock, 
         assert canary not in shown, canary
 
 
-async def test_t32_canaries_are_in_no_outcome_of_the_real_sender() -> None:
+async def test_canaries_are_in_no_outcome_of_the_real_sender() -> None:
     """What cannot be connected to, resolved, or sent is told without the query or a header's value."""
     texts = []
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
@@ -600,7 +598,7 @@ async def test_t32_canaries_are_in_no_outcome_of_the_real_sender() -> None:
 
 
 @pytest.mark.parametrize("pretty", [False, True])
-async def test_t33_error_texts_cannot_forge_a_line_or_reach_a_terminal(autojump_clock, nursery, pretty: bool) -> None:
+async def test_error_texts_cannot_forge_a_line_or_reach_a_terminal(autojump_clock, nursery, pretty: bool) -> None:
     """ESC, CR, LF, C1 and half of a surrogate pair in an error and in a traceback: escaped, one line a record."""
     with Pipe(pretty=pretty) as pipe:
         api = await started(nursery, log=pipe.log)

@@ -1,4 +1,4 @@
-"""Cases T39, T40 and T42 of the reliability list: JSON as it comes, media types, ids that come again.
+"""What producers send: JSON as it comes, media types, ids that come again.
 
 A payload arrives byte for byte as it was posted, or it is refused with a status that says why.
 """
@@ -43,7 +43,7 @@ def body_of(payload: bytes, head: bytes = b'{"client_id": "acme", "type": "t", "
 
 
 @pytest.mark.parametrize("form", ["single", "batch", "ndjson"])
-async def test_t39_payload_arrives_byte_for_byte(autojump_clock, nursery, form: str) -> None:
+async def test_payload_arrives_byte_for_byte(autojump_clock, nursery, form: str) -> None:
     """Big numbers, doubled keys inside, escapes, depth, many keys: the payload is never read, so never changed."""
     api = await started(nursery)
     for number, payload in enumerate(PAYLOADS, start=1):
@@ -94,7 +94,7 @@ async def test_t39_payload_arrives_byte_for_byte(autojump_clock, nursery, form: 
         (b"9" * 5000, 422, ""),
     ],
 )
-async def test_t39_what_is_refused_says_why_and_admits_nothing(autojump_clock, nursery, body, status, word) -> None:
+async def test_what_is_refused_says_why_and_admits_nothing(autojump_clock, nursery, body, status, word) -> None:
     """400 for what is no JSON in UTF-8, 422 for what is no event, singly, in a batch and as a line."""
     api = await started(nursery)
     answer = refused_as(
@@ -118,7 +118,7 @@ async def test_t39_what_is_refused_says_why_and_admits_nothing(autojump_clock, n
         b'{\n"type"\t:"t","client_id":"\\u0061cme" , "payload": ',
     ],
 )
-async def test_t39_fields_named_once_however_spelled_are_taken(autojump_clock, nursery, head) -> None:
+async def test_fields_named_once_however_spelled_are_taken(autojump_clock, nursery, head) -> None:
     """null for what may be left out, escapes in names, names as values: no field is there twice."""
     api = await started(nursery)
     for payload in (b'"\\"client_id\\""', b'{"id": 1, "id": 2}'):
@@ -126,7 +126,7 @@ async def test_t39_fields_named_once_however_spelled_are_taken(autojump_clock, n
     assert api.flow.events()
 
 
-async def test_t39_client_definitions_of_any_json_are_answered(autojump_clock, nursery) -> None:
+async def test_client_definitions_of_any_json_are_answered(autojump_clock, nursery) -> None:
     """The other body that is read: 400 or 422, never 500."""
     api = await started(nursery)
     for body in (
@@ -142,7 +142,7 @@ async def test_t39_client_definitions_of_any_json_are_answered(autojump_clock, n
     assert not api.flow.log.of("request.crashed")
 
 
-# T40
+# Media types
 
 
 NOT_TAKEN: list[tuple[str, dict[str, str]]] = [
@@ -173,7 +173,7 @@ NOT_TAKEN: list[tuple[str, dict[str, str]]] = [
         ("PUT", "/v1/clients/new"),
     ],
 )
-async def test_t40_other_media_types_are_415(autojump_clock, nursery, method, path) -> None:
+async def test_other_media_types_are_415(autojump_clock, nursery, method, path) -> None:
     """On every route that reads a body; forms are never parsed."""
     api = await started(nursery)
     for content_type, others in NOT_TAKEN:
@@ -182,7 +182,7 @@ async def test_t40_other_media_types_are_415(autojump_clock, nursery, method, pa
     assert api.flow.events() == []
 
 
-async def test_t40_json_with_the_words_that_say_utf8_is_taken(autojump_clock, nursery) -> None:
+async def test_json_with_the_words_that_say_utf8_is_taken(autojump_clock, nursery) -> None:
     """Case and spelling of the charset, other parameters, identity."""
     api = await started(nursery)
     for content_type in (
@@ -194,10 +194,10 @@ async def test_t40_json_with_the_words_that_say_utf8_is_taken(autojump_clock, nu
         assert answer.status == 202, content_type
 
 
-# T42
+# Ids that come again
 
 
-async def test_t42_same_id_again_is_the_same_event(autojump_clock, nursery) -> None:
+async def test_same_id_again_is_the_same_event(autojump_clock, nursery) -> None:
     """By every route, while it is pending and after; one event, one delivery."""
     api = await started(nursery)
     api.flow.sender.script(URL, Hang(), 200)
@@ -220,7 +220,7 @@ async def test_t42_same_id_again_is_the_same_event(autojump_clock, nursery) -> N
 
 
 @pytest.mark.parametrize("other", [{"payload": {"amount": 1.0}}, {"payload": {"amount": 2}}, {"type": "invoice.void"}])
-async def test_t42_same_id_with_another_event_is_409(autojump_clock, nursery, other) -> None:
+async def test_same_id_with_another_event_is_409(autojump_clock, nursery, other) -> None:
     """Singly and in batches; the first stays what it was. White space alone is another payload, too."""
     api = await started(nursery)
     await api.post("/v1/events", event(id="e1"))
@@ -235,7 +235,7 @@ async def test_t42_same_id_with_another_event_is_409(autojump_clock, nursery, ot
     assert [sent.event_id for sent in api.flow.sender.transcript] == ["e1", "e2"]
 
 
-async def test_t42_ids_of_clients_are_independent(autojump_clock, nursery) -> None:
+async def test_ids_of_clients_are_independent(autojump_clock, nursery) -> None:
     """The same id with other payloads for two clients: two events."""
     api = await started(nursery)
     api.flow.put("other", endpoint(url=OTHER))
@@ -249,7 +249,7 @@ async def test_t42_ids_of_clients_are_independent(autojump_clock, nursery) -> No
     assert len(api.flow.sender.transcript) == 2
 
 
-async def test_t42_a_forgotten_id_is_new(autojump_clock, nursery) -> None:
+async def test_a_forgotten_id_is_new(autojump_clock, nursery) -> None:
     """Known for as long as it is remembered: after that it is admitted and sent again, also as another event."""
     api = await started(nursery, Settings(retention=RetentionSettings(delivered_events_max=1)))
     await api.post("/v1/events", event(id="e1"))
@@ -263,7 +263,7 @@ async def test_t42_a_forgotten_id_is_new(autojump_clock, nursery) -> None:
     assert [sent.event_id for sent in api.flow.sender.transcript] == ["e1", "e2", "e1"]
 
 
-async def test_t42_id_of_a_removed_client_is_known_once_it_is_back(autojump_clock, nursery) -> None:
+async def test_id_of_a_removed_client_is_known_once_it_is_back(autojump_clock, nursery) -> None:
     """An event outlives its client's registration; meanwhile the client is unknown."""
     api = await started(nursery)
     await api.post("/v1/events", event(id="e1"))

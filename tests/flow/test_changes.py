@@ -1,4 +1,4 @@
-"""Registrations that change under an attempt in flight, and while the daemon drains (T59)."""
+"""Registrations that change under an attempt in flight, and while the daemon drains."""
 
 import pytest
 import trio

@@ -1,4 +1,4 @@
-"""Overload: what is refused says when to come again, and one client's overload is nobody else's (T44, T46, T47)."""
+"""Overload: what is refused says when to come again, and one client's overload is nobody else's."""
 
 from statistics import quantiles
 
@@ -139,7 +139,7 @@ async def test_mixed_partial_batch_delays_nobody_elses_event(autojump_clock, nur
     assert flow.balanced()
 
 
-# T44, T46, T47
+# A flood, a return after hours, a full budget
 
 
 async def dwell_of_others(nursery: trio.Nursery, *, noisy: bool) -> tuple[list[float], int, int]:
@@ -170,7 +170,7 @@ async def dwell_of_others(nursery: trio.Nursery, *, noisy: bool) -> tuple[list[f
     return [begun[one] - at for one, at in accepted.items()], refused["noisy"], refused["steady"]
 
 
-async def test_t44_a_hundred_times_the_traffic_of_one_client_is_its_own_affair(autojump_clock) -> None:
+async def test_a_hundred_times_the_traffic_of_one_client_is_its_own_affair(autojump_clock) -> None:
     """429 for the noisy one alone; the others' wait for their attempt is what it is without it."""
     waits = {}
     for noisy in (False, True):
@@ -183,7 +183,7 @@ async def test_t44_a_hundred_times_the_traffic_of_one_client_is_its_own_affair(a
     assert waits[True] <= waits[False] * 1.2 + 1e-9
 
 
-async def test_t46_client_down_for_hours_comes_back_without_a_stampede(autojump_clock, nursery) -> None:
+async def test_client_down_for_hours_comes_back_without_a_stampede(autojump_clock, nursery) -> None:
     """Probed all the while, expired events exhausted and listed; then the window grows from one."""
     flow = Flow()
     await flow.start(nursery)
@@ -212,7 +212,7 @@ async def test_t46_client_down_for_hours_comes_back_without_a_stampede(autojump_
 
 
 @pytest.mark.parametrize("limits", [{"unsettled_events_max": 300}, {"unsettled_bytes_max": 300 * 1037}])
-async def test_t47_whole_budget_reached_is_503_before_the_202_and_recovers(autojump_clock, nursery, limits) -> None:
+async def test_whole_budget_reached_is_503_before_the_202_and_recovers(autojump_clock, nursery, limits) -> None:
     """Every client is refused alike and told when; held events are all delivered, and room is there by then."""
     flow = Flow(Settings(intake=IntakeSettings(**limits)))
     await flow.start(nursery)

@@ -1,4 +1,4 @@
-"""A day in virtual time (T60): whatever comes and goes, what is held stays as large as it was half a day before."""
+"""A day in virtual time: whatever comes and goes, what is held stays as large as it was half a day before."""
 
 import gc
 import os
@@ -87,7 +87,7 @@ class Day:
         }
 
 
-async def test_t60_a_day_leaves_no_more_than_half_of_it_did(autojump_clock, nursery) -> None:
+async def test_a_day_leaves_no_more_than_half_of_it_did(autojump_clock, nursery) -> None:
     """No slope: a block of memory for each event would be 2,500 more in six hours; the rest is chance."""
     day = Day()
     held = await day.run(nursery)

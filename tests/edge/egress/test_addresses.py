@@ -63,12 +63,12 @@ def test_public_address_is_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INTERNAL)
-def test_t18_internal_address_is_denied(address: str) -> None:
+def test_internal_address_is_denied(address: str) -> None:
     assert AddressPolicy().judge([address], 443) == address
 
 
 @pytest.mark.parametrize("network", [each.network for each in DENIED])
-def test_t18_every_range_is_denied_from_its_first_address_to_its_last(network: str) -> None:
+def test_every_range_is_denied_from_its_first_address_to_its_last(network: str) -> None:
     denied = ipaddress.ip_network(network)
     policy = AddressPolicy()
     for address in (denied[0], denied[-1], denied[denied.num_addresses // 2]):
@@ -82,7 +82,7 @@ def test_what_is_no_address_and_what_has_a_zone_is_denied(text: str) -> None:
     assert AddressPolicy(allow_private=True, allow_networks=["::/0", "0.0.0.0/0"]).judge([text], 443) == text
 
 
-def test_t20_one_denied_address_denies_them_all() -> None:
+def test_one_denied_address_denies_them_all() -> None:
     assert AddressPolicy().judge(["1.1.1.1", "10.0.0.1", "2606:4700::1111"], 443) == "10.0.0.1"
 
 

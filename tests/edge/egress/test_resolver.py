@@ -67,7 +67,7 @@ async def test_name_is_looked_up_once_and_kept(nursery: trio.Nursery, dns: Dns) 
     nursery.cancel_scope.cancel()
 
 
-async def test_t19_bytes_str_and_case_are_one_name(nursery: trio.Nursery, dns: Dns) -> None:
+async def test_bytes_str_and_case_are_one_name(nursery: trio.Nursery, dns: Dns) -> None:
     dns.table[b"a.example"] = ["1.1.1.1"]
     resolve = resolver(nursery, dns)
     assert await resolve(b"a.example", 443) == await resolve("A.Example", 80) == ("1.1.1.1",)
@@ -108,7 +108,7 @@ async def test_literal_is_its_own_answer(literal: str, nursery: trio.Nursery, dn
 @pytest.mark.parametrize(
     "host", ["none.example", "a" * 64 + ".example", "a..b", ".a", "..", "b\xfccher.example", "a\x00b"]
 )
-async def test_t17_name_that_cannot_be_looked_up_is_a_connect_error(host: str, nursery: trio.Nursery) -> None:
+async def test_name_that_cannot_be_looked_up_is_a_connect_error(host: str, nursery: trio.Nursery) -> None:
     """With the real getaddrinfo: no UnicodeError of Python's codec, no ValueError of a NUL."""
     with pytest.raises(httpx.ConnectError, match="the name"):
         await Resolver(nursery)(host, 443)
@@ -138,7 +138,7 @@ async def test_one_look_up_serves_all_that_wait_and_outlives_those_that_stop(nur
     nursery.cancel_scope.cancel()
 
 
-async def test_t26_sixty_hung_look_ups_do_not_hold_up_an_innocent_one(nursery: trio.Nursery, dns: Dns) -> None:
+async def test_sixty_hung_look_ups_do_not_hold_up_an_innocent_one(nursery: trio.Nursery, dns: Dns) -> None:
     """Each hung name is asked for by five attempts that gave up: still one thread a name, and none of trio's own."""
     resolve = resolver(nursery, dns)
     waiters = [Waiter(nursery, resolve, f"hung{number % 60}.example") for number in range(300)]

@@ -89,7 +89,7 @@ def self_signed() -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("reason", BAD_CERTIFICATES)
-async def test_t31_bad_certificate_is_a_connect_error_and_nothing_is_sent(reason: str) -> None:
+async def test_bad_certificate_is_a_connect_error_and_nothing_is_sent(reason: str) -> None:
     received: list[bytes] = []
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -105,7 +105,7 @@ async def test_t31_bad_certificate_is_a_connect_error_and_nothing_is_sent(reason
         assert b"".join(received) == b""
 
 
-async def test_t31_certificate_of_nobody_we_were_told_of_is_refused_by_default() -> None:
+async def test_certificate_of_nobody_we_were_told_of_is_refused_by_default() -> None:
     """Without a context of the caller's."""
     policy = AddressPolicy(allow_private=True)
     async with (
@@ -117,7 +117,7 @@ async def test_t31_certificate_of_nobody_we_were_told_of_is_refused_by_default()
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-async def test_t31_old_tls_is_refused() -> None:
+async def test_old_tls_is_refused() -> None:
     context = server_context()
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -127,7 +127,7 @@ async def test_t31_old_tls_is_refused() -> None:
         await server.wait_open_connections(0)
 
 
-async def test_t31_stalled_handshake_is_bounded_by_the_callers_scope_and_its_socket_closed_at_once() -> None:
+async def test_stalled_handshake_is_bounded_by_the_callers_scope_and_its_socket_closed_at_once() -> None:
     received: list[bytes] = []
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -146,7 +146,7 @@ async def test_t31_stalled_handshake_is_bounded_by_the_callers_scope_and_its_soc
 
 
 @pytest.mark.parametrize("answer", [OK, b"\x15\x03\x01\x00\x02\x02\x28", b"", b"SSH-2.0-x\r\n"])
-async def test_t31_server_without_tls_is_a_connect_error_and_there_is_no_plaintext_fallback(answer: bytes) -> None:
+async def test_server_without_tls_is_a_connect_error_and_there_is_no_plaintext_fallback(answer: bytes) -> None:
     received: list[bytes] = []
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -208,7 +208,7 @@ PLANTED = b"HTTP/1.1 202 Planted\r\ncontent-length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize("records", [[OK + PLANTED], [OK, PLANTED], [OK, PLANTED[:5]], [OK[:-1], OK[-1:] + PLANTED]])
-async def test_t13_planted_answer_inside_tls_is_not_used(records: list[bytes]) -> None:
+async def test_planted_answer_inside_tls_is_not_used(records: list[bytes]) -> None:
     """In one record, or in several at once, which then wait undecrypted where no look at the socket finds them."""
     context = server_context()
 
@@ -231,7 +231,7 @@ async def test_t13_planted_answer_inside_tls_is_not_used(records: list[bytes]) -
         assert server.connections == 2
 
 
-async def test_t13_planted_answer_after_the_first_over_tls_is_not_used() -> None:
+async def test_planted_answer_after_the_first_over_tls_is_not_used() -> None:
     planting = trio.Event()
 
     async def handle(stream: trio.abc.Stream) -> None:

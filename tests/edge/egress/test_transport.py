@@ -147,13 +147,13 @@ async def test_transport_serves_an_httpx_client() -> None:
         ("http://[fe80::1%25eth0]/", AddressDenied),
     ],
 )
-async def test_t17_poison_url_is_a_transport_error(url: str, error: type[Exception]) -> None:
+async def test_poison_url_is_a_transport_error(url: str, error: type[Exception]) -> None:
     async with open_transport(policy=AddressPolicy(), dial=FakeDial(), ssl_context=peers.TLS) as transport:
         with pytest.raises(error):
             await transport.handle_async_request(httpx.Request("POST", url))
 
 
-async def test_t17_poison_names_are_transport_errors() -> None:
+async def test_poison_names_are_transport_errors() -> None:
     """With the real resolver."""
     async with open_transport(policy=AddressPolicy(), dial=FakeDial(), ssl_context=peers.TLS) as transport:
         for host in ("a" * 64 + ".example", "a..b", ".a", "..", "-", "*.example.invalid"):
@@ -181,10 +181,10 @@ async def test_close_ends_a_request_in_flight(nursery: trio.Nursery) -> None:
         assert transport.statistics().connections_open == 0
 
 
-# --- receivers that break (T7, T8), are slow (T9), flood (T10, T11, T12)
+# --- receivers that break, are slow, flood
 
 
-async def test_t7_refused_is_a_connect_error() -> None:
+async def test_refused_is_a_connect_error() -> None:
     async with serving(wait_end) as server:
         pass
     async with local_transport() as transport:
@@ -193,7 +193,7 @@ async def test_t7_refused_is_a_connect_error() -> None:
         assert transport.statistics().connections_open == 0
 
 
-async def test_t7_unreachable_addresses_are_tried_in_turn() -> None:
+async def test_unreachable_addresses_are_tried_in_turn() -> None:
     unreachable = OSError(errno.EHOSTUNREACH, "No route to host")
     dial = FakeDial(unreachable, FakeNetworkStream(OK))
     async with faked(dial, "2606:4700::1111", "1.1.1.1") as transport:
@@ -204,7 +204,7 @@ async def test_t7_unreachable_addresses_are_tried_in_turn() -> None:
             await post(transport)
 
 
-async def test_t7_black_hole_does_not_keep_the_other_family_from_being_tried(
+async def test_black_hole_does_not_keep_the_other_family_from_being_tried(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The last one is bounded by the caller only."""
@@ -245,7 +245,7 @@ HEAD_BYTES = ANSWER.index(b"hello")
 
 
 @pytest.mark.parametrize("ending", ["reset", "end"])
-async def test_t7_connection_that_breaks_after_every_byte_of_an_answer(ending: str) -> None:
+async def test_connection_that_breaks_after_every_byte_of_an_answer(ending: str) -> None:
     """No verdict before the head is complete; from then on the verdict stands and only the body is missing."""
     for count in range(len(ANSWER) + 1):
         network_stream = FakeNetworkStream(*([ANSWER[:count]] if count else []))
@@ -280,7 +280,7 @@ async def expect_by_length(transport: Transport, url: str, count: int) -> None:
         assert stream.body == ANSWER[HEAD_BYTES:count]
 
 
-async def test_t7_real_reset_after_every_byte_of_an_answer() -> None:
+async def test_real_reset_after_every_byte_of_an_answer() -> None:
     counts = iter(range(len(ANSWER)))
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -297,14 +297,14 @@ async def test_t7_real_reset_after_every_byte_of_an_answer() -> None:
         assert transport.statistics().connections_open == 0
 
 
-async def test_t8_end_in_the_middle_of_the_head_is_no_verdict() -> None:
+async def test_end_in_the_middle_of_the_head_is_no_verdict() -> None:
     for head in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n", b"HTTP/1.1 200 OK\r\nx: y\r\n\r"):
         async with faked(FakeDial(FakeNetworkStream(head, ends=True))) as transport:
             with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
                 await post(transport)
 
 
-async def test_t8_broken_body_is_an_error_of_the_body_and_not_of_the_answer() -> None:
+async def test_broken_body_is_an_error_of_the_body_and_not_of_the_answer() -> None:
     for rest in (b"content-length: 9\r\n\r\nhello", b"transfer-encoding: chunked\r\n\r\n5\r\nhelloZZ"):
         async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 201 X\r\n" + rest, ends=True))) as transport:
             response = await start(transport)
@@ -317,7 +317,7 @@ async def test_t8_broken_body_is_an_error_of_the_body_and_not_of_the_answer() ->
 
 
 @pytest.mark.parametrize("drip", [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 99, ANSWER[:HEAD_BYTES] + b"hell"])
-async def test_t9_drip_is_bounded_by_the_callers_scope(drip: bytes, autojump_clock: trio.testing.MockClock) -> None:
+async def test_drip_is_bounded_by_the_callers_scope(drip: bytes, autojump_clock: trio.testing.MockClock) -> None:
     """Of the head, and of the body, whose bytes so far are still there."""
     network_stream = FakeNetworkStream()
 
@@ -371,7 +371,7 @@ FLOOD_BEGINS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-async def test_t10_flood_before_the_final_head_ends_by_its_budget(kind: str) -> None:
+async def test_flood_before_the_final_head_ends_by_its_budget(kind: str) -> None:
     """In less than 0.2 s of CPU, after at most the budget and one read more, nobody late by 5 ms."""
     unit = FLOODS[kind]
     piece = unit * (16384 // len(unit))
@@ -401,7 +401,7 @@ async def test_t10_flood_before_the_final_head_ends_by_its_budget(kind: str) -> 
     assert watch.seconds < 0.005
 
 
-async def test_t10_real_flood_of_interim_responses_ends() -> None:
+async def test_real_flood_of_interim_responses_ends() -> None:
     async def handle(stream: trio.abc.Stream) -> None:
         while True:
             await stream.send_all(FLOODS["interim"] * 400)
@@ -412,7 +412,7 @@ async def test_t10_real_flood_of_interim_responses_ends() -> None:
         await server.wait_open_connections(0)
 
 
-async def test_t11_gzip_bomb_is_not_decoded() -> None:
+async def test_gzip_bomb_is_not_decoded() -> None:
     bomb = gzip.compress(bytes(50_000_000))
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(bomb)
     async with serving(answering(head + bomb)) as server, local_transport() as transport:
@@ -426,7 +426,7 @@ async def test_t11_gzip_bomb_is_not_decoded() -> None:
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
-async def test_t12_endless_body_is_cut_and_the_connection_closed(framing: str) -> None:
+async def test_endless_body_is_cut_and_the_connection_closed(framing: str) -> None:
     sent = 0
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -447,11 +447,11 @@ async def test_t12_endless_body_is_cut_and_the_connection_closed(framing: str) -
         assert await post(transport, server.url, response_bytes_max=10) == (200, b"y" * 10)
 
 
-# --- answers that nobody asked for (T13)
+# --- answers that nobody asked for
 
 
 @pytest.mark.parametrize("is_apart", [False, True], ids=["in_one", "after"])
-async def test_t13_planted_second_answer_is_not_used(is_apart: bool) -> None:
+async def test_planted_second_answer_is_not_used(is_apart: bool) -> None:
     """Neither when it comes with the first, nor when it comes after it while the connection is idle."""
     planted = b"HTTP/1.1 202 Planted\r\ncontent-length: 0\r\n\r\n"
     planting = trio.Event()
@@ -478,7 +478,7 @@ async def test_t13_planted_second_answer_is_not_used(is_apart: bool) -> None:
 
 
 @pytest.mark.parametrize("leftover", [b"\r\n", b"x", b"\x00"])
-async def test_t13_one_byte_after_an_answer_costs_the_connection(leftover: bytes) -> None:
+async def test_one_byte_after_an_answer_costs_the_connection(leftover: bytes) -> None:
     network_streams = FakeNetworkStream(OK + leftover), FakeNetworkStream(OK)
     async with faked(FakeDial(*network_streams)) as transport:
         await post(transport)
@@ -548,11 +548,11 @@ async def test_fresh_connection_that_breaks_is_not_tried_again() -> None:
             await post(transport)
 
 
-# --- answers before their time (T14)
+# --- answers before their time
 
 
 @pytest.mark.parametrize("is_reading", [False, True], ids=["never_reads", "reads_after"])
-async def test_t14_early_success_counts_and_the_rest_is_still_sent(is_reading: bool) -> None:
+async def test_early_success_counts_and_the_rest_is_still_sent(is_reading: bool) -> None:
     """A receiver may answer first and read after. One that never reads holds its attempt and cannot undo its answer."""
     received: list[int] = []
     has_received = trio.Event()
@@ -582,7 +582,7 @@ async def test_t14_early_success_counts_and_the_rest_is_still_sent(is_reading: b
             assert received == [len(BIG)]
 
 
-async def test_t14_early_refusal_ends_the_sending() -> None:
+async def test_early_refusal_ends_the_sending() -> None:
     """On a kept connection, which cannot be kept then."""
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -602,7 +602,7 @@ async def test_t14_early_refusal_ends_the_sending() -> None:
         assert transport.statistics().connections_open == 0
 
 
-async def test_t14_answer_before_a_reset_counts_though_sending_broke() -> None:
+async def test_answer_before_a_reset_counts_though_sending_broke() -> None:
     """A receiver that answers and closes with the request unread resets us while we write."""
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -615,7 +615,7 @@ async def test_t14_answer_before_a_reset_counts_though_sending_broke() -> None:
         await server.wait_open_connections(0)
 
 
-async def test_t14_receiver_that_is_gone_while_we_write_is_a_write_error() -> None:
+async def test_receiver_that_is_gone_while_we_write_is_a_write_error() -> None:
     async def handle(stream: trio.abc.Stream) -> None:
         await stream.receive_some(100)
         peers.reset(stream)
@@ -627,7 +627,7 @@ async def test_t14_receiver_that_is_gone_while_we_write_is_a_write_error() -> No
         assert (progress.sending_started, progress.request_sent) == (True, False)
 
 
-async def test_t14_interim_responses_are_not_answers() -> None:
+async def test_interim_responses_are_not_answers() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     async with serving(answering(interim + OK)) as server, local_transport() as transport:
         for _ in range(2):
@@ -636,7 +636,7 @@ async def test_t14_interim_responses_are_not_answers() -> None:
 
 
 @pytest.mark.parametrize("fields", [b"", b"connection: upgrade\r\nupgrade: websocket\r\n"])
-async def test_t14_switching_protocols_is_an_error(fields: bytes) -> None:
+async def test_switching_protocols_is_an_error(fields: bytes) -> None:
     async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 101 Switching\r\n" + fields + b"\r\n"))) as transport:
         with pytest.raises(httpx.RemoteProtocolError, match="101"):
             await post(transport)
@@ -646,23 +646,23 @@ async def test_t14_switching_protocols_is_an_error(fields: bytes) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\xff", b"220 mail ESMTP\r\n", b"\x15\x03\x01\x00\x02"]
 )
-async def test_t14_garbage_is_an_error_at_once(garbage: bytes) -> None:
+async def test_garbage_is_an_error_at_once(garbage: bytes) -> None:
     """Not when the deadline has passed: the peer stays and says no more."""
     async with faked(FakeDial(FakeNetworkStream(garbage))) as transport:
         with trio.fail_after(5), pytest.raises(httpx.RemoteProtocolError, match="not HTTP"):
             await post(transport)
 
 
-async def test_t16_odd_status_is_an_answer() -> None:
+async def test_odd_status_is_an_answer() -> None:
     async with faked(FakeDial(FakeNetworkStream(b"HTTP/1.1 999 \xff\xfe\r\ncontent-length: 0\r\n\r\n"))) as transport:
         assert await post(transport) == (999, b"")
 
 
-# --- where it connects (T18 to T21)
+# --- where it connects
 
 
 @pytest.mark.parametrize("network", [each.network for each in DENIED])
-async def test_t18_no_connect_into_any_denied_range(network: str) -> None:
+async def test_no_connect_into_any_denied_range(network: str) -> None:
     address = network.partition("/")[0]
     async with faked(dial := FakeDial(), address) as transport:
         with pytest.raises(AddressDenied) as caught:
@@ -670,7 +670,7 @@ async def test_t18_no_connect_into_any_denied_range(network: str) -> None:
         assert (caught.value.address, dial.dialled) == (address, [])
 
 
-async def test_t18_denied_literal_is_denied_like_a_name() -> None:
+async def test_denied_literal_is_denied_like_a_name() -> None:
     async with open_transport(policy=AddressPolicy(), dial=(dial := FakeDial()), ssl_context=peers.TLS) as transport:
         for host in (
             "127.0.0.1",
@@ -686,7 +686,7 @@ async def test_t18_denied_literal_is_denied_like_a_name() -> None:
 
 
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["str", "bytes"])
-async def test_t19_only_the_judged_address_is_connected_to_and_each_connect_is_judged(as_bytes: bool) -> None:
+async def test_only_the_judged_address_is_connected_to_and_each_connect_is_judged(as_bytes: bool) -> None:
     """A name that is public once and private from then on, asked for in both types, with a TTL of zero."""
     answers = [["1.1.1.1"], ["127.0.0.1"], ["127.0.0.1"]]
     asked: list[bytes] = []
@@ -722,7 +722,7 @@ async def test_mapped_address_is_connected_to_as_the_ipv4_address_that_it_is() -
     assert dial.dialled == [("1.1.1.1", 80)]
 
 
-async def test_t20_mixed_public_and_private_addresses_are_denied() -> None:
+async def test_mixed_public_and_private_addresses_are_denied() -> None:
     async with faked(dial := FakeDial(), "1.1.1.1", "10.0.0.1") as transport:
         with pytest.raises(AddressDenied, match=r"10\.0\.0\.1"):
             await post(transport)
@@ -744,7 +744,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-async def test_t21_other_spellings_of_loopback_are_never_connected_to(host: str) -> None:
+async def test_other_spellings_of_loopback_are_never_connected_to(host: str) -> None:
     """With the real getaddrinfo, which turns most of them into 127.0.0.1. A few do not get past httpx.URL."""
     async with open_transport(policy=AddressPolicy(), dial=(dial := FakeDial()), ssl_context=peers.TLS) as transport:
         with pytest.raises((httpx.ConnectError, httpx.InvalidURL)) as caught:
@@ -754,9 +754,7 @@ async def test_t21_other_spellings_of_loopback_are_never_connected_to(host: str)
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-async def test_t21_other_spellings_of_loopback_do_not_pass_resolver_and_policy(
-    host: str, nursery: trio.Nursery
-) -> None:
+async def test_other_spellings_of_loopback_do_not_pass_resolver_and_policy(host: str, nursery: trio.Nursery) -> None:
     """Whatever parser came before."""
     try:
         addresses = await Resolver(nursery)(host, 80)
@@ -775,11 +773,11 @@ async def test_own_listening_socket_is_denied_in_development_too() -> None:
         assert server.connections == 0
 
 
-# --- nothing from anywhere else (T22, T23, T27)
+# --- nothing from anywhere else
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_t22_redirect_is_an_answer_and_not_followed(status: int) -> None:
+async def test_redirect_is_an_answer_and_not_followed(status: int) -> None:
     requests = 0
 
     async def handle(stream: trio.abc.Stream) -> None:
@@ -794,7 +792,7 @@ async def test_t22_redirect_is_an_answer_and_not_followed(status: int) -> None:
         assert requests == server.connections == 1
 
 
-async def test_t23_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+async def test_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Proxies, authorities and passwords from it would be somebody else's idea of where a delivery goes."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -817,7 +815,7 @@ async def test_t23_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert b"authorization" not in heads[0].lower()
 
 
-async def test_t27_cookies_are_never_sent() -> None:
+async def test_cookies_are_never_sent() -> None:
     """Not over a kept connection, and not over a new one either."""
     cookie = b"HTTP/1.1 200 OK\r\nset-cookie: sid=1; path=/\r\ncontent-length: 0\r\n\r\n"
     network_streams = FakeNetworkStream(answer=cookie), FakeNetworkStream(answer=cookie)

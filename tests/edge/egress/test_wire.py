@@ -27,7 +27,7 @@ def test_request_is_one_line_the_fields_and_the_body() -> None:
     )
 
 
-def test_t28_framing_and_connection_fields_of_the_caller_are_not_sent() -> None:
+def test_framing_and_connection_fields_of_the_caller_are_not_sent() -> None:
     sent = written(
         (b"Host", b"evil"),
         (b"Content-Length", b"99"),
@@ -68,7 +68,7 @@ def test_body_of_a_get_has_a_length_and_an_absent_one_has_none() -> None:
         (b"a", b"\x7f"),
     ],
 )
-def test_t28_field_that_could_be_read_as_another_is_refused(field: tuple[bytes, bytes]) -> None:
+def test_field_that_could_be_read_as_another_is_refused(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(httpx.LocalProtocolError):
         written(field)
 
@@ -198,7 +198,7 @@ def test_response_that_ends_its_connection_does_not_leave_it_clean(data: bytes) 
         b"HTTP/1.1 200 OK\n\n",
     ],
 )
-def test_t14_what_is_not_http_1_1_is_an_error(data: bytes) -> None:
+def test_what_is_not_http_1_1_is_an_error(data: bytes) -> None:
     for pieces in ([data], [bytes([byte]) for byte in data]):
         with pytest.raises(httpx.RemoteProtocolError):
             read(*pieces)
@@ -211,7 +211,7 @@ def test_error_says_nothing_that_the_peer_said() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"H", OK, OK + b"Content-Length: 0\r\n", OK + b"\r"])
-def test_t8_end_before_the_head_is_complete_is_a_disconnect(data: bytes) -> None:
+def test_end_before_the_head_is_complete_is_a_disconnect(data: bytes) -> None:
     with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
         read(*([data] if data else []))
 
@@ -225,7 +225,7 @@ def test_t8_end_before_the_head_is_complete_is_a_disconnect(data: bytes) -> None
         b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
     ],
 )
-def test_t8_broken_body_leaves_the_verdict_alone(rest: bytes) -> None:
+def test_broken_body_leaves_the_verdict_alone(rest: bytes) -> None:
     """The complete head decides; what is wrong with the body is kept for whoever reads it."""
     response = read(OK + rest)
     assert response.status_code == 200
@@ -240,7 +240,7 @@ def test_body_over_its_budget_is_cut() -> None:
     assert not read(OK + b"Content-Length: 7\r\n\r\n0123456", ends=False, body_bytes_max=7).is_cut
 
 
-def test_t10_head_has_one_budget_interim_ones_included() -> None:
+def test_head_has_one_budget_interim_ones_included() -> None:
     """The final head may end with the last byte of the budget, and not one later."""
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     for over in (0, 1):
@@ -255,7 +255,7 @@ def test_t10_head_has_one_budget_interim_ones_included() -> None:
                 assert read(*pieces).status_code == 200
 
 
-def test_t10_heads_and_fields_are_counted() -> None:
+def test_heads_and_fields_are_counted() -> None:
     hint = b"HTTP/1.1 103 X\r\n\r\n"
     assert read(hint * INTERIMS_MAX + OK + b"\r\n").status_code == 200
     with pytest.raises(httpx.RemoteProtocolError, match="interim"):
