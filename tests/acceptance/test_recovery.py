@@ -145,7 +145,7 @@ def test_restarts_under_load_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
 def test_kills_under_load_lose_nothing_with_payloads_recorded(tmp_path: Path) -> None:
-    """Recovery after stops at random: SIGKILL at random, every third stop a SIGTERM, since three crashes in a row hold it back."""
+    """SIGKILL at random; every third stop is a SIGTERM, since three crashes in a row hold recovery back."""
     seed = random.randrange(10**6)
     print(f"seed {seed}, {KILLS} kills")
     moments = random.Random(seed)
