@@ -251,7 +251,7 @@ def submission(client_id: str = "acme", event_id: str | None = None, **fields: A
 
 
 class Flow:
-    """As the supervisor builds it; `start` runs dispatch and upkeep in a nursery of the test's."""
+    """As the supervisor builds it; `start` runs dispatch and housekeeping in a nursery of the test's."""
 
     def __init__(
         self,

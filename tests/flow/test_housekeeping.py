@@ -167,7 +167,7 @@ async def test_loop_that_is_kept_shows_as_lag(mock_clock, nursery) -> None:
     assert flow.housekeeping.loop_lag_seconds == 0
 
 
-async def test_upkeep_is_idle_between_ticks(autojump_clock, nursery) -> None:
+async def test_housekeeping_is_idle_between_ticks(autojump_clock, nursery) -> None:
     """A day of nothing is a tick a second and not a spin: it costs no more than a few real seconds."""
     flow = Flow()
     await flow.start(nursery)

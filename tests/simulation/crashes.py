@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.simulation import answer_invariants
-from tests.simulation.model import Attempt, Books, Duty, Posted, Registered, same
+from tests.simulation.model import Attempt, Duty, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -19,16 +19,16 @@ SECRETS = (b"whsec_", b"URL-CANARY")
 PAYLOAD = b"PAYLOAD-CANARY"
 
 
-def check_crash(world: "World", books: Books, raw: bytes) -> None:
-    CrashReportCheck(world, books, raw).check()
+def check_crash(world: "World", model: Model, raw: bytes) -> None:
+    CrashReportCheck(world, model, raw).check()
 
 
 class CrashReportCheck:
-    """One crash report against the books of its run."""
+    """One crash report against the model of its run."""
 
-    def __init__(self, world: "World", books: Books, raw: bytes) -> None:
+    def __init__(self, world: "World", model: Model, raw: bytes) -> None:
         self.world = world
-        self.books = books
+        self.model = model
         self.raw = raw
         self.summary, *self.lines = [msgspec.json.decode(line) for line in raw.splitlines()]
         self.undelivered = [line for line in self.lines if line["kind"] == "undelivered"]
@@ -37,7 +37,7 @@ class CrashReportCheck:
         self.unrecorded: int = self.summary["recorder"]["events_unrecorded"]
 
     def fail(self, message: str) -> None:
-        self.world.fail("S13", f"crash report of {self.books.run_id}: {message}")
+        self.world.fail("S13", f"crash report of {self.model.run_id}: {message}")
 
     def check(self) -> None:
         if len(self.listed) != len(self.lines):
@@ -55,10 +55,10 @@ class CrashReportCheck:
 
     def _check_summary(self) -> None:
         summary, recorder = self.summary, self.summary["recorder"]
-        if (summary["trigger"], summary["run_id"]) != ("crash", self.books.run_id):
+        if (summary["trigger"], summary["run_id"]) != ("crash", self.model.run_id):
             self.fail(f"the summary is {summary}")
         is_whole = not recorder["unread_bytes"] and not recorder["records_missing"]
-        if not self.books.is_torn and not is_whole:
+        if not self.model.is_torn and not is_whole:
             self.fail(f"nothing was torn, and {recorder} is not there")
         if summary["balanced"] is not (is_whole and not self.unrecorded):
             self.fail(f"balanced is {summary['balanced']} with {recorder}")
@@ -76,14 +76,14 @@ class CrashReportCheck:
         if self.world.plan.retention_is_tiny:
             return
         events, deliveries = self.summary["events"], self.summary["deliveries"]
-        known = [one for one in self.books.posted.values() if one.admitted]
-        maybe = sum(one.maybe for one in (*self.books.posted.values(), *self.books.nameless.values()))
+        known = [one for one in self.model.posted.values() if one.admitted]
+        maybe = sum(one.maybe for one in (*self.model.posted.values(), *self.model.nameless.values()))
         accepted = events["accepted"] + self.unrecorded
         if not len(known) <= accepted <= len(known) + maybe:
             self.fail(f"{accepted} accepted; {len(known)} are known, and {maybe} may be")
-        duties = [duty for one in self.books.posted.values() for duty in one.duties.values()]
+        duties = [duty for one in self.model.posted.values() for duty in one.duties.values()]
         read = [duty for duty in duties if duty.delivered is not None]
-        sure = sum(duty.was_delivered_before(self.books.ended_at) for duty in read)
+        sure = sum(duty.was_delivered_before(self.model.ended_at) for duty in read)
         if not sure - self.unrecorded <= deliveries["delivered"] <= len(read):
             self.fail(f"{deliveries['delivered']} delivered; of {len(read)} a 2xx was read, {sure} before the crash")
 
@@ -94,14 +94,14 @@ class CrashReportCheck:
         """
         lost: Counter[str] = Counter()
         given_up = fresh = 0
-        for posted in self.books.posted.values():
+        for posted in self.model.posted.values():
             if not posted.admitted or posted.may_be_forgotten:
                 continue
             for endpoint_id in posted.endpoints:
                 duty = posted.duties.get(endpoint_id, Duty())
                 if (posted.client_id, posted.id, endpoint_id) in self.listed or duty.delivered is not None:
                     continue
-                if self._may_be_given_up(posted, duty, self.books.registered[posted.client_id, endpoint_id]):
+                if self._may_be_given_up(posted, duty, self.model.registered[posted.client_id, endpoint_id]):
                     given_up += 1
                 else:
                     lost[posted.id] += 1
@@ -120,7 +120,7 @@ class CrashReportCheck:
         if not endpoint.is_registered and not duty.is_recovered:
             return True
         asked_at = posted.first_asked_at if duty.first_asked_at is None else duty.first_asked_at
-        if self.books.ended_at - asked_at >= self.world.settings.retry.age_seconds_max - 1e-6:
+        if self.model.ended_at - asked_at >= self.world.settings.retry.age_seconds_max - 1e-6:
             return True
         least = max(1 + min((len(one) for one in endpoint.schedules), default=0), duty.carried + 1)
         unseen = sum(not one.exchanges for one in endpoint.history)
@@ -135,20 +135,20 @@ class CrashReportCheck:
         said: Counter[tuple[str, str]] = Counter()
         for (client_id, event_id, endpoint_id), line in self.listed.items():
             said[client_id, endpoint_id] += line["attempt_count"]
-            posted = self.books.find(client_id, event_id)
+            posted = self.model.find(client_id, event_id)
             if posted is not None and endpoint_id in posted.duties:
                 said[client_id, endpoint_id] -= posted.duties[endpoint_id].carried
-        for posted in self.books.posted.values():
+        for posted in self.model.posted.values():
             for endpoint_id, duty in posted.duties.items():
                 if duty.delivered is not None and (posted.client_id, posted.id, endpoint_id) not in self.listed:
                     said[posted.client_id, endpoint_id] += int(duty.delivered.head["hookd-attempt"]) - duty.carried
-        for key, endpoint in self.books.registered.items():
+        for key, endpoint in self.model.registered.items():
             if not endpoint.tests_ever and said[key] < endpoint.begun:
                 self.fail(f"{endpoint.begun} attempts began at {key}; accounted for are {said[key]}")
 
     def _count(self) -> None:
         self.world.count("crash reports")
-        self.world.count("crash reports of a torn recorder", self.books.is_torn)
+        self.world.count("crash reports of a torn recorder", self.model.is_torn)
         self.world.count("crash reports with events unrecorded", bool(self.unrecorded))
         for line in self.undelivered:
             self.world.count(f"in crash reports: {line['class']}")
@@ -167,7 +167,7 @@ class CrashReportCheck:
         if posted.may_be_forgotten:
             return None
         duty = posted.duties.get(line["endpoint_id"]) or Duty(first_asked_at=posted.first_asked_at)
-        if duty.was_delivered_before(self.books.ended_at):
+        if duty.was_delivered_before(self.model.ended_at):
             self.fail(f"{what} is {line['kind']}, and was delivered before the crash")
         if line["attempt_count"] < max(duty.attempts, default=duty.carried):
             self.fail(f"{what} had {max(duty.attempts)} attempts; listed are {line['attempt_count']}")
@@ -176,22 +176,22 @@ class CrashReportCheck:
         if line["kind"] == "exhausted":
             return self._check_exhausted(posted, duty, line, what)
         self._check_class(duty, line, what)
-        endpoint = self.books.registered[posted.client_id, line["endpoint_id"]]
+        endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
         if duty.settled_status is not None and duty.retried_at < 0:
             self.fail(f"{what} was {duty.settled_status} and is undelivered")
-        answer_invariants.check_not_expired(self.world, duty, endpoint, what, at=self.books.ended_at)
+        answer_invariants.check_not_expired(self.world, duty, endpoint, what, at=self.model.ended_at)
         return None
 
     def _posted(self, line: dict[str, Any]) -> Posted | None:
         """One whose id no producer has read is known by its payload, or by its type where that is not recorded."""
-        posted = self.books.find(line["client_id"], line["event_id"])
+        posted = self.model.find(line["client_id"], line["event_id"])
         if posted is not None:
             return posted
-        for (client_id, payload), nameless in self.books.nameless.items():
+        for (client_id, payload), nameless in self.model.nameless.items():
             if client_id != line["client_id"] or nameless.type != line["type"] or not nameless.maybe:
                 continue
             if "payload" not in line or same(payload, line["payload"]):
-                return self.books.name(nameless, line["event_id"])
+                return self.model.name(nameless, line["event_id"])
         return None
 
     def _check_payload(self, posted: Posted, line: dict[str, Any], what: str) -> None:
@@ -223,9 +223,9 @@ class CrashReportCheck:
             self.fail(f"{what} was in flight at {said} crashes; known are {least} to {most}")
 
     def _check_exhausted(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
-        endpoint = self.books.registered[posted.client_id, line["endpoint_id"]]
+        endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
         answer_invariants.check_reason(
-            self.world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=self.books.ended_at
+            self.world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=self.model.ended_at
         )
         answer_invariants.check_maybe_received(self.world, duty, line, what)
 
@@ -233,7 +233,7 @@ class CrashReportCheck:
         unanswered = [one for one in duty.attempts.values() if one.answer is None]
         must_be_unknown = duty.carried_unknown or any(one.has_sent or one.was_answered for one in unanswered)
         may_be_unknown = must_be_unknown or any(one.may_have_sent for one in unanswered)
-        may_be_unknown |= self.books.is_torn or self._may_be_in_flight(duty, line)
+        may_be_unknown |= self.model.is_torn or self._may_be_in_flight(duty, line)
         is_known = "attempted_failed" if line["attempt_count"] else "never_attempted"
         allowed = (
             {"outcome_unknown"} if must_be_unknown else {is_known, "outcome_unknown"} if may_be_unknown else {is_known}
@@ -249,7 +249,7 @@ class CrashReportCheck:
 
     def _was_in_flight(self, duty: Duty) -> bool:
         exchanges = [exchange for one in duty.attempts.values() for exchange in one.exchanges]
-        return any(one.was_killed and one.begun_at < self.books.ended_at - 1e-9 for one in exchanges)
+        return any(one.was_killed and one.begun_at < self.model.ended_at - 1e-9 for one in exchanges)
 
     def _may_be_open(self, attempt: Attempt) -> bool:
-        return attempt.was_cut or attempt.is_open or attempt.ended_at() >= self.books.ended_at - 1e-9
+        return attempt.was_cut or attempt.is_open or attempt.ended_at() >= self.model.ended_at - 1e-9

@@ -1,6 +1,6 @@
 """The table of faults: what a receiver may do with an attempt, and with the daemon's request.
 
-`MOODS` names them all. Those of `NETWORK` happen before a request (network.py); on a kept link they show as a reset
+`FAULTS` names them all. Those of `NETWORK` happen before a request (network.py); on a kept link they show as a reset
 before the answer, so that the daemon connects anew and meets them. To add one: a function and a row.
 """
 
@@ -81,7 +81,7 @@ class Talk:
 
 
 # Each returns whether the link stays open.
-Mood = Callable[[Talk], Awaitable[bool]]
+Fault = Callable[[Talk], Awaitable[bool]]
 
 
 async def _ok(talk: Talk) -> bool:
@@ -98,7 +98,7 @@ async def _slow(talk: Talk) -> bool:
     return True
 
 
-def _status(*codes: int) -> Mood:
+def _status(*codes: int) -> Fault:
     async def answer(talk: Talk) -> bool:
         await talk.read_body()
         await trio.sleep(talk.latency)
@@ -251,7 +251,7 @@ async def _resets_kept(talk: Talk) -> bool:
     return False
 
 
-BEHAVIOURS: dict[str, Mood] = {
+BEHAVIOURS: dict[str, Fault] = {
     "ok": _ok,
     "slow": _slow,
     "5xx": _status(500, 502, 504, 599),
@@ -279,7 +279,7 @@ BEHAVIOURS: dict[str, Mood] = {
     "one_family": _ok,
     "connects_slowly": _ok,
 }
-MOODS = tuple(sorted({*BEHAVIOURS, *NETWORK} - {"ok"}))
+FAULTS = tuple(sorted({*BEHAVIOURS, *NETWORK} - {"ok"}))
 
 
 class Receivers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation.model import HARD, SOFT, Attempt, Books, Duty, Exchange, Host, Posted, Registered, same
+from tests.simulation.model import HARD, SOFT, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,12 +56,12 @@ class Checks:
             for attempt in (*registered.open, *registered.history):
                 attempt.was_cut |= attempt in registered.open or attempt.was_open_at(since - EPSILON)
 
-    def books(self, run_id: str, ended_at: float, *, is_torn: bool) -> Books:
+    def model(self, run_id: str, ended_at: float, *, is_torn: bool) -> Model:
         """Of the run that is over, before the next begins."""
         posted = {(one.client_id, one.id): one for one in map(copy.copy, self.posted.values())}
         nameless = {key: copy.copy(one) for key, one in self.nameless.items()}
         registered = {key: copy.copy(one) for key, one in self.registered.items()}
-        return Books(run_id, ended_at, posted, nameless, registered, is_torn)
+        return Model(run_id, ended_at, posted, nameless, registered, is_torn)
 
     def posted_as(self, client_id: str, event_id: str, payload: bytes | None = None) -> Posted | None:
         """The event; one whose id the daemon made is known by its payload, each of which is posted once."""
@@ -91,7 +91,7 @@ class Checks:
     def begun(self, host: Host) -> Attempt:
         now = self.world.now()
         endpoint = self.registered[host.key]
-        fault = "tls" if host.is_tls else self.world.mood_of(host)
+        fault = "tls" if host.is_tls else self.world.fault_of(host)
         attempt = Attempt(host, now, fault, maybe_test=endpoint.tests_open > 0)
         attempt.maybe_paused = self._may_be_paused(endpoint, now)
         if not endpoint.is_changing:

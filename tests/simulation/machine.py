@@ -15,7 +15,7 @@ from hookd.core.report import Run as RunIdentity
 from hookd.process import crash_reports
 
 from tests.simulation.crashes import check_crash
-from tests.simulation.model import Books
+from tests.simulation.model import Model
 from tests.simulation.plan import Stop, chance
 from tests.simulation.recovering import Ended, Recovering
 from tests.simulation.surviving_files import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments, make_directory
@@ -33,7 +33,7 @@ class Machine:
         self.directory = Directory(self.where, self._is_full)
         self.folder = MemoryFolder(world.wall)
         self.segments: Segments | None = None  # the running daemon's
-        self._owed: dict[str, Books] = {}  # of the runs that have no report yet
+        self._owed: dict[str, Model] = {}  # of the runs that have no report yet
         self._reports: dict[str, bytes] = {}  # that were there at the last look
         self._claimed: dict[str, str] = {}
         self._ends: list[Ended] = []
@@ -78,7 +78,7 @@ class Machine:
         return recorder
 
     def begin_run(self) -> None:
-        """The books of the last run are closed."""
+        """The model of the last run is closed."""
         self.recovering = Recovering(self.world, self.unclaimed(), self._ends, is_unaccounted=bool(self._owed))
 
     # A stop
@@ -110,7 +110,7 @@ class Machine:
                 self.world.fail("S13", f"the daemon ended with {code} and without a report")
             if self.segments is not None:
                 self._was_torn |= self.segments.is_torn
-                self._owed[run_id] = self.world.checks.books(run_id, self.world.now(), is_torn=self.segments.is_torn)
+                self._owed[run_id] = self.world.checks.model(run_id, self.world.now(), is_torn=self.segments.is_torn)
             elif run.has_answered and run_id not in self.directory.markers():
                 self.world.fail("S13", f"{run_id} ended without a report, and nothing says so")
         elif code is not None and (run_id in self.folder.runs or run_id in self.directory.markers()):
@@ -118,10 +118,10 @@ class Machine:
         return raw
 
     def remembered(self) -> None:
-        """Just before the books of the last run are closed: a producer may have read its answer since the crash."""
-        for run_id, books in self._owed.items():
+        """Just before the model of the last run is closed: a producer may have read its answer since the crash."""
+        for run_id, model in self._owed.items():
             if run_id == f"run{self.world.run.number}":
-                self._owed[run_id] = self.world.checks.books(run_id, books.ended_at, is_torn=books.is_torn)
+                self._owed[run_id] = self.world.checks.model(run_id, model.ended_at, is_torn=model.is_torn)
 
     def claim(self, name: str, run: "Run") -> None:
         self.directory.claim(str(self.where / name), f"run{run.number}")
@@ -174,7 +174,7 @@ class Machine:
 
     def _check_accounted(self) -> None:
         reports = self._look()
-        for run_id, books in list(self._owed.items()):
+        for run_id, model in list(self._owed.items()):
             raw = reports.get(run_id)
             if raw is None:
                 if not self.directory.refused:
@@ -183,7 +183,7 @@ class Machine:
             del self._owed[run_id]
             undelivered = summary_of(raw)["deliveries"]["undelivered"]
             next(one for one in self._ends if one.run_id == run_id).undelivered = undelivered
-            check_crash(self.world, books, raw)
+            check_crash(self.world, model, raw)
         left = sorted({*self.folder.runs} - {*self._owed})
         if left:
             self.world.fail("S13", f"recorders of {left} are still there")

@@ -276,7 +276,7 @@ class Registered:
 
 
 @dataclass(eq=False)
-class Books:
+class Model:
     """What was known of a run when its daemon was gone: what its report must say."""
 
     run_id: str

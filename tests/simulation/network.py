@@ -1,7 +1,7 @@
 """Names, addresses and links in memory, and the tap that sees every byte the daemon sends or reads.
 
 The real transport runs on it: `resolve` and `dial` are the two seams that it has for production too. Which attempt an
-act on the network belongs to is told by the task that does it. Receivers are in moods.py; here only looking up and
+act on the network belongs to is told by the task that does it. Receivers are in faults.py; here only looking up and
 connecting can go wrong.
 """
 
@@ -21,7 +21,7 @@ FORBIDDEN = ("127.0.0.1", "169.254.169.254", "10.0.0.7", "::1", "192.168.1.1", "
 
 
 class Tap(Protocol):
-    """Who is told; checks.py."""
+    """Who is told; invariants.py."""
 
     def begun(self, host: Host) -> Attempt: ...
 

@@ -55,7 +55,7 @@ class Weather:
     at: float
     client_id: str
     endpoint_id: str
-    moods: tuple[tuple[str, int], ...]
+    faults: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -128,18 +128,18 @@ class Plan:
 def make_plan(
     seed: int,
     *,
-    moods: tuple[str, ...],
+    faults: tuple[str, ...],
     actions: dict[str, int],
     without: frozenset[str] = frozenset(),
     until: float | None = None,
     seconds: float | None = None,
 ) -> Plan:
-    """`moods` are the kinds of faults there are, `actions` the kinds of actions with their weights."""
+    """`faults` are the kinds of faults there are, `actions` the kinds of actions with their weights."""
     draw = chance(seed, "knobs")
     long = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
     seconds = chance(seed, "seconds").choice((10.0, 20.0, 20.0, 20.0, 40.0, 60.0, long)) if seconds is None else seconds
     clients = _clients(draw)
-    kinds = tuple(kind for kind in moods if draw.random() < draw.choice((0.2, 0.4, 0.8)))
+    kinds = tuple(kind for kind in faults if draw.random() < draw.choice((0.2, 0.4, 0.8)))
     plan = Plan(
         seed=seed,
         seconds=seconds,
@@ -199,9 +199,9 @@ def _suspect(draw: Random, plan: Plan) -> None:
     if draw.random() > 0.04:
         return
     client_id, endpoints = next(iter(plan.clients.items()))
-    moods = (("hangs", 1),)
+    faults = (("hangs", 1),)
     plan.weather = [one for one in plan.weather if one.client_id != client_id]
-    plan.weather += [Weather(0.0, client_id, one["id"], moods) for one in endpoints]
+    plan.weather += [Weather(0.0, client_id, one["id"], faults) for one in endpoints]
     replace, given = msgspec.structs.replace, plan.settings
     plan.settings = replace(
         given,
@@ -302,11 +302,11 @@ def _weather(
                 found.append(Weather(0.0, client_id, endpoint["id"], ((dead if dead not in without else "ok", 1),)))
                 continue
             while at < seconds:
-                moods = [("ok", draw.choice((0, 1, 4)))]
-                moods += [
+                faults = [("ok", draw.choice((0, 1, 4)))]
+                faults += [
                     (kind, draw.randint(1, 4)) for kind in draw.sample(kinds, k=min(len(kinds), draw.randint(0, 3)))
                 ]
-                kept = tuple((kind, weight) for kind, weight in moods if weight and kind not in without)
+                kept = tuple((kind, weight) for kind, weight in faults if weight and kind not in without)
                 found.append(Weather(at, client_id, endpoint["id"], kept or (("ok", 1),)))
                 at += draw.expovariate(1 / draw.choice((5.0, 30.0, 120.0)))
     return sorted(found, key=lambda one: one.at)

@@ -11,7 +11,7 @@ from tests.simulation.model import Posted
 from tests.simulation.plan import STEADY
 
 if TYPE_CHECKING:
-    from tests.simulation.workload import People
+    from tests.simulation.workload import Workload
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 TYPES = ("a.x", "a.y", "b.y", "c")
@@ -21,13 +21,13 @@ SEGMENTS_LEAST, SEGMENTS_FREE = 6, 4
 
 
 class Posting:
-    def __init__(self, people: "People") -> None:
-        self.people = people
-        self.world = people.world
-        self.callers = people._callers
+    def __init__(self, workload: "Workload") -> None:
+        self.workload = workload
+        self.world = workload.world
+        self.callers = workload._callers
 
     async def post(self, draw: Random) -> None:
-        await self.post_one(draw.choice(sorted(self.people._defined)), draw)
+        await self.post_one(draw.choice(sorted(self.workload._defined)), draw)
 
     async def post_one(self, client_id: str, draw: Random) -> Posted | None:
         """One event; None where it is not admitted."""
@@ -50,7 +50,7 @@ class Posting:
             self.world.fail("S5", f"{posted.id} of {STEADY} was admitted {STEADY_LAG_SECONDS} s ago and not attempted")
 
     async def post_batch(self, draw: Random) -> None:
-        client_id = draw.choice(sorted(self.people._defined))
+        client_id = draw.choice(sorted(self.workload._defined))
         events = [self._make(client_id, draw, named=True) for _ in range(draw.choice((1, 3, 8, 12)))]
         is_lines, partial = draw.random() < 0.5, draw.random() < 0.4
         texts = [self._one(posted) for posted in events]
@@ -63,14 +63,14 @@ class Posting:
 
     async def post_again(self, draw: Random) -> None:
         """The same id with the same payload: the event as it stands."""
-        posted = self.people._one_posted(draw)
+        posted = self.workload._one_posted(draw)
         if posted is not None:
             posted.is_posted_again = True
             await self._post([posted], "/v1/events", self._one(posted), is_known=posted.admitted)
 
     async def post_other(self, draw: Random) -> None:
         """The same id with another payload."""
-        posted = self.people._one_posted(draw)
+        posted = self.workload._one_posted(draw)
         if posted is None or posted.may_be_forgotten or self.world.plan.retention_is_tiny:
             return
         other = Posted(posted.client_id, posted.id, posted.type, b'{"another": "PAYLOAD-CANARY"}')
@@ -93,14 +93,14 @@ class Posting:
 
     async def post_cut(self, draw: Random) -> None:
         """The producer goes away in the middle of its request."""
-        posted = self._make(draw.choice(sorted(self.people._defined)), draw)
+        posted = self._make(draw.choice(sorted(self.workload._defined)), draw)
         sent = request("POST", "/v1/events", self._one(posted))
         self._forget_name(posted)  # it cannot be admitted
         await self.callers.send_only(sent[: draw.randint(1, len(sent) - 1)], linger_seconds=draw.choice((0, 0.5)))
 
     async def post_unheard(self, draw: Random) -> None:
         """The producer goes away before the answer: admitted or not, nobody knows."""
-        posted = self._make(draw.choice(sorted(self.people._defined)), draw)
+        posted = self._make(draw.choice(sorted(self.workload._defined)), draw)
         posted.maybe += 1
         posted.duties_from(self.world.now())
         sent = request("POST", "/v1/events", self._one(posted))
@@ -109,8 +109,8 @@ class Posting:
     # Making
 
     def _make(self, client_id: str, draw: Random, *, named: bool = False) -> Posted:
-        self.people._numbers += 1
-        number = self.people._numbers
+        self.workload._numbers += 1
+        number = self.workload._numbers
         size = draw.choice(self.world.plan.payload_bytes)
         shape = draw.choice(
             (b'{"n":%d,"pad":"%s"}', b'{ "n" : %d,\n "pad": "PAYLOAD-CANARY %s" }', b'[%d, "\xe2\x80\xa8%s"]')
@@ -148,7 +148,7 @@ class Posting:
         partial: bool = False,
         is_known: bool = False,
     ) -> Answered | None:
-        run, asked_at, busy = self.world.run, self.world.now(), set(self.people._busy)
+        run, asked_at, busy = self.world.run, self.world.now(), set(self.workload._busy)
         for posted in events:
             posted.maybe += 1
             posted.may_be_forgotten |= self.world.plan.retention_is_tiny
@@ -201,7 +201,7 @@ class Posting:
     def _admitted(self, posted: Posted, endpoints: tuple[str, ...], *, is_new: bool) -> None:
         posted.admitted = True
         wanting = self._wanting(posted)
-        is_sure = is_new and posted.client_id not in self.people._busy and not posted.may_be_forgotten
+        is_sure = is_new and posted.client_id not in self.workload._busy and not posted.may_be_forgotten
         if is_sure and self._is_settled_registration(posted) and sorted(endpoints) != sorted(wanting):
             self.world.fail("S8", f"{posted.id} of type {posted.type} goes to {endpoints}; {wanting} want it")
         posted.endpoints = endpoints
@@ -219,7 +219,7 @@ class Posting:
         if posted.client_id == STEADY:
             return ("default",)
         found = []
-        for endpoint_id, one in self.people._defined[posted.client_id].items():
+        for endpoint_id, one in self.workload._defined[posted.client_id].items():
             wanted = one.get("event_types", [])
             exact = posted.type in wanted
             if not wanted or exact or any(w.endswith(".*") and posted.type.startswith(w[:-1]) for w in wanted):
@@ -230,12 +230,12 @@ class Posting:
         """`busy`: whose registration was under way when it was asked; it may be over by now."""
         slug = answered.problem
         allowed = ["draining"]
-        if any(one.client_id in busy | self.people._busy for one in events):
+        if any(one.client_id in busy | self.workload._busy for one in events):
             allowed.append("unknown-client")
         if slug in FULL:
             self._check_full(events, slug, asked_at)
             allowed.append(slug)
-        self.people._refused(answered, *allowed)
+        self.workload._refused(answered, *allowed)
         for posted in events:
             if not posted.admitted and not posted.maybe:
                 posted.refused = True

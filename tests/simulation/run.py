@@ -3,7 +3,7 @@
 import shlex
 
 from tests.simulation.engine import Result, run
-from tests.simulation.faults import MOODS
+from tests.simulation.faults import FAULTS
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.shrink import shrink
 from tests.simulation.workload import ACTIONS
@@ -12,7 +12,7 @@ WEIGHTS = {kind: weight for kind, (weight, _) in ACTIONS.items()}
 
 
 def plan_of(seed: int, *, without: frozenset[str] = frozenset(), until: float | None = None) -> Plan:
-    return make_plan(seed, moods=MOODS, actions=WEIGHTS, without=without, until=until)
+    return make_plan(seed, faults=FAULTS, actions=WEIGHTS, without=without, until=until)
 
 
 def run_seed(
@@ -24,7 +24,7 @@ def run_seed(
 def story_of(result: Result) -> str:
     """A failure for people: the knobs, the shortest trace that was found, and how to see it again."""
     plan = plan_of(result.seed)
-    without, until, shortest = shrink(plan, result, moods=MOODS, actions=WEIGHTS, run=run)
+    without, until, shortest = shrink(plan, result, faults=FAULTS, actions=WEIGHTS, run=run)
     left_out = f" --without {shlex.quote(','.join(sorted(without)))}" if without else ""
     command = f"python -m tests.simulation --seeds 1 --from {result.seed} --until {until:.6f}{left_out}"
     again = run_seed(result.seed, without=without, until=until, keeps_lines=True)

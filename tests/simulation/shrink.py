@@ -9,7 +9,7 @@ TRIES_MAX = 80
 
 
 def shrink(
-    plan: Plan, result: Result, *, moods: tuple[str, ...], actions: dict[str, int], run: Callable[[Plan], Result]
+    plan: Plan, result: Result, *, faults: tuple[str, ...], actions: dict[str, int], run: Callable[[Plan], Result]
 ) -> tuple[frozenset[str], float, Result]:
     """What can be left out, how long it must run, and what came of that."""
     without: frozenset[str] = frozenset()
@@ -20,7 +20,7 @@ def shrink(
     def fails(more: frozenset[str], sooner: float) -> bool:
         nonlocal best, tries
         tries += 1
-        found = run(make_plan(plan.seed, moods=moods, actions=actions, without=more, until=sooner))
+        found = run(make_plan(plan.seed, faults=faults, actions=actions, without=more, until=sooner))
         if found.violation is not None and _rule(found) == _rule(result):
             best = found
             return True

@@ -14,31 +14,31 @@ from tests.simulation.plan import STEADY, chance
 from tests.simulation.posting import FULL, NDJSON, Posting
 
 if TYPE_CHECKING:
-    from tests.simulation.workload import People
+    from tests.simulation.workload import Workload
     from tests.simulation.world import Run
 
 LINES_AT_ONCE, BYTES_AT_ONCE = 20, 100_000
 
 
 class Starting:
-    def __init__(self, people: "People") -> None:
-        self.people = people
-        self.world = people.world
+    def __init__(self, workload: "Workload") -> None:
+        self.workload = workload
+        self.world = workload.world
 
     async def set_up(self, run: "Run") -> None:
         """What a platform does when its daemon starts: register, and send again what the last one left."""
         steady = self.world.checks.registered[STEADY, "default"]
         steady.is_registered, steady.timeout = True, self.world.settings.delivery.timeout_seconds
         steady.schedules = [self.world.settings.retry.schedule_seconds]
-        self.people._busy.clear()
+        self.workload._busy.clear()
         draw = chance(self.world.plan.seed, "set up", run.number)
         if draw.random() < 0.3:  # it need not know that its daemon was away
-            self.people._nursery.start_soon(Posting(self.people).post_one, STEADY, draw)
+            self.workload._nursery.start_soon(Posting(self.workload).post_one, STEADY, draw)
         await self._first_look(run)
-        for client_id in self.people._defined:
+        for client_id in self.workload._defined:
             if run.number > 1 and draw.random() < 0.2:
-                self.people._busy.add(client_id)
-                self.people._nursery.start_soon(self._register_late, run, client_id, draw.choice((1.0, 10.0, 40.0)))
+                self.workload._busy.add(client_id)
+                self.workload._nursery.start_soon(self._register_late, run, client_id, draw.choice((1.0, 10.0, 40.0)))
             else:
                 await self._register(client_id, draw)
         for name, report in self._reports_to_resend(run):
@@ -46,25 +46,29 @@ class Starting:
         run.is_ready = run.stop_asked_at is None  # else some of it was refused
 
     async def _first_look(self, run: "Run") -> None:
-        answered = await self.people._callers.ask("GET", "/v1/status")
+        answered = await self.workload._callers.ask("GET", "/v1/status")
         if answered is not None and run is self.world.run:
             run.has_answered = True
             self.world.machine.recovering.check(run, answered.body)
 
     async def _register(self, client_id: str, draw: Random) -> None:
         """Since the last run the platform may have dropped an endpoint."""
-        defined = dict(self.people._defined[client_id])
+        defined = dict(self.workload._defined[client_id])
         if len(defined) > 1 and draw.random() < 0.1:
             del defined[draw.choice(sorted(defined))]
-        await self.people._put(client_id, defined, {key: self.people._endpoint(client_id, key).host for key in defined})
+        await self.workload._put(
+            client_id, defined, {key: self.workload._endpoint(client_id, key).host for key in defined}
+        )
 
     async def _register_late(self, run: "Run", client_id: str, seconds: float) -> None:
         await trio.sleep(seconds)
         if run is self.world.run and not run.is_over:
-            self.people._busy.discard(client_id)
+            self.workload._busy.discard(client_id)
             await self._register(client_id, chance(self.world.plan.seed, "late", run.number, client_id))
-            if not all(self.people._endpoint(client_id, key).is_registered for key in self.people._defined[client_id]):
-                self.people._busy.add(client_id)  # it was refused, by a daemon that drains
+            if not all(
+                self.workload._endpoint(client_id, key).is_registered for key in self.workload._defined[client_id]
+            ):
+                self.workload._busy.add(client_id)  # it was refused, by a daemon that drains
 
     def _reports_to_resend(self, run: "Run") -> list[tuple[str, bytes]]:
         reports = self.world.machine.unclaimed()
@@ -93,12 +97,12 @@ class Starting:
         lines = [msgspec.json.decode(text) for text in texts]
         for line in lines:
             self._carry(line)
-        answered = await self.people._callers.ask("POST", "/v1/resend", b"\n".join(texts), NDJSON)
+        answered = await self.workload._callers.ask("POST", "/v1/resend", b"\n".join(texts), NDJSON)
         if answered is None or run is not self.world.run:
             return [""] * len(lines)
         answers = answered.body["lines"] if answered.status == 200 else [""] * len(lines)
         if answered.status != 200:
-            self.people._refused(answered, "draining", *FULL)
+            self.workload._refused(answered, "draining", *FULL)
         for line, answer in zip(lines, answers, strict=True):
             self.world.count(f"resent: {answer or answered.problem}")
             self._note_resent(line, answer)

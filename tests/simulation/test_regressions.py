@@ -17,12 +17,12 @@ from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
 
 
-def _plan(*actions: Action, mood: str) -> Plan:
-    """One client with one endpoint in one mood; the settings are the daemon's own."""
-    plan = make_plan(0, moods=(), actions={"post": 1})
+def _plan(*actions: Action, fault: str) -> Plan:
+    """One client with one endpoint with one fault; the settings are the daemon's own."""
+    plan = make_plan(0, faults=(), actions={"post": 1})
     plan.seconds, plan.clients, plan.stops, plan.capacity = 5.0, {"c0": [{"id": "default"}]}, [], 65536
     plan.settings = type(plan.settings)(clients=plan.settings.clients, egress=plan.settings.egress)
-    plan.weather = [Weather(0.0, "c0", "default", ((mood, 1),))]
+    plan.weather = [Weather(0.0, "c0", "default", ((fault, 1),))]
     plan.actions, plan.core, plan.retention_is_tiny = list(actions), (("c0", "default"),), False
     plan.layout, plan.full = None, []
     return plan
@@ -32,13 +32,13 @@ def _removed_in_flight() -> Plan:
     """Seed 2 of the first day: deleted and put again beside an attempt in flight, it stayed paused by its operator."""
     posts = [Action(1.0, "post", number) for number in range(3)]
     return _plan(
-        *posts, Action(2.0, "pause", 3), *(Action(3.0 + n / 10, "delete", n) for n in range(4, 8)), mood="hangs"
+        *posts, Action(2.0, "pause", 3), *(Action(3.0 + n / 10, "delete", n) for n in range(4, 8)), fault="hangs"
     )
 
 
 def _probe_due_at_the_end() -> Plan:
     """Seed 1089 of its day: a probe due in the tick in which the drain ended was begun and cut, its outcome unknown."""
-    plan = _plan(Action(1.0, "post", 1), mood="hangs")
+    plan = _plan(Action(1.0, "post", 1), fault="hangs")
     plan.seconds, plan.stops = 120.0, [Stop(116.0, "sigterm", 0.5, "none")]  # a probe is due in that very tick
     retry = msgspec.structs.replace(plan.settings.retry, schedule_seconds=(3.0,) * 20, jitter=0.0)
     delivery = msgspec.structs.replace(plan.settings.delivery, timeout_seconds=1.0)
@@ -48,7 +48,7 @@ def _probe_due_at_the_end() -> Plan:
 
 def _stopped_on_an_earlier_day() -> Plan:
     """Seed 47 of the second day: the clock was set back, so the report just written was the oldest, and was deleted."""
-    plan = _plan(Action(4.0, "jump", JUMP_BACK), mood="ok")
+    plan = _plan(Action(4.0, "jump", JUMP_BACK), fault="ok")
     plan.stops = [Stop(at, "sigterm", 0.5, "none") for at in (1.0, 2.0, 3.0)]
     plan.settings = msgspec.structs.replace(
         plan.settings, drain=msgspec.structs.replace(plan.settings.drain, reports_kept=1)
@@ -58,7 +58,7 @@ def _stopped_on_an_earlier_day() -> Plan:
 
 def _crashes_in_a_row() -> Plan:
     """Seed 73 of the second day: reports_kept was 1, so the next start saw two crashes of three, and recovered."""
-    plan = _plan(*(Action(1.0 + n / 10, "post", n) for n in range(5)), mood="hangs")
+    plan = _plan(*(Action(1.0 + n / 10, "post", n) for n in range(5)), fault="hangs")
     plan.stops = [Stop(at, "crash", 0.5, "none") for at in (2.0, 3.0, 4.0)]
     replace, given = msgspec.structs.replace, plan.settings
     plan.settings = replace(
@@ -73,7 +73,7 @@ def _crashes_in_a_row() -> Plan:
 
 def _told_to_stop_while_it_recovers() -> Plan:
     """Seed 6323 of the second day: with no time to drain, what was recovered was attempted all the same, and cut."""
-    plan = _plan(Action(1.99, "post_steady", 1), mood="ok")
+    plan = _plan(Action(1.99, "post_steady", 1), fault="ok")
     plan.stops = [Stop(2.0, "sigterm", 0.5, "none", recovery_ends=(0, "sigterm"))]
     replace, given = msgspec.structs.replace, plan.settings
     plan.settings = replace(
@@ -86,7 +86,7 @@ def _killed_before_it_claimed() -> Plan:
     """Seed 7353 of the second day: killed while it recovered, and no room for its report at the next start, which took
     back and delivered what that report lists when it is written at last.
     """
-    plan = _plan(Action(1.99, "post_steady", 1), mood="ok")
+    plan = _plan(Action(1.99, "post_steady", 1), fault="ok")
     plan.seconds = 60.0
     plan.stops = [
         Stop(2.0, "sigterm", 0.5, "none", recovery_ends=(6, "crash")),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation import coverage
 from tests.simulation.engine import Result, run
-from tests.simulation.faults import MOODS
+from tests.simulation.faults import FAULTS
 from tests.simulation.plan import STOPS, Plan
 from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink
@@ -43,7 +43,7 @@ def _hashes(hash_seed: str) -> tuple[str, ...]:
 
 def test_what_must_be_reached_names_every_fault_and_stop() -> None:
     """A fault or a stop that is added has a row, and what it is meant to come to."""
-    assert set(coverage.ATTEMPTS) == {"ok", "tls", *MOODS}
+    assert set(coverage.ATTEMPTS) == {"ok", "tls", *FAULTS}
     at_start = {"crash at start", "sigterm at start", "twice at start", "start killed"}
     assert set(coverage.ENDS) == {*STOPS, *at_start}
     reached = run_seed(12).trace.ends
@@ -69,7 +69,7 @@ def test_failure_is_cut_down_to_what_it_needs() -> None:
 
     whole = fails_with_batches(plan)
     plan, whole.virtual_seconds = plan_of(11), plan_of(11).seconds
-    without, until, best = shrink(plan, whole, moods=MOODS, actions=WEIGHTS, run=fails_with_batches)
+    without, until, best = shrink(plan, whole, faults=FAULTS, actions=WEIGHTS, run=fails_with_batches)
     left = {action.kind for action in plan_of(11, without=without, until=until).actions}
     assert left == {"post_batch"}
     assert not set(plan.kinds) - without

@@ -1,7 +1,7 @@
 """The table of actions: what producers and operators may do, over HTTP as anyone would, and what they then know.
 
 To add one: a method, and a row in `ACTIONS` with its weight. A method takes its own source of chance, asks, and notes
-what the answer says in the books (checks.py holds them).
+what the answer says in the model (invariants.py holds them).
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROBE_SECONDS_MAX, RETRY_AFTER_SECONDS = 60.0 * 1.2, 40.0 * 1.2
 
 
-class People:
+class Workload:
     def __init__(self, world: "World", nursery: trio.Nursery) -> None:
         self.world = world
         self._nursery = nursery
@@ -437,15 +437,15 @@ class People:
             self.world.fail("L1", f"{posted.id} to {client_id}/{endpoint_id} was posted 5 s ago to an idle endpoint")
 
 
-def _posting(name: str) -> Callable[[People, Random], Awaitable[None]]:
-    async def act(people: People, draw: Random) -> None:
-        await getattr(Posting(people), name)(draw)
+def _posting(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
+    async def act(workload: Workload, draw: Random) -> None:
+        await getattr(Posting(workload), name)(draw)
 
     return act
 
 
 # Kind -> its weight among the others, and what is done.
-ACTIONS: dict[str, tuple[int, Callable[[People, Random], Awaitable[None]]]] = {
+ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = {
     "post": (30, _posting("post")),
     "post_steady": (12, _posting("post_steady")),
     "post_batch": (8, _posting("post_batch")),
@@ -454,16 +454,16 @@ ACTIONS: dict[str, tuple[int, Callable[[People, Random], Awaitable[None]]]] = {
     "post_invalid": (2, _posting("post_invalid")),
     "post_cut": (4, _posting("post_cut")),
     "post_unheard": (3, _posting("post_unheard")),
-    "put": (4, People.put),
-    "delete": (1, People.delete),
-    "pause": (2, People.pause),
-    "resume": (4, People.resume),
-    "rotate": (2, People.rotate),
-    "test": (1, People.test),
-    "retry": (4, People.retry),
-    "get_event": (6, People.get_event),
-    "get_status": (8, People.get_status),
-    "list_events": (2, People.list_events),
-    "get_client": (1, People.get_client),
-    "jump": (2, People.jump),
+    "put": (4, Workload.put),
+    "delete": (1, Workload.delete),
+    "pause": (2, Workload.pause),
+    "resume": (4, Workload.resume),
+    "rotate": (2, Workload.rotate),
+    "test": (1, Workload.test),
+    "retry": (4, Workload.retry),
+    "get_event": (6, Workload.get_event),
+    "get_status": (8, Workload.get_status),
+    "list_events": (2, Workload.list_events),
+    "get_client": (1, Workload.get_client),
+    "jump": (2, Workload.jump),
 }

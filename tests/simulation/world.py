@@ -29,7 +29,7 @@ from tests.simulation.network import Listener, Network
 from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
 from tests.simulation.starting import Starting
 from tests.simulation.trace import Trace
-from tests.simulation.workload import People
+from tests.simulation.workload import Workload
 
 EPOCH = 1_700_000_000.0
 SECOND_SIGNAL_AFTER = 0.4
@@ -78,11 +78,11 @@ class World:
         self.run = Run(0, 0.0, listener=None)  # type: ignore[arg-type]  # before the first
         self.own_log = _Log(self)
         self.network: Network
-        self.people: People
+        self.workload: Workload
         self.machine: Machine
         self._trace = trace
-        self._moods: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
-        self._mood_draws: dict[tuple[str, str], Random] = {}
+        self._faults: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
+        self._fault_draws: dict[tuple[str, str], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
         self._ids = 0
         self._nursery: trio.Nursery
@@ -220,10 +220,12 @@ class World:
             self.trace("VIOLATION", self.violation)
             self._whole.cancel()
 
-    def mood_of(self, host: Host) -> str:
-        moods = self._moods.get(host.key, (("ok", 1),))
-        draw = self._mood_draws.setdefault(host.key, chance(self.plan.seed, "mood", *host.key))
-        return draw.choices([kind for kind, _ in moods], [weight for _, weight in moods])[0]
+    def fault_of(self, host: Host) -> str:
+        faults = self._faults.get(host.key, (("ok", 1),))
+        draw = self._fault_draws.setdefault(
+            host.key, chance(self.plan.seed, "mood", *host.key)
+        )  # the word is part of what a seed means
+        return draw.choices([kind for kind, _ in faults], [weight for _, weight in faults])[0]
 
     # The run
 
@@ -244,7 +246,7 @@ class World:
         self._nursery = nursery
         receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
         self.network = Network(self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity)
-        self.people = People(self, nursery)
+        self.workload = Workload(self, nursery)
         nursery.start_soon(self._timeline, nursery)
         await self._runs()
 
@@ -286,7 +288,7 @@ class World:
         code: ExitCode | None = None
         with trio.CancelScope() as self._daemon:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Starting(self.people).set_up, run)
+                nursery.start_soon(Starting(self.workload).set_up, run)
                 code = await supervise(self.settings, outside, identity)
                 nursery.cancel_scope.cancel()
         run.is_over = True
@@ -317,10 +319,10 @@ class World:
         for event in sorted(events, key=lambda one: one.at):
             await trio.sleep_until(event.at)
             if isinstance(event, Weather):
-                self._moods[event.client_id, event.endpoint_id] = event.moods
+                self._faults[event.client_id, event.endpoint_id] = event.faults
             elif isinstance(event, Action):
                 self.trace("action", event.kind, event.number)
-                nursery.start_soon(self.people.act, event)
+                nursery.start_soon(self.workload.act, event)
             else:
                 nursery.start_soon(self._stop, event)
         await trio.sleep_until(plan.seconds)
@@ -333,8 +335,8 @@ class World:
         while not self.run.is_lasting:  # noqa: ASYNC110  # whichever it is
             await trio.sleep(0.5)
         for key in self.plan.core:
-            self._moods[key] = (("ok", 1),)
-        await self.people.live_on(self.plan.core)
+            self._faults[key] = (("ok", 1),)
+        await self.workload.live_on(self.plan.core)
         self._safety_over.set()
         await self._stop(Stop(self.now(), "sigterm", 0.0, "none"))
 
