@@ -26,7 +26,7 @@ from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.streams import STDERR, say
 
 if TYPE_CHECKING:
-    from hookd.config.file import Loaded
+    from hookd.config.load import Loaded
 
 EXIT_BUG, EXIT_UNDELIVERED, EXIT_UNAVAILABLE, EXIT_CONFIG = 1, 3, 69, 78
 FOLLOW_EVERY_SECONDS = 0.2
@@ -332,7 +332,8 @@ def _asking() -> Iterator[None]:
 
 
 def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":
-    from hookd.config.file import ConfigurationError, load
+    from hookd.config.file import ConfigurationError
+    from hookd.config.load import load
 
     try:
         return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
@@ -343,7 +344,8 @@ def _load(config: str | None, flags: dict[str, Any], *, dev: bool) -> "Loaded":
 
 
 def _load_or_raise(config: str | None, flags: dict[str, Any], *, dev: bool, refused: type[Exception]) -> "Loaded":
-    from hookd.config.file import ConfigurationError, load
+    from hookd.config.file import ConfigurationError
+    from hookd.config.load import load
 
     try:
         return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
