@@ -16,17 +16,14 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import msgspec
-import trio
 
 from hookd.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
-from hookd.flow.ports import Log
 
 WRITE_BYTES = 1 << 20
 # Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
@@ -35,8 +32,6 @@ READ_BYTES = 128 * 1024
 MARKER_BYTES_MAX = 1 << 20
 SUMMARY_BYTES_MAX = 1 << 27
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
-PROVE_EVERY_SECONDS = 60.0
-PROVE_SECONDS_MAX = 10.0
 # Whoever only looks whether a daemon runs holds the lock for a moment.
 LOCK_SECONDS_MAX = 0.5
 LOCK_AGAIN_SECONDS = 0.02
@@ -293,69 +288,6 @@ def _past_run(summary: Summary) -> PastRun:
 def _lost_run(marker: Marker) -> PastRun:
     """What it left is not known."""
     return PastRun(marker.run_id, parse_rfc3339(marker.started_at), parse_rfc3339(marker.at), True, None)
-
-
-class Provable(Protocol):
-    def prove_writable(self, room_bytes: int = 0) -> None: ...
-
-
-class ReportsWatch:
-    """The last known answer to whether the report can be written; None in `problem` is yes.
-
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
-    about what the report would take now.
-    """
-
-    def __init__(
-        self,
-        reports: Provable,
-        *,
-        log: Log,
-        in_thread: Callable[..., Awaitable[Any]],
-        room_bytes: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.problem: str | None = None  # it was proved writable before the start
-        self._reports = reports
-        self._log = log
-        self._in_thread = in_thread
-        self._room_bytes = room_bytes
-        self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await trio.sleep(PROVE_EVERY_SECONDS)
-            await self.look()
-
-    async def look(self) -> None:
-        """What has changed is logged."""
-        problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
-        if self._is_asking:
-            return
-        self._is_asking = True
-        with trio.move_on_after(PROVE_SECONDS_MAX):
-            try:
-                await self._in_thread(self._prove, self._room_bytes())
-            except CannotWriteReports as error:
-                problem = str(error)
-            else:
-                problem = None
-        self._note(problem)
-
-    def _prove(self, room_bytes: int) -> None:
-        try:
-            self._reports.prove_writable(room_bytes)
-        finally:
-            self._is_asking = False
-
-    def _note(self, problem: str | None) -> None:
-        if problem == self.problem:
-            return
-        self.problem = problem
-        if problem is None:
-            self._log("reports.writable")
-        else:
-            self._log("reports.not_writable", level="error", error=problem)
 
 
 def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:

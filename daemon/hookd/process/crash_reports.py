@@ -16,7 +16,7 @@ from hookd.core.run_history import PastRun
 from hookd.core.timestamps import parse_rfc3339
 from hookd.edge.recorder_files import Found
 from hookd.edge.reports import Marker
-from hookd.process.supervisor import LogWriter
+from hookd.process.outside import LogWriter
 
 
 class Folder(Protocol):

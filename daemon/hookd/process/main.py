@@ -34,7 +34,10 @@ from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
 from hookd.edge.systemd import Systemd
 from hookd.process.crash_reports import write_crash_reports
-from hookd.process.supervisor import ExitCode, Outside, ReloadRefused, supervise
+from hookd.process.exit_codes import ExitCode
+from hookd.process.outside import Outside
+from hookd.process.reloading import ReloadRefused
+from hookd.process.supervisor import supervise
 
 # For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
 LOG_CLOSE_SECONDS = 1.5

@@ -90,7 +90,7 @@ def run(
         _fail(EXIT_CONFIG, f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured")
 
     def reload() -> Any:
-        from hookd.process.supervisor import ReloadRefused
+        from hookd.process.reloading import ReloadRefused
 
         again = _load_or_raise(config, flags, dev=dev, refused=ReloadRefused)
         if open_to_others and not again.settings.http.tokens:  # whatever http.bind says now, these sockets stay
