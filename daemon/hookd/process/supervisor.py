@@ -228,13 +228,7 @@ class Supervisor:
                     flow.start_soon(self._pacer.run)
                 flow.start_soon(self._housekeeping.run)
                 flow.start_soon(self._reports_watch.run)
-                flow.start_soon(
-                    partial(
-                        self._final_report.keep_saying_open,
-                        self._housekeeping.counts,
-                        every_seconds=COUNTS_EVERY_SECONDS,
-                    )
-                )
+                flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()

@@ -25,15 +25,51 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
+from hookd.cli import failures
+from hookd.cli.options import json_option
 from hookd.cli.terminal import COLUMNS_MAX, clip, json_text, printable
 from hookd.core.report import one_line
 from hookd.core.timestamps import rfc3339
+from hookd.core.units import parse_duration
+from hookd.process.exit_codes import ExitCode
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 IDS_MAX = 100_000
 TOLERANCE_SECONDS = 300
 PEER_SECONDS_MAX = 60
 PAYLOAD_SHOWN_BYTES_MAX = 4096  # of what is cut to a line anyway
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="0 picks one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--secret", envvar="HOOKD_SECRET", help="Verify signatures by it (HOOKD_SECRET).")
+@click.option("--fail", metavar="CODE", type=click.IntRange(200, 599), help="Answer this in place of 200.")
+@click.option("--first", metavar="N", type=click.IntRange(1), help="Fail the first N requests of each webhook-id only.")
+@click.option("--delay", metavar="T", default="0s", help='Answer so much later, such as "2s".')
+@json_option
+def receive(
+    port: int, host: str, secret: str | None, fail: int | None, first: int | None, delay: str, as_json: bool
+) -> None:
+    """A receiver to develop against: prints what comes, verifies it, misbehaves on request.
+
+    \b
+    hookd receive --fail 503 --first 2     every event is delivered by its third attempt
+    hookd receive --fail 410               the endpoint says that it is gone
+    hookd receive --delay 20s              slower than an attempt may take (15s)
+    """
+    if first is not None and fail is None:
+        failures.usage("--first says how often to --fail, which is missing")
+    try:
+        manners = Manners(fail, first, parse_duration(delay))
+    except ValueError as error:
+        failures.usage(f"--delay: {error}")
+    try:
+        serve(host, port, secret=secret, manners=manners, as_json=as_json)
+    except BadSecret as error:
+        failures.usage(f"--secret: {error}")
+    except CannotListen as error:
+        failures.fail(ExitCode.UNAVAILABLE, f"cannot bind {error}")
 
 
 class CannotListen(Exception):
@@ -194,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: the receiver prints what matters."""
 
 
-def receive(host: str, port: int, *, secret: str | None, manners: Manners, as_json: bool) -> None:
+def serve(host: str, port: int, *, secret: str | None, manners: Manners, as_json: bool) -> None:
     """Until Ctrl-C or SIGTERM. Raises BadSecret or CannotListen."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     receiver = Receiver(host, port, key=None if secret is None else key_of(secret), manners=manners, as_json=as_json)

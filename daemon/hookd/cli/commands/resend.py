@@ -13,13 +13,48 @@ from pathlib import Path
 import click
 import msgspec
 
-from hookd.cli.api_client import Remote
+from hookd.cli.api_client import Refusal, Remote, Unreachable
+from hookd.cli.failures import fail
+from hookd.cli.options import token_option, url_option
+from hookd.cli.report_files import read_summary, say_claimed
 from hookd.edge.reports import CLAIM, ReportDirectory
+from hookd.process.exit_codes import ExitCode
 
 LINES_AT_ONCE = 100
 BYTES_AT_ONCE = 4 * 1024 * 1024
 WAIT_SECONDS_MAX = 30
 TAKEN = {"admitted", "known"}
+
+
+@click.command()
+@click.argument("file")
+@click.option("--exhausted", is_flag=True, help="The exhausted deliveries, in place of the undelivered.")
+@click.option("--client", "only_client", metavar="ID", help="Of this client only.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@url_option
+@token_option
+def resend(
+    file: str, exhausted: bool, only_client: str | None, dry_run: bool, url: str | None, token_file: str | None
+) -> None:
+    """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
+    read_summary(Path(file))
+    say_claimed(Path(file))
+    try:
+        counts, claimed = resend_file(
+            Path(file),
+            Remote.named(url, token_file),
+            kind="exhausted" if exhausted else "undelivered",
+            only_client=only_client,
+            dry_run=dry_run,
+        )
+    except Unreachable as error:
+        fail(ExitCode.UNAVAILABLE, str(error))
+    except Refusal as refused:
+        fail(ExitCode.BUG, f"refused with {refused}; nothing is lost, run it again")
+    for word, count in counts.items():
+        click.echo(f"{word}: {count:,}")
+    if claimed is not None:
+        click.echo(f"claimed: {claimed}", err=True)
 
 
 class _Line(msgspec.Struct):
