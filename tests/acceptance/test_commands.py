@@ -110,7 +110,7 @@ def test_inherited_socket_is_judged_by_its_address(folder: Path) -> None:
                 [
                     sys.executable,
                     "-m",
-                    "daemon",
+                    "hookd",
                     "run",
                     "--bind",
                     f"fd://{inherited.fileno()}",

@@ -28,7 +28,7 @@ PATH_SHOWN_MAX = 100
 _HOST = re.compile(r"(localhost|[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-class Access:
+class Auth:
     def __init__(self, effective: EffectiveSettings, clock: Clock, log: Log) -> None:
         self._effective = effective
         self._clock = clock

@@ -25,7 +25,7 @@ async def read_body(effective: EffectiveSettings, *media_types: str) -> bytes:
     if announced is not None and announced > bytes_max:
         raise too_large(bytes_max)
     with trio.move_on_after(BODY_TIMEOUT_SECONDS):
-        return await request.connection.read_body()
+        return await request.exchange.read_body()
     raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
@@ -35,12 +35,12 @@ async def finish_body(request: ApiRequest, response: Response) -> None:
     An answer that goes out before the body is in makes the server close the connection, and a producer that was told
     404 would find its next request cut. A body that is too large or too slow has been read for long enough.
     """
-    body = request.connection.body
+    body = request.exchange.body
     if not body.is_complete:
         announced = request.content_length
         is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
         is_hopeless = is_long or response.status_code in (408, 413)
-        if is_hopeless or not await request.connection.discard_body():
+        if is_hopeless or not await request.exchange.discard_body():
             response.headers["connection"] = "close"
     body.drop()
 

@@ -47,8 +47,8 @@ class BodyBudget:
 class CountedBody:
     """One request's body, as far as it has come and is held."""
 
-    def __init__(self, receiving: BodyBudget, *, is_read: bool) -> None:
-        self._receiving = receiving
+    def __init__(self, body_budget: BodyBudget, *, is_read: bool) -> None:
+        self._body_budget = body_budget
         self._is_read = is_read
         self._data = bytearray()
         self._held_bytes = 0
@@ -74,7 +74,7 @@ class CountedBody:
         """Holds nothing any more, now or later."""
         self._is_dropping = True
         self._data.clear()
-        self._receiving.free(self._held_bytes)
+        self._body_budget.free(self._held_bytes)
         self._held_bytes = 0
 
     def append(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ class CountedBody:
             self._hold(data)
 
     def _hold(self, data: bytes) -> None:
-        self._refusal = self._receiving.take(len(data), held_bytes=self._held_bytes)
+        self._refusal = self._body_budget.take(len(data), held_bytes=self._held_bytes)
         if self._refusal is not None:
             self.drop()
         else:

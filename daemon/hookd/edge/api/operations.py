@@ -1,6 +1,6 @@
 """Owns what is said of a route beside its path: who may call it, what it takes, what it answers.
 
-One description for all who need it: access.py reads the scope, openapi.py the rest. A route without one is a bug that
+One description for all who need it: auth.py reads the scope, openapi.py the rest. A route without one is a bug that
 `create_app` raises.
 """
 

@@ -126,7 +126,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint) -> Healt
     )
 
 
-def status_view(services: Services, seen: Gauges) -> StatusView:
+def status_view(services: Services, gauges: Gauges) -> StatusView:
     totals, now, rates = services.ledger.totals(), services.clock.now(), services.housekeeping.rates()
     intake, connections = services.effective.settings.intake, services.connections()
     return StatusView(
@@ -148,15 +148,15 @@ def status_view(services: Services, seen: Gauges) -> StatusView:
             unsettled_bytes=totals.unsettled_bytes,
             unsettled_bytes_max=intake.unsettled_bytes_max,
         ),
-        oldest_unsettled_seconds=_rounded(seen.oldest_unsettled_seconds),
-        oldest_overdue_seconds=_rounded(seen.oldest_overdue_seconds),
+        oldest_unsettled_seconds=_rounded(gauges.oldest_unsettled_seconds),
+        oldest_overdue_seconds=_rounded(gauges.oldest_overdue_seconds),
         loop_lag_seconds=round(services.housekeeping.loop_lag_seconds, 6),
         per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
         connections=ConnectionsView(open=connections.open, max=connections.max, refused=connections.refused),
-        endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
+        endpoints=EndpointStatesView(**{state.value: count for state, count in gauges.endpoints.items()}),
         clients=len(services.registry),
         crashed_couriers=services.dispatch.crashed_couriers,
-        waiting_for_client=seen.waiting_for_client,
+        waiting_for_client=gauges.waiting_for_client,
         previous_run=services.previous_run(),
     )
 

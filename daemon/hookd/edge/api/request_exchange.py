@@ -7,7 +7,7 @@ else (`listening`).
 Rules:
  * Whatever the server brings is taken, to the end of the body or of the request: a channel that is full would hold up
    the server, which could then neither end the request nor notice that its peer is gone.
- * A peer that hangs up ends its request at the next wait, by HungUp; what no longer waits is done and answered.
+ * A peer that hangs up ends its request at the next wait, by ClientDisconnected; what no longer waits is done and answered.
  * An answer's time is the server's to bound: it has a deadline for each write.
 """
 
@@ -38,8 +38,8 @@ class ClientDisconnected(Exception):
 class ApiRequest(TrioRequest):
     """Quart's, with its headers at hand: werkzeug looks through them all for each one that is asked for."""
 
-    def __init__(self, connection: "RequestExchange", *given: Any, first: Mapping[bytes, str], **named: Any) -> None:
-        self.connection = connection
+    def __init__(self, exchange: "RequestExchange", *given: Any, first: Mapping[bytes, str], **named: Any) -> None:
+        self.exchange = exchange
         self.first = first  # of each header's values, by its name in lower case
         self.parameters: Any = None  # of the query, once they are read
         super().__init__(*given, **named)
@@ -57,9 +57,9 @@ def this_request() -> ApiRequest:
 class RequestExchange(TrioASGIHTTPConnection):
     """Quart's name for one request and its answer."""
 
-    def __init__(self, receiving: BodyBudget, app: Any, scope: Any) -> None:
+    def __init__(self, body_budget: BodyBudget, app: Any, scope: Any) -> None:
         super().__init__(app, scope)
-        self.body = CountedBody(receiving, is_read=scope["method"] not in _WITHOUT_BODY)
+        self.body = CountedBody(body_budget, is_read=scope["method"] not in _WITHOUT_BODY)
         self._receive: Callable[[], Awaitable[Any]]
 
     # The arguments have hypercorn's types, which the server alone knows.
@@ -92,7 +92,7 @@ class RequestExchange(TrioASGIHTTPConnection):
         return self.body.is_complete
 
     async def listening(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What comes of `work`, which is cancelled when the peer hangs up meanwhile: raises HungUp."""
+        """What comes of `work`, which is cancelled when the peer hangs up meanwhile: raises ClientDisconnected."""
         results: list[T] = []
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -116,7 +116,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             scope.cancel()
 
     async def _take_message(self) -> None:
-        """The server's next, when it comes. Raises HungUp."""
+        """The server's next, when it comes. Raises ClientDisconnected."""
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientDisconnected
