@@ -7,7 +7,8 @@ else (`listening`).
 Rules:
  * Whatever the server brings is taken, to the end of the body or of the request: a channel that is full would hold up
    the server, which could then neither end the request nor notice that its peer is gone.
- * A peer that hangs up ends its request at the next wait, by ClientDisconnected; what no longer waits is done and answered.
+ * A peer that hangs up ends its request at the next wait, by ClientDisconnected. What no longer waits is done and
+   answered.
  * An answer's time is the server's to bound: it has a deadline for each write.
 """
 
