@@ -1,4 +1,4 @@
-"""The command's first lines: signals are held and the standard streams there before anything slow is imported."""
+"""Owns the first lines of the command: signals are held and the standard streams made sure of before slow imports."""
 
 import signal
 import sys

@@ -20,10 +20,10 @@ class Provable(Protocol):
 
 
 class ReportsWatch:
-    """The last known answer to whether the report can be written; None in `problem` is yes.
+    """`problem` says why a report could not be written at the last look; None: it could.
 
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
-    about what the report would take now.
+    It looks from a thread, one at most: a file system that hangs must not hold the loop, and is a problem too.
+    `room_bytes` is about what a report would take now.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ReportsWatch:
         self._log = log
         self._in_thread = in_thread
         self._room_bytes = room_bytes
-        self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
+        self._is_asking = False  # as long as the thread runs, even where nobody waits for it any more
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -48,7 +48,7 @@ class ReportsWatch:
             await self.look()
 
     async def look(self) -> None:
-        """What has changed is logged."""
+        """Looks once, and logs a change."""
         problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
         if self._is_asking:
             return

@@ -1,7 +1,8 @@
 """Owns `hookd explain`: what an event or a client waits for, since when, until when, and what ends it, in sentences.
 
-Rules: only what the API says is said, by the daemon's own clock. Each thing that a person can do comes as a command
-to paste. What endpoints and producers wrote is made harmless before it reaches the terminal.
+Rules: it says only what the API says, by the daemon's clock. Each thing that a person can do comes as a command to
+paste. What endpoints and producers wrote is made harmless before it reaches the terminal.
+
 Does not: decide or change anything.
 """
 

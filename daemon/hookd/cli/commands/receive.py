@@ -1,10 +1,12 @@
-"""Owns `hookd receive`: a receiver to develop against, which prints what comes, verifies it and misbehaves on request.
+"""Owns `hookd receive`: a receiver to develop against. It prints what comes, verifies it, and misbehaves on request.
 
-Rules: it never answers before it has noted the request, and never ends by what a peer sends: bodies, headers and the
-time for them are bounded, and what a peer wrote is made harmless before it reaches the terminal. A signature is
-verified by the published scheme (Standard Webhooks 1.0), five minutes of clock difference allowed.
-Limits: a thread for each connection; 16 MiB a body; of the last 100,000 webhook-ids it remembers how often they came.
-Does not: speak TLS, keep payloads, or serve anyone but the developer it runs for.
+Rules: a request is noted before it is answered. Nothing that a peer sends ends the command: bodies, headers and their
+time are bounded. What a peer wrote is made harmless before it reaches the terminal. Signatures are verified by
+Standard Webhooks 1.0, and clocks may differ by five minutes.
+
+Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids.
+
+Does not: speak TLS, keep payloads, or serve anyone but the developer who started it.
 """
 
 import base64
@@ -115,7 +117,7 @@ class ReceivedAttempt(NamedTuple):
 
 
 class Receiver(ThreadingHTTPServer):
-    """Listens at once; `stopped` is set once nobody reads its output any more."""
+    """Listens from the start. `stopped` is set once nobody reads its output any more."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -142,7 +144,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/hook"
 
     def take(self, request: ReceivedRequest) -> ReceivedAttempt:
-        """Counts and prints it; the answer leaves after."""
+        """Counts and prints it, before it is answered."""
         unverified = reason_not_verified(self._key, request.headers, request.body, now=request.at)
         event_id = request.headers.get("webhook-id", "")
         with self._lock:
@@ -172,7 +174,7 @@ class Receiver(ThreadingHTTPServer):
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that hangs up or sends no HTTP is its own matter; a bug of ours is shown, and the next is served."""
+        """A peer that hangs up or sends no HTTP is ignored. A bug of ours is shown, and the next request is served."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -263,7 +265,7 @@ def key_of(secret: str) -> bytes:
 
 
 def reason_not_verified(key: bytes | None, headers: Mapping[str, str], body: bytes, *, now: float) -> str | None:
-    """Why the signature does not stand, as any receiver would judge it; None where it does."""
+    """Why the signature is not verified; None where it is."""
     missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if not headers.get(name)]
     if missing:
         return f"no {', no '.join(missing)}"

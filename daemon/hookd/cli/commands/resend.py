@@ -1,7 +1,7 @@
-"""Owns `hookd resend`: a report's lines, in batches, to a running daemon, until every one has an answer.
+"""Owns `hookd resend`: posts a report's lines, in batches, to a running daemon, until each has an answer.
 
-Rules: it is repeatable, since the daemon knows what it has; 429 and 503 are waited out; a file whose every
-undelivered line was taken is claimed for the run that took it.
+Rules: it can be repeated, since the daemon knows the events that it has. 429 and 503 are waited out. A report whose
+undelivered lines were all taken is claimed for the run that took them.
 """
 
 import sys
@@ -58,7 +58,7 @@ def resend(
 
 
 class _Line(msgspec.Struct):
-    """What choosing a line needs of it. The payload is not read: it may hold what Python has no value for (1E400)."""
+    """What is needed to choose a line. The payload is not decoded: Python has no value for some numbers (1E400)."""
 
     kind: str
     client_id: str = ""

@@ -1,8 +1,8 @@
 """Owns `hookd status`: the daemon's totals and its clients on one screen, once or again and again.
 
-Of the clients those that need someone come first: disabled, paused, throttled, failing, then those with the oldest
-unsettled delivery; 20 endpoints at most. Reading a long list is work for the daemon too, so watching leaves it alone
-for four times as long as the last reading took, and a second at least.
+The clients that need someone come first: disabled, paused, throttled, failing; then those with the oldest unsettled
+delivery. At most 20 endpoints are shown. A long list is work for the daemon too. So watching rests four times as long
+as the last reading took, and a second at least.
 """
 
 import heapq

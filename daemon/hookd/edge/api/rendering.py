@@ -1,4 +1,4 @@
-"""Owns what events, deliveries, clients and the daemon's status look like from outside: shapes.py's Structs, filled."""
+"""Owns how events, deliveries, clients and the daemon's status look from outside: it fills schemas.py's Structs."""
 
 import math
 
@@ -75,7 +75,7 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
 
 
 def client_view(services: Services, client: Client, *, secrets: dict[str, str] | None = None) -> ClientView:
-    """`secrets` are those made in this very call, shown this once."""
+    """`secrets` are those made in this call; they are shown this once."""
     endpoints = [endpoint_view(services, client.id, endpoint) for endpoint in client.endpoints]
     for view in endpoints:
         if secrets and view.id in secrets:
@@ -162,7 +162,7 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
 
 
 def _shown(at: float | None, now: Moment) -> str | None:
-    """A monotonic moment as wall time; None for none and for those infinitely far away."""
+    """A monotonic time as wall time; None for None, and for a time that never comes."""
     return None if at is None or math.isinf(at) else rfc3339(now.wall + at - now.monotonic)
 
 

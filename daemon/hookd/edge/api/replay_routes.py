@@ -1,4 +1,4 @@
-"""Owns the route of replay: what its body says, and what it answers."""
+"""Owns the route of replay: its body, and its answer."""
 
 from functools import partial
 from typing import Annotated, Literal
