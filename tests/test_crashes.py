@@ -15,7 +15,7 @@ from hookd.core.report import Line, Summary
 from hookd.edge.reports import ReportDirectory
 from hookd.flow.final_report import REPORT_SECONDS_MAX
 from hookd.flow.ports import DeliveryRequest
-from hookd.process.supervisor import ExitCode
+from hookd.process.exit_codes import ExitCode
 
 from tests.test_supervisor import SECRET, Daemon, NotedDiscard, ScriptedSender, make_settings, until
 
@@ -134,7 +134,7 @@ def test_report_is_written_where_the_system_gives_no_thread():
     """Threads that are too large for this machine: the work is done all the same, once, and its own errors are its."""
     script = """
 import threading, trio
-from hookd.process.supervisor import in_own_thread
+from hookd.process.outside import in_own_thread
 threading.stack_size(1 << 46)
 done = []
 trio.run(in_own_thread, done.append, 1)

@@ -26,7 +26,11 @@ from hookd.edge.reports import READ_BYTES, ReportDirectory
 from hookd.edge.server import Server, bound_sockets
 from hookd.edge.systemd import Systemd
 from hookd.flow.ports import DeliveryRequest
-from hookd.process.supervisor import SECOND_SIGNAL_SECONDS, ExitCode, Outside, ReloadRefused, Supervisor
+from hookd.process.exit_codes import ExitCode
+from hookd.process.outside import Outside
+from hookd.process.reloading import ReloadRefused
+from hookd.process.stopping import SECOND_SIGNAL_SECONDS
+from hookd.process.supervisor import Supervisor
 
 from tests.edge.test_reports import write_report
 from tests.flow.test_resend import written

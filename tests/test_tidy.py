@@ -11,24 +11,58 @@ from pathlib import Path
 
 import hookd
 import pytest
+from hookd.cli import command_line
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "daemon" / "hookd"
 PATHS = sorted(SOURCE.rglob("*.py"))
 
-FUNCTION_LINES_MAX = 70
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 40
 README_LINES_MAX = 400
 
-# Layer -> the layers it may import besides itself. What is not named here (cli, demo, remote, resending) is the top:
-# it may import anything, and nothing below may import it. "" is the package itself, which holds the version alone.
+# Layer -> the layers it may import besides itself. What is not named here (demo) is the top: it may import anything,
+# and cli alone may import it, to start it. "" is the package itself, which holds the version alone.
 LAYERS: dict[str, set[str]] = {
     "": set(),
     "core": set(),
-    "toml_lines": set(),
-    "configuration": {"core", "toml_lines"},
+    "config": {"core"},
     "flow": {"core"},
     "edge": {"", "core", "flow"},
-    "supervisor": {"", "core", "flow", "edge"},
+    "process": {"", "config", "core", "flow", "edge"},
+    "cli": {"", "config", "core", "flow", "edge", "process", "demo"},
+}
+
+# Modules of the edge that work together without being one package.
+TOGETHER = {"hookd.edge.reports_watch": "hookd.edge.reports"}
+
+# Functions that may be longer: whoever reads one wants the whole list, and there is no decision in it.
+LONG_FUNCTIONS = {
+    ("hookd.edge.api.admission", "admission_routes"): "a list of routes",
+    ("hookd.edge.api.client_routes", "client_routes"): "a list of routes",
+    ("hookd.edge.api.endpoint_routes", "endpoint_routes"): "a list of routes",
+    ("hookd.edge.api.event_routes", "event_routes"): "a list of routes",
+    ("hookd.process.supervisor", "__init__"): "the wiring of the whole daemon",
+}
+
+# A command's file is named for the command, and so may share its name with the noun that it shows (report, resend).
+COMMANDS = "hookd.cli.commands"
+
+# The glossary's "do not say", as far as a machine can tell: no name of ours has one of these words in it.
+NOT_SAID = {
+    "backpressure", "blacklist", "breaker", "broker", "bus", "callback", "circuit", "consumer", "customer",
+    "destination", "dlq", "enqueue", "filter", "inbox", "ingest", "job", "journal", "outbound", "outbox",
+    "overload", "publisher", "queue", "redeliver", "redelivery", "reject", "requeue", "router", "runner",
+    "session", "stats", "subscriber", "target", "tenant", "topic", "tracker", "transfer", "wal", "worker",
+}  # fmt: skip
+# Names that are somebody else's, or that mean something of another field.
+FOREIGN_NAMES = {
+    "request_queue_size": "socketserver's",
+    "_TARGET": "the request target of RFC 9112",
+    "_Target": "the request target of RFC 9112",
+    "_target": "the request target of RFC 9112",
+    "target": "the request target of RFC 9112",
+    "_inbox": "what ASGI's lifespan receives",
 }
 
 # Core takes time, ids and chance as values, and does no I/O.
@@ -94,18 +128,19 @@ def functions(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def test_source_is_found() -> None:
     """The rules below hold for something: every layer is there, and every import of ours names a module of ours."""
-    assert {"core", "flow", "edge", "configuration", "supervisor", "cli"} <= {layer_of(module) for module in MODULES}
+    assert {*LAYERS, "demo"} <= {layer_of(module) for module in MODULES}
     for module in MODULES:
         assert own_imports(module) <= set(MODULES), module
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_one_way(module: str) -> None:
-    """core -> flow -> edge -> supervisor -> command line; configuration knows core and its line scanner alone."""
+    """core -> flow -> edge -> process -> cli; config knows core alone, and process and cli alone may import it."""
     layer = layer_of(module)
-    if layer not in LAYERS:
+    if layer not in LAYERS and layer != "__main__":
+        assert layer == "demo", f"{module}: no layer is called {layer}"
         return
-    allowed = LAYERS[layer] | {layer}
+    allowed = LAYERS.get(layer, {"cli", "edge"}) | {layer}
     wrong = [name for name in own_imports(module) if layer_of(name) not in allowed]
     assert not wrong, f"{module} may not import {wrong}"
 
@@ -141,7 +176,7 @@ def test_edge_modules_do_not_know_each_other(module: str) -> None:
     """Adapters meet in the supervisor; only the modules of one package of the edge work together."""
     package = ".".join(module.split(".")[:3])
     others = [name for name in own_imports(module) if layer_of(name) == "edge" and not is_inside(name, package)]
-    assert not others
+    assert not [name for name in others if name != TOGETHER.get(module)]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -157,14 +192,75 @@ def test_module_opens_with_a_docstring(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_function_is_at_most_70_lines_long(module: str) -> None:
-    """Counted from its def to its end; 30 is long already."""
+def test_file_is_at_most_400_lines_long(module: str) -> None:
+    """Where it gets longer, a second noun has moved in."""
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_function_is_at_most_40_lines_long(module: str) -> None:
+    """Counted from its def to its end; 5 to 15 are usual."""
     long = {
         node.name: lines
         for node in functions(module)
         if node.end_lineno is not None and (lines := node.end_lineno - node.lineno + 1) > FUNCTION_LINES_MAX
     }
-    assert not long
+    assert not {name: lines for name, lines in long.items() if (module, name) not in LONG_FUNCTIONS}
+    missing = {name for of, name in LONG_FUNCTIONS if of == module} - {node.name for node in functions(module)}
+    assert not missing, "an exemption is for a function that is there"
+
+
+def test_no_two_modules_have_one_name() -> None:
+    """A name leads to one file. Packages are named by their folder; of two files of one name, one is a command's."""
+    seen: dict[str, str] = {}
+    for module in MODULES:
+        if not is_inside(module, COMMANDS):
+            other = seen.setdefault(module.split(".")[-1], module)
+            assert other == module, f"{module} and {other}"
+    assert all(module.split(".")[1] in {*LAYERS, "demo", "__main__"} for module in MODULES if "." in module)
+
+
+def test_each_command_has_a_file_of_its_name() -> None:
+    """And every file of the folder is a command's."""
+    files = {module.removeprefix(f"{COMMANDS}.") for module in MODULES if module.startswith(f"{COMMANDS}.")}
+    assert files == set(command_line.hookd.commands)
+
+
+def own_names(module: str) -> Iterator[str]:
+    """Every name that the module gives to something: functions, classes, arguments, variables, attributes, itself."""
+    yield module.split(".")[-1]
+    for node in ast.walk(tree(module)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def words_of(name: str) -> set[str]:
+    """`ReportDirectory` and `report_directory` have the same, each in the singular."""
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)}
+    return words | {word.removesuffix("s") for word in words}
+
+
+def test_words_of_a_name_are_told_apart() -> None:
+    """The rule below sees through the ways in which names are written."""
+    assert {"retry", "queue", "max"} <= words_of("RETRY_QUEUES_MAX") & words_of("_retry_queue_max") & words_of(
+        "RetryQueueMax"
+    )
+    assert "bus" not in words_of("business_hours")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_name_is_the_glossarys(module: str) -> None:
+    """One word for one thing: what the glossary does not say is in no name."""
+    wrong = {name for name in own_names(module) if not words_of(name).isdisjoint(NOT_SAID)}
+    assert not wrong - FOREIGN_NAMES.keys()
+
+
+def test_foreign_name_is_used() -> None:
+    """An exemption that nobody needs any more is taken back."""
+    assert FOREIGN_NAMES.keys() <= {name for module in MODULES for name in own_names(module)}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,4 +1,4 @@
-"""The command's first lines: signals are held and the standard streams there before anything slow is imported."""
+"""Owns the first lines of the command: signals are held and the standard streams made sure of before slow imports."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: _held.append(signal.Signals(number).name))
         streams.secure()
-    from hookd.cli.commands import hookd
+    from hookd.cli.command_line import hookd
 
     hookd.main(prog_name="hookd", obj=_held)
 

@@ -5,8 +5,9 @@ import threading
 import pytest
 import trio
 from hookd.core.settings import IntakeSettings, Settings
-from hookd.edge.reports import PROVE_EVERY_SECONDS, PROVE_SECONDS_MAX, CannotWriteReports, ReportsWatch
-from hookd.process.supervisor import in_own_thread
+from hookd.edge.reports import CannotWriteReports
+from hookd.edge.reports_watch import PROVE_EVERY_SECONDS, PROVE_SECONDS_MAX, ReportsWatch
+from hookd.process.outside import in_own_thread
 
 from tests.edge.test_api import Api, event, refused_as, started
 from tests.flow.harness import URL, Hang, Lines, at, now

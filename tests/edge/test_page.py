@@ -5,9 +5,7 @@ import hashlib
 import re
 import shutil
 import subprocess
-import sys
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -92,15 +90,6 @@ def test_script_parses(tmp_path) -> None:
     (tmp_path / "page.js").write_text(SCRIPT, encoding="utf-8")
     checked = subprocess.run(["node", "--check", tmp_path / "page.js"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
-
-
-def test_wheel_holds_the_page(tmp_path) -> None:
-    """Whoever installs hookd has it."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as held:
-        assert held.read("hookd/edge/api/page.html") == PAGE.read_bytes()
 
 
 def shown(url: str, profile: Path, *, expected: str = "nothing") -> str:

@@ -18,7 +18,9 @@ from hookd.edge.egress.sender import open_sender
 from hookd.edge.egress.transport import client_ssl_context
 from hookd.edge.server import Server
 from hookd.edge.systemd import Systemd
-from hookd.process.supervisor import ExitCode, Outside, supervise
+from hookd.process.exit_codes import ExitCode
+from hookd.process.outside import Outside
+from hookd.process.supervisor import supervise
 
 from tests.simulation import answer_invariants
 from tests.simulation.faults import Receivers

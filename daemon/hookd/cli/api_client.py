@@ -1,7 +1,7 @@
-"""Owns how the commands talk to a running daemon: JSON over HTTP, by the standard library, since they run for a moment.
+"""Owns how the commands talk to a running daemon: JSON over HTTP, with the standard library, which loads fast.
 
-No proxy and no redirect is followed: it is the platform's own daemon, named by `--url` or `HOOKD_URL`. Over https it
-must have a certificate that this machine trusts, or `SSL_CERT_FILE`, which OpenSSL itself looks at.
+No proxy is used and no redirect followed: `--url` or `HOOKD_URL` names the platform's own daemon. Over https its
+certificate must be one that this machine trusts, or `SSL_CERT_FILE`, which OpenSSL reads by itself.
 """
 
 import http.client

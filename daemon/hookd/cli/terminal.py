@@ -1,6 +1,6 @@
-"""Owns how text comes onto a terminal: what others wrote is made harmless, rows are cut, times and ages are short.
+"""Owns how text gets onto a terminal: what others wrote is made harmless, rows are cut, times and ages are short.
 
-Ages and moments are the daemon's, by its own clock: a command may run on a machine whose clock is off.
+Ages and times go by the daemon's clock: a command may run on a machine whose clock is off.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""The line that each key, table and list entry of a TOML text stands on, which tomllib does not tell.
+"""The line of each key, table and list entry of a TOML text. tomllib does not tell it.
 
 Owns a scanner that knows just enough of TOML to step over values: strings, comments, brackets.
 
-Rules: the text is one that tomllib has taken, so that nothing is judged here. Where the scanner cannot follow it stops
-with the lines it has: lines are a service, not a reason to fail. A list of tables counts its entries from 0.
+Rules: tomllib has taken the text before, so nothing is judged here. Where the scanner cannot follow, it stops and
+returns the lines that it has: a message without its line is better than none. A list of tables counts from 0.
 
-Known limits: inside an inline table or a list the line is that of the key it belongs to.
+Known limits: a key inside an inline table or a list gets the line of the key that holds it.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""The pace the demo plays at: the settings its daemon gets, and how long the demo itself waits for anything.
+"""The pace of the demo: the settings that its daemon gets, and how long the demo waits for anything.
 
-Owns every figure that more than one of the demo's files goes by. The settings are the defaults in shape, only quicker.
+Owns every figure that more than one file of the demo uses. The settings have the shape of the defaults, and are faster.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The stage: the daemon's process, the receivers, the folder and the words; what every act needs.
+"""The stage: the daemon's process, the receivers, the folder and the output; what every act needs.
 
-Rules: the daemon is spoken to over its HTTP API and its command line only; an answer that was not expected ends the
-act. Every wait is bounded. Only the child it started is ever stopped.
+Rules: the daemon is spoken to only through its HTTP API and its command line. An unexpected answer ends the act. Every
+wait is bounded. Only the child that it started is ever stopped.
 
 Does not: judge what the acts see.
 """

@@ -1,13 +1,13 @@
-"""Owns the flight recorder's files: where they stand, that this is memory, and that nobody else's are touched.
+"""Owns the flight recorder's files: where they stand, that this is memory, and that no one else's are touched.
 
-    FOLDER/<run_id>-<number>.segment    the log's segments, read at the next start if they are still there
+    FOLDER/<run_id>-<number>.segment    the log's segments; the next start reads those that are still there
     FOLDER/<run_id>-<number>.spare      room that is allocated and not in the log
 
-Rules: the folder is ours: mode 0700, our own user, no symbolic link; reached by its descriptor from then on. One
-daemon at a time has its lock. Files that are not named as above, or are no plain files of ours, are left alone.
-Room is allocated before it is written (posix_fallocate): a full file system is an error then, and no signal later.
-No fsync: this is memory that outlives the process, and nothing else.
-Segments are mapped rather than written: 0.1 to 0.3 us a record against 2.
+Rules: the folder is our own: mode 0700, our user, no symbolic link. It is opened once and reached by its descriptor.
+One daemon at a time has its lock. Files with other names, and what is no plain file of ours, are left alone.
+Room is allocated before it is written (posix_fallocate). So a full file system is an error, and no signal later.
+There is no fsync: memory outlives the process, and nothing more is wanted.
+Segments are mapped, not written: 0.1 to 0.3 us a record, against 2.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from hookd.core.units import approximate_size
 SHARED_MEMORY = "/dev/shm"
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 AUTO = "auto"
-# No segment is larger, with payloads of up to 32 MiB; what else bears a segment's name may be as large as it likes.
+# No segment is larger, with payloads of up to 32 MiB. A file that only bears such a name may be of any size.
 _READ_BYTES_MAX = 1 << 27
 _FILE = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})\.(segment|spare)")
 
@@ -134,7 +134,7 @@ class RecorderDirectory:
         return is_memory(self._fd)
 
     def left_behind(self) -> list[Found]:
-        """What earlier runs left, oldest first; read whole, at most `recorder.bytes_max` each."""
+        """What earlier runs left, oldest first. Each is read whole: at most `recorder.bytes_max`."""
         found = []
         for run_id in sorted({name.run_id for name in self._files()}):
             segments = sorted(
@@ -147,7 +147,7 @@ class RecorderDirectory:
         return sorted(found, key=lambda one: (one.written_at, one.recording.run_id))
 
     def remove(self, run_id: str) -> None:
-        """What a run left behind is accounted for. Segments go from the old end: half of them would mislead.
+        """Removes what a run left, once it is accounted for. The oldest segments go first: the rest would mislead.
 
         Raises CannotRecord.
         """
@@ -183,7 +183,7 @@ class RecorderDirectory:
             ) from None
 
     def close(self) -> None:
-        """Leaves no folder where there is nothing in it."""
+        """Removes the folder where it is empty."""
         try:
             os.rmdir(self.where.name, dir_fd=self._parent)
         except OSError:
@@ -194,7 +194,7 @@ class RecorderDirectory:
     # For segments
 
     def create(self, name: str, size: int) -> None:
-        """Raises OSError where so much cannot be had, and leaves nothing then."""
+        """Raises OSError where there is no room, and leaves no file then."""
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self._fd)
         try:
             os.posix_fallocate(fd, 0, size)
@@ -253,7 +253,7 @@ class RecorderDirectory:
                     yield _File(entry.name, named[1], int(named[2]), named[3])
 
     def _read(self, name: str) -> bytes:
-        """Nothing where it cannot be read: that is counted like anything else that is no segment."""
+        """Empty where it cannot be read; it is counted like a file that is no segment."""
         try:
             with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
                 return file.read(_READ_BYTES_MAX)
@@ -272,7 +272,7 @@ class _File(NamedTuple):
 
 
 class Segments(Store):
-    """One run's files in the folder. A segment's name says that it is in the log, so it is named last."""
+    """One run's files in the folder. A file gets the name of a segment last: the name says that it is in the log."""
 
     def __init__(self, folder: RecorderDirectory, run_id: str, segment_bytes: int) -> None:
         self._folder = folder

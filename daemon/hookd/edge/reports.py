@@ -6,9 +6,8 @@
     run-RUN.open                                     stands while the run has no report: no event in it, only counts
     .lock                                            one daemon at a time has it
 
-The directory is proved writable at the start, before anything is accepted that might have to be reported, and looked
-at every minute since: who learns at the stop that it is not, or that there is no room, has nowhere to put the account.
-A report with something undelivered that nobody claimed is never deleted, however old.
+The directory is proved writable at the start, before anything is accepted that a report may have to list.
+A report that lists something undelivered is never deleted until a run has claimed it, however old it is.
 """
 
 import contextlib
@@ -16,28 +15,23 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import msgspec
-import trio
 
 from hookd.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
-from hookd.flow.ports import Log
 
 WRITE_BYTES = 1 << 20
-# Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.
+# Read at once of a report that is taken up: about 400 lines, or one with a large payload.
 READ_BYTES = 128 * 1024
-# More than either ever takes, of 20,000 clients with 16 endpoints; what stands there may be anybody's.
+# More than either takes with 20,000 clients of 16 endpoints. A file of such a name may be anybody's, and of any size.
 MARKER_BYTES_MAX = 1 << 20
 SUMMARY_BYTES_MAX = 1 << 27
 TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
-PROVE_EVERY_SECONDS = 60.0
-PROVE_SECONDS_MAX = 10.0
-# Whoever only looks whether a daemon runs holds the lock for a moment.
+# `is_in_use` holds the lock for a moment, which must not fail a start.
 LOCK_SECONDS_MAX = 0.5
 LOCK_AGAIN_SECONDS = 0.02
 CLAIM = ".claimed-by-"
@@ -69,8 +63,10 @@ class ReportDirectory:
         self._written: set[Path] = set()  # by this process
 
     def prove_writable(self, room_bytes: int = 0) -> None:
-        """Makes the directory where it is missing, and a file in it; raises CannotWriteReports, also where a file of
-        so many bytes would find no room."""
+        """Makes the directory where it is missing, and a file in it for a moment.
+
+        Raises CannotWriteReports, also where a file of `room_bytes` would find no room.
+        """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
@@ -83,7 +79,7 @@ class ReportDirectory:
             raise CannotWriteReports(f"{self._directory}: a report of what is held now would find no room")
 
     def lock(self) -> None:
-        """For as long as the process lives; raises InUse. What a killed daemon was writing is nobody's then."""
+        """Locks the directory while the process lives. Removes what a killed daemon was writing. Raises InUse."""
         fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_SECONDS_MAX
         while not _locked(fd, fcntl.LOCK_EX):
@@ -104,10 +100,10 @@ class ReportDirectory:
         return next((path for path in self._all() if path.stem.rpartition("-")[2] == run_id), None)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
-        """Returns the path. Raises OSError, and then leaves nothing behind."""
+        """Returns the path. Raises OSError, and leaves no file then."""
         path = self.path_of(summary)
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.unlink(missing_ok=True)  # of one that was killed while it wrote this very report
+        temporary.unlink(missing_ok=True)  # a start that was killed may have left half of this report
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(fd, "wb", buffering=WRITE_BYTES) as file:
@@ -152,7 +148,7 @@ class ReportDirectory:
                 yield lines
 
     def claim(self, path: str, run_id: str) -> bool:
-        """Says that the run has what the report lists; False where it said so before. Raises OSError."""
+        """Notes that the run has what the report lists; False if that was noted before. Raises OSError."""
         try:
             os.close(os.open(f"{path}{CLAIM}{run_id}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
@@ -175,7 +171,7 @@ class ReportDirectory:
         return reported + [_lost_run(marker) for marker in self.open_runs() if marker.run_id not in run_ids]
 
     def open_run(self, run: Run, at: float, counts: dict[str, object] | None = None) -> None:
-        """Says that the run has no report yet, and what it had counted at last. Raises OSError."""
+        """Notes that the run has no report yet, and what it last counted. Raises OSError."""
         started_at = rfc3339(run.started_at)
         marker = Marker(run.run_id, run.version, run.host, run.pid, started_at, rfc3339(at), counts or {})
         path = self._marker_path(run.run_id)
@@ -190,7 +186,7 @@ class ReportDirectory:
         self._marker_path(run_id).unlink(missing_ok=True)
 
     def open_runs(self) -> list[Marker]:
-        """The runs that have no report, the one that is running among them; oldest first. What is no marker is not."""
+        """The runs without a report, the running one too; oldest first. A file that is no marker is ignored."""
         found = []
         for path in self._directory.glob("run-*.open"):
             with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
@@ -227,10 +223,10 @@ class ReportDirectory:
             file.write(written)
 
     def prune(self, kept: int) -> Pruned:
-        """Deletes all but the newest so many, with their claims, and of the markers likewise. Raises OSError.
+        """Deletes all reports but the newest `kept`, with their claims; and likewise the markers. Raises OSError.
 
-        What this process wrote stays: by a clock that was set back meanwhile it is the oldest. So do the newest ones
-        where the last run crashed: the next start counts crashes in a row, and what ends the row (core/run_history).
+        What this process wrote stays: it may look oldest, where the clock was set back. Where the last run crashed, the
+        newest reports stay too: the next start counts the crashes in a row (core/run_history.py).
         """
         by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
         reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
@@ -293,69 +289,6 @@ def _past_run(summary: Summary) -> PastRun:
 def _lost_run(marker: Marker) -> PastRun:
     """What it left is not known."""
     return PastRun(marker.run_id, parse_rfc3339(marker.started_at), parse_rfc3339(marker.at), True, None)
-
-
-class Provable(Protocol):
-    def prove_writable(self, room_bytes: int = 0) -> None: ...
-
-
-class ReportsWatch:
-    """The last known answer to whether the report can be written; None in `problem` is yes.
-
-    In a thread, one at most: a file system that hangs is a problem too, and must not hold the loop. `room_bytes` is
-    about what the report would take now.
-    """
-
-    def __init__(
-        self,
-        reports: Provable,
-        *,
-        log: Log,
-        in_thread: Callable[..., Awaitable[Any]],
-        room_bytes: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.problem: str | None = None  # it was proved writable before the start
-        self._reports = reports
-        self._log = log
-        self._in_thread = in_thread
-        self._room_bytes = room_bytes
-        self._is_asking = False  # for as long as the thread is, whether or not somebody still waits for it
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await trio.sleep(PROVE_EVERY_SECONDS)
-            await self.look()
-
-    async def look(self) -> None:
-        """What has changed is logged."""
-        problem: str | None = f"no answer of the file system within {PROVE_SECONDS_MAX:g} s"
-        if self._is_asking:
-            return
-        self._is_asking = True
-        with trio.move_on_after(PROVE_SECONDS_MAX):
-            try:
-                await self._in_thread(self._prove, self._room_bytes())
-            except CannotWriteReports as error:
-                problem = str(error)
-            else:
-                problem = None
-        self._note(problem)
-
-    def _prove(self, room_bytes: int) -> None:
-        try:
-            self._reports.prove_writable(room_bytes)
-        finally:
-            self._is_asking = False
-
-    def _note(self, problem: str | None) -> None:
-        if problem == self.problem:
-            return
-        self.problem = problem
-        if problem is None:
-            self._log("reports.writable")
-        else:
-            self._log("reports.not_writable", level="error", error=problem)
 
 
 def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:

@@ -1,9 +1,10 @@
 """Owns what a start does about the runs before it: a run that ended without a report gets one (contract section 7).
 
-Rules: under the locks of the report directory and of the recorder's folder; before anything of this run is recorded
-or accepted. A recorder whose run has a complete report is removed; any other becomes a crash report, and is removed
-once that is on disk. A report that cannot be written leaves the recorder where it is, for the next start.
-It reads nothing back: what a report lists is sent again by flow/recovery, or by whoever is told to.
+Rules: it is done under the locks of the report and recorder directories, before anything of this run is recorded or
+accepted. What a run recorded becomes a crash report, unless the run has a complete report. Either way the recording is
+removed, once the report is on disk. Where the report cannot be written, the recording stays for the next start.
+
+Does not: send anything again; flow/recovery.py does, or whoever is told to.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,10 @@ from hookd.core.run_history import PastRun
 from hookd.core.timestamps import parse_rfc3339
 from hookd.edge.recorder_files import Found
 from hookd.edge.reports import Marker
-from hookd.process.supervisor import LogWriter
+from hookd.process.outside import LogWriter
 
 
-class Folder(Protocol):
+class Recordings(Protocol):
     """Where runs record."""
 
     def left_behind(self) -> Sequence[Found]: ...
@@ -49,13 +50,13 @@ class Crashed(NamedTuple):
 
 
 def write_crash_reports(
-    folder: Folder | None, reports: Reports, log: LogWriter, *, recovery: bool = False
+    recordings: Recordings | None, reports: Reports, log: LogWriter, *, recovery: bool = False
 ) -> list[Crashed]:
     """Makes the crash reports that are missing, oldest run first."""
     crashed = []
     markers = {marker.run_id: marker for marker in reports.open_runs()}
-    for found in folder.left_behind() if folder is not None else ():
-        assert folder is not None
+    for found in recordings.left_behind() if recordings is not None else ():
+        assert recordings is not None
         run_id = found.recording.run_id
         marker = markers.pop(run_id, None)
         if reports.of_run(run_id) is None:
@@ -63,7 +64,7 @@ def write_crash_reports(
             if made is None:
                 continue
             crashed.append(made)
-        folder.remove(run_id)
+        recordings.remove(run_id)
         reports.close_run(run_id)
     reported_at = max((run.started_at for run in reports.past_runs() if run.undelivered is not None), default=0.0)
     for marker in markers.values():

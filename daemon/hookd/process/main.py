@@ -1,8 +1,10 @@
-"""Owns the daemon as one process of this machine: what it takes for itself at the start, and gives back at the end.
+"""Owns the daemon as one process of this machine: what it takes at the start, and gives back at the end.
 
 In this order: descriptors, the report and recorder directories under their locks, the log, the certificate, what an
-earlier run left; then one run of the supervisor over the real world. Whatever is missing ends it before anything is
-served: CannotStart. It reads no configuration and parses no arguments: that is configuration.py's and cli.py's.
+earlier run left. Then the supervisor runs once over the real world. Whatever is missing ends the start before anything
+is served: CannotStart.
+
+Does not: read the configuration (config/) or parse arguments (cli/).
 """
 
 import os
@@ -34,7 +36,10 @@ from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
 from hookd.edge.systemd import Systemd
 from hookd.process.crash_reports import write_crash_reports
-from hookd.process.supervisor import ExitCode, Outside, ReloadRefused, supervise
+from hookd.process.exit_codes import ExitCode
+from hookd.process.outside import Outside
+from hookd.process.reloading import ReloadRefused
+from hookd.process.supervisor import supervise
 
 # For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
 LOG_CLOSE_SECONDS = 1.5
@@ -51,27 +56,54 @@ class CannotStart(Exception):
 def run_process(
     settings: Settings, sockets: Sequence[socket.socket], held: list[str], reload: Callable[[], Settings]
 ) -> ExitCode:
-    """One run, to its end. `held` are the signals that came before; raises CannotStart."""
+    """One run, to its end. `held` are the signals that came before. Raises CannotStart."""
     limit = raise_limit()
     wanted, settings = settings.delivery.connections_max, _within_descriptors(settings, limit)
     signals = Signals(held)
     reports = _own_reports(settings.drain.report_directory)
-    folder = _recorder_folder(settings)
+    recorder_directory = _own_recorder_directory(settings)
     is_terminal = os.isatty(STDERR)
     log = LogWriter(STDERR, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
     capture_libraries(log)
-    connections_max = settings.delivery.connections_max
     tls = _tls(settings.http)
     log(
         "descriptors",
         limit=limit,
-        connections_max=connections_max,
+        connections_max=settings.delivery.connections_max,
         api_connections_max=settings.http.connections_max,
-        capped=connections_max < wanted,
+        capped=settings.delivery.connections_max < wanted,
     )
-    jitter = random.SystemRandom()
+
+    def reloaded() -> Settings:
+        return _within_descriptors(_renewed(reload(), tls, log), limit)
+
+    outside = _outside(settings, sockets, log=log, tls=tls, reports=reports, signals=signals, reload=reloaded)
+    try:
+        return _run(settings, outside, reports, recorder_directory)
+    except CannotRecord as error:
+        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
+    except CannotBind as error:
+        raise CannotStart(ExitCode.UNAVAILABLE, f"cannot bind {error}") from error
+    finally:
+        signals.detach()
+        if recorder_directory is not None:
+            recorder_directory.close()
+        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _outside(
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    *,
+    log: LogWriter,
+    tls: Tls | None,
+    reports: ReportDirectory,
+    signals: Signals,
+    reload: Callable[[], Settings],
+) -> Outside:
+    """The real world; what is recorded, and the runs before this one, are added by `_run`."""
     own_sockets = addresses_of(sockets)
-    outside = Outside(
+    return Outside(
         clock=SystemClock(),
         log=log,
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
@@ -80,29 +112,25 @@ def run_process(
         server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
-        jitter_unit=jitter.random,
+        jitter_unit=random.SystemRandom().random,
         new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
         announce=partial(_announce, log=log),
-        reload=lambda: _within_descriptors(_renewed(reload(), tls, log), limit),
+        reload=reload,
     )
-    identity = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
-    try:
-        write_crash_reports(folder, reports, log, recovery=settings.recovery.enabled)
-        is_unaccounted = folder is not None and bool(folder.left_behind())
-        outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
-        if folder is not None:
-            recorder = folder.recorder(identity, recorder_layout(settings), payloads=settings.recorder.payloads)
-            outside = outside._replace(recorder=recorder)
-        return trio.run(supervise, settings, outside, identity, clock=LoopClock())
-    except CannotRecord as error:
-        raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
-    except CannotBind as error:
-        raise CannotStart(ExitCode.UNAVAILABLE, f"cannot bind {error}") from error
-    finally:
-        signals.detach()
-        if folder is not None:
-            folder.close()
-        log.close(timeout_seconds=LOG_CLOSE_SECONDS)
+
+
+def _run(
+    settings: Settings, outside: Outside, reports: ReportDirectory, recorder_directory: RecorderDirectory | None
+) -> ExitCode:
+    """Reports of crashes first, then one run of the supervisor. Raises CannotRecord or CannotBind."""
+    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
+    write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
+    is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
+    outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
+    if recorder_directory is not None:
+        recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
+        outside = outside._replace(recorder=recorder)
+    return trio.run(supervise, settings, outside, run, clock=LoopClock())
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:
@@ -151,25 +179,25 @@ def _own_reports(directory: str) -> ReportDirectory:
     return reports
 
 
-def _recorder_folder(settings: Settings) -> RecorderDirectory | None:
-    """The recorder's folder, ours alone from here on; None where it is switched off."""
-    directory, reports = settings.recorder.directory, settings.drain.report_directory
-    if not directory:
+def _own_recorder_directory(settings: Settings) -> RecorderDirectory | None:
+    """The recorder's directory, ours alone from here on; None where the recorder is switched off."""
+    name, reports = settings.recorder.directory, settings.drain.report_directory
+    if not name:
         return None
     try:
-        where = recorder_files.place(directory, report_directory=reports, environ=os.environ, dev=settings.dev)
-        folder = RecorderDirectory(where)
+        where = recorder_files.place(name, report_directory=reports, environ=os.environ, dev=settings.dev)
+        directory = RecorderDirectory(where)
     except CannotRecord as error:
         raise CannotStart(ExitCode.CONFIG, f"recorder.directory: {error}") from error
     except recorder_files.InUse as error:
         raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
-    if not folder.is_memory:
-        detail = f"recorder.directory: {folder.where} is not in memory (tmpfs)"
+    if not directory.is_memory:
+        detail = f"recorder.directory: {directory.where} is not in memory (tmpfs)"
         if not settings.dev:
-            folder.close()
+            directory.close()
             raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
         say(STDERR, f"hookd: {detail}; taken under --dev only\n")
-    return folder
+    return directory
 
 
 def _announce(urls: Sequence[str], *, log: LogWriter) -> None:

@@ -1,7 +1,8 @@
 """Owns `hookd explain`: what an event or a client waits for, since when, until when, and what ends it, in sentences.
 
-Rules: only what the API says is said, by the daemon's own clock. Each thing that a person can do comes as a command
-to paste. What endpoints and producers wrote is made harmless before it reaches the terminal.
+Rules: it says only what the API says, by the daemon's clock. Each thing that a person can do comes as a command to
+paste. What endpoints and producers wrote is made harmless before it reaches the terminal.
+
 Does not: decide or change anything.
 """
 
@@ -10,9 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import click
+
 from hookd.cli.api_client import Answer, Remote
+from hookd.cli.failures import asking, fail
+from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import ago, ahead, json_text, printable, span
 from hookd.core.timestamps import parse_rfc3339
+from hookd.process.exit_codes import ExitCode
 
 WAITING_SHOWN_MAX = 10
 
@@ -23,6 +29,22 @@ GIVEN_UP = {
     "endpoint_removed": "its endpoint was removed",
     "crashed": "it was in flight at three crashes",
 }
+
+
+@click.command()
+@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT")
+@url_option
+@token_option
+@json_option
+def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """What a client or an event waits for, since when, until when, and what ends it."""
+    with asking():
+        remote = Remote.named(url, token_file)
+        try:
+            found = find(remote, name)
+        except NotFound as error:
+            fail(ExitCode.BUG, f"nothing is called {name!r}: {error}")
+        click.echo(found_json(found) if as_json else "\n".join(explained(found, remote.curl)))
 
 
 class Found(NamedTuple):
@@ -81,7 +103,7 @@ def explained(found: Found, curl: Callable[[str], str]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def as_json(found: Found) -> str:
+def found_json(found: Found) -> str:
     """What the sentences are made from."""
     return json_text(
         {"client": found.client, "events": [event for event, _ in found.events], "ambiguous": found.ambiguous}

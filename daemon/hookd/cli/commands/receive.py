@@ -1,10 +1,12 @@
-"""Owns `hookd receive`: a receiver to develop against, which prints what comes, verifies it and misbehaves on request.
+"""Owns `hookd receive`: a receiver to develop against. It prints what comes, verifies it, and misbehaves on request.
 
-Rules: it never answers before it has noted the request, and never ends by what a peer sends: bodies, headers and the
-time for them are bounded, and what a peer wrote is made harmless before it reaches the terminal. A signature is
-verified by the published scheme (Standard Webhooks 1.0), five minutes of clock difference allowed.
-Limits: a thread for each connection; 16 MiB a body; of the last 100,000 webhook-ids it remembers how often they came.
-Does not: speak TLS, keep payloads, or serve anyone but the developer it runs for.
+Rules: a request is noted before it is answered. Nothing that a peer sends ends the command: bodies, headers and their
+time are bounded. What a peer wrote is made harmless before it reaches the terminal. Signatures are verified by
+Standard Webhooks 1.0, and clocks may differ by five minutes.
+
+Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids.
+
+Does not: speak TLS, keep payloads, or serve anyone but the developer who started it.
 """
 
 import base64
@@ -25,15 +27,51 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
+from hookd.cli import failures
+from hookd.cli.options import json_option
 from hookd.cli.terminal import COLUMNS_MAX, clip, json_text, printable
 from hookd.core.report import one_line
 from hookd.core.timestamps import rfc3339
+from hookd.core.units import parse_duration
+from hookd.process.exit_codes import ExitCode
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 IDS_MAX = 100_000
 TOLERANCE_SECONDS = 300
 PEER_SECONDS_MAX = 60
 PAYLOAD_SHOWN_BYTES_MAX = 4096  # of what is cut to a line anyway
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="0 picks one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--secret", envvar="HOOKD_SECRET", help="Verify signatures by it (HOOKD_SECRET).")
+@click.option("--fail", metavar="CODE", type=click.IntRange(200, 599), help="Answer this in place of 200.")
+@click.option("--first", metavar="N", type=click.IntRange(1), help="Fail the first N requests of each webhook-id only.")
+@click.option("--delay", metavar="T", default="0s", help='Answer so much later, such as "2s".')
+@json_option
+def receive(
+    port: int, host: str, secret: str | None, fail: int | None, first: int | None, delay: str, as_json: bool
+) -> None:
+    """A receiver to develop against: prints what comes, verifies it, misbehaves on request.
+
+    \b
+    hookd receive --fail 503 --first 2     every event is delivered by its third attempt
+    hookd receive --fail 410               the endpoint says that it is gone
+    hookd receive --delay 20s              slower than an attempt may take (15s)
+    """
+    if first is not None and fail is None:
+        failures.usage("--first says how often to --fail, which is missing")
+    try:
+        manners = Manners(fail, first, parse_duration(delay))
+    except ValueError as error:
+        failures.usage(f"--delay: {error}")
+    try:
+        serve(host, port, secret=secret, manners=manners, as_json=as_json)
+    except BadSecret as error:
+        failures.usage(f"--secret: {error}")
+    except CannotListen as error:
+        failures.fail(ExitCode.UNAVAILABLE, f"cannot bind {error}")
 
 
 class CannotListen(Exception):
@@ -79,7 +117,7 @@ class ReceivedAttempt(NamedTuple):
 
 
 class Receiver(ThreadingHTTPServer):
-    """Listens at once; `stopped` is set once nobody reads its output any more."""
+    """Listens from the start. `stopped` is set once nobody reads its output any more."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -106,7 +144,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/hook"
 
     def take(self, request: ReceivedRequest) -> ReceivedAttempt:
-        """Counts and prints it; the answer leaves after."""
+        """Counts and prints it, before it is answered."""
         unverified = reason_not_verified(self._key, request.headers, request.body, now=request.at)
         event_id = request.headers.get("webhook-id", "")
         with self._lock:
@@ -136,7 +174,7 @@ class Receiver(ThreadingHTTPServer):
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that hangs up or sends no HTTP is its own matter; a bug of ours is shown, and the next is served."""
+        """A peer that hangs up or sends no HTTP is ignored. A bug of ours is shown, and the next request is served."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -194,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: the receiver prints what matters."""
 
 
-def receive(host: str, port: int, *, secret: str | None, manners: Manners, as_json: bool) -> None:
+def serve(host: str, port: int, *, secret: str | None, manners: Manners, as_json: bool) -> None:
     """Until Ctrl-C or SIGTERM. Raises BadSecret or CannotListen."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     receiver = Receiver(host, port, key=None if secret is None else key_of(secret), manners=manners, as_json=as_json)
@@ -227,7 +265,7 @@ def key_of(secret: str) -> bytes:
 
 
 def reason_not_verified(key: bytes | None, headers: Mapping[str, str], body: bytes, *, now: float) -> str | None:
-    """Why the signature does not stand, as any receiver would judge it; None where it does."""
+    """Why the signature is not verified; None where it is."""
     missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if not headers.get(name)]
     if missing:
         return f"no {', no '.join(missing)}"

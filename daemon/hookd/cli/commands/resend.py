@@ -1,7 +1,7 @@
-"""Owns `hookd resend`: a report's lines, in batches, to a running daemon, until every one has an answer.
+"""Owns `hookd resend`: posts a report's lines, in batches, to a running daemon, until each has an answer.
 
-Rules: it is repeatable, since the daemon knows what it has; 429 and 503 are waited out; a file whose every
-undelivered line was taken is claimed for the run that took it.
+Rules: it can be repeated, since the daemon knows the events that it has. 429 and 503 are waited out. A report whose
+undelivered lines were all taken is claimed for the run that took them.
 """
 
 import sys
@@ -13,8 +13,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from hookd.cli.api_client import Remote
+from hookd.cli.api_client import Refusal, Remote, Unreachable
+from hookd.cli.failures import fail
+from hookd.cli.options import token_option, url_option
+from hookd.cli.report_files import read_summary, say_claimed
 from hookd.edge.reports import CLAIM, ReportDirectory
+from hookd.process.exit_codes import ExitCode
 
 LINES_AT_ONCE = 100
 BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -22,8 +26,39 @@ WAIT_SECONDS_MAX = 30
 TAKEN = {"admitted", "known"}
 
 
+@click.command()
+@click.argument("file")
+@click.option("--exhausted", is_flag=True, help="The exhausted deliveries, in place of the undelivered.")
+@click.option("--client", "only_client", metavar="ID", help="Of this client only.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@url_option
+@token_option
+def resend(
+    file: str, exhausted: bool, only_client: str | None, dry_run: bool, url: str | None, token_file: str | None
+) -> None:
+    """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
+    read_summary(Path(file))
+    say_claimed(Path(file))
+    try:
+        counts, claimed = resend_file(
+            Path(file),
+            Remote.named(url, token_file),
+            kind="exhausted" if exhausted else "undelivered",
+            only_client=only_client,
+            dry_run=dry_run,
+        )
+    except Unreachable as error:
+        fail(ExitCode.UNAVAILABLE, str(error))
+    except Refusal as refused:
+        fail(ExitCode.BUG, f"refused with {refused}; nothing is lost, run it again")
+    for word, count in counts.items():
+        click.echo(f"{word}: {count:,}")
+    if claimed is not None:
+        click.echo(f"claimed: {claimed}", err=True)
+
+
 class _Line(msgspec.Struct):
-    """What choosing a line needs of it. The payload is not read: it may hold what Python has no value for (1E400)."""
+    """What is needed to choose a line. The payload is not decoded: Python has no value for some numbers (1E400)."""
 
     kind: str
     client_id: str = ""

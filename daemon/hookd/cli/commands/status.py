@@ -1,8 +1,8 @@
 """Owns `hookd status`: the daemon's totals and its clients on one screen, once or again and again.
 
-Of the clients those that need someone come first: disabled, paused, throttled, failing, then those with the oldest
-unsettled delivery; 20 endpoints at most. Reading a long list is work for the daemon too, so watching leaves it alone
-for four times as long as the last reading took, and a second at least.
+The clients that need someone come first: disabled, paused, throttled, failing; then those with the oldest unsettled
+delivery. At most 20 endpoints are shown. A long list is work for the daemon too. So watching rests four times as long
+as the last reading took, and a second at least.
 """
 
 import heapq
@@ -14,17 +14,32 @@ from typing import Any, NamedTuple
 import click
 
 from hookd.cli.api_client import Remote, Unreachable
+from hookd.cli.failures import asking
+from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import clip, json_text, printable, screen_size, span
 from hookd.core.units import approximate_size
 
 ROWS_MAX = 20
 PAGE = 500  # clients: a page is 10 to 20 ms of the daemon's loop
 WATCH_EVERY_SECONDS = 1.0
+STATUS_SECONDS_MAX = 5.0  # for each answer; who watches should see soon that none comes
 REST_FACTOR = 4
 STATUSES = ("pending", "failed", "delivered", "exhausted")
 URGENCY = {"disabled": 0, "paused": 1, "throttled": 2}
 FAILING, WAITING, WELL = 3, 4, 5
 CLEAR, HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@url_option
+@token_option
+@json_option
+def status(watch: bool, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """The totals, and the clients that need someone first."""
+    with asking():
+        remote = Remote.named(url, token_file, timeout_seconds=STATUS_SECONDS_MAX)
+        (keep_showing if watch else show)(remote, as_json=as_json)
 
 
 class Row(NamedTuple):
@@ -62,7 +77,7 @@ def show(remote: Remote, *, as_json: bool) -> None:
     click.echo(_text(read(remote), remote.url, as_json=as_json))
 
 
-def watch(remote: Remote, *, as_json: bool) -> None:
+def keep_showing(remote: Remote, *, as_json: bool) -> None:
     """Until Ctrl-C; a daemon that does not answer is asked again. Raises Refusal."""
     redraws = sys.stdout.isatty() and not as_json
     if redraws:

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -73,24 +74,19 @@ def _restart(stage: Stage) -> RestartSeen:
     exit_seconds = time.monotonic() - asked
     answered = {event_id for name in ("hung", "broken") for event_id in stage.receivers[name].answered}
 
-    found = list(stage.reports.glob(f"shutdown-*-{run_id}.jsonl"))
-    if len(found) != 1:
-        raise DemoFailed(f"{len(found)} reports of run {run_id} in {stage.reports}")
-    lines = [json.loads(line) for line in found[0].read_bytes().splitlines()]
+    path = _report_of(run_id, stage)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     summary, listed = lines[0], [line for line in lines if line["kind"] == "undelivered"]
-    stage.say(f"  $ hookd report {found[0].name}")
-    stage.say_indented(stage.command("report", str(found[0])))
+    stage.say(f"  $ hookd report {path.name}")
+    stage.say_indented(stage.command("report", str(path)))
 
     stage.start()
     accepted_at_start = stage.status()["events"]["accepted"]
     receivers = [stage.client(name, quick) for name in CLIENTS]
     time.sleep(0.3)
     unasked = sum(len(receiver.arrivals) for receiver in receivers)
-    stage.say(f"  $ hookd resend {found[0].name} --url {stage.url}")
-    said = [stage.command("resend", str(found[0]), "--url", stage.url).strip()]
-    stage.wait_settled(["hung", "broken"])
-    said.append(stage.command("resend", str(found[0]), "--url", stage.url).strip())
-    stage.wait_settled(["hung", "broken"])
+    stage.say(f"  $ hookd resend {path.name} --url {stage.url}")
+    said = [_resend_all(path, stage), _resend_all(path, stage)]
     return RestartSeen(
         owed=ids_of(owed) - answered,
         listed=frozenset(line["event_id"] for line in listed),
@@ -106,6 +102,20 @@ def _restart(stage: Stage) -> RestartSeen:
         resent=dict(sum((receiver.answered for receiver in receivers), Counter[str]())),
         said=said,
     )
+
+
+def _report_of(run_id: str, stage: Stage) -> Path:
+    found = list(stage.reports.glob(f"shutdown-*-{run_id}.jsonl"))
+    if len(found) != 1:
+        raise DemoFailed(f"{len(found)} reports of run {run_id} in {stage.reports}")
+    return found[0]
+
+
+def _resend_all(path: Path, stage: Stage) -> str:
+    """What the command prints. Everything that it sent is settled then."""
+    said = stage.command("resend", str(path), "--url", stage.url).strip()
+    stage.wait_settled(["hung", "broken"])
+    return said
 
 
 def _slug(answer: Answer) -> str:

@@ -1,7 +1,7 @@
 """Owns the routes that admit: one event, batches of them, and a report's lines.
 
-Rule: once a body is read, decode, admit and answer are synchronous. A producer that hangs up cancels its handler at
-an await, and there is none: its event is in and accounted for, or it is not there.
+Rule: once a body is read, decoding, admitting and answering are synchronous. A producer that hangs up cancels its
+request at an await, and there is none. So its event is admitted and accounted for, or it is not there.
 """
 
 from collections.abc import Callable

@@ -1,13 +1,14 @@
-"""Owns who may ask, judged anew at each request by the settings in force.
+"""Owns who may ask. Each request is judged by the settings in force.
 
-With tokens: whoever brings one, as far as its scope goes, from wherever. What is asked of a route that does not exist
-takes a token as well: strangers are not told which there are. Without tokens: only programs on this machine, never a
-web page that a browser here shows. A page can make a browser post to a loopback address (its `Origin` and
-`Sec-Fetch-Site` tell), and a name of its own can be pointed at one (its `Host` tells). Routes without a scope are open
-to everyone.
+With tokens: a caller needs one whose scope opens the route, wherever it calls from. A path without a route takes a
+token as well, so that strangers do not learn which routes there are.
 
-Refused requests are logged, one line a second at most, with how many there were since the line before; a token is
-never shown.
+Without tokens: only programs on this machine may ask, and never a web page in a browser here. A page can make a
+browser post to a loopback address; its `Origin` and `Sec-Fetch-Site` show that. A page can also point a name of its own
+at a loopback address; its `Host` shows that.
+
+Routes without a scope are open to everyone. Refused requests are logged, at most one line a second, with the number of
+them since the last line. No token is ever shown.
 """
 
 import functools
@@ -28,7 +29,7 @@ PATH_SHOWN_MAX = 100
 _HOST = re.compile(r"(localhost|[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-class Access:
+class Auth:
     def __init__(self, effective: EffectiveSettings, clock: Clock, log: Log) -> None:
         self._effective = effective
         self._clock = clock
@@ -39,7 +40,7 @@ class Access:
         self._next_line_at = -math.inf
 
     def judge(self, request: ApiRequest, operation: Operation | None) -> None:
-        """Raises Unauthorized or Forbidden. `operation` is that of the route, None where there is no such route."""
+        """Raises Unauthorized or Forbidden. `operation` is the route's; None where there is no such route."""
         if operation is not None and operation.scope is None:
             return
         try:
@@ -55,7 +56,7 @@ class Access:
         holder = self._in_force().holder(request.headers.getlist("authorization"))
         if holder is None:
             raise Unauthorized("this takes a token that is known here, as `Authorization: Bearer TOKEN`")
-        # Of a route, OPTIONS tells no more than its methods, and those may have different scopes.
+        # OPTIONS tells only the methods of a route, and those may have different scopes.
         if operation is None or request.method == "OPTIONS" or holder.may(operation):
             return
         assert operation.scope is not None
@@ -99,7 +100,7 @@ def refuse_foreign_request(request: ApiRequest) -> None:
 
 @functools.lru_cache(maxsize=64)  # a producer's Host is the same in each request; 64 of those that a head may hold
 def is_loopback_name(host: str) -> bool:
-    """`localhost`, 127.0.0.0/8 or [::1], with or without a port; what is no host at all is none."""
+    """Whether it is `localhost`, in 127.0.0.0/8 or [::1], with or without a port."""
     found = _HOST.fullmatch(host)
     if found is None:
         return False

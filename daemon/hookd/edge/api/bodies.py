@@ -1,4 +1,4 @@
-"""Owns how a request's body is read: media type, size and time, before anything in it is looked at."""
+"""Owns how a request's body is read: its media type, size and time are checked before its content."""
 
 import trio
 from quart import Response
@@ -12,7 +12,7 @@ from hookd.edge.api.request_exchange import ApiRequest, this_request
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-# A body that takes longer is not worth a connection: 16 MiB in it is 280 kB/s.
+# 16 MiB in this time are 280 kB/s; a slower body is not worth a connection.
 BODY_TIMEOUT_SECONDS = 60.0
 
 
@@ -25,22 +25,22 @@ async def read_body(effective: EffectiveSettings, *media_types: str) -> bytes:
     if announced is not None and announced > bytes_max:
         raise too_large(bytes_max)
     with trio.move_on_after(BODY_TIMEOUT_SECONDS):
-        return await request.connection.read_body()
+        return await request.exchange.read_body()
     raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
 async def finish_body(request: ApiRequest, response: Response) -> None:
-    """Lets the body go, and reads on for a while over what no route read of it.
+    """Frees the body, and reads for a while what no route read of it.
 
-    An answer that goes out before the body is in makes the server close the connection, and a producer that was told
-    404 would find its next request cut. A body that is too large or too slow has been read for long enough.
+    The server closes the connection where an answer goes out before the whole body is in. A producer that was told 404
+    would then find its next request cut. A body that is too large or too slow is read no further.
     """
-    body = request.connection.body
+    body = request.exchange.body
     if not body.is_complete:
         announced = request.content_length
         is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
         is_hopeless = is_long or response.status_code in (408, 413)
-        if is_hopeless or not await request.connection.discard_body():
+        if is_hopeless or not await request.exchange.discard_body():
             response.headers["connection"] = "close"
     body.drop()
 

@@ -1,13 +1,13 @@
-"""Owns the bytes of request bodies that are held, over all connections: counts them, bounds them, lets them go.
+"""Owns the bytes of request bodies that are held, over all connections: it counts, limits and frees them.
 
-Quart takes whatever the server reads into memory, read by a route or not. So each body counts what it holds from the
-first byte to the end of its request, and holds nothing more once it is refused:
+Quart takes into memory whatever the server reads, whether a route reads it or not. So each body counts what it holds,
+from its first byte to the end of its request. Once it is refused it holds nothing more:
 
- * Over `intake.body_bytes_max`: TooLarge. Over `intake.receiving_bytes_max` with all others: Full, before anything of
-   it is admitted; what it held is free at once, so that the others can end.
- * Of a GET, HEAD, DELETE or OPTIONS, which no route reads: no more than DISCARD_BYTES_MAX.
+ * A body over `intake.body_bytes_max` is TooLarge. One that takes all bodies over `intake.receiving_bytes_max` is Full,
+   before anything of it is admitted. What it held is free at once, so that the others can end.
+ * A GET, HEAD, DELETE or OPTIONS, whose body no route reads, holds at most DISCARD_BYTES_MAX.
 
-Counted is what has come, not what a head announces: else four heads would fill the budget.
+What has come is counted, not what a head announces: four heads could announce the whole budget.
 Worst case: `receiving_bytes_max`, and one body more while its request turns it into events, which never waits.
 """
 
@@ -15,9 +15,9 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import Full, Refused, TooLarge
 from hookd.core.units import format_size
 
-# Of a body that no route reads: more costs more than another connection.
+# Of a body that no route reads. Reading more would cost more than another connection.
 DISCARD_BYTES_MAX = 64 * 1024
-# Bodies come and go in moments.
+# The others end in moments.
 RETRY_AFTER_SECONDS = 1
 
 
@@ -29,7 +29,7 @@ class BodyBudget:
         self.held_bytes = 0
 
     def take(self, count: int, *, held_bytes: int) -> Refused | None:
-        """Counts what has come for a body that holds so much already, or says why it is not taken."""
+        """Counts `count` more bytes of a body that holds `held_bytes`, or returns why they are not taken."""
         intake = self._effective.settings.intake
         if held_bytes + count > intake.body_bytes_max:
             return too_large(intake.body_bytes_max)
@@ -47,8 +47,8 @@ class BodyBudget:
 class CountedBody:
     """One request's body, as far as it has come and is held."""
 
-    def __init__(self, receiving: BodyBudget, *, is_read: bool) -> None:
-        self._receiving = receiving
+    def __init__(self, body_budget: BodyBudget, *, is_read: bool) -> None:
+        self._body_budget = body_budget
         self._is_read = is_read
         self._data = bytearray()
         self._held_bytes = 0
@@ -59,11 +59,11 @@ class CountedBody:
 
     @property
     def is_decided(self) -> bool:
-        """Whether it is known what becomes of it: it is all here, or refused."""
+        """Whether the body is all here, or refused."""
         return self.is_complete or self._refusal is not None
 
     def take(self) -> bytes:
-        """What is here. Raises TooLarge or Full. What is returned still counts."""
+        """What has come. It still counts until `drop`. Raises TooLarge or Full."""
         if self._refusal is not None:
             raise self._refusal
         data = bytes(self._data)
@@ -71,10 +71,10 @@ class CountedBody:
         return data
 
     def drop(self) -> None:
-        """Holds nothing any more, now or later."""
+        """Frees what is held; what still comes is thrown away."""
         self._is_dropping = True
         self._data.clear()
-        self._receiving.free(self._held_bytes)
+        self._body_budget.free(self._held_bytes)
         self._held_bytes = 0
 
     def append(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ class CountedBody:
             self._hold(data)
 
     def _hold(self, data: bytes) -> None:
-        self._refusal = self._receiving.take(len(data), held_bytes=self._held_bytes)
+        self._refusal = self._body_budget.take(len(data), held_bytes=self._held_bytes)
         if self._refusal is not None:
             self.drop()
         else:

@@ -93,7 +93,7 @@ def _decode(body: bytes) -> object:
 
 
 def _define(services: Services, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:
-    """The client, and the secrets made for it here."""
+    """The client, and the secrets that were made for it."""
     if not is_id(client_id):
         raise InvalidDefinition("a client's id is 1 to 64 of A-Z a-z 0-9 _ -", mistakes=[Mistake("", "id in the path")])
     settings = services.effective.settings
@@ -120,7 +120,7 @@ def _define(services: Services, client_id: str, definition: object) -> tuple[Cli
 
 
 def _page(services: Services, asked: ClientsQuery) -> ClientPage:
-    """In order of id; the cursor is the last id of the page before."""
+    """Ordered by id; the cursor is the last id of the page before."""
     after = asked.cursor or ""
     ids = sorted(client.id for client in services.registry if client.id > after)
     page = ids[: asked.limit]

@@ -1,4 +1,4 @@
-"""Owns the routes of one endpoint: an operator's hand on it."""
+"""Owns the routes of one endpoint: what an operator can do to it."""
 
 import trio
 from quart import Blueprint, Response
@@ -11,7 +11,7 @@ from hookd.edge.api.rendering import client_view, json_response
 from hookd.edge.api.schemas import ClientView
 from hookd.edge.api.services import Services
 
-# Test attempts are outside the pacer's count: those that come while so many run wait for one to end.
+# The pacer does not count test attempts. While so many run, the next one waits for one to end.
 TESTS_AT_ONCE_MAX = 16
 
 

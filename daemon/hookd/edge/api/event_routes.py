@@ -1,4 +1,4 @@
-"""Owns the routes of events that are held: reading, listing and retry."""
+"""Owns the routes of the events that are held: reading, listing and retry."""
 
 import base64
 import binascii

@@ -1,8 +1,8 @@
-"""Owns `/livez` and `/readyz`, and the lines that each says with `?verbose`, in Kubernetes' form.
+"""Owns `/livez` and `/readyz`, and the lines that each shows with `?verbose`, in Kubernetes' form.
 
-Rules: alive means that it answers, and nothing else: a receiver that is down, a full budget or a lagging loop is no
-reason to restart a daemon that holds everything in memory. Ready means that it takes events: only `accepting` decides;
-the other lines are for who looks, and an orchestrator that took a full daemon out of service would cure nothing.
+Rules: alive means that the daemon answers, and nothing else. A receiver that is down, a full budget or a lagging loop
+is no reason to restart a daemon that holds everything in memory. Ready means that it takes events: `accepting` alone
+decides. The other lines are for people. Taking a full daemon out of service would cure nothing.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from hookd.edge.api.problem_docs import TEXT
 from hookd.edge.api.queries import query
 from hookd.edge.api.services import Services
 
-# Above it a producer notices; every benchmark holds the loop well below.
+# A producer notices more than this; every benchmark stays well below.
 LOOP_LAG_SECONDS_MAX = 0.25
 
 
@@ -76,7 +76,7 @@ def _readiness(services: Services) -> list[Check]:
 
 
 def _budget(services: Services) -> Check:
-    """Full: there is no room for even an empty event to one endpoint."""
+    """It is full where there is no room for an empty event to one endpoint."""
     intake, totals = services.effective.settings.intake, services.ledger.totals()
     problem = None
     if totals.unsettled_events >= intake.unsettled_events_max:

@@ -1,4 +1,4 @@
-"""Owns `GET /metrics`: the same numbers as `/v1/status` and the ledger's tally, in Prometheus' and OpenMetrics' form.
+"""Owns `GET /metrics`: the numbers of `/v1/status` and the ledger's counters, in Prometheus' and OpenMetrics' form.
 
 Rules: nothing is counted here; every number is read at the scrape from where it is kept, statuses and totals in one
 instant, so that they balance. The names are promises: alerts and dashboards stand on them.
@@ -42,9 +42,9 @@ def metrics_routes(services: Services) -> Blueprint:
     @routes.get("/metrics")
     @operation("The daemon's numbers for Prometheus", scope=Scope.READ, answers={200: FORMS})
     async def get_metrics() -> Response:
-        seen = await services.gauge_collector.take()
+        gauges = await services.gauge_collector.take()
         encode, content_type = choose_encoder(OPENMETRICS if _wants_openmetrics() else "")
-        return Response(encode(_Scrape(_read(services, seen), process)), content_type=content_type)
+        return Response(encode(_Scrape(_read(services, gauges), process)), content_type=content_type)
 
     return routes
 
@@ -57,7 +57,7 @@ class Reading(NamedTuple):
     totals: Totals
     counters: Counters
     budget: IntakeSettings
-    seen: Gauges
+    gauges: Gauges
     clients: int
     connections: Connections
     loop_lag_seconds: float
@@ -66,14 +66,14 @@ class Reading(NamedTuple):
     reports_problem: str | None
 
 
-def _read(services: Services, seen: Gauges) -> Reading:
+def _read(services: Services, gauges: Gauges) -> Reading:
     return Reading(
         version=services.run.version,
         is_draining=services.intake.is_draining,
         totals=services.ledger.totals(),
         counters=services.ledger.counters,
         budget=services.effective.settings.intake,
-        seen=seen,
+        gauges=gauges,
         clients=len(services.registry),
         connections=services.connections(),
         loop_lag_seconds=services.housekeeping.loop_lag_seconds,
@@ -110,7 +110,7 @@ class _Scrape(Collector):
         yield from _deliveries(reading.totals, reading.counters)
         yield from _attempts(reading.totals, reading.counters)
         yield from _budget(reading.totals, reading.budget)
-        yield from _ages(reading.seen)
+        yield from _ages(reading.gauges)
         yield from _registered(reading)
         yield from _daemon(reading)
         yield from self._process.collect()
@@ -171,21 +171,21 @@ def _budget(totals: Totals, budget: IntakeSettings) -> Iterator[Metric]:
     yield _gauge("hookd_unsettled_bytes_max", "intake.unsettled_bytes_max.", budget.unsettled_bytes_max)
 
 
-def _ages(seen: Gauges) -> Iterator[Metric]:
+def _ages(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
-        "hookd_oldest_unsettled_seconds", "Age of the oldest unsettled event.", seen.oldest_unsettled_seconds or 0.0
+        "hookd_oldest_unsettled_seconds", "Age of the oldest unsettled event.", gauges.oldest_unsettled_seconds or 0.0
     )
     yield _gauge(
         "hookd_oldest_overdue_seconds",
         "The longest that a delivery is due and not begun, its endpoint neither paused nor throttled.",
-        seen.oldest_overdue_seconds or 0.0,
+        gauges.oldest_overdue_seconds or 0.0,
     )
 
 
 def _registered(reading: Reading) -> Iterator[Metric]:
     yield _gauge("hookd_clients", "Registered clients.", reading.clients)
     endpoints = _gauge_by("hookd_endpoints", "Registered endpoints by state.", "state")
-    for state, count in reading.seen.endpoints.items():
+    for state, count in reading.gauges.endpoints.items():
         endpoints.add_metric([state.value], count)
     yield endpoints
 

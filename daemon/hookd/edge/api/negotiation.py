@@ -1,8 +1,9 @@
-"""Owns what HTTP asks of every route alike: methods, `Accept`, the query's parameters, and paths that lead nowhere.
+"""Owns what HTTP asks of every route alike: methods, `Accept`, the query's parameters, and paths without a route.
 
-Rules: nothing redirects, since a producer's POST would come back as a GET; an error is always problem+json, whatever
-`Accept` says; the query is read here, by queries.py, before the route runs.
-It does not know who may call (access.py) nor what a body may hold (bodies.py).
+Rules: nothing redirects, because a client that follows a redirect repeats a POST as a GET. An error is always
+problem+json, whatever `Accept` says. The query is read here, by queries.py, before the route runs.
+
+Does not: know who may call (auth.py), or what a body may hold (bodies.py).
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -24,25 +25,25 @@ from hookd.edge.api.request_exchange import ApiRequest
 JSON = "application/json"
 
 
-class Terms(NamedTuple):
+class RouteTerms(NamedTuple):
     """What a route answers with, and what it may be asked."""
 
     media_types: tuple[str, ...]  # none: it never answers with a body
     query: type[msgspec.Struct] | None
 
 
-def obey(app: QuartTrio) -> None:
-    """Before any route is added: nothing of werkzeug's redirects."""
+def refuse_redirects(app: QuartTrio) -> None:
+    """Switches werkzeug's redirects off; to be called before any route is added."""
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
 
 
-def check(request: ApiRequest, terms: Terms | None, adapter: MapAdapter | None) -> Response | None:
-    """What there is to say before the route runs, which reads `parameters`; None: it may. `terms` are its own.
+def check(request: ApiRequest, terms: RouteTerms | None, adapter: MapAdapter | None) -> Response | None:
+    """The answer to a request that no route needs to answer; None where the route has to. Reads the `parameters`.
 
     Raises NotFound, MethodNotAllowed, NotAcceptable or InvalidQuery.
     """
-    if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash, a proxy's rules may not
+    if request.scope["path"].startswith("//"):  # werkzeug takes it for one slash; a proxy's rules may not
         raise NotFound(_no_route(request))
     if request.routing_exception is not None:
         raise request.routing_exception
@@ -57,11 +58,11 @@ def check(request: ApiRequest, terms: Terms | None, adapter: MapAdapter | None) 
     return None
 
 
-def terms_of(operation: Operation) -> Terms:
+def terms_of(operation: Operation) -> RouteTerms:
     kinds = [one for kind in operation.answers.values() for one in (kind if isinstance(kind, tuple) else (kind,))]
     given = {kind if isinstance(kind, str) else JSON for kind in kinds if kind is not None}
     media_types = {kind.partition(";")[0] for kind in given} if operation.answers else {JSON}
-    return Terms(tuple(sorted(media_types)), operation.query)
+    return RouteTerms(tuple(sorted(media_types)), operation.query)
 
 
 def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Collection[str]) -> None:
@@ -94,7 +95,7 @@ def _path(request: ApiRequest) -> str:
 
 
 def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:
-    """Of the most specific range that covers it; 0 where none does. Parameters of a range are passed over."""
+    """The quality of the most specific range that covers it; 0 where none does. Parameters of a range are ignored."""
     kind = media_type.partition("/")[0]
     for covering in (media_type, f"{kind}/*", "*/*"):
         found = [quality for one, quality in ranges if one.partition(";")[0].strip().lower() == covering]

@@ -1,10 +1,10 @@
-"""Owns `GET /openapi.json`: the API described from what runs it, once, when the application is made.
+"""Owns `GET /openapi.json`: the API, described once from what runs it when the application is made.
 
-There is no second description: paths come from the routes, the rest from their `@operation`: bodies and parameters
-are the types that are decoded, answers the types that are encoded, problems the table of problems.py. Examples are put
-together from those of the fields, so an example is valid where its fields' are; tests post every one of them.
+There is no second description. Paths come from the routes, and the rest from their `@operation`: bodies and parameters
+are the types that are decoded, answers the types that are encoded, problems come from the table of problems.py. An
+example is put together from those of its fields, so it is valid where they are. Tests post every example.
 
-Does not: describe HEAD and OPTIONS (HTTP has them wherever there is a GET), or limits that the settings can move: the
+Does not: describe HEAD and OPTIONS, which HTTP has wherever there is a GET; or limits that the settings can change: the
 descriptions name the setting.
 """
 

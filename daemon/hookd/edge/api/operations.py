@@ -1,6 +1,6 @@
-"""Owns what is said of a route beside its path: who may call it, what it takes, what it answers.
+"""Owns what a route declares beside its path: who may call it, what it takes, what it answers.
 
-One description for all who need it: access.py reads the scope, openapi.py the rest. A route without one is a bug that
+There is one description for all readers: auth.py reads the scope, openapi.py the rest. For a route without one,
 `create_app` raises.
 """
 
@@ -46,7 +46,7 @@ def operation(
     problems: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
-    """Goes under the route's own decorator."""
+    """The decorator that stands under the route's own."""
     described = Operation(summary, scope, producers_too, bodies or {}, query, answers or {}, problems, headers or {})
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -57,7 +57,7 @@ def operation(
 
 
 def operation_of(view: Callable[..., Any]) -> Operation:
-    """Raises LookupError where a route was left without one."""
+    """Raises LookupError where the route has none."""
     found = getattr(view, ATTRIBUTE, None)
     if not isinstance(found, Operation):
         raise LookupError(f"the route {view.__name__} has no @operation")

@@ -1,7 +1,7 @@
-"""Owns the status page: one file with its style and script in it, read at the start and served as it is.
+"""Owns the status page: one file with its style and script in it, read at the start and served unchanged.
 
-Rules: it holds no data, loads nothing from elsewhere, and may run nothing but its own script and style, which the
-policy names by their hashes. What it shows it asks for itself, through the API, with the reader's own token.
+Rules: it holds no data and loads nothing from elsewhere. It may run only its own script and style, which the policy
+names by their hashes. It asks the API for what it shows, with the reader's own token.
 """
 
 import base64
@@ -37,7 +37,7 @@ def page_routes(_services: Services) -> Blueprint:
 
 
 def policy(page: bytes) -> str:
-    """The Content-Security-Policy under which this page works and nothing else does."""
+    """The Content-Security-Policy that allows what this page does, and nothing else."""
     return "; ".join(
         [
             "default-src 'none'",

@@ -1,4 +1,4 @@
-"""Owns what `/problems/SLUG` says: what each problem means and what to do, as text, open to everyone."""
+"""Owns the text of `/problems/SLUG`: what each problem means and what to do. It is open to everyone."""
 
 from typing import NamedTuple
 

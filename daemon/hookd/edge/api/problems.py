@@ -1,4 +1,4 @@
-"""Owns the one table from a refusal's slug to HTTP, and the shape of every error answer (RFC 9457)."""
+"""Owns the table from a refusal's slug to its HTTP status, and the form of every error answer (RFC 9457)."""
 
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def body_of(refused: Refused) -> ProblemView:
-    """The problem as it is answered; an `extra` that ProblemView does not have is a bug, and its tests fail."""
+    """The body of the answer. An `extra` that ProblemView does not have is a bug, and a test finds it."""
     problem = PROBLEMS[refused.slug]
     extra: dict[str, Any] = refused.extra
     return ProblemView(

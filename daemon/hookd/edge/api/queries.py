@@ -1,7 +1,7 @@
-"""Owns the query string: each route's parameters are a Struct beside it, read in one place before the route runs.
+"""Owns the query string. Each route's parameters are a Struct beside it; they are read here, before the route runs.
 
-Rules: a parameter that the Struct does not have is refused, and so is one given twice: whoever misspells `partial`
-must not get the other behaviour. Nothing is guessed: `true` and `false` are the flags, ASCII digits are the numbers.
+Rules: an unknown parameter is refused, and so is one that is given twice: a misspelt `partial` must not do the
+opposite. Nothing is guessed: flags are `true` and `false`, numbers are ASCII digits.
 """
 
 import re
@@ -22,14 +22,14 @@ _SHOWN_CHARS_MAX = 100
 
 
 class Parameter(NamedTuple):
-    """One parameter: its form beyond what a Struct's decoder judges, and in words."""
+    """One parameter: the rules that a Struct cannot express, and its description."""
 
     type: inspect.Type
     pattern: str | None
     words: str
 
     def value(self, text: str) -> object:
-        """The value that `text` stands for, or the text itself where it stands for none: that is refused later."""
+        """The value that `text` stands for. Where it stands for none, the text itself, which the decoder refuses."""
         match self.type:
             case inspect.BoolType() if text in ("true", "false"):
                 return text == "true"
@@ -42,7 +42,7 @@ class Parameter(NamedTuple):
 
 
 def query(kind: type[T]) -> T:
-    """The request's parameters, as the route's `@operation(query=kind)` had them read."""
+    """The request's parameters, read as the route's `@operation(query=kind)` says."""
     read = this_request().parameters
     assert isinstance(read, kind), "a handler asks for the very Struct that stands in its @operation"
     return read

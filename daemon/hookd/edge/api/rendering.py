@@ -1,4 +1,4 @@
-"""Owns what events, deliveries, clients and the daemon's status look like from outside: shapes.py's Structs, filled."""
+"""Owns how events, deliveries, clients and the daemon's status look from outside: it fills schemas.py's Structs."""
 
 import math
 
@@ -75,7 +75,7 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
 
 
 def client_view(services: Services, client: Client, *, secrets: dict[str, str] | None = None) -> ClientView:
-    """`secrets` are those made in this very call, shown this once."""
+    """`secrets` are those made in this call; they are shown this once."""
     endpoints = [endpoint_view(services, client.id, endpoint) for endpoint in client.endpoints]
     for view in endpoints:
         if secrets and view.id in secrets:
@@ -126,7 +126,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint) -> Healt
     )
 
 
-def status_view(services: Services, seen: Gauges) -> StatusView:
+def status_view(services: Services, gauges: Gauges) -> StatusView:
     totals, now, rates = services.ledger.totals(), services.clock.now(), services.housekeeping.rates()
     intake, connections = services.effective.settings.intake, services.connections()
     return StatusView(
@@ -148,21 +148,21 @@ def status_view(services: Services, seen: Gauges) -> StatusView:
             unsettled_bytes=totals.unsettled_bytes,
             unsettled_bytes_max=intake.unsettled_bytes_max,
         ),
-        oldest_unsettled_seconds=_rounded(seen.oldest_unsettled_seconds),
-        oldest_overdue_seconds=_rounded(seen.oldest_overdue_seconds),
+        oldest_unsettled_seconds=_rounded(gauges.oldest_unsettled_seconds),
+        oldest_overdue_seconds=_rounded(gauges.oldest_overdue_seconds),
         loop_lag_seconds=round(services.housekeeping.loop_lag_seconds, 6),
         per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
         connections=ConnectionsView(open=connections.open, max=connections.max, refused=connections.refused),
-        endpoints=EndpointStatesView(**{state.value: count for state, count in seen.endpoints.items()}),
+        endpoints=EndpointStatesView(**{state.value: count for state, count in gauges.endpoints.items()}),
         clients=len(services.registry),
         crashed_couriers=services.dispatch.crashed_couriers,
-        waiting_for_client=seen.waiting_for_client,
+        waiting_for_client=gauges.waiting_for_client,
         previous_run=services.previous_run(),
     )
 
 
 def _shown(at: float | None, now: Moment) -> str | None:
-    """A monotonic moment as wall time; None for none and for those infinitely far away."""
+    """A monotonic time as wall time; None for None, and for a time that never comes."""
     return None if at is None or math.isinf(at) else rfc3339(now.wall + at - now.monotonic)
 
 

@@ -1,4 +1,4 @@
-"""Owns the route of replay: what its body says, and what it answers."""
+"""Owns the route of replay: its body, and its answer."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -55,7 +55,7 @@ def replay_routes(services: Services) -> Blueprint:
     async def replay(client_id: str) -> Response:
         wanted = _decode(await read_body(services.effective, JSON))
         reopen = partial(services.replay.replay, client_id, _span(wanted), dry_run=wanted.dry_run)
-        replayed = await this_request().connection.listening(reopen)
+        replayed = await this_request().exchange.listening(reopen)
         return json_response(ReplayView(*replayed))
 
     return routes

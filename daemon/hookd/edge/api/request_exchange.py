@@ -1,14 +1,15 @@
-"""Owns one request as the server brings it, and its answer as it goes back: ASGI's messages, on Quart's way.
+"""Owns one request as the server brings it, and its answer: ASGI's messages, in Quart's form.
 
-Quart-Trio has two tasks for each request: one answers it, one takes in its body and waits for the peer to hang up.
-Here the one that answers takes in the body as well, and there is a second one only where an answer waits for something
-else (`listening`).
+Quart-Trio runs two tasks for each request: one answers it, the other takes in its body and waits for the peer to hang
+up. Here the answering task takes in the body as well. A second task runs only while an answer waits for something else
+(`listening`).
 
 Rules:
- * Whatever the server brings is taken, to the end of the body or of the request: a channel that is full would hold up
+ * Everything that the server brings is taken, to the end of the body or of the request. A full channel would hold up
    the server, which could then neither end the request nor notice that its peer is gone.
- * A peer that hangs up ends its request at the next wait, by HungUp; what no longer waits is done and answered.
- * An answer's time is the server's to bound: it has a deadline for each write.
+ * When the peer hangs up, the request ends at its next wait, by ClientDisconnected. A request that no longer waits is
+   done and answered.
+ * The server bounds the time of an answer: it has a deadline for each write.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,11 +37,11 @@ class ClientDisconnected(Exception):
 
 
 class ApiRequest(TrioRequest):
-    """Quart's, with its headers at hand: werkzeug looks through them all for each one that is asked for."""
+    """Quart's, with a table of its headers: werkzeug searches the list for each header that is read."""
 
-    def __init__(self, connection: "RequestExchange", *given: Any, first: Mapping[bytes, str], **named: Any) -> None:
-        self.connection = connection
-        self.first = first  # of each header's values, by its name in lower case
+    def __init__(self, exchange: "RequestExchange", *given: Any, first: Mapping[bytes, str], **named: Any) -> None:
+        self.exchange = exchange
+        self.first = first  # the first value of each header, by its name in lower case
         self.parameters: Any = None  # of the query, once they are read
         super().__init__(*given, **named)
 
@@ -57,9 +58,9 @@ def this_request() -> ApiRequest:
 class RequestExchange(TrioASGIHTTPConnection):
     """Quart's name for one request and its answer."""
 
-    def __init__(self, receiving: BodyBudget, app: Any, scope: Any) -> None:
+    def __init__(self, body_budget: BodyBudget, app: Any, scope: Any) -> None:
         super().__init__(app, scope)
-        self.body = CountedBody(receiving, is_read=scope["method"] not in _WITHOUT_BODY)
+        self.body = CountedBody(body_budget, is_read=scope["method"] not in _WITHOUT_BODY)
         self._receive: Callable[[], Awaitable[Any]]
 
     # The arguments have hypercorn's types, which the server alone knows.
@@ -77,13 +78,13 @@ class RequestExchange(TrioASGIHTTPConnection):
             self.body.drop()
 
     async def read_body(self) -> bytes:
-        """The whole body. Raises TooLarge or Full as soon as it is known. What is returned still counts."""
+        """The whole body. It still counts. Raises TooLarge or Full as soon as that is known."""
         while not self.body.is_decided:
             await self._take_message()
         return self.body.take()
 
     async def discard_body(self) -> bool:
-        """Throws away the body that is still to come; False where that would take too long."""
+        """Throws away the rest of the body; False where that would take too long."""
         self.body.drop()
         most = self.body.arrived_bytes + DISCARD_BYTES_MAX
         with trio.move_on_after(DISCARD_SECONDS_MAX):
@@ -92,7 +93,7 @@ class RequestExchange(TrioASGIHTTPConnection):
         return self.body.is_complete
 
     async def listening(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What comes of `work`, which is cancelled when the peer hangs up meanwhile: raises HungUp."""
+        """Returns what `work` returns. Cancels it when the peer hangs up meanwhile, and raises ClientDisconnected."""
         results: list[T] = []
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -116,7 +117,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             scope.cancel()
 
     async def _take_message(self) -> None:
-        """The server's next, when it comes. Raises HungUp."""
+        """Waits for the server's next message. Raises ClientDisconnected."""
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientDisconnected

@@ -1,8 +1,9 @@
-"""Owns the shape of every answer, and the words that several routes' parameters share.
+"""Owns the shape of every answer, and the descriptions that several routes' parameters share.
 
-views.py fills these Structs, openapi.py publishes them. Rules: names, order and types are the contract's (section 5).
-Times are RFC 3339 in UTC, numbers carry their unit in their name. An attempt's shape is core/report's, because the
-report has it too.
+rendering.py fills these Structs, openapi.py publishes them.
+
+Rules: names, order and types are the contract's (section 5). Times are RFC 3339 in UTC. Numbers carry their unit in
+their name. An attempt's shape is in core, because the report has it too.
 """
 
 from typing import Annotated, Literal

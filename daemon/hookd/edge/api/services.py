@@ -1,4 +1,4 @@
-"""Owns the list of what the routes call on: the flow's objects, handed in by the supervisor."""
+"""Owns the list of what the routes call: the flow's objects, handed in by the supervisor."""
 
 from collections.abc import Callable
 from typing import NamedTuple

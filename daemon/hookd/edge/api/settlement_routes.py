@@ -1,9 +1,9 @@
-"""Owns the settlement feed's route: its cursor, and the long poll.
+"""Owns the route of the settlement feed: its cursor, and the long poll.
 
-Rules: a cursor names a run and a position in it. One of another run, or older than the oldest held, is answered at
-once with `gap: true`, from the oldest on: its reader may have missed some, and asks for or posts again what it is not
-sure of. The feed ends with its run: what settled too late to be read is told by the shutdown report, where all that
-is neither undelivered nor exhausted was delivered.
+Rules: a cursor names a run and a position in it. A cursor of another run, or older than the oldest settlement held, is
+answered at once with `gap: true`, from the oldest on. Its reader may have missed some; it asks for the events that it
+is not sure of, or posts them again. The feed ends with its run. The shutdown report tells what settled too late to be
+read: all that is neither undelivered nor exhausted was delivered.
 """
 
 import base64

@@ -1,8 +1,8 @@
-"""Owns the tokens in force, and how the one that a request brings is compared with them.
+"""Owns the tokens in force, and the comparison of a request's token with them.
 
-Rules: what a request brings is compared with every token, by digests of one length, to the end: how long that takes
-tells nothing of which token it was near to, nor whether it was near to any. A header that holds no token is compared
-like one that holds a wrong one, and nobody is told which part of it was wrong.
+Rules: a request's token is compared with every token, by digests of one length, and to the end. So the time does not
+tell which token it came near to, or whether it came near to any. A header without a token is compared like one with a
+wrong token, and the answer does not say which part was wrong.
 """
 
 import hashlib
@@ -36,17 +36,17 @@ class Tokens:
         self._compare = compare
 
     def holder(self, headers: Sequence[str]) -> Holder | None:
-        """Whose token the request's `Authorization` headers hold; None: nobody's."""
+        """Whose token stands in the request's `Authorization` headers; None where it is nobody's."""
         given = _digest(_token(headers))
         found = None
         for digest, holder in self._known:
             if self._compare(digest, given):
-                found = holder  # and on to the last: the names and values are unique
+                found = holder  # no break: all are compared; tokens are unique
         return found
 
 
 def _token(headers: Sequence[str]) -> str:
-    """The empty text where there is not exactly one header, of our scheme and of a length that a token has."""
+    """The header's token; "" unless there is exactly one header, of our scheme, with a token of a possible length."""
     if len(headers) != 1:
         return ""
     scheme, _, token = headers[0].partition(" ")

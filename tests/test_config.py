@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hookd.config.file import ConfigurationError, Loaded, load
+from hookd.config.file import ConfigurationError
+from hookd.config.load import Loaded, load
 from hookd.core.settings import DEFAULTS, RULES, Settings, TokenSettings
 
 CONFIG = Path(__file__).parent.parent / "config"

@@ -1,0 +1,38 @@
+"""The command line: the group of all commands. Each command has a file in `commands`, named for it.
+
+A command parses, calls, prints, and turns what happened into an exit code. Nothing is decided here. Data goes to
+stdout, messages to stderr. Heavy modules are imported inside the commands, so that `--help`, `report` and `send` start
+at once.
+"""
+
+import click
+
+from hookd import __version__
+from hookd.cli.commands.check import check
+from hookd.cli.commands.demo import demo
+from hookd.cli.commands.explain import explain
+from hookd.cli.commands.receive import receive
+from hookd.cli.commands.report import report
+from hookd.cli.commands.resend import resend
+from hookd.cli.commands.run import run
+from hookd.cli.commands.send import send
+from hookd.cli.commands.status import status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hookd")
+def hookd() -> None:
+    """Webhook delivery from memory: events in over HTTP, deliveries out, and a report of what was left.
+
+    \b
+    hookd demo                      see it deliver, fail, recover and stop
+    hookd run --dev --client acme=http://127.0.0.1:9000/hook
+    hookd receive                   a receiver to develop against
+    hookd send acme invoice.paid '{"amount": 42}'
+    hookd status                    how it is, and whose endpoints need someone
+    hookd explain acme              what it waits for, until when, and what ends it
+    """
+
+
+for command in (run, check, demo, status, explain, receive, send, report, resend):
+    hookd.add_command(command)

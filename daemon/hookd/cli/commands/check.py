@@ -1,0 +1,74 @@
+"""Owns `hookd check`: what a configuration means, and what it can cost, without binding anything."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from hookd.cli.configuration import load_or_exit
+
+if TYPE_CHECKING:
+    from hookd.core.settings import Settings
+
+
+@click.command()
+@click.argument("file")
+@click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
+def check(file: str, dev: bool) -> None:
+    """Load and validate a configuration without binding; say what it can cost."""
+    from hookd.core.settings import horizon_seconds, who_gets_in, worst_case_bytes
+    from hookd.core.units import approximate_size, format_duration
+
+    loaded = load_or_exit(file, {}, dev=dev)
+    settings = loaded.settings
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    parts = worst_case_bytes(settings)
+    click.echo(f"{file}: valid")
+    for line in who_gets_in(settings):
+        click.echo(line)
+    click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
+    for name, size in sorted(parts.items(), key=lambda part: -part[1]):
+        click.echo(f"  {approximate_size(size):>10}  {name}")
+
+    _say_recorder(settings)
+    click.echo(f"a restart {'takes back what was left undelivered' if settings.recovery.enabled else 'starts empty'}")
+
+    def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
+        earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
+        click.echo(
+            f"  {name}: {1 + len(schedule_seconds)} attempts over {format_duration(round(earliest))} to "
+            f"{format_duration(round(latest))}, and up to one timeout for each"
+        )
+
+    click.echo("attempts and horizon:")
+    horizon("default", settings.retry.schedule_seconds)
+    for client in settings.clients:
+        for endpoint in client.endpoints:
+            own = endpoint.schedule_seconds
+            horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+def _say_recorder(settings: "Settings") -> None:
+    """How many events fit: a full recorder refuses them, whatever the budget says."""
+    from hookd.core.settings import recorder_layout
+    from hookd.core.units import approximate_size
+    from hookd.edge.recorder_files import CannotRecord, free_bytes, place
+
+    recorder, plan = settings.recorder, recorder_layout(settings)
+    if not recorder.directory:
+        click.echo("flight recorder: off; a kill leaves no list of what was lost")
+        return
+    reports = settings.drain.report_directory
+    try:
+        where = place(recorder.directory, report_directory=reports, environ=os.environ, dev=settings.dev)
+    except CannotRecord as error:
+        click.echo(f"flight recorder: {error}")
+        return
+    free = free_bytes(where.directory)
+    bytes_max = recorder.bytes_max if free is None else min(recorder.bytes_max, free)
+    payload_bytes, of = (1024, "with payloads of 1 KiB") if recorder.payloads else (0, "without payloads")
+    room = "" if free is None else f", where {approximate_size(free)} are free"
+    events = plan.events_max(bytes_max, payload_bytes=payload_bytes)
+    click.echo(f"flight recorder: about {events:,} unsettled events of one delivery, {of}")
+    click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {where}{room}")

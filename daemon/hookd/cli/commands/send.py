@@ -1,0 +1,66 @@
+"""Owns `hookd send`: posts one event and follows it until it is settled, one line for each attempt."""
+
+import sys
+import time
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from hookd.cli.api_client import Remote
+from hookd.cli.failures import asking, refused, usage
+from hookd.cli.options import json_option, token_option, url_option
+from hookd.process.exit_codes import ExitCode
+
+FOLLOW_EVERY_SECONDS = 0.2
+
+
+@click.command()
+@click.argument("client")
+@click.argument("event_type", metavar="TYPE")
+@click.argument("payload", metavar="[JSON or -]", default="{}")
+@url_option
+@token_option
+@json_option
+def send(client: str, event_type: str, payload: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+    """Post one event and follow it: exit 0 delivered, 3 exhausted."""
+    raw = sys.stdin.buffer.read() if payload == "-" else payload.encode()
+    body = msgspec.json.encode({"type": event_type, "payload": msgspec.Raw(_checked_json(raw))})
+    with asking():
+        remote = Remote.named(url, token_file)
+        answer = remote.post(f"/v1/clients/{client}/events", body)
+        if answer.status not in (200, 202):
+            refused(answer)
+        _follow(remote, answer.body, as_json=as_json)
+
+
+def _checked_json(raw: bytes) -> bytes:
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        usage(f"the payload is not JSON: {error}")
+    return raw
+
+
+def _follow(remote: Remote, event: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Until it is settled; one line for each attempt."""
+    shown: set[tuple[str, int]] = set()
+    click.echo(f"{event['id']} accepted for {event['client_id']}", err=True)
+    while True:
+        for delivery in event["deliveries"]:
+            for attempt in delivery["attempts"]:
+                key = (delivery["endpoint_id"], attempt["number"])
+                if attempt["outcome"] is not None and key not in shown:
+                    shown.add(key)
+                    what = attempt["status_code"] or attempt["error"]
+                    click.echo(f"{delivery['endpoint_id']} attempt {attempt['number']}: {what}", err=True)
+        if event["settled_at"] is not None:
+            break
+        time.sleep(FOLLOW_EVERY_SECONDS)
+        answer = remote.get(f"/v1/clients/{event['client_id']}/events/{event['id']}")
+        if answer.status != 200:
+            refused(answer)
+        event = answer.body
+    status = "delivered (to nobody)" if event["unrouted"] else event["status"]
+    click.echo(msgspec.json.encode(event).decode() if as_json else status)
+    sys.exit(0 if event["status"] == "delivered" else ExitCode.UNDELIVERED)

@@ -1,0 +1,30 @@
+"""What `hookd report` and `hookd resend` both do with a report's file: read its summary, say whether it was claimed."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from hookd.cli.failures import fail
+from hookd.core.report import Summary
+from hookd.edge.reports import ReportDirectory
+from hookd.process.exit_codes import ExitCode
+
+
+def read_summary(path: Path) -> tuple[Summary, bytes]:
+    """The summary, and the line that it was read from. A file that is no report ends the command."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline().rstrip(b"\n")
+        return msgspec.json.decode(line, type=Summary), line
+    except OSError as error:
+        fail(ExitCode.BUG, f"cannot read {path}: {error.strerror}")
+    except msgspec.DecodeError as error:
+        fail(ExitCode.BUG, f"{path} is no report: {error}")
+
+
+def say_claimed(path: Path) -> None:
+    """Whoever sends it again by hand should know that it was."""
+    run_id = ReportDirectory(str(path.parent)).claimed_by(str(path))
+    if run_id is not None:
+        click.echo(f"hookd: run {run_id} took up what this report lists as undelivered", err=True)

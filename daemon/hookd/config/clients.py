@@ -1,0 +1,111 @@
+"""Reads `[[clients]]`: the API's definition of a client, with secrets that may stand elsewhere.
+
+Rules: a mistake in a definition is noted at the line that it stands on. A client with a mistake is left out, and the
+rest is still read.
+
+Does not: judge a definition (core/client.py).
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from hookd.config.credentials import Credentials
+from hookd.config.findings import Findings
+from hookd.config.toml_lines import KeyPath
+from hookd.core.client import Client, ClientRules, InvalidClient, client_from, is_id
+from hookd.core.settings import Settings
+
+_SECRET_KEYS = ("secret", "secret_file", "secret_env")
+
+
+class ClientsReader:
+    """Reads the clients of one configuration. `new_secret` makes a secret where none is given, under --dev."""
+
+    def __init__(
+        self, findings: Findings, credentials: Credentials, settings: Settings, new_secret: Callable[[], str]
+    ) -> None:
+        self._findings = findings
+        self._credentials = credentials
+        self._settings = settings
+        self._new_secret = new_secret
+        self._rules = ClientRules(
+            allow_http=settings.egress.allow_http,
+            endpoints_max=settings.registry.endpoints_max,
+            headers_max=settings.registry.headers_max,
+        )
+
+    def read(self) -> tuple[Client, ...]:
+        """Those without a mistake."""
+        entries = self._findings.file.document.get("clients", [])
+        if not isinstance(entries, list):
+            self._findings.note_in_file(("clients",), "is a list of tables: write [[clients]]")
+            return ()
+        if len(entries) > self._settings.registry.clients_max:
+            detail = f"{len(entries)} clients, more than registry.clients_max ({self._settings.registry.clients_max})"
+            self._findings.note_in_file(("clients",), detail)
+            return ()
+        seen: dict[str, int] = {}
+        clients = [self._client(("clients", index), entry, seen) for index, entry in enumerate(entries)]
+        return tuple(client for client in clients if client is not None)
+
+    def _client(self, at: tuple[str, int], entry: object, seen: dict[str, int]) -> Client | None:
+        if not isinstance(entry, dict):
+            self._findings.note_in_file(at, "is a table: write [[clients]]")
+            return None
+        client_id: Any = entry.get("id")
+        if not is_id(client_id):
+            detail = "must be 1 to 64 of the characters A-Z a-z 0-9 _ -" if "id" in entry else "a client needs an id"
+            self._findings.note_in_file((*at, "id"), detail)
+        elif seen.setdefault(client_id, at[1]) != at[1]:
+            first = self._findings.file.line(("clients", seen[client_id], "id"))
+            self._findings.note_in_file((*at, "id"), f'the client of line {first} is called "{client_id}" already')
+        definition = self._with_secrets(at, entry)
+        try:
+            return client_from(
+                definition,
+                # A bad id was noted above; the rest of the definition is still worth reading.
+                client_id=client_id if is_id(client_id) else "unnamed",
+                rules=self._rules,
+                new_secret=self._new_secret,
+                managed_by_config=True,
+            )
+        except InvalidClient as error:
+            for pointer, detail in error.mistakes:
+                self._findings.note_in_file(self._path(at, pointer, entry), detail)
+            return None
+
+    def _with_secrets(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
+        """The definition as the API would get it: no id, and `secret` filled in."""
+        definition = {key: value for key, value in entry.items() if key != "id"}
+        endpoints = definition.get("endpoints")
+        if "endpoints" not in definition:
+            return self._with_secret(at, definition)
+        if isinstance(endpoints, list):
+            definition["endpoints"] = [
+                self._with_secret((*at, "endpoints", index), endpoint) if isinstance(endpoint, dict) else endpoint
+                for index, endpoint in enumerate(endpoints)
+            ]
+        return definition
+
+    def _with_secret(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
+        plain = {key: value for key, value in entry.items() if key not in ("secret_file", "secret_env")}
+        secret = self._credentials.secret(at, entry, _SECRET_KEYS)
+        if secret is not None:
+            return plain | {"secret": secret}
+        # Only url makes it an endpoint: without one the definition's own mistake says more than a missing secret.
+        if "url" in entry and entry.keys().isdisjoint(_SECRET_KEYS) and not self._settings.dev:
+            self._findings.note_in_file(at, "needs secret_file, secret_env or secret (under --dev one is made)")
+        return plain
+
+    def _path(self, at: KeyPath, pointer: str, entry: dict[str, Any]) -> KeyPath:
+        """Where in the file a pointer into the definition leads."""
+        path, value = at, cast(Any, entry)
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, list):
+                path, value = (*path, int(key)), value[int(key)]
+                continue
+            if key == "secret" and isinstance(value, dict) and key not in value:
+                key = "secret_file" if "secret_file" in value else "secret_env"
+            path, value = (*path, key), value.get(key) if isinstance(value, dict) else None
+        return path
