@@ -10,7 +10,8 @@ from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
 from hookd.core.delivery import Delivery, IllegalTransition, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
-from hookd.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
+from hookd.core.ledger import Ledger
+from hookd.core.listing import BLOCK, PAGE_ROWS_MAX
 from hookd.core.outcome import Exchange, Responded, TimedOut
 from hookd.core.refusal import ClientFull, Full, Refused
 from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES

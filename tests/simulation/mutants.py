@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hookd.core import health, ledger, recorder, recording, report, retry
+from hookd.core import budget, health, ledger, recorder, recording, report, retry
 from hookd.core.client import Endpoint
 from hookd.edge import reports
 from hookd.edge.egress import addresses, connection
@@ -70,12 +70,12 @@ MUTANTS = (
         "in undelivered(ledger):",
         "in list(undelivered(ledger))[:-1]:",
     ),
-    Mutant("budget_kept", ledger.Ledger, "_leave", "self._demand.add(demand)", "pass"),
-    Mutant("client_budget_kept", ledger.Ledger, "_leave", "self._book(event.client_id).unsettled.add(demand)", "pass"),
+    Mutant("budget_kept", budget.Budget, "leave", "self.whole.held.add(demand)", "pass"),
+    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass"),
     Mutant(
         "budget_exceeded",
-        ledger.Ledger,
-        "refuse_if_full",
+        budget.Budget,
+        "_refuse_if_whole_full",
         "whole.events - intake.unsettled_events_max",
         "whole.events - 10**9",
         seeds=60,

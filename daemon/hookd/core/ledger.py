@@ -16,7 +16,7 @@ from typing import assert_never
 
 import msgspec
 
-from hookd.core.budget import Demand, Settling, cost_bytes, wait_seconds
+from hookd.core.budget import Budget, Demand, Usage
 from hookd.core.counters import Counters
 from hookd.core.delivery import (
     SETTLED,
@@ -30,29 +30,23 @@ from hookd.core.delivery import (
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.health import Health, PausedBy
+from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
-from hookd.core.refusal import ClientFull, Full
 from hookd.core.retention import Retention
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.timestamps import Moment
-
-# Rows looked at for one page of a filtered listing: about 5 ms. A page may be short, the cursor goes on.
-PAGE_ROWS_MAX = 10_000
-# The listing walks sequence numbers down and passes over blocks of which nothing is held any more.
-BLOCK = 128
 
 
 class Book:
     """What the ledger holds of one client."""
 
-    __slots__ = ("endpoints", "events", "settling", "unsettled")
+    __slots__ = ("endpoints", "events", "usage")
 
     def __init__(self) -> None:
         self.events: dict[str, Event] = {}  # by id, in order of admission
         self.endpoints: dict[str, Health] = {}
-        self.unsettled = Demand()
-        self.settling = Settling()
+        self.usage = Usage()
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -103,12 +97,11 @@ class Ledger:
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(effective)
+        self._budget = Budget(effective, recorder)
         self.counters = Counters()
         self.unsettled: dict[int, Event] = {}  # in order of `since`
+        self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0
-        self._blocks: dict[int, int] = {}  # rows held by sequence // BLOCK, in ascending order
-        self._demand = Demand()
-        self._settling = Settling()
         self._accepted = self._recovered = self._unrouted = self._opened = self._attempts = self._in_flight = 0
         self._exhausted_forgotten = 0
         self._events = dict.fromkeys(Status, 0)
@@ -192,18 +185,16 @@ class Ledger:
 
     def page(
         self, *, client_id: str | None, status: Status | None, event_type: str | None, before: int | None, limit: int
-    ) -> tuple[list[Event], int | None]:
-        """The newest events admitted before `before`, and where the next page begins (None: there is none)."""
-        events: list[Event] = []
-        last = None
-        newest_first = self._newest_first(client_id, self._sequence + 1 if before is None else before)
-        for looked_at, event in enumerate(newest_first):
-            if len(events) == limit or looked_at == PAGE_ROWS_MAX:
-                return events, last
-            last = event.sequence
-            if (status is None or event.status is status) and (event_type is None or event.type == event_type):
-                events.append(event)
-        return events, None
+    ) -> Page:
+        """The newest events that were admitted before `before`; see core/listing."""
+        rows = None if client_id is None else self.of_client(client_id)
+        return self._listing.page(
+            rows,
+            status=status,
+            event_type=event_type,
+            before=self._sequence + 1 if before is None else before,
+            limit=limit,
+        )
 
     def totals(self) -> Totals:
         exhausted_held = self._deliveries[Status.EXHAUSTED] - self._exhausted_forgotten
@@ -216,8 +207,8 @@ class Ledger:
             in_flight=self._in_flight,
             events=dict(self._events),
             deliveries=dict(self._deliveries),
-            unsettled_events=self._demand.events,
-            unsettled_bytes=self._demand.bytes,
+            unsettled_events=self._budget.whole.held.events,
+            unsettled_bytes=self._budget.whole.held.bytes,
             exhausted_held=exhausted_held,
             exhausted_forgotten=self._exhausted_forgotten,
         )
@@ -229,45 +220,14 @@ class Ledger:
     # The budget
 
     def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
-        """What an event with deliveries to these URLs asks for; raises Full where no recorder could hold it."""
-        row_bytes = self._recorder.row_bytes(payload_bytes, urls)
-        return Demand(1, cost_bytes(payload_bytes, len(urls)), row_bytes)
+        """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
+        return self._budget.demand(payload_bytes, urls)
 
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
-        """Raises ClientFull or Full unless both demands fit besides what is unsettled now.
-
-        A ClientFull without `retry_after_seconds` is of a client of which nothing settled lately.
-        """
-        intake = self._effective.settings.intake
+        """Raises ClientFull or Full unless both demands fit beside what is unsettled now."""
         book = self._books.get(client_id)
-        held = Demand() if book is None else book.unsettled
-        lacking = Demand(
-            held.events + client.events - intake.client_events_max, held.bytes + client.bytes - intake.client_bytes_max
-        )
-        if lacking.events > 0 or lacking.bytes > 0:
-            seconds = math.inf if book is None else book.settling.seconds_until_free(lacking, now)
-            raise ClientFull(
-                f"client {client_id!r} has {held.events:,} unsettled events; "
-                f"intake.client_events_max is {intake.client_events_max:,}"
-                if lacking.events > 0
-                else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
-                f"intake.client_bytes_max is {intake.client_bytes_max:,}",
-                retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
-            )
-        held = self._demand
-        lacking = Demand(
-            held.events + whole.events - intake.unsettled_events_max,
-            held.bytes + whole.bytes - intake.unsettled_bytes_max,
-        )
-        if lacking.events > 0 or lacking.bytes > 0:
-            raise Full(
-                f"{held.events:,} events are unsettled; intake.unsettled_events_max is {intake.unsettled_events_max:,}"
-                if lacking.events > 0
-                else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
-                f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
-                retry_after_seconds=wait_seconds(self._settling.seconds_until_free(lacking, now)),
-            )
-        self._recorder.refuse_if_full(whole.row_bytes)
+        usage = None if book is None else book.usage
+        self._budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
 
     # What happens to an event
 
@@ -296,8 +256,7 @@ class Ledger:
             deliveries=deliveries,
         )
         book.events[event_id] = event
-        block = event.sequence // BLOCK
-        self._blocks[block] = self._blocks.get(block, 0) + 1
+        self._listing.add(event.sequence)
         self._accepted += 1
         self._recovered += recovered
         self._events[event.status] += 1
@@ -480,9 +439,7 @@ class Ledger:
         if target in SETTLED:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            freed_bytes = self._leave(event)
-            self._settling.note(freed_bytes, now.monotonic)
-            self._book(event.client_id).settling.note(freed_bytes, now.monotonic)
+            self._leave(event, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
@@ -520,22 +477,14 @@ class Ledger:
         self.ensure_health(event.client_id, delivery.endpoint_id).unsettled += 1
 
     def _enter(self, event: Event) -> None:
-        """The event is unsettled from here and takes budget."""
-        assert event.payload is not None
+        """The event is unsettled from here on and takes budget."""
         self.unsettled[event.sequence] = event
-        demand = Demand(1, cost_bytes(len(event.payload), len(event.deliveries)))
-        self._demand.add(demand)
-        self._book(event.client_id).unsettled.add(demand)
+        self._budget.enter(event, self._book(event.client_id).usage)
 
-    def _leave(self, event: Event) -> int:
-        """The event gives its budget back; returns how many bytes."""
-        assert event.payload is not None
+    def _leave(self, event: Event, *, settled_at: float | None = None) -> None:
+        """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
         del self.unsettled[event.sequence]
-        freed_bytes = cost_bytes(len(event.payload), len(event.deliveries))
-        demand = Demand(-1, -freed_bytes)
-        self._demand.add(demand)
-        self._book(event.client_id).unsettled.add(demand)
-        return freed_bytes
+        self._budget.leave(event, self._book(event.client_id).usage, settled_at=settled_at)
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
@@ -547,10 +496,7 @@ class Ledger:
     def _forget(self, event: Event) -> None:
         book = self._books[event.client_id]
         del book.events[event.id]
-        block = event.sequence // BLOCK
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
-            del self._blocks[block]
+        self._listing.remove(event.sequence)
         self._drop_if_empty(event.client_id, book)
         self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
@@ -567,20 +513,3 @@ class Ledger:
     def _drop_if_empty(self, client_id: str, book: Book) -> None:
         if not book.events and not book.endpoints:
             del self._books[client_id]
-
-    def _newest_first(self, client_id: str | None, before: int) -> Iterator[Event]:
-        if client_id is not None:
-            return (event for event in reversed(self.of_client(client_id)) if event.sequence < before)
-        return self._down_from(before)
-
-    def _down_from(self, before: int) -> Iterator[Event]:
-        classes = (self.unsettled, self._retention.delivered, self._retention.exhausted)
-        for block in reversed(self._blocks):
-            first = block * BLOCK
-            if first >= before:
-                continue
-            for sequence in range(min(before, first + BLOCK) - 1, first - 1, -1):
-                for held in classes:
-                    if sequence in held:
-                        yield held[sequence]
-                        break
