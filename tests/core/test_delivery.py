@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import (
     SETTLED,
     TRANSITIONS,
@@ -80,7 +81,7 @@ def attempt(
     exchange = Exchange()
     exchange.answer = outcome if isinstance(outcome, Responded) else None
     ledger.end_attempt(
-        event, delivery, outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=now
+        event, delivery, AttemptEnd(outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=now)
     )
 
 
@@ -184,11 +185,7 @@ def test_ledger_refuses_an_attempts_verdict_on_a_settled_status(status: Status, 
         ledger.end_attempt(
             event,
             delivery,
-            outcome=Responded(500),
-            verdict=verdict,
-            exchange=Exchange(),
-            duration_seconds=0.1,
-            now=LATER,
+            AttemptEnd(outcome=Responded(500), verdict=verdict, exchange=Exchange(), duration_seconds=0.1, now=LATER),
         )
     assert delivery.status is status
     assert ledger.totals().deliveries == before

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
 from hookd.core.delivery import Delivery, IllegalTransition, Status
 from hookd.core.effective_settings import EffectiveSettings
@@ -258,11 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.end_attempt(
             known.event,
             duty.delivery,
-            outcome=outcome,
-            verdict=verdict,
-            exchange=exchange,
-            duration_seconds=0.1,
-            now=self.now,
+            AttemptEnd(outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=self.now),
         )
         duty.status = kind
         assert duty.delivery.due_at == (self.seconds + 7.0 if kind is FAILED else None)
@@ -545,11 +542,13 @@ class Desk:
         self.ledger.end_attempt(
             event,
             delivery,
-            outcome=exchange.answer,
-            verdict=Success() if status_code < 300 else Retry(5.0),
-            exchange=exchange,
-            duration_seconds=0.1,
-            now=self.now,
+            AttemptEnd(
+                outcome=exchange.answer,
+                verdict=Success() if status_code < 300 else Retry(5.0),
+                exchange=exchange,
+                duration_seconds=0.1,
+                now=self.now,
+            ),
         )
 
     def held(self) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from hookd.core import report
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission, read_event
@@ -79,11 +80,13 @@ class Desk:
             self.ledger.end_attempt(
                 event,
                 delivery,
-                outcome=outcome,
-                verdict=verdict or Retry(30.0),
-                exchange=exchange,
-                duration_seconds=1.5,
-                now=self.now,
+                AttemptEnd(
+                    outcome=outcome,
+                    verdict=verdict or Retry(30.0),
+                    exchange=exchange,
+                    duration_seconds=1.5,
+                    now=self.now,
+                ),
             )
         return delivery
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hookd.core import budget, health, ledger, recorder, recording, report, retry
 from hookd.core.client import Endpoint
+from hookd.core.delivery import Delivery
 from hookd.edge import reports
 from hookd.edge.egress import addresses, connection
 from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
@@ -144,9 +145,9 @@ MUTANTS = (
     Mutant("admitted_after_the_stop", intake.Intake, "close", "if self._ends_at is None:", "if False:", first=18),
     Mutant(
         "maybe_received_forgotten",
-        ledger.Ledger,
-        "_land",
-        "delivery.maybe_received |= exchange.sending_started and exchange.answer is None",
+        Delivery,
+        "end_attempt",
+        "self.maybe_received |= exchange.sending_started and exchange.answer is None",
         "pass",
         seeds=40,
     ),

@@ -14,18 +14,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
 from typing import assert_never
 
-import msgspec
-
+from hookd.core import outcome as outcomes
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.budget import Budget, Demand, Usage
 from hookd.core.counters import Counters
 from hookd.core.delivery import (
     SETTLED,
-    Attempt,
     Change,
     Delivery,
     Status,
     after,
-    with_attempt,
 )
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
@@ -34,8 +32,9 @@ from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.retention import Retention
-from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.retry import GiveUp, Reason, Retry, Success
 from hookd.core.timestamps import Moment
+from hookd.core.totals import RunningTotals, Totals
 
 
 class Book:
@@ -47,32 +46,6 @@ class Book:
         self.events: dict[str, Event] = {}  # by id, in order of admission
         self.endpoints: dict[str, Health] = {}
         self.usage = Usage()
-
-
-class Totals(msgspec.Struct, frozen=True):
-    """A snapshot. Counts run since the start and include what was forgotten."""
-
-    accepted: int
-    recovered: int
-    unrouted: int
-    opened: int
-    attempts: int
-    in_flight: int
-    events: dict[Status, int]
-    deliveries: dict[Status, int]
-    unsettled_events: int
-    unsettled_bytes: int
-    exhausted_held: int  # deliveries
-    exhausted_forgotten: int  # deliveries
-
-    @property
-    def is_balanced(self) -> bool:
-        return self.accepted == sum(self.events.values()) and self.opened == sum(self.deliveries.values())
-
-    @property
-    def undelivered(self) -> int:
-        """Deliveries still unsettled."""
-        return self.deliveries[Status.PENDING] + self.deliveries[Status.FAILED]
 
 
 class Ledger:
@@ -102,10 +75,7 @@ class Ledger:
         self.unsettled: dict[int, Event] = {}  # in order of `since`
         self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0
-        self._accepted = self._recovered = self._unrouted = self._opened = self._attempts = self._in_flight = 0
-        self._exhausted_forgotten = 0
-        self._events = dict.fromkeys(Status, 0)
-        self._deliveries = dict.fromkeys(Status, 0)
+        self._totals = RunningTotals()
         self.remembers_since = started.wall  # of every event accepted later, at least the id is known
 
     # Reading
@@ -119,7 +89,7 @@ class Ledger:
         return [book.events[event_id] for book in self._books.values() if event_id in book.events]
 
     def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
-        """The endpoint's record, made at its first mention."""
+        """The endpoint's health, for whoever changes it: the first mention makes it."""
         endpoints = self._book(client_id).endpoints
         health = endpoints.get(endpoint_id)
         if health is None:
@@ -127,9 +97,14 @@ class Ledger:
         return health
 
     def health(self, client_id: str, endpoint_id: str) -> Health | None:
-        """The endpoint's record, None where nothing was ever sent to it."""
+        """The endpoint's health, for whoever reads it. None: nothing was ever sent to it, and it is ok."""
         book = self._books.get(client_id)
         return None if book is None else book.endpoints.get(endpoint_id)
+
+    def is_disabled(self, client_id: str, endpoint_id: str) -> bool:
+        """Whether the endpoint answered 410 and nobody resumed it since."""
+        health = self.health(client_id, endpoint_id)
+        return health is not None and health.disabled
 
     def of_client(self, client_id: str) -> Reversible[Event]:
         """Every event held of one client, in order of admission."""
@@ -165,13 +140,12 @@ class Ledger:
         """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
         if delivery.due_at is None:
             return None
-        begins_from = self.ensure_health(event.client_id, delivery.endpoint_id).begins_from(delivery.due_at)
+        begins_from = self._health_of(event, delivery).begins_from(delivery.due_at)
         return None if begins_from == math.inf else begins_from
 
     def expires_at(self, event: Event, delivery: Delivery) -> float | None:
         """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
-        health = self.ensure_health(event.client_id, delivery.endpoint_id)
-        if delivery.is_settled or health.paused_by is PausedBy.OPERATOR:
+        if delivery.is_settled or self._health_of(event, delivery).paused_by is PausedBy.OPERATOR:
             return None
         return delivery.opened_at + self._effective.settings.retry.age_seconds_max
 
@@ -197,25 +171,11 @@ class Ledger:
         )
 
     def totals(self) -> Totals:
-        exhausted_held = self._deliveries[Status.EXHAUSTED] - self._exhausted_forgotten
-        return Totals(
-            accepted=self._accepted,
-            recovered=self._recovered,
-            unrouted=self._unrouted,
-            opened=self._opened,
-            attempts=self._attempts,
-            in_flight=self._in_flight,
-            events=dict(self._events),
-            deliveries=dict(self._deliveries),
-            unsettled_events=self._budget.whole.held.events,
-            unsettled_bytes=self._budget.whole.held.bytes,
-            exhausted_held=exhausted_held,
-            exhausted_forgotten=self._exhausted_forgotten,
-        )
+        return self._totals.snapshot(self._budget.whole.held)
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._totals.in_flight
 
     # The budget
 
@@ -257,16 +217,16 @@ class Ledger:
         )
         book.events[event_id] = event
         self._listing.add(event.sequence)
-        self._accepted += 1
-        self._recovered += recovered
-        self._events[event.status] += 1
+        self._totals.accepted += 1
+        self._totals.recovered += recovered
+        self._totals.events[event.status] += 1
         if deliveries:
             self._enter(event)
             for delivery in deliveries:
                 self._count_opened(event, delivery)
         self._recorder.admitted(event, recovered=recovered)
         if not deliveries:
-            self._unrouted += 1
+            self._totals.unrouted += 1
             self._settled(event, now)
         return event
 
@@ -278,7 +238,7 @@ class Ledger:
             self._retention.release(event, before)
         else:
             self._leave(event)
-        self._unrouted -= event.is_unrouted
+        self._totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
@@ -286,60 +246,38 @@ class Ledger:
         event.settled_at = None
         self._enter(event)
         self._count_opened(event, delivery)
-        self._count_event(before, event.status)
+        self._totals.move_event(before, event.status)
         self._recorder.added(event, before)
 
     def take_past(
         self, event: Event, delivery: Delivery, *, attempt_count: int, maybe_received: bool, crash_count: int
     ) -> None:
-        """More is known of what earlier runs did for a delivery of which this one has begun no attempt."""
-        assert not delivery.attempts
-        delivery.attempt_count = max(delivery.attempt_count, attempt_count)
-        delivery.attempts_max = max(delivery.attempts_max, delivery.attempt_count + 1)
-        delivery.maybe_received |= maybe_received
-        delivery.crash_count = max(delivery.crash_count, crash_count)
+        """More is known of what earlier runs did for a delivery of which this run has begun no attempt."""
+        delivery.take_past(attempt_count=attempt_count, maybe_received=maybe_received, crash_count=crash_count)
         self._recorder.restated(event)
 
     def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
         """Returns the attempt's number, from 1."""
-        assert delivery.is_waiting
-        delivery.in_flight = True
-        delivery.due_at = None
-        delivery.url = url
-        delivery.attempt_count += 1
-        delivery.attempts = with_attempt(delivery.attempts, Attempt(delivery.attempt_count, now.wall))
-        self.ensure_health(event.client_id, delivery.endpoint_id).in_flight += 1
-        self._in_flight += 1
-        self._attempts += 1
+        delivery.begin_attempt(url=url, started_at=now.wall)
+        self._health_of(event, delivery).in_flight += 1
+        self._totals.in_flight += 1
+        self._totals.attempts += 1
         self._recorder.begun(event, delivery)
         return delivery.attempt_count
 
-    def end_attempt(
-        self,
-        event: Event,
-        delivery: Delivery,
-        *,
-        outcome: Outcome,
-        verdict: Verdict,
-        exchange: Exchange,
-        duration_seconds: float,
-        now: Moment,
-        concurrency: int = 1,
-        retry_after_seconds: float | None = None,
-        jitter_unit: float = 0.0,
-        judged: bool = True,
-    ) -> None:
-        """Records what the attempt came to and what follows from it; the last four are the endpoint's health's."""
-        self._land(event, delivery, outcome=outcome, exchange=exchange, duration_seconds=duration_seconds)
-        if judged:
-            self.ensure_health(event.client_id, delivery.endpoint_id).note(
-                outcome,
+    def end_attempt(self, event: Event, delivery: Delivery, end: AttemptEnd) -> None:
+        """Records what the attempt came to and what follows from it."""
+        now = end.now
+        self._land(event, delivery, end.outcome, end.exchange, duration_seconds=end.duration_seconds)
+        if end.judged:
+            self._health_of(event, delivery).note(
+                end.outcome,
                 now,
-                concurrency=concurrency,
-                retry_after_seconds=retry_after_seconds,
-                jitter_unit=jitter_unit,
+                concurrency=end.concurrency,
+                retry_after_seconds=end.retry_after_seconds,
+                jitter_unit=end.jitter_unit,
             )
-        match verdict:
+        match end.verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
                 self.counters.observe_delivered(now.wall - event.accepted_at)
@@ -351,11 +289,11 @@ class Ledger:
                 self._recorder.ended(event, delivery)
                 self.give_up(event, delivery, reason, now=now)
             case _:
-                assert_never(verdict)
+                assert_never(end.verdict)
 
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
         """The attempt was cancelled: that is no outcome, and the status stays what it was."""
-        self._land(event, delivery, outcome=None, exchange=exchange, duration_seconds=duration_seconds)
+        self._land(event, delivery, None, exchange, duration_seconds=duration_seconds)
         self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
@@ -390,12 +328,7 @@ class Ledger:
         before = event.status
         self._move(event, delivery, Change.REOPENED, now=now)
         self.counters.reopened += 1
-        delivery.opened_at = now.monotonic
-        delivery.due_at = now.monotonic
-        delivery.attempts_before = delivery.attempt_count
-        delivery.attempts_max += attempts_more
-        delivery.is_abandoned = False
-        delivery.crash_count = 0
+        delivery.begin_anew(attempts_more=attempts_more, now=now.monotonic)
         if event.sequence in self.unsettled:  # keep the order of `since`
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event
@@ -426,8 +359,7 @@ class Ledger:
         source, target = delivery.status, after(delivery.status, change)
         delivery.status, delivery.reason = target, reason
         delivery.settled_at = now.wall if target in SETTLED else None
-        self._deliveries[source] -= 1
-        self._deliveries[target] += 1
+        self._totals.move_delivery(source, target)
         health = self.ensure_health(event.client_id, delivery.endpoint_id)
         health.unsettled += (source in SETTLED) - (target in SETTLED)
         if source in SETTLED and before in SETTLED:
@@ -435,7 +367,7 @@ class Ledger:
             event.settled_at = None
             self._enter(event)
         status = event.status
-        self._count_event(before, status)
+        self._totals.move_event(before, status)
         if target in SETTLED:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
@@ -443,37 +375,20 @@ class Ledger:
             self._settled(event, now)
 
     def _land(
-        self,
-        event: Event,
-        delivery: Delivery,
-        *,
-        outcome: Outcome | None,
-        exchange: Exchange,
-        duration_seconds: float,
+        self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
     ) -> None:
-        assert delivery.in_flight
-        begun = delivery.attempts[-1]
-        ended = msgspec.structs.replace(
-            begun, duration_seconds=duration_seconds, outcome=outcome, request_sent=exchange.request_sent
-        )
-        delivery.attempts = (*delivery.attempts[:-1], ended)
-        delivery.in_flight = False
-        delivery.maybe_received |= exchange.sending_started and exchange.answer is None
-        if exchange.answer is None or not 200 <= exchange.answer.status_code <= 299:
+        attempt = delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
+        if exchange.answer is None or not outcomes.is_success(exchange.answer):
             self._retention.keep_excerpt(
-                event, delivery.endpoint_id, attempt_number=begun.number, body=exchange.excerpt
+                event, delivery.endpoint_id, attempt_number=attempt.number, body=exchange.excerpt
             )
-        self.ensure_health(event.client_id, delivery.endpoint_id).in_flight -= 1
-        self._in_flight -= 1
+        self._health_of(event, delivery).in_flight -= 1
+        self._totals.in_flight -= 1
         self.counters.observe_attempt(outcome, duration_seconds)
 
-    def _count_event(self, before: Status, now: Status) -> None:
-        self._events[before] -= 1
-        self._events[now] += 1
-
     def _count_opened(self, event: Event, delivery: Delivery) -> None:
-        self._opened += 1
-        self._deliveries[delivery.status] += 1
+        self._totals.opened += 1
+        self._totals.deliveries[delivery.status] += 1
         self.ensure_health(event.client_id, delivery.endpoint_id).unsettled += 1
 
     def _enter(self, event: Event) -> None:
@@ -500,9 +415,13 @@ class Ledger:
         self._drop_if_empty(event.client_id, book)
         self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
-        self._exhausted_forgotten += exhausted
+        self._totals.exhausted_forgotten += exhausted
         if exhausted:
             self._on_forgotten(event)
+
+    def _health_of(self, event: Event, delivery: Delivery) -> Health:
+        """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""
+        return self._books[event.client_id].endpoints[delivery.endpoint_id]
 
     def _book(self, client_id: str) -> Book:
         book = self._books.get(client_id)

@@ -17,6 +17,7 @@ from msgspec import Meta
 from hookd.core import outcome as outcomes
 from hookd.core.delivery import Attempt, Delivery, Status
 from hookd.core.event import Event
+from hookd.core.health import Health
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import OutcomeName
 from hookd.core.timestamps import Time, parse_rfc3339, rfc3339, rfc3339_or_none
@@ -419,7 +420,7 @@ def _clip(row: str) -> str:
 def _client_lines(ledger: Ledger, by_endpoint: dict[tuple[str, str], Owed]) -> list[ClientLine]:
     found = []
     for (client_id, endpoint_id), owed in by_endpoint.items():
-        health = ledger.ensure_health(client_id, endpoint_id)
+        health = ledger.health(client_id, endpoint_id) or Health()
         found.append(client_line(client_id, endpoint_id, owed, health.failing_since, health.last_error))
     return most_owed_first(found)
 

@@ -11,6 +11,7 @@ import trio
 
 from hookd.core import outcome as outcomes
 from hookd.core import retry
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.client import Endpoint, logged_url, shown_url
 from hookd.core.delivery import Attempt, Delivery
 from hookd.core.effective_settings import EffectiveSettings
@@ -74,9 +75,7 @@ class Attempter:
                 verdict = self._verdict(event, delivery, outcome, now=ended.monotonic)
                 health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
                 state = health.state(ended.monotonic)
-                self._ledger.end_attempt(
-                    event,
-                    delivery,
+                end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
                     exchange=exchange,
@@ -87,6 +86,7 @@ class Attempter:
                     jitter_unit=self._jitter_unit(),
                     judged=self._is_of_its_endpoint(event, endpoint),
                 )
+                self._ledger.end_attempt(event, delivery, end)
                 self._log_state(event, delivery, health, state, ended.monotonic)
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
         return outcome

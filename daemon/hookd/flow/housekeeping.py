@@ -115,7 +115,8 @@ class Housekeeping:
 
     def _is_held(self, event: Event, delivery: Delivery) -> bool:
         """By an operator's pause: nothing expires there."""
-        return self._ledger.ensure_health(event.client_id, delivery.endpoint_id).paused_by is PausedBy.OPERATOR
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        return health is not None and health.paused_by is PausedBy.OPERATOR
 
     def log_counts(self) -> None:
         self._log("counts", **self.counts())

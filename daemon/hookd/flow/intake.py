@@ -132,7 +132,7 @@ class Intake:
             self._arrivals.send_nowait(event)
 
     def give_up_if_disabled(self, event: Event, delivery: Delivery, now: Moment) -> None:
-        if delivery.is_waiting and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled:
+        if delivery.is_waiting and self._ledger.is_disabled(event.client_id, delivery.endpoint_id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 
     def _next_attempt_seconds(self, client_id: str, now: Moment) -> int:

@@ -82,10 +82,11 @@ class Registration:
 
     def resume(self, client_id: str, endpoint_id: str) -> None:
         """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
-        health = self._ledger.ensure_health(client_id, endpoint_id)
-        if health.paused_by is PausedBy.OPERATOR:
+        health = self._ledger.health(client_id, endpoint_id)
+        if health is not None and health.paused_by is PausedBy.OPERATOR:
             self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
-        health.resume()
+        if health is not None:
+            health.resume()
         self._log("endpoint.resumed", client_id=client_id, endpoint_id=endpoint_id)
         self._dispatch.wake(client_id)
 
@@ -134,8 +135,9 @@ class Registration:
         self._dispatch.wake(client.id)
 
     def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
-        if before.url != endpoint.url:
-            self._ledger.ensure_health(client_id, endpoint.id).start_anew()
+        health = self._ledger.health(client_id, endpoint.id)
+        if health is not None and before.url != endpoint.url:
+            health.start_anew()
         attempts_more = self._effective.policy(endpoint).attempts_max - self._effective.policy(before).attempts_max
         for _, delivery in self._ledger.waiting(client_id, endpoint.id):
             self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
@@ -168,7 +170,9 @@ class Registration:
                     waiting += 1
                     self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
             # The row outlives an attempt in flight; one registered again under this id begins anew.
-            self._ledger.ensure_health(client_id, endpoint.id).be_removed()
+            health = self._ledger.health(client_id, endpoint.id)
+            if health is not None:
+                health.be_removed()
             self._ledger.forget_endpoint(client_id, endpoint.id)
             self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
 

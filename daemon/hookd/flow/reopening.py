@@ -24,7 +24,7 @@ class Reopening:
         return (
             delivery.status is Status.EXHAUSTED
             and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-            and not self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+            and not self._ledger.is_disabled(event.client_id, delivery.endpoint_id)
         )
 
     def refuse_if_no_room(self, event: Event, now: Moment) -> None:

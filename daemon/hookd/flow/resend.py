@@ -258,7 +258,7 @@ class Resend:
         client = self._registry.find(event.client_id)
         if client is not None and client.endpoint(delivery.endpoint_id) is None:
             return Reason.ENDPOINT_REMOVED
-        return Reason.GONE if self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled else None
+        return Reason.GONE if self._ledger.is_disabled(event.client_id, delivery.endpoint_id) else None
 
     def _delivery(self, line: ReportLine, now: Moment) -> Delivery:
         """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left.

@@ -65,9 +65,11 @@ class RetryNow:
     def _waits_for(self, event: Event, delivery: Delivery) -> float:
         """The time that the delivery waits for: its own, or its endpoint's next probe."""
         assert delivery.due_at is not None
-        health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
-        return health.begins_from(delivery.due_at) if health.paused_by is PausedBy.FAILURES else delivery.due_at
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        if health is None or health.paused_by is not PausedBy.FAILURES:
+            return delivery.due_at
+        return health.begins_from(delivery.due_at)
 
     def _is_disabled(self, event: Event, delivery: Delivery) -> bool:
         registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-        return registered and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+        return registered and self._ledger.is_disabled(event.client_id, delivery.endpoint_id)
