@@ -239,7 +239,6 @@ async def attempted(target: Any) -> Outcome | None:
         attempter = Attempter(
             effective=flow.effective,
             ledger=flow.ledger,
-            registry=flow.registry,
             sender=sender,
             clock=flow.clock,
             jitter_unit=lambda: 0.5,
@@ -292,7 +291,6 @@ async def test_t25_test_route_obeys_the_address_policy() -> None:
             attempter = Attempter(
                 effective=flow.effective,
                 ledger=flow.ledger,
-                registry=flow.registry,
                 sender=sender,
                 clock=flow.clock,
                 jitter_unit=lambda: 0.5,

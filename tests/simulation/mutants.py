@@ -54,7 +54,15 @@ MUTANTS = (
         courier.Courier,
         "_end_flight",
         "flight.lane.in_flight -= 1",
-        "flight.lane.in_flight -= self._health(flight.lane).consecutive_failures != 3",
+        "flight.lane.in_flight -= flight.lane.health.consecutive_failures != 3",
+    ),
+    Mutant(
+        "lanes_keep_the_old_endpoint",
+        courier.Courier,
+        "take_client",
+        "lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)",
+        "pass",
+        seeds=60,
     ),
     Mutant(
         "left_over_bytes_taken",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import trio
 
+from hookd.core.client import Client
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.flow.courier import Courier
@@ -67,8 +68,14 @@ class Dispatch:
             self._nursery.start_soon(self._keep, courier)
         courier.add(event, delivery, expedited=expedited)
 
+    def take_client(self, client_id: str, client: Client | None) -> None:
+        """The registration has changed, and nothing was awaited since; None: the client is registered no more."""
+        courier = self._couriers.get(client_id)
+        if courier is not None:
+            courier.take_client(client)
+
     def wake(self, client_id: str) -> None:
-        """The client's endpoints or their settings have changed."""
+        """The client's endpoints or their states have changed: another attempt may begin."""
         courier = self._couriers.get(client_id)
         if courier is not None:
             courier.wake()

@@ -31,8 +31,13 @@ class Feed:
             return
         if self._news is None:
             self._news = trio.Event()
-        with trio.move_on_after(seconds):
-            await self._news.wait()
+        news = self._news
+        try:
+            with trio.move_on_after(seconds):
+                await news.wait()
+        finally:
+            if news is self._news and not news.statistics().tasks_waiting:
+                self._news = None  # the last that waited leaves nothing behind
 
     def answer_waiting(self) -> None:
         if self._news is not None:

@@ -50,7 +50,7 @@ class Registration:
         removed = _removed(old, client)
         self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
         client = _with_old_secrets(old, client)
-        self._registry.put(client)
+        self._register(client)
         self._follow(old, client)
         return old is None
 
@@ -60,7 +60,7 @@ class Registration:
         old = self._registry.get(client_id)
         self._refuse_if_managed(old)
         self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
-        self._registry.remove(client_id)
+        self._unregister(client_id)
         self._end(client_id, old.endpoints)
 
     def take_config(self, clients: Iterable[Client]) -> None:
@@ -68,11 +68,11 @@ class Registration:
         wanted = {client.id: client for client in clients}
         self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
-            self._registry.remove(old.id)
+            self._unregister(old.id)
             self._end(old.id, old.endpoints)
         for client in wanted.values():
             before = self._registry.find(client.id)
-            self._registry.put(client)
+            self._register(client)
             self._follow(before, client)
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
@@ -104,8 +104,17 @@ class Registration:
             for endpoint in client.endpoints
         ]
         rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
-        self._registry.put(rotated)
+        self._register(rotated)
         return rotated
+
+    def _register(self, client: Client) -> None:
+        """Raises RegistryFull. The lanes have the new definition in the same moment as the registry."""
+        self._registry.put(client)
+        self._dispatch.take_client(client.id, client)
+
+    def _unregister(self, client_id: str) -> None:
+        self._registry.remove(client_id)
+        self._dispatch.take_client(client_id, None)
 
     def _unmanaged_ids(self) -> list[str]:
         return [client.id for client in self._registry if not client.managed_by_config]

@@ -209,7 +209,6 @@ class Supervisor:
         self._attempter = Attempter(
             effective=effective,
             ledger=ledger,
-            registry=registry,
             sender=sender,
             clock=clock,
             jitter_unit=outside.jitter_unit,
@@ -459,6 +458,8 @@ class Supervisor:
             self._effective.settings = old
             self._outside.log("config.refused", level="error", mistakes=[refused.detail])
             return
+        self._feed.settlements.trim()
+        self._feed.settlements.trim()
         restart = _restart_needed_for(old, settings)
         if old.drain.report_directory != settings.drain.report_directory:
             restart.append("drain.report_directory")
