@@ -9,7 +9,7 @@ import msgspec
 import trio
 from hookd.core import report
 from hookd.core.counters import Counters
-from hookd.core.report import Run, Stop
+from hookd.core.run import Run, Stop
 from hookd.core.settings import RetentionSettings
 
 from tests.edge.test_api import Api, started

@@ -22,8 +22,8 @@ from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.registry import Registry
-from hookd.core.report import Run
 from hookd.core.retry import Reason
+from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment

@@ -23,10 +23,11 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from hookd.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
+from hookd.core.report import CRASH, Line, Summary
+from hookd.core.run import Run
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
-from hookd.flow.ports import Log
+from hookd.flow.ports import Log, Pruned, Unclaimed
 
 WRITE_BYTES = 1 << 20
 # Of a report that is taken up, so much is read at once: about 400 lines, or one with a large payload.

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import trio
 
-from hookd.core import report
+from hookd.core import report, report_text
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.recorder import NoRecorder, Recorder
-from hookd.core.report import Line, Pruned, Run, Stop, Summary
-from hookd.flow.ports import Channel, Clock
+from hookd.core.report import Line, Summary
+from hookd.core.run import Run, Stop
+from hookd.flow.ports import Channel, Clock, Pruned
 
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
@@ -99,7 +100,7 @@ class FinalReport:
         now, text = self._clock.now(), ""
         try:
             summary = self._summarise(Stop(now.wall, trigger, forced, drain_seconds))
-            text = report.text(summary, path=str(self._reports.path_of(summary)))
+            text = report_text.text(summary, path=str(self._reports.path_of(summary)))
             self._log.text(text)
             await self._write_termination_log(text)
             payloads = self._effective.settings.drain.report_payloads
@@ -129,7 +130,7 @@ class FinalReport:
         if isinstance(error, trio.TooSlowError):
             why = f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
         self._log("report.not_written", level="error", error=why)
-        note = report.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
+        note = report_text.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
         self._log.text(note)
         await self._write_termination_log(note + text)
 

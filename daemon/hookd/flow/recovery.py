@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import trio
 
 from hookd.core.refusal import Refused
-from hookd.core.report import Unclaimed
 from hookd.core.run_history import (
     CRASHES_IN_A_ROW,
     CRASHES_WITHIN_SECONDS,
@@ -28,8 +27,9 @@ from hookd.core.run_history import (
     is_crashing_in_a_row,
     previous_run,
 )
-from hookd.flow.ports import Channel, Clock
-from hookd.flow.resend import Answer, ReportLine, Resend, read_report_lines
+from hookd.flow.ports import Channel, Clock, Unclaimed
+from hookd.flow.report_lines import ReportLine, read_report_lines
+from hookd.flow.resend import Answer, Resend
 
 # For the answer of a file system, each time.
 FILES_SECONDS_MAX = 30.0

@@ -29,7 +29,7 @@ from hookd.core.ledger import Ledger
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.refusal import RegistryFull
 from hookd.core.registry import Registry
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.run_history import PastRun
 from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements

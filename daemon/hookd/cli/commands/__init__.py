@@ -21,7 +21,8 @@ import msgspec
 from hookd import __version__
 from hookd.cli.api_client import Answer, Refusal, Remote, Unreachable
 from hookd.core.client import Client, ClientRules, InvalidClient, client_from
-from hookd.core.report import Summary, text
+from hookd.core.report import Summary
+from hookd.core.report_text import text
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.streams import STDERR, say
 
