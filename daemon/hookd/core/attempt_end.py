@@ -2,6 +2,7 @@
 
 import msgspec
 
+from hookd.core.health import Health
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.retry import Verdict
 from hookd.core.timestamps import Moment
@@ -19,3 +20,12 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     retry_after_seconds: float | None = None
     jitter_unit: float = 0.0  # in [0, 1]
     judged: bool = True  # False: the outcome says nothing of the endpoint as it is registered now
+
+    def tell(self, health: Health) -> None:
+        health.note(
+            self.outcome,
+            self.now,
+            concurrency=self.concurrency,
+            retry_after_seconds=self.retry_after_seconds,
+            jitter_unit=self.jitter_unit,
+        )

@@ -1,9 +1,10 @@
 """Owns the delivery: the duty to bring one event to one endpoint, its four statuses and the legal changes of them.
 
 Rules:
- 1. Everything that changes a status stands in `TRANSITIONS`; a pair that is not in it raises and changes nothing.
+ 1. Every legal change of a status stands in `TRANSITIONS`. Any other raises and changes nothing.
  2. In flight, due and attempts are fields; no status exists for them.
- 3. Only core/ledger changes a `Delivery`; it keeps the totals in step.
+ 3. Only core/ledger changes a `Delivery`: it keeps the totals in step.
+A test compares this drawing with the table:
 
     pending --SUCCEEDED--> delivered            failed --SUCCEEDED--> delivered
     pending --FAILED-----> failed               failed --FAILED-----> failed
@@ -31,7 +32,7 @@ class Status(enum.Enum):
     DELIVERED = "delivered"
     EXHAUSTED = "exhausted"
 
-    # By identity, which is what members compare by: Enum's own hashes the name, in Python, 40 times an event.
+    # Members compare by identity, so they may hash by it. Enum's own hash is Python code, called 40 times an event.
     __hash__ = object.__hash__
 
 
@@ -151,7 +152,7 @@ def after(status: Status, change: Change) -> Status:
 
 
 def status_of_event(deliveries: Iterable[Delivery]) -> Status:
-    """An event's status is read off its deliveries, never stored (contract section 2)."""
+    """An event's status follows from its deliveries. It is never stored (contract section 2)."""
     statuses = {delivery.status for delivery in deliveries}
     if Status.FAILED in statuses:
         return Status.FAILED

@@ -1,12 +1,11 @@
-"""Owns the in-memory record of every event and delivery, its totals and its budget.
+"""Owns the in-memory record of every event and delivery, and which changes of it are made together.
 
 Rules:
- 1. Every mutator is synchronous, so it is atomic under Trio: no locks, and never an `await` between check and act.
- 2. A status changes only through `_move`, which keeps the totals: accepted = pending + failed + delivered +
-    exhausted for events, opened likewise for deliveries, at every step.
- 3. Budget is taken when an event comes in or is reopened, and given back when it settles.
-It does not know endpoints, time or jitter: they come in as values. What is remembered of settled events is
-core/retention's, which event goes where and when is flow's.
+ 1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
+ 2. A status changes only through `_move`. It keeps totals (core/totals), budget and retention in step.
+ 3. Reading changes nothing: what was never mentioned by a change has no row.
+It does not know endpoints, time or jitter: they come in as values. Which settled events are remembered is
+core/retention's. Which event goes where, and when, is flow's.
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
@@ -16,15 +15,10 @@ from typing import assert_never
 
 from hookd.core import outcome as outcomes
 from hookd.core.attempt_end import AttemptEnd
-from hookd.core.budget import Budget, Demand, Usage
+from hookd.core.book import Book
+from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
-from hookd.core.delivery import (
-    SETTLED,
-    Change,
-    Delivery,
-    Status,
-    after,
-)
+from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.health import Health, PausedBy
@@ -37,22 +31,11 @@ from hookd.core.timestamps import Moment
 from hookd.core.totals import RunningTotals, Totals
 
 
-class Book:
-    """What the ledger holds of one client."""
-
-    __slots__ = ("endpoints", "events", "usage")
-
-    def __init__(self) -> None:
-        self.events: dict[str, Event] = {}  # by id, in order of admission
-        self.endpoints: dict[str, Health] = {}
-        self.usage = Usage()
-
-
 class Ledger:
-    """`on_settled` is told of each event that settles, in order, also when it settles again after a reopening.
+    """`on_settled` gets each event that settles, in order; one that was reopened settles again.
 
-    `on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
-    `recorder` is told of every step in the moment that it is taken.
+    `on_forgotten` gets each exhausted event that is forgotten, so that its id can be logged.
+    `recorder` is told of every step when it is taken.
     """
 
     def __init__(
@@ -90,11 +73,7 @@ class Ledger:
 
     def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
         """The endpoint's health, for whoever changes it: the first mention makes it."""
-        endpoints = self._book(client_id).endpoints
-        health = endpoints.get(endpoint_id)
-        if health is None:
-            health = endpoints[endpoint_id] = Health()
-        return health
+        return self._book(client_id).ensure_health(endpoint_id)
 
     def health(self, client_id: str, endpoint_id: str) -> Health | None:
         """The endpoint's health, for whoever reads it. None: nothing was ever sent to it, and it is ok."""
@@ -116,25 +95,21 @@ class Ledger:
         return [pair for pair in self.unsettled_of(client_id, endpoint_id) if pair[1].is_waiting]
 
     def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
-        for event in self.of_client(client_id):
-            delivery = event.delivery_to(endpoint_id)
-            if delivery is not None and not delivery.is_settled:
-                yield event, delivery
+        book = self._books.get(client_id)
+        return iter(()) if book is None else book.unsettled_of(endpoint_id)
 
     def unsettled_count(self, client_id: str, endpoint_ids: Iterable[str]) -> int:
         book = self._books.get(client_id)
-        if book is None:
-            return 0
-        return sum(book.endpoints[one].unsettled for one in endpoint_ids if one in book.endpoints)
+        return 0 if book is None else book.unsettled_count(endpoint_ids)
 
     def client_ids(self) -> list[str]:
-        """Of everyone of whom anything is held, registered or not."""
+        """The clients of which anything is held, registered or not."""
         return list(self._books)
 
     def waiting_count(self, client_id: str) -> int:
         """How many of the client's deliveries are unsettled and not in flight."""
         book = self._books.get(client_id)
-        return 0 if book is None else sum(health.unsettled - health.in_flight for health in book.endpoints.values())
+        return 0 if book is None else book.waiting_count()
 
     def begins_at(self, event: Event, delivery: Delivery) -> float | None:
         """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
@@ -150,6 +125,7 @@ class Ledger:
         return delivery.opened_at + self._effective.settings.retry.age_seconds_max
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
+        """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
         kept = self._retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
 
@@ -185,8 +161,7 @@ class Ledger:
 
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
         """Raises ClientFull or Full unless both demands fit beside what is unsettled now."""
-        book = self._books.get(client_id)
-        usage = None if book is None else book.usage
+        usage = self._books[client_id].usage if client_id in self._books else None
         self._budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
 
     # What happens to an event
@@ -201,7 +176,7 @@ class Ledger:
         recovered: bool = False,
         accepted_at: float | None = None,
     ) -> Event:
-        """Takes in an event of a known client; the budget has been asked for. No delivery: it owes nothing."""
+        """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
         book = self._book(submission.client_id)
         assert event_id not in book.events
         self._sequence += 1
@@ -231,7 +206,7 @@ class Ledger:
         return event
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
-        """Adds the duty to one more endpoint to an event that is held: resending brings endpoints back one by one."""
+        """A held event is owed to one more endpoint: a report lists the deliveries of one event line by line."""
         before = event.status
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
@@ -270,13 +245,7 @@ class Ledger:
         now = end.now
         self._land(event, delivery, end.outcome, end.exchange, duration_seconds=end.duration_seconds)
         if end.judged:
-            self._health_of(event, delivery).note(
-                end.outcome,
-                now,
-                concurrency=end.concurrency,
-                retry_after_seconds=end.retry_after_seconds,
-                jitter_unit=end.jitter_unit,
-            )
+            end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
@@ -292,17 +261,17 @@ class Ledger:
                 assert_never(end.verdict)
 
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
-        """The attempt was cancelled: that is no outcome, and the status stays what it was."""
+        """The attempt was cancelled. That is not an outcome; the status stays what it was."""
         self._land(event, delivery, None, exchange, duration_seconds=duration_seconds)
         self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
-        """A waiting delivery becomes due now; also one whose attempt was cut and whose courier goes on."""
+        """A waiting delivery becomes due now. So does one whose attempt a crash of the courier cut."""
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
     def abandon(self, delivery: Delivery) -> None:
-        """One in flight whose endpoint is removed: it runs out, also where the endpoint's id is registered again."""
+        """Its endpoint was removed: the attempt in flight is its last, even if the id is registered again."""
         assert delivery.in_flight
         delivery.is_abandoned = True
 
@@ -336,25 +305,24 @@ class Ledger:
         self._recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
-        """Forgets what settled too long ago; returns how many, so that the caller can go on after a breath."""
-        forgotten = self._retention.expire(now, most=most)
-        for event in forgotten:
+        """Forgets at most so many events that settled too long ago; returns how many, since there may be more."""
+        for event in (forgotten := self._retention.expire(now, most=most)):
             self._forget(event)
         return len(forgotten)
 
     def forget_endpoint(self, client_id: str, endpoint_id: str) -> None:
-        """Drops a removed endpoint's record once nothing of it is unsettled."""
+        """Drops a removed endpoint's health, unless something of it is still unsettled."""
         book = self._books.get(client_id)
         if book is not None and endpoint_id in book.endpoints and not book.endpoints[endpoint_id].unsettled:
             del book.endpoints[endpoint_id]
-            self._drop_if_empty(client_id, book)
+            self._drop_if_empty(client_id)
 
-    # Helpers
+    # Parts of the above
 
     def _move(
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
-        """The one place where a status changes; raises IllegalTransition before anything has."""
+        """The one place where a status changes. Raises IllegalTransition with nothing changed."""
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
         delivery.status, delivery.reason = target, reason
@@ -379,9 +347,7 @@ class Ledger:
     ) -> None:
         attempt = delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
         if exchange.answer is None or not outcomes.is_success(exchange.answer):
-            self._retention.keep_excerpt(
-                event, delivery.endpoint_id, attempt_number=attempt.number, body=exchange.excerpt
-            )
+            self._retention.keep_excerpt(event, delivery.endpoint_id, attempt.number, exchange.excerpt)
         self._health_of(event, delivery).in_flight -= 1
         self._totals.in_flight -= 1
         self.counters.observe_attempt(outcome, duration_seconds)
@@ -409,10 +375,9 @@ class Ledger:
             self._forget(forgotten)
 
     def _forget(self, event: Event) -> None:
-        book = self._books[event.client_id]
-        del book.events[event.id]
+        del self._books[event.client_id].events[event.id]
         self._listing.remove(event.sequence)
-        self._drop_if_empty(event.client_id, book)
+        self._drop_if_empty(event.client_id)
         self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
         self._totals.exhausted_forgotten += exhausted
@@ -429,6 +394,6 @@ class Ledger:
             book = self._books[client_id] = Book()
         return book
 
-    def _drop_if_empty(self, client_id: str, book: Book) -> None:
-        if not book.events and not book.endpoints:
+    def _drop_if_empty(self, client_id: str) -> None:
+        if self._books[client_id].is_empty:
             del self._books[client_id]

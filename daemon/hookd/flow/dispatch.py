@@ -1,8 +1,10 @@
 """Owns the way from the intake channel to the couriers, and the couriers' lives.
 
-Rules: a courier's crash is contained here and nowhere else: logged with its traceback, counted, its attempts used
-up, the task started again a second later. A crash of dispatch itself is not contained: it ends the daemon with a
-report. Nothing flows back into the intake channel.
+Rules:
+ 1. A courier's crash is contained here and nowhere else. It is logged with its traceback and counted, the attempts that
+    it cut are used up, and its task starts again a second later.
+ 2. A crash of dispatch itself is not contained: it ends the daemon, with a report.
+ 3. Nothing flows back into the intake channel.
 """
 
 import math

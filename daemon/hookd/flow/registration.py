@@ -1,9 +1,12 @@
 """Owns what a change of the registered clients does to their deliveries (contract section 2, registration changes).
 
-Rules: endpoints match by id; waiting deliveries take the new URL and settings, an attempt in flight finishes as it
-began; those of a removed endpoint are given up at once, one in flight when it fails. What would end unsettled
-deliveries is refused unless it was asked for. What was recovered for a client before it was registered begins with its
-registration, and ends there where it has no such endpoint any more.
+Rules:
+ 1. Endpoints match by id. Waiting deliveries take the new URL and settings; an attempt in flight ends as it began.
+ 2. The waiting deliveries of a removed endpoint are given up at once; one in flight, when its attempt fails.
+ 3. A change that would end unsettled deliveries is refused, unless the caller asked for that.
+ 4. Deliveries that were recovered before their client was registered begin when it is. Those to an endpoint that the
+    client has no more are given up then.
+ 5. The registry and the lanes change in the same moment: only `_register` and `_unregister` change either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,7 +67,10 @@ class Registration:
         self._end(client_id, old.endpoints)
 
     def take_config(self, clients: Iterable[Client]) -> None:
-        """The config file's clients, at the start and at SIGHUP: the file is the word on what it manages."""
+        """The config file's clients, at the start and at SIGHUP. Raises RegistryFull with nothing changed.
+
+        A client that the file no longer names is removed, if the file managed it.
+        """
         wanted = {client.id: client for client in clients}
         self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
@@ -81,7 +87,7 @@ class Registration:
         self._log("endpoint.paused", client_id=client_id, endpoint_id=endpoint_id, paused_by=PausedBy.OPERATOR.value)
 
     def resume(self, client_id: str, endpoint_id: str) -> None:
-        """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
+        """Ends any pause, and `disabled`. What was given up as gone stays so until it is replayed."""
         health = self._ledger.health(client_id, endpoint_id)
         if health is not None and health.paused_by is PausedBy.OPERATOR:
             self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
@@ -91,9 +97,9 @@ class Registration:
         self._dispatch.wake(client_id)
 
     def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
-        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too.
+        """Signs with this secret from now on, and for `delivery.secret_overlap` with the old ones too.
 
-        Raises Refused with nothing changed: a secret that is handed out while it drains would be gone a moment later.
+        Raises Refused with nothing changed. While hookd drains it refuses: the new secret would be lost with the stop.
         """
         self._intake.refuse_if_draining()
         client = self._registry.get(client_id)
@@ -133,7 +139,7 @@ class Registration:
             )
 
     def _follow(self, old: Client | None, client: Client) -> None:
-        """What the registry says now, done to the deliveries."""
+        """Does to the deliveries what the registry says now."""
         self._end(client.id, _removed(old, client))
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
@@ -178,7 +184,7 @@ class Registration:
                 else:
                     waiting += 1
                     self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
-            # The row outlives an attempt in flight; one registered again under this id begins anew.
+            # The health stays while an attempt is in flight, and an endpoint registered meanwhile takes it over.
             health = self._ledger.health(client_id, endpoint.id)
             if health is not None:
                 health.be_removed()

@@ -1,7 +1,10 @@
 """Owns "retry now": attempting an event's unsettled or exhausted deliveries at once (contract section 2).
 
-Rules: it goes over backoff, never over a disabled endpoint; one in flight is left alone; what is reopened takes
-budget again. Everything that can refuse is asked before anything is changed.
+Rules:
+ 1. It does not wait for backoff or a probe. A disabled endpoint is not attempted.
+ 2. A delivery in flight is left alone.
+ 3. What is reopened takes budget again.
+ 4. Everything that can refuse is asked before anything is changed.
 """
 
 from hookd.core.delivery import Delivery, Status
