@@ -1,7 +1,7 @@
 """Owns who waits for the next settlement: long polls of the feed, woken together.
 
 Rules:
- 1. All who wait share one `trio.Event`. The first of them makes it; it goes when it is set, or when the last one leaves.
+ 1. All who wait share one `trio.Event`. The first makes it; it goes when it is set, or when the last one leaves.
     So nothing is polled, and a settlement costs the same however many wait.
  2. A reader looks at the ring and begins to wait with no `await` in between. So no settlement is missed.
  3. The beginning of a drain answers those who wait. They may ask again and wait on: settling goes on.
