@@ -68,8 +68,8 @@ MUTANTS = (
         "left_over_bytes_taken",
         connection.Connection,
         "is_quiet",
-        "return not await self._link.has_input()",
-        "return await self._link.has_input() or True",
+        "return not await self._network_stream.has_input()",
+        "return await self._network_stream.has_input() or True",
         first=26,
     ),
     Mutant(
