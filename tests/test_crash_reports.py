@@ -14,7 +14,8 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Submission
 from hookd.core.ledger import Ledger
 from hookd.core.recorder import SegmentRecorder
-from hookd.core.report import Run, Stop, summarise
+from hookd.core.report import summarise
+from hookd.core.run import Run, Stop
 from hookd.core.settings import DEFAULTS, Settings, recorder_layout
 from hookd.core.timestamps import Moment, rfc3339
 from hookd.edge.recorder_files import Place, RecorderDirectory

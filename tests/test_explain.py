@@ -8,7 +8,7 @@ from hookd.cli.api_client import Answer
 from hookd.cli.commands.explain import Found, NotFound, explained, find
 from hookd.core.outcome import TimedOut, Unreachable
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
-from hookd.flow.resend import read_report_lines
+from hookd.flow.report_lines import read_report_lines
 
 from tests.edge.test_api import Api, event, started
 from tests.flow.harness import EPOCH, URL, Hang, Later, at, endpoint, now

@@ -19,7 +19,7 @@ from hookd.core.client import Client, Endpoint
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS, RecoverySettings, Settings
 from hookd.edge.clock import SystemClock
 from hookd.edge.reports import READ_BYTES, ReportDirectory

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
@@ -196,11 +197,13 @@ class History:
         self.ledger.end_attempt(
             event,
             delivery,
-            outcome=outcome,
-            verdict=verdict,
-            exchange=self._exchange(answered=isinstance(outcome, Responded)),
-            duration_seconds=0.5,
-            now=now,
+            AttemptEnd(
+                outcome=outcome,
+                verdict=verdict,
+                exchange=self._exchange(answered=isinstance(outcome, Responded)),
+                duration_seconds=0.5,
+                now=now,
+            ),
         )
         if isinstance(verdict, GiveUp):
             self._exhausted.append((event, delivery))

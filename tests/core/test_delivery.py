@@ -1,10 +1,13 @@
 """The four statuses of a delivery: every change of them that is legal, and every one that is not."""
 
 import itertools
+import re
 from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hookd.core import delivery as delivery_module
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import (
     SETTLED,
     TRANSITIONS,
@@ -41,6 +44,8 @@ LEGAL = {
     (FAILED, Change.GAVE_UP): EXHAUSTED,
     (EXHAUSTED, Change.REOPENED): PENDING,
 }
+# One arrow of the drawing: `pending --SUCCEEDED--> delivered`.
+ARROW = re.compile(r"(\w+) --(\w+)-+> (\w+)")
 CELLS = list(itertools.product(Status, Change))
 
 
@@ -80,7 +85,7 @@ def attempt(
     exchange = Exchange()
     exchange.answer = outcome if isinstance(outcome, Responded) else None
     ledger.end_attempt(
-        event, delivery, outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=now
+        event, delivery, AttemptEnd(outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=now)
     )
 
 
@@ -184,11 +189,7 @@ def test_ledger_refuses_an_attempts_verdict_on_a_settled_status(status: Status, 
         ledger.end_attempt(
             event,
             delivery,
-            outcome=Responded(500),
-            verdict=verdict,
-            exchange=Exchange(),
-            duration_seconds=0.1,
-            now=LATER,
+            AttemptEnd(outcome=Responded(500), verdict=verdict, exchange=Exchange(), duration_seconds=0.1, now=LATER),
         )
     assert delivery.status is status
     assert ledger.totals().deliveries == before
@@ -293,3 +294,12 @@ def test_reopened_delivery_starts_anew_and_counts_on() -> None:
     assert (delivery.attempt_count, delivery.attempts_before, delivery.attempts_max) == (2, 2, 12)
     assert delivery.opened_at == delivery.due_at == LATER.monotonic
     assert ledger.begin_attempt(event, delivery, url=delivery.url, now=LATER) == 3
+
+
+def test_drawing_in_the_module_is_the_table() -> None:
+    """Every arrow is a legal change, every legal change is one arrow, and nothing else looks like an arrow."""
+    drawing = delivery_module.__doc__ or ""
+    arrows = ARROW.findall(drawing)
+    drawn = {(Status(source), Change[change]): Status(target) for source, change, target in arrows}
+    assert len(arrows) == drawing.count(">") == len(drawn)
+    assert drawn == TRANSITIONS

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes
 from hookd.core.delivery import Delivery, IllegalTransition, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
-from hookd.core.ledger import BLOCK, PAGE_ROWS_MAX, Ledger
+from hookd.core.ledger import Ledger
+from hookd.core.listing import BLOCK, PAGE_ROWS_MAX
 from hookd.core.outcome import Exchange, Responded, TimedOut
 from hookd.core.refusal import ClientFull, Full, Refused
 from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
@@ -257,11 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.end_attempt(
             known.event,
             duty.delivery,
-            outcome=outcome,
-            verdict=verdict,
-            exchange=exchange,
-            duration_seconds=0.1,
-            now=self.now,
+            AttemptEnd(outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=self.now),
         )
         duty.status = kind
         assert duty.delivery.due_at == (self.seconds + 7.0 if kind is FAILED else None)
@@ -544,11 +542,13 @@ class Desk:
         self.ledger.end_attempt(
             event,
             delivery,
-            outcome=exchange.answer,
-            verdict=Success() if status_code < 300 else Retry(5.0),
-            exchange=exchange,
-            duration_seconds=0.1,
-            now=self.now,
+            AttemptEnd(
+                outcome=exchange.answer,
+                verdict=Success() if status_code < 300 else Retry(5.0),
+                exchange=exchange,
+                duration_seconds=0.1,
+                now=self.now,
+            ),
         )
 
     def held(self) -> list[str]:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from hookd.core import crash
 from hookd.core.record import read_framed
-from hookd.core.report import class_of, text
+from hookd.core.report import class_of
+from hookd.core.report_text import text
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st

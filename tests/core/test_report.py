@@ -8,17 +8,19 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hookd.core import report
+from hookd.core import report, report_text
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission, read_event
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Outcome, Responded, TimedOut, Unreachable
-from hookd.core.report import DeliveryCounts, EventCounts, Line, Run, Stop, Summary, one_line, summarise
+from hookd.core.report import DeliveryCounts, EventCounts, Line, Summary, one_line, summarise
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.run import Run, Stop
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
-from hookd.flow.resend import read_report_lines
+from hookd.flow.report_lines import read_report_lines
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -79,11 +81,13 @@ class Desk:
             self.ledger.end_attempt(
                 event,
                 delivery,
-                outcome=outcome,
-                verdict=verdict or Retry(30.0),
-                exchange=exchange,
-                duration_seconds=1.5,
-                now=self.now,
+                AttemptEnd(
+                    outcome=outcome,
+                    verdict=verdict or Retry(30.0),
+                    exchange=exchange,
+                    duration_seconds=1.5,
+                    now=self.now,
+                ),
             )
         return delivery
 
@@ -143,20 +147,20 @@ def desk_with_many_lost() -> Desk:
 
 def test_text_with_nothing_lost_says_so() -> None:
     """Three sums' lines, one sentence and where the report is; no command, as there is nothing to send."""
-    assert report.text(desk_with_nothing_lost().summary(), path=PATH) == NOTHING_LOST
+    assert report_text.text(desk_with_nothing_lost().summary(), path=PATH) == NOTHING_LOST
 
 
 def test_text_with_nothing_lost_mentions_what_was_given_up_earlier() -> None:
     """Exhausted deliveries stand in the report, but they are no loss of this stop."""
     desk = desk_with_nothing_lost()
     desk.attempt(desk.open(), Responded(410), GiveUp(Reason.GONE))
-    text = report.text(desk.summary(), path=PATH)
+    text = report_text.text(desk.summary(), path=PATH)
     assert "Nothing was left undelivered.\n1 given up earlier (exhausted) are listed in the report.\n" in text
 
 
 def test_text_with_many_lost_says_what_whose_how_old_and_why() -> None:
     """Ten endpoints of fifteen by name, those owed most first, and the command to paste."""
-    text = report.text(desk_with_many_lost().summary(), path=PATH)
+    text = report_text.text(desk_with_many_lost().summary(), path=PATH)
     assert text == MANY_LOST
     rows, columns = shape(text)
     assert rows <= 25
@@ -167,13 +171,13 @@ def test_text_of_a_forced_stop_without_a_report_file_gives_no_command() -> None:
     """Where no file could be written there is nothing to resend from, and none is promised."""
     desk = Desk()
     desk.attempt(desk.open(), None)
-    assert report.text(desk.summary(trigger="SIGINT", forced=True, drain_seconds=0.25), path=None) == FORCED
+    assert report_text.text(desk.summary(trigger="SIGINT", forced=True, drain_seconds=0.25), path=None) == FORCED
 
 
 def test_text_of_totals_that_do_not_balance_says_it_is_a_bug() -> None:
     """A difference is said before anything else that follows from the numbers."""
     summary = msgspec.structs.replace(desk_with_nothing_lost().summary(), balanced=False)
-    assert report.text(summary, path=PATH) == UNBALANCED
+    assert report_text.text(summary, path=PATH) == UNBALANCED
 
 
 def test_text_at_its_longest_keeps_lines_and_columns() -> None:
@@ -192,7 +196,7 @@ def test_text_at_its_longest_keeps_lines_and_columns() -> None:
         run_id="r" * 26,
         exhausted_held=800_000,
     )
-    text = report.text(summary, path=PATH)
+    text = report_text.text(summary, path=PATH)
     rows, columns = shape(text)
     assert rows <= 25
     assert columns <= 100
@@ -205,7 +209,7 @@ def test_text_never_cuts_the_path_or_the_command() -> None:
     desk = Desk()
     desk.open()
     path = f"/var/lib/{'long/' * 30}my reports/shutdown-it's.jsonl"
-    rows = report.text(desk.summary(), path=path).splitlines()
+    rows = report_text.text(desk.summary(), path=path).splitlines()
     assert f"report: {path}" in rows
     assert rows[-1] == f"  hookd resend '/var/lib/{'long/' * 30}my reports/shutdown-it'\"'\"'s.jsonl'"
 

@@ -79,6 +79,7 @@ class RingMachine(RuleBasedStateMachine):
         """A smaller ring drops at once, a larger one brings nothing back."""
         retention = msgspec.structs.replace(self.effective.settings.retention, settlements_max=settlements_max)
         self.effective.settings = msgspec.structs.replace(self.effective.settings, retention=retention)
+        self.ring.trim()
         self.oldest = max(self.oldest, len(self.model) - settlements_max)
 
     @rule(back=st.integers(0, 1500), limit=st.sampled_from([1, 2, BLOCK_ROWS, 1000]))

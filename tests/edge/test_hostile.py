@@ -25,6 +25,7 @@ from hookd.core.timestamps import Moment
 from hookd.edge.egress import open_sender
 from hookd.edge.logs import LogWriter
 from hookd.flow.attempt import Attempter
+from hookd.flow.lane import Lane
 from hookd.flow.ports import DeliveryRequest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -237,7 +238,6 @@ async def attempted(target: Any) -> Outcome | None:
         attempter = Attempter(
             effective=flow.effective,
             ledger=flow.ledger,
-            registry=flow.registry,
             sender=sender,
             clock=flow.clock,
             jitter_unit=lambda: 0.5,
@@ -245,7 +245,8 @@ async def attempted(target: Any) -> Outcome | None:
             user_agent="hookd/test",
         )
         with trio.fail_after(10):
-            outcome = await attempter.attempt(event, only(event), target)
+            health = flow.ledger.ensure_health(event.client_id, target.id)
+            outcome = await attempter.attempt(Lane(target.id, endpoint=target, health=health), event, only(event))
     assert not flow.log.of("attempt.crashed")
     assert standing(event) == (Status.FAILED, None, 1)
     return outcome
@@ -290,7 +291,6 @@ async def test_test_route_obeys_the_address_policy() -> None:
             attempter = Attempter(
                 effective=flow.effective,
                 ledger=flow.ledger,
-                registry=flow.registry,
                 sender=sender,
                 clock=flow.clock,
                 jitter_unit=lambda: 0.5,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hookd.core.record import Counts, Header, header_record
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS, recorder_layout
 from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, Segments, is_memory, place
 

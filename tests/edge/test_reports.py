@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hookd.core.report import DeliveryCounts, EventCounts, Run, Summary, Undelivered
+from hookd.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
+from hookd.core.run import Run
 from hookd.core.timestamps import parse_rfc3339
 from hookd.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, ReportDirectory
 

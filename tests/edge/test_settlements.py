@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import trio
 from hookd.core.outcome import Unreachable
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.settings import RetentionSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.settlement_routes import SettlementsQuery, SettlementsView

@@ -22,8 +22,8 @@ from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.registry import Registry
-from hookd.core.report import Run
 from hookd.core.retry import Reason
+from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
@@ -278,11 +278,12 @@ class Flow:
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
         self.registry = Registry(self.effective)
-        everything |= {"ledger": self.ledger, "registry": self.registry}
+        everything |= {"ledger": self.ledger}
+        self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
+        everything |= {"registry": self.registry}
         departures, arrivals = trio.open_memory_channel[Event](math.inf)
         self.departures = departures
         self.pacer = Pacer(self.effective)
-        self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.housekeeping = Housekeeping(effective=self.effective, ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"dispatch": self.dispatch}
@@ -328,6 +329,7 @@ class Flow:
     def set(self, **sections: msgspec.Struct) -> None:
         """Other settings from here on, as after SIGHUP."""
         self.effective.settings = msgspec.structs.replace(self.effective.settings, **sections)
+        self.feed.settlements.trim()
 
     async def drain(self, *, timeout_seconds: float = 20.0, forced: trio.Event | None = None) -> float:
         """Closes intake and drains; returns how long that took."""

@@ -4,6 +4,7 @@ import math
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
+from hookd.core.health import Health
 from hookd.flow.lane import Lane
 
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
@@ -33,14 +34,14 @@ def all_ids(lane: Lane, *, at: float) -> list[str]:
 
 def test_lane_empty_has_nothing_due() -> None:
     """Nothing waits, nothing is taken."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     assert lane.next_due() == math.inf
     assert lane.take(1e9) is None
 
 
 def test_first_attempts_are_taken_in_order_of_arrival() -> None:
     """First in, first out."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     for event_id in "abcd":
         lane.add(*waiting(event_id))
     assert lane.next_due() == 0.0
@@ -49,7 +50,7 @@ def test_first_attempts_are_taken_in_order_of_arrival() -> None:
 
 def test_retries_are_taken_by_due_time_and_not_before() -> None:
     """What is due later waits, whatever came in first; equal times keep their order."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     for event_id, due_at in (("late", 30), ("early", 5), ("same", 5)):
         lane.add(*waiting(event_id, attempts=1, due_at=due_at))
     assert lane.next_due() == 5
@@ -61,7 +62,7 @@ def test_retries_are_taken_by_due_time_and_not_before() -> None:
 
 def test_overdue_retries_and_first_attempts_take_turns() -> None:
     """Neither a heap of overdue retries nor a flood of new events starves the other."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     for number in range(3):
         lane.add(*waiting(f"new{number}"))
         lane.add(*waiting(f"retry{number}", attempts=1, due_at=number))
@@ -70,7 +71,7 @@ def test_overdue_retries_and_first_attempts_take_turns() -> None:
 
 def test_row_of_settled_or_flying_delivery_is_passed_over() -> None:
     """Rows stay when others settle or begin their delivery; they are skipped when they come up."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     rows = [waiting("settled"), waiting("flying"), waiting("good")]
     rows += [waiting("settled-retry", attempts=1), waiting("good-retry", attempts=1, due_at=2)]
     for row in rows:
@@ -83,7 +84,7 @@ def test_row_of_settled_or_flying_delivery_is_passed_over() -> None:
 
 def test_row_of_delivery_due_at_another_time_is_passed_over() -> None:
     """A delivery made due now is added again and taken once, by its new row."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     event, delivery = waiting("a", attempts=1, due_at=1800)
     lane.add(event, delivery)
     delivery.due_at = 7
@@ -96,7 +97,7 @@ def test_row_of_delivery_due_at_another_time_is_passed_over() -> None:
 
 def test_delivery_added_twice_is_begun_once() -> None:
     """A second row of the same delivery does not begin a second attempt."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     row = waiting("a")
     lane.add(*row)
     lane.add(*row)
@@ -105,7 +106,7 @@ def test_delivery_added_twice_is_begun_once() -> None:
 
 def test_row_of_another_endpoint_is_none_of_this_lane() -> None:
     """An event whose delivery here is gone does not stand in the way."""
-    lane = Lane("default")
+    lane = Lane("default", endpoint=None, health=Health())
     event, delivery = waiting("a")
     lane.add(event, delivery)
     event.deliveries = ()

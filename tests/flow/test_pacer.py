@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import trio
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.health import Health
 from hookd.core.settings import DeliverySettings, Settings
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import PLACES_BACK, STARTS_PER_TICK, TICKS_PER_FAILING_START, Pacer
@@ -44,7 +45,7 @@ def paced(connections_max: int = 1_000_000) -> Pacer:
 
 
 def lane(name: str, in_flight: int = 0) -> Lane:
-    made = Lane(name)
+    made = Lane(name, endpoint=None, health=Health())
     made.in_flight = in_flight
     return made
 

@@ -8,10 +8,11 @@ import pytest
 import trio
 from hookd.core.delivery import Status
 from hookd.core.event import Event
-from hookd.core.report import Unclaimed, class_of, undelivered
+from hookd.core.report import class_of, undelivered
 from hookd.core.retry import Reason
 from hookd.core.run_history import PastRun, PreviousRun
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.flow.ports import Unclaimed
 from hookd.flow.recovery import HELD_BACK, UNACCOUNTED, Recovery
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint, now, only, standing

@@ -11,7 +11,8 @@ from hookd.core.report import class_of, undelivered
 from hookd.core.retry import Reason
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
-from hookd.flow.resend import Answer, ReportLine, read_report_lines
+from hookd.flow.report_lines import ReportLine, read_report_lines
+from hookd.flow.resend import Answer
 
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL, Flow, Hang, at, endpoint, now, only, standing
 

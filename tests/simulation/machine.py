@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
-from hookd.core.report import Run as RunIdentity
+from hookd.core.run import Run as RunIdentity
 from hookd.process import crash_reports
 
 from tests.simulation.crashes import check_crash

@@ -10,8 +10,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hookd.core import health, ledger, recorder, recording, report, retry
+from hookd.core import budget, health, ledger, recorder, recording, report, retry
 from hookd.core.client import Endpoint
+from hookd.core.delivery import Delivery
 from hookd.edge import reports
 from hookd.edge.egress import addresses, connection
 from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
@@ -53,14 +54,22 @@ MUTANTS = (
         courier.Courier,
         "_end_flight",
         "flight.lane.in_flight -= 1",
-        "flight.lane.in_flight -= self._health(flight.lane).consecutive_failures != 3",
+        "flight.lane.in_flight -= flight.lane.health.consecutive_failures != 3",
+    ),
+    Mutant(
+        "lanes_keep_the_old_endpoint",
+        courier.Courier,
+        "take_client",
+        "lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)",
+        "pass",
+        seeds=60,
     ),
     Mutant(
         "left_over_bytes_taken",
         connection.Connection,
         "is_quiet",
-        "return not await self._link.has_input()",
-        "return await self._link.has_input() or True",
+        "return not await self._network_stream.has_input()",
+        "return await self._network_stream.has_input() or True",
         first=26,
     ),
     Mutant(
@@ -70,12 +79,12 @@ MUTANTS = (
         "in undelivered(ledger):",
         "in list(undelivered(ledger))[:-1]:",
     ),
-    Mutant("budget_kept", ledger.Ledger, "_leave", "self._demand.add(demand)", "pass"),
-    Mutant("client_budget_kept", ledger.Ledger, "_leave", "self._book(event.client_id).unsettled.add(demand)", "pass"),
+    Mutant("budget_kept", budget.Budget, "leave", "self.whole.held.add(demand)", "pass"),
+    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass"),
     Mutant(
         "budget_exceeded",
-        ledger.Ledger,
-        "refuse_if_full",
+        budget.Budget,
+        "_refuse_if_whole_full",
         "whole.events - intake.unsettled_events_max",
         "whole.events - 10**9",
         seeds=60,
@@ -144,9 +153,9 @@ MUTANTS = (
     Mutant("admitted_after_the_stop", intake.Intake, "close", "if self._ends_at is None:", "if False:", first=18),
     Mutant(
         "maybe_received_forgotten",
-        ledger.Ledger,
-        "_land",
-        "delivery.maybe_received |= exchange.sending_started and exchange.answer is None",
+        Delivery,
+        "end_attempt",
+        "self.maybe_received |= exchange.sending_started and exchange.answer is None",
         "pass",
         seeds=40,
     ),

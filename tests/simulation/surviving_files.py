@@ -15,7 +15,8 @@ from random import Random
 from hookd.core.record import FORMAT, Counts, Header
 from hookd.core.recorder import SEGMENTS_MIN, SegmentRecorder, Store
 from hookd.core.recording import Recording
-from hookd.core.report import Line, Run, Summary
+from hookd.core.report import Line, Summary
+from hookd.core.run import Run
 from hookd.core.segment_layout import SegmentLayout
 from hookd.edge.recorder_files import Found
 from hookd.edge.reports import ReportDirectory

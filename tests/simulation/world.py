@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NoReturn
 
 import trio
-from hookd.core.report import Run as RunIdentity
+from hookd.core.run import Run as RunIdentity
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
 from hookd.edge.egress.sender import open_sender

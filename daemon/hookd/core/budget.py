@@ -1,14 +1,23 @@
-"""Owns the budget: what an unsettled event costs of it, and how long until some of it is free again.
+"""Owns the budget: what an unsettled event costs, what may still come in, and how long until some of it is free again.
 
-Rules: room is only promised from what was measured: the rate at which events settled in the last 10 to 20 s. Where
-nothing settled there is no rate, and whoever refuses says the longest wait, or when something will next be tried.
-Pure: time comes in as a value. What is held stands in core/ledger.
-Limits: one `Settling` for the daemon and one for each client that the ledger holds anything of, about 150 B.
+Rules:
+ 1. An event takes budget when it comes in or is reopened. It gives the same budget back when it settles.
+ 2. A promised wait is measured: it follows from the rate at which events settled in the last 10 to 20 s.
+ 3. Where nothing settled there is no rate. The refusal then names the longest wait, or the time of the next attempt.
+Pure: time comes in as a value. Which events are unsettled stands in core/ledger.
+Limits: `intake.unsettled_*` and `intake.client_*`. One `Usage` for the daemon and one for each client of which the
+ledger holds anything: about 250 B each.
 """
 
 import math
+from collections.abc import Sequence
 
 import msgspec
+
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.recorder import Recorder
+from hookd.core.refusal import ClientFull, Full
 
 # What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 576 B
 # together over the payload; the rest is room for attempts, logs and the allocator.
@@ -81,9 +90,94 @@ class Settling(msgspec.Struct, gc=False):
         self.events = self.bytes = 0
 
 
+class Usage(msgspec.Struct, gc=False):
+    """What one client, or the whole daemon, holds of the budget now, and how fast it gave some back lately."""
+
+    held: Demand = msgspec.field(default_factory=Demand)
+    settling: Settling = msgspec.field(default_factory=Settling)
+
+
+class Budget:
+    """Counts what is unsettled. The ledger keeps each client's `Usage` beside the client's events."""
+
+    def __init__(self, effective: EffectiveSettings, recorder: Recorder) -> None:
+        self._effective = effective
+        self._recorder = recorder
+        self.whole = Usage()
+
+    def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
+        """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
+        row_bytes = self._recorder.row_bytes(payload_bytes, urls)
+        return Demand(1, cost_bytes(payload_bytes, len(urls)), row_bytes)
+
+    def enter(self, event: Event, client: Usage) -> None:
+        """The event takes budget: it came in, or was reopened."""
+        demand = Demand(1, _event_bytes(event))
+        self.whole.held.add(demand)
+        client.held.add(demand)
+
+    def leave(self, event: Event, client: Usage, *, settled_at: float | None) -> None:
+        """The event gives its budget back. Only what settled, at `settled_at` (monotonic), counts for the rate."""
+        freed_bytes = _event_bytes(event)
+        demand = Demand(-1, -freed_bytes)
+        self.whole.held.add(demand)
+        client.held.add(demand)
+        if settled_at is not None:
+            self.whole.settling.note(freed_bytes, settled_at)
+            client.settling.note(freed_bytes, settled_at)
+
+    def refuse_if_full(self, client_id: str, usage: Usage | None, *, client: Demand, whole: Demand, now: float) -> None:
+        """Raises ClientFull or Full unless both demands fit beside what is unsettled now.
+
+        `usage` is the client's, None where the ledger holds nothing of it. A ClientFull without `retry_after_seconds`
+        means that nothing of the client settled lately.
+        """
+        self._refuse_if_client_full(client_id, usage or Usage(), client, now)
+        self._refuse_if_whole_full(whole, now)
+        self._recorder.refuse_if_full(whole.row_bytes)
+
+    def _refuse_if_client_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
+        intake, held = self._effective.settings.intake, usage.held
+        lacking = Demand(
+            held.events + client.events - intake.client_events_max, held.bytes + client.bytes - intake.client_bytes_max
+        )
+        if lacking.events <= 0 and lacking.bytes <= 0:
+            return
+        seconds = usage.settling.seconds_until_free(lacking, now)
+        raise ClientFull(
+            f"client {client_id!r} has {held.events:,} unsettled events; "
+            f"intake.client_events_max is {intake.client_events_max:,}"
+            if lacking.events > 0
+            else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
+            f"intake.client_bytes_max is {intake.client_bytes_max:,}",
+            retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
+        )
+
+    def _refuse_if_whole_full(self, whole: Demand, now: float) -> None:
+        intake, held = self._effective.settings.intake, self.whole.held
+        lacking = Demand(
+            held.events + whole.events - intake.unsettled_events_max,
+            held.bytes + whole.bytes - intake.unsettled_bytes_max,
+        )
+        if lacking.events <= 0 and lacking.bytes <= 0:
+            return
+        raise Full(
+            f"{held.events:,} events are unsettled; intake.unsettled_events_max is {intake.unsettled_events_max:,}"
+            if lacking.events > 0
+            else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
+            f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
+            retry_after_seconds=wait_seconds(self.whole.settling.seconds_until_free(lacking, now)),
+        )
+
+
 def wait_seconds(seconds: float) -> int:
     """Whole seconds for `Retry-After`, upward, within its bounds."""
     return math.ceil(min(max(seconds, WAIT_SECONDS_MIN), WAIT_SECONDS_MAX))
+
+
+def _event_bytes(event: Event) -> int:
+    assert event.payload is not None
+    return cost_bytes(len(event.payload), len(event.deliveries))
 
 
 def _wait(lacking: int, freed: int, seconds: float) -> float:

@@ -1,14 +1,13 @@
-"""Owns the crash report: a run's recording in the form of a shutdown report, made by the run after it.
+"""Owns the crash report: a run's recording in the form of a shutdown report. The next run makes it.
 
-Rules: the same lines and sums as a shutdown report's, and no more claimed than the records say. `stopped_at` is the
-last that was heard of the run. The times and errors that the recorder does not keep (`next_attempt_at`,
-`failing_since`, an attempt's excerpt) are null, and of the exhausted only those of events that were not settled are
-listed.
+Rules:
+ 1. It has the lines and sums of a shutdown report, and claims no more than the records say.
+ 2. `stopped_at` is when the run was last heard of.
+ 3. What the recorder does not keep is null: `next_attempt_at`, `failing_since`, an attempt's excerpt.
+ 4. Of the exhausted deliveries, those of unsettled events are listed. Settled events are not recorded any more.
 """
 
 from collections.abc import Iterator
-
-import msgspec
 
 from hookd.core import outcome as outcomes
 from hookd.core.delivery import Delivery, Status
@@ -18,22 +17,21 @@ from hookd.core.recording import Recording
 from hookd.core.report import (
     CRASH,
     ClientLine,
+    Counted,
     DeliveryCounts,
     EventCounts,
     Line,
     Owed,
     Recorded,
     Summary,
-    Undelivered,
     attempt_view,
     class_of,
     client_line,
-    is_balanced,
     line_of,
-    most_owed_first,
+    summary_of,
     tally,
 )
-from hookd.core.timestamps import rfc3339
+from hookd.core.run import Run, Stop
 
 
 def undelivered(recording: Recording) -> Iterator[tuple[Event, Delivery]]:
@@ -69,26 +67,19 @@ def summarise(recording: Recording, identity: Header, *, heard_at: float, recove
         exhausted=counts.deliveries_exhausted,
         undelivered=sum(by_class.values()),
     )
-    return Summary(
-        run_id=recording.run_id,
-        version=identity.version,
-        host=identity.host,
-        pid=identity.pid,
-        started_at=rfc3339(identity.started_at),
-        stopped_at=rfc3339(max(heard_at, recording.last_wall)),
-        trigger=CRASH,
-        forced=False,
-        drain_seconds=0.0,
-        events=events,
-        deliveries=deliveries,
-        undelivered=Undelivered(**by_class),
-        balanced=recording.is_whole and not counts.unrecorded and is_balanced(events, deliveries),
-        exhausted_held=exhausted_held,
-        exhausted_forgotten=max(0, counts.deliveries_exhausted - exhausted_held),
-        payloads=msgspec.UNSET if identity.payloads else False,
-        recovery=recovery or msgspec.UNSET,
+    counted = Counted(
+        events, deliveries, by_class, exhausted_held, max(0, counts.deliveries_exhausted - exhausted_held)
+    )
+    run = Run(recording.run_id, identity.version, identity.host, identity.pid, identity.started_at)
+    return summary_of(
+        run,
+        Stop(max(heard_at, recording.last_wall), CRASH, forced=False, drain_seconds=0.0),
+        counted,
+        _client_lines(owed, by_endpoint),
+        is_whole=recording.is_whole and not counts.unrecorded,
+        payloads=identity.payloads,
+        recovery=recovery,
         recorder=Recorded(recording.unread_bytes, recording.records_missing, counts.unrecorded),
-        clients=_client_lines(owed, by_endpoint),
     )
 
 
@@ -112,7 +103,7 @@ def _client_lines(owed: list[tuple[Event, Delivery]], by_endpoint: dict[tuple[st
         for event, delivery in owed
         if delivery.attempts and delivery.attempts[-1].outcome is not None
     }
-    return most_owed_first([client_line(*key, one, None, errors.get(key)) for key, one in by_endpoint.items()])
+    return [client_line(*key, one, None, errors.get(key)) for key, one in by_endpoint.items()]
 
 
 def _last_error(delivery: Delivery) -> str | None:

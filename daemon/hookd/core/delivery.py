@@ -1,9 +1,10 @@
 """Owns the delivery: the duty to bring one event to one endpoint, its four statuses and the legal changes of them.
 
 Rules:
- 1. Everything that changes a status stands in `TRANSITIONS`; a pair that is not in it raises and changes nothing.
+ 1. Every legal change of a status stands in `TRANSITIONS`. Any other raises and changes nothing.
  2. In flight, due and attempts are fields; no status exists for them.
- 3. Only core/ledger changes a `Delivery`; it keeps the totals in step.
+ 3. Only core/ledger changes a `Delivery`: it keeps the totals in step.
+A test compares this drawing with the table:
 
     pending --SUCCEEDED--> delivered            failed --SUCCEEDED--> delivered
     pending --FAILED-----> failed               failed --FAILED-----> failed
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hookd.core.outcome import Outcome
+from hookd.core.outcome import Exchange, Outcome
 from hookd.core.retry import Reason
 
 # Of a long history the first and the last nine attempts are kept: at most 10 x 120 B a delivery.
@@ -31,7 +32,7 @@ class Status(enum.Enum):
     DELIVERED = "delivered"
     EXHAUSTED = "exhausted"
 
-    # By identity, which is what members compare by: Enum's own hashes the name, in Python, 40 times an event.
+    # Members compare by identity, so they may hash by it. Enum's own hash is Python code, called 40 times an event.
     __hash__ = object.__hash__
 
 
@@ -102,6 +103,45 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         """Unsettled and not in flight: a lane holds it."""
         return not self.in_flight and self.status not in SETTLED
 
+    # Only core/ledger calls these: it keeps the totals in step
+
+    def begin_attempt(self, *, url: str, started_at: float) -> None:
+        """`started_at` is wall time."""
+        assert self.is_waiting
+        self.in_flight = True
+        self.due_at = None
+        self.url = url
+        self.attempt_count += 1
+        self.attempts = with_attempt(self.attempts, Attempt(self.attempt_count, started_at))
+
+    def end_attempt(self, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float) -> Attempt:
+        """The attempt in flight is over; its outcome is None where it was cut. The status is the caller's."""
+        assert self.in_flight
+        ended = msgspec.structs.replace(
+            self.attempts[-1], duration_seconds=duration_seconds, outcome=outcome, request_sent=exchange.request_sent
+        )
+        self.attempts = (*self.attempts[:-1], ended)
+        self.in_flight = False
+        self.maybe_received |= exchange.sending_started and exchange.answer is None
+        return ended
+
+    def take_past(self, *, attempt_count: int, maybe_received: bool, crash_count: int) -> None:
+        """Of two accounts of what earlier runs did, the worse is believed."""
+        assert not self.attempts
+        self.attempt_count = max(self.attempt_count, attempt_count)
+        self.attempts_max = max(self.attempts_max, self.attempt_count + 1)
+        self.maybe_received |= maybe_received
+        self.crash_count = max(self.crash_count, crash_count)
+
+    def begin_anew(self, *, attempts_more: int, now: float) -> None:
+        """It was reopened: due now (monotonic), with a new age and `attempts_more` attempts."""
+        self.opened_at = now
+        self.due_at = now
+        self.attempts_before = self.attempt_count
+        self.attempts_max += attempts_more
+        self.is_abandoned = False
+        self.crash_count = 0
+
 
 def after(status: Status, change: Change) -> Status:
     """The status that follows; raises IllegalTransition."""
@@ -112,7 +152,7 @@ def after(status: Status, change: Change) -> Status:
 
 
 def status_of_event(deliveries: Iterable[Delivery]) -> Status:
-    """An event's status is read off its deliveries, never stored (contract section 2)."""
+    """An event's status follows from its deliveries. It is never stored (contract section 2)."""
     statuses = {delivery.status for delivery in deliveries}
     if Status.FAILED in statuses:
         return Status.FAILED

@@ -1,15 +1,18 @@
-"""Owns an endpoint's health: what its attempts say of it, and from that how many may be in flight, and from when.
+"""Owns an endpoint's health: what its attempts say of it. From that follows how many may be in flight, and from when.
 
-The four states of contract section 2, each read off the row:
- * disabled: it answered 410. No attempts until resumed or given another URL.
- * paused, by failures: the last ten attempts all ended unreachable, timed out or 5xx, in a run of failures of at
-   least 30 s. One probe at a time, every 5 s growing to 60 s; an answer below 500 ends it and the window grows from 1.
- * paused, by an operator: no probes, and it does not end by itself.
- * throttled: 429, 502, 503 or 504 halved the window, or Retry-After holds attempts back; until the next 2xx, or
-   until that time if later.
-The window starts at 2, grows by one for each windowful of successes towards the endpoint's concurrency, is halved at
-the start of a run of those that pause (not at each: ten failures of one outage are one piece of news) and is 1 after a
-timeout.
+The four states of contract section 2:
+ * ok: none of the others.
+ * disabled: it answered 410. No attempt begins until it is resumed or gets another URL.
+ * paused, by failures: the last ten attempts all ended unreachable, timed out or 5xx, over at least 30 s. One probe at
+   a time follows, after 5 s, then at growing intervals up to 60 s. An answer below 500 ends the pause.
+ * paused, by an operator: no probes. Only a resume ends it.
+ * throttled: 429, 502, 503 or 504 halved the window, or Retry-After holds attempts back. The next 2xx ends it, but not
+   before the time that Retry-After named.
+The window is how many attempts may be in flight:
+ * It starts at 2, and at 1 after a pause.
+ * Each windowful of successes adds one, up to the endpoint's concurrency.
+ * The first failure of a run of unreachable or 5xx halves it: ten failures of one outage are one piece of news.
+ * A timeout sets it to 1.
 Pure: time, concurrency and jitter come in as values.
 """
 
@@ -29,7 +32,7 @@ THROTTLING = frozenset({429, 502, 503, 504})
 PAUSE_AFTER_ATTEMPTS = 10
 PAUSE_AFTER_SECONDS = 30.0
 PROBE_SECONDS_MIN, PROBE_SECONDS_MAX = 5.0, 60.0
-# How far past Retry-After attempts may begin: only upward, so that nothing begins earlier than was asked for.
+# Attempts begin up to this share later than Retry-After asks, and never earlier.
 RETRY_AFTER_JITTER = 0.2
 
 
@@ -46,12 +49,12 @@ class PausedBy(enum.Enum):
 
 
 class Health(msgspec.Struct, gc=False, eq=False):
-    """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes; operators pause and resume."""
+    """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
 
     unsettled: int = 0
     in_flight: int = 0
     disabled: bool = False
-    since: float = -math.inf  # monotonic: when its present state began; of no meaning while that is ok
+    since: float = -math.inf  # monotonic: when its present state began; says nothing while that is ok
     paused_by: PausedBy | None = None
     paused_since: float = math.inf  # monotonic: when an operator paused it
     window: int = WINDOW_START
@@ -90,7 +93,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         return max(due_at, self.not_before)
 
     def expedited_begins_from(self, due_at: float) -> float:
-        """The same for a delivery that an operator expedited: it does not wait for a probe."""
+        """The same for a delivery that an operator expedited. It does not wait for a probe."""
         if self.disabled or self.paused_by is PausedBy.OPERATOR:
             return math.inf
         return max(due_at, self.not_before)
@@ -120,7 +123,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         else:
             self._failed(outcome, now, was_probe=was_probe)
         if isinstance(outcome, Responded) and outcome.status_code < 500 and self.paused_by is PausedBy.FAILURES:
-            self._end_pause()  # last: the probe's own success is no windowful yet
+            self._end_pause()  # last, since it resets what the probe's own success counted
         if self.state(now.monotonic) is not state_before:
             self.since = now.monotonic
 
@@ -136,14 +139,14 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.disabled, self.since = True, now
 
     def resume(self) -> None:
-        """Out of a pause of either kind and out of `disabled`."""
+        """Ends `disabled` and a pause of either kind."""
         self.disabled = False
-        self.since = -math.inf  # of what it goes back to, `throttled` at worst, the beginning is not kept
+        self.since = -math.inf  # it may be throttled still; since when is not kept
         if self.paused_by is not None:
             self._end_pause()
 
     def start_anew(self) -> None:
-        """The endpoint has another URL: nothing that was learnt of the old one holds; an operator's pause does."""
+        """The endpoint has another URL. What was learnt of the old URL goes; an operator's pause stays."""
         self.disabled = self.throttled = False
         self.not_before = -math.inf
         if self.paused_by is PausedBy.FAILURES:
@@ -154,7 +157,8 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.failing_since = self.last_outcome = self.last_delivered_at = None
 
     def be_removed(self) -> None:
-        """The endpoint is: what is registered under its id from now on is another, which nobody has paused."""
+        """The endpoint was removed. Its row lives on while an attempt is in flight; a later endpoint of this id starts
+        from it, so nothing that was learnt stays, and no pause."""
         self.resume()
         self.start_anew()
 

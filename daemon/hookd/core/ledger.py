@@ -1,12 +1,11 @@
-"""Owns the in-memory record of every event and delivery, its totals and its budget.
+"""Owns the in-memory record of every event and delivery, and which changes of it are made together.
 
 Rules:
- 1. Every mutator is synchronous, so it is atomic under Trio: no locks, and never an `await` between check and act.
- 2. A status changes only through `_move`, which keeps the totals: accepted = pending + failed + delivered +
-    exhausted for events, opened likewise for deliveries, at every step.
- 3. Budget is taken when an event comes in or is reopened, and given back when it settles.
-It does not know endpoints, time or jitter: they come in as values. What is remembered of settled events is
-core/retention's, which event goes where and when is flow's.
+ 1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
+ 2. A status changes only through `_move`. It keeps totals (core/totals), budget and retention in step.
+ 3. Reading changes nothing: what was never mentioned by a change has no row.
+It does not know endpoints, time or jitter: they come in as values. Which settled events are remembered is
+core/retention's. Which event goes where, and when, is flow's.
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
@@ -14,78 +13,29 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
 from typing import assert_never
 
-import msgspec
-
-from hookd.core.budget import Demand, Settling, cost_bytes, wait_seconds
+from hookd.core import outcome as outcomes
+from hookd.core.attempt_end import AttemptEnd
+from hookd.core.book import Book
+from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
-from hookd.core.delivery import (
-    SETTLED,
-    Attempt,
-    Change,
-    Delivery,
-    Status,
-    after,
-    with_attempt,
-)
+from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.health import Health, PausedBy
+from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
-from hookd.core.refusal import ClientFull, Full
 from hookd.core.retention import Retention
-from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.retry import GiveUp, Reason, Retry, Success
 from hookd.core.timestamps import Moment
-
-# Rows looked at for one page of a filtered listing: about 5 ms. A page may be short, the cursor goes on.
-PAGE_ROWS_MAX = 10_000
-# The listing walks sequence numbers down and passes over blocks of which nothing is held any more.
-BLOCK = 128
-
-
-class Book:
-    """What the ledger holds of one client."""
-
-    __slots__ = ("endpoints", "events", "settling", "unsettled")
-
-    def __init__(self) -> None:
-        self.events: dict[str, Event] = {}  # by id, in order of admission
-        self.endpoints: dict[str, Health] = {}
-        self.unsettled = Demand()
-        self.settling = Settling()
-
-
-class Totals(msgspec.Struct, frozen=True):
-    """A snapshot. Counts run since the start and include what was forgotten."""
-
-    accepted: int
-    recovered: int
-    unrouted: int
-    opened: int
-    attempts: int
-    in_flight: int
-    events: dict[Status, int]
-    deliveries: dict[Status, int]
-    unsettled_events: int
-    unsettled_bytes: int
-    exhausted_held: int  # deliveries
-    exhausted_forgotten: int  # deliveries
-
-    @property
-    def is_balanced(self) -> bool:
-        return self.accepted == sum(self.events.values()) and self.opened == sum(self.deliveries.values())
-
-    @property
-    def undelivered(self) -> int:
-        """Deliveries still unsettled."""
-        return self.deliveries[Status.PENDING] + self.deliveries[Status.FAILED]
+from hookd.core.totals import RunningTotals, Totals
 
 
 class Ledger:
-    """`on_settled` is told of each event that settles, in order, also when it settles again after a reopening.
+    """`on_settled` gets each event that settles, in order; one that was reopened settles again.
 
-    `on_forgotten` is told of each exhausted event that is forgotten, so that it can be logged with its id.
-    `recorder` is told of every step in the moment that it is taken.
+    `on_forgotten` gets each exhausted event that is forgotten, so that its id can be logged.
+    `recorder` is told of every step when it is taken.
     """
 
     def __init__(
@@ -103,16 +53,12 @@ class Ledger:
         self._on_forgotten = on_forgotten
         self._books: dict[str, Book] = {}
         self._retention = Retention(effective)
+        self._budget = Budget(effective, recorder)
         self.counters = Counters()
         self.unsettled: dict[int, Event] = {}  # in order of `since`
+        self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0
-        self._blocks: dict[int, int] = {}  # rows held by sequence // BLOCK, in ascending order
-        self._demand = Demand()
-        self._settling = Settling()
-        self._accepted = self._recovered = self._unrouted = self._opened = self._attempts = self._in_flight = 0
-        self._exhausted_forgotten = 0
-        self._events = dict.fromkeys(Status, 0)
-        self._deliveries = dict.fromkeys(Status, 0)
+        self._totals = RunningTotals()
         self.remembers_since = started.wall  # of every event accepted later, at least the id is known
 
     # Reading
@@ -126,17 +72,18 @@ class Ledger:
         return [book.events[event_id] for book in self._books.values() if event_id in book.events]
 
     def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
-        """The endpoint's record, made at its first mention."""
-        endpoints = self._book(client_id).endpoints
-        health = endpoints.get(endpoint_id)
-        if health is None:
-            health = endpoints[endpoint_id] = Health()
-        return health
+        """The endpoint's health, for whoever changes it: the first mention makes it."""
+        return self._book(client_id).ensure_health(endpoint_id)
 
     def health(self, client_id: str, endpoint_id: str) -> Health | None:
-        """The endpoint's record, None where nothing was ever sent to it."""
+        """The endpoint's health, for whoever reads it. None: nothing was ever sent to it, and it is ok."""
         book = self._books.get(client_id)
         return None if book is None else book.endpoints.get(endpoint_id)
+
+    def is_disabled(self, client_id: str, endpoint_id: str) -> bool:
+        """Whether the endpoint answered 410 and nobody resumed it since."""
+        health = self.health(client_id, endpoint_id)
+        return health is not None and health.disabled
 
     def of_client(self, client_id: str) -> Reversible[Event]:
         """Every event held of one client, in order of admission."""
@@ -148,41 +95,37 @@ class Ledger:
         return [pair for pair in self.unsettled_of(client_id, endpoint_id) if pair[1].is_waiting]
 
     def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
-        for event in self.of_client(client_id):
-            delivery = event.delivery_to(endpoint_id)
-            if delivery is not None and not delivery.is_settled:
-                yield event, delivery
+        book = self._books.get(client_id)
+        return iter(()) if book is None else book.unsettled_of(endpoint_id)
 
     def unsettled_count(self, client_id: str, endpoint_ids: Iterable[str]) -> int:
         book = self._books.get(client_id)
-        if book is None:
-            return 0
-        return sum(book.endpoints[one].unsettled for one in endpoint_ids if one in book.endpoints)
+        return 0 if book is None else book.unsettled_count(endpoint_ids)
 
     def client_ids(self) -> list[str]:
-        """Of everyone of whom anything is held, registered or not."""
+        """The clients of which anything is held, registered or not."""
         return list(self._books)
 
     def waiting_count(self, client_id: str) -> int:
         """How many of the client's deliveries are unsettled and not in flight."""
         book = self._books.get(client_id)
-        return 0 if book is None else sum(health.unsettled - health.in_flight for health in book.endpoints.values())
+        return 0 if book is None else book.waiting_count()
 
     def begins_at(self, event: Event, delivery: Delivery) -> float | None:
         """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
         if delivery.due_at is None:
             return None
-        begins_from = self.ensure_health(event.client_id, delivery.endpoint_id).begins_from(delivery.due_at)
+        begins_from = self._health_of(event, delivery).begins_from(delivery.due_at)
         return None if begins_from == math.inf else begins_from
 
     def expires_at(self, event: Event, delivery: Delivery) -> float | None:
         """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
-        health = self.ensure_health(event.client_id, delivery.endpoint_id)
-        if delivery.is_settled or health.paused_by is PausedBy.OPERATOR:
+        if delivery.is_settled or self._health_of(event, delivery).paused_by is PausedBy.OPERATOR:
             return None
         return delivery.opened_at + self._effective.settings.retry.age_seconds_max
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
+        """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
         kept = self._retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
 
@@ -192,82 +135,34 @@ class Ledger:
 
     def page(
         self, *, client_id: str | None, status: Status | None, event_type: str | None, before: int | None, limit: int
-    ) -> tuple[list[Event], int | None]:
-        """The newest events admitted before `before`, and where the next page begins (None: there is none)."""
-        events: list[Event] = []
-        last = None
-        newest_first = self._newest_first(client_id, self._sequence + 1 if before is None else before)
-        for looked_at, event in enumerate(newest_first):
-            if len(events) == limit or looked_at == PAGE_ROWS_MAX:
-                return events, last
-            last = event.sequence
-            if (status is None or event.status is status) and (event_type is None or event.type == event_type):
-                events.append(event)
-        return events, None
+    ) -> Page:
+        """The newest events that were admitted before `before`; see core/listing."""
+        rows = None if client_id is None else self.of_client(client_id)
+        return self._listing.page(
+            rows,
+            status=status,
+            event_type=event_type,
+            before=self._sequence + 1 if before is None else before,
+            limit=limit,
+        )
 
     def totals(self) -> Totals:
-        exhausted_held = self._deliveries[Status.EXHAUSTED] - self._exhausted_forgotten
-        return Totals(
-            accepted=self._accepted,
-            recovered=self._recovered,
-            unrouted=self._unrouted,
-            opened=self._opened,
-            attempts=self._attempts,
-            in_flight=self._in_flight,
-            events=dict(self._events),
-            deliveries=dict(self._deliveries),
-            unsettled_events=self._demand.events,
-            unsettled_bytes=self._demand.bytes,
-            exhausted_held=exhausted_held,
-            exhausted_forgotten=self._exhausted_forgotten,
-        )
+        return self._totals.snapshot(self._budget.whole.held)
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._totals.in_flight
 
     # The budget
 
     def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
-        """What an event with deliveries to these URLs asks for; raises Full where no recorder could hold it."""
-        row_bytes = self._recorder.row_bytes(payload_bytes, urls)
-        return Demand(1, cost_bytes(payload_bytes, len(urls)), row_bytes)
+        """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
+        return self._budget.demand(payload_bytes, urls)
 
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
-        """Raises ClientFull or Full unless both demands fit besides what is unsettled now.
-
-        A ClientFull without `retry_after_seconds` is of a client of which nothing settled lately.
-        """
-        intake = self._effective.settings.intake
-        book = self._books.get(client_id)
-        held = Demand() if book is None else book.unsettled
-        lacking = Demand(
-            held.events + client.events - intake.client_events_max, held.bytes + client.bytes - intake.client_bytes_max
-        )
-        if lacking.events > 0 or lacking.bytes > 0:
-            seconds = math.inf if book is None else book.settling.seconds_until_free(lacking, now)
-            raise ClientFull(
-                f"client {client_id!r} has {held.events:,} unsettled events; "
-                f"intake.client_events_max is {intake.client_events_max:,}"
-                if lacking.events > 0
-                else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
-                f"intake.client_bytes_max is {intake.client_bytes_max:,}",
-                retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
-            )
-        held = self._demand
-        lacking = Demand(
-            held.events + whole.events - intake.unsettled_events_max,
-            held.bytes + whole.bytes - intake.unsettled_bytes_max,
-        )
-        if lacking.events > 0 or lacking.bytes > 0:
-            raise Full(
-                f"{held.events:,} events are unsettled; intake.unsettled_events_max is {intake.unsettled_events_max:,}"
-                if lacking.events > 0
-                else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
-                f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
-                retry_after_seconds=wait_seconds(self._settling.seconds_until_free(lacking, now)),
-            )
-        self._recorder.refuse_if_full(whole.row_bytes)
+        """Raises ClientFull or Full unless both demands fit beside what is unsettled now."""
+        usage = self._books[client_id].usage if client_id in self._books else None
+        self._budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
 
     # What happens to an event
 
@@ -281,7 +176,7 @@ class Ledger:
         recovered: bool = False,
         accepted_at: float | None = None,
     ) -> Event:
-        """Takes in an event of a known client; the budget has been asked for. No delivery: it owes nothing."""
+        """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
         book = self._book(submission.client_id)
         assert event_id not in book.events
         self._sequence += 1
@@ -296,30 +191,29 @@ class Ledger:
             deliveries=deliveries,
         )
         book.events[event_id] = event
-        block = event.sequence // BLOCK
-        self._blocks[block] = self._blocks.get(block, 0) + 1
-        self._accepted += 1
-        self._recovered += recovered
-        self._events[event.status] += 1
+        self._listing.add(event.sequence)
+        self._totals.accepted += 1
+        self._totals.recovered += recovered
+        self._totals.events[event.status] += 1
         if deliveries:
             self._enter(event)
             for delivery in deliveries:
                 self._count_opened(event, delivery)
         self._recorder.admitted(event, recovered=recovered)
         if not deliveries:
-            self._unrouted += 1
+            self._totals.unrouted += 1
             self._settled(event, now)
         return event
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
-        """Adds the duty to one more endpoint to an event that is held: resending brings endpoints back one by one."""
+        """A held event is owed to one more endpoint: a report lists the deliveries of one event line by line."""
         before = event.status
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
             self._retention.release(event, before)
         else:
             self._leave(event)
-        self._unrouted -= event.is_unrouted
+        self._totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
@@ -327,60 +221,32 @@ class Ledger:
         event.settled_at = None
         self._enter(event)
         self._count_opened(event, delivery)
-        self._count_event(before, event.status)
+        self._totals.move_event(before, event.status)
         self._recorder.added(event, before)
 
     def take_past(
         self, event: Event, delivery: Delivery, *, attempt_count: int, maybe_received: bool, crash_count: int
     ) -> None:
-        """More is known of what earlier runs did for a delivery of which this one has begun no attempt."""
-        assert not delivery.attempts
-        delivery.attempt_count = max(delivery.attempt_count, attempt_count)
-        delivery.attempts_max = max(delivery.attempts_max, delivery.attempt_count + 1)
-        delivery.maybe_received |= maybe_received
-        delivery.crash_count = max(delivery.crash_count, crash_count)
+        """More is known of what earlier runs did for a delivery of which this run has begun no attempt."""
+        delivery.take_past(attempt_count=attempt_count, maybe_received=maybe_received, crash_count=crash_count)
         self._recorder.restated(event)
 
     def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
         """Returns the attempt's number, from 1."""
-        assert delivery.is_waiting
-        delivery.in_flight = True
-        delivery.due_at = None
-        delivery.url = url
-        delivery.attempt_count += 1
-        delivery.attempts = with_attempt(delivery.attempts, Attempt(delivery.attempt_count, now.wall))
-        self.ensure_health(event.client_id, delivery.endpoint_id).in_flight += 1
-        self._in_flight += 1
-        self._attempts += 1
+        delivery.begin_attempt(url=url, started_at=now.wall)
+        self._health_of(event, delivery).in_flight += 1
+        self._totals.in_flight += 1
+        self._totals.attempts += 1
         self._recorder.begun(event, delivery)
         return delivery.attempt_count
 
-    def end_attempt(
-        self,
-        event: Event,
-        delivery: Delivery,
-        *,
-        outcome: Outcome,
-        verdict: Verdict,
-        exchange: Exchange,
-        duration_seconds: float,
-        now: Moment,
-        concurrency: int = 1,
-        retry_after_seconds: float | None = None,
-        jitter_unit: float = 0.0,
-        judged: bool = True,
-    ) -> None:
-        """Records what the attempt came to and what follows from it; the last four are the endpoint's health's."""
-        self._land(event, delivery, outcome=outcome, exchange=exchange, duration_seconds=duration_seconds)
-        if judged:
-            self.ensure_health(event.client_id, delivery.endpoint_id).note(
-                outcome,
-                now,
-                concurrency=concurrency,
-                retry_after_seconds=retry_after_seconds,
-                jitter_unit=jitter_unit,
-            )
-        match verdict:
+    def end_attempt(self, event: Event, delivery: Delivery, end: AttemptEnd) -> None:
+        """Records what the attempt came to and what follows from it."""
+        now = end.now
+        self._land(event, delivery, end.outcome, end.exchange, duration_seconds=end.duration_seconds)
+        if end.judged:
+            end.tell(self._health_of(event, delivery))
+        match end.verdict:
             case Success():
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
                 self.counters.observe_delivered(now.wall - event.accepted_at)
@@ -392,20 +258,20 @@ class Ledger:
                 self._recorder.ended(event, delivery)
                 self.give_up(event, delivery, reason, now=now)
             case _:
-                assert_never(verdict)
+                assert_never(end.verdict)
 
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
-        """The attempt was cancelled: that is no outcome, and the status stays what it was."""
-        self._land(event, delivery, outcome=None, exchange=exchange, duration_seconds=duration_seconds)
+        """The attempt was cancelled. That is not an outcome; the status stays what it was."""
+        self._land(event, delivery, None, exchange, duration_seconds=duration_seconds)
         self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
-        """A waiting delivery becomes due now; also one whose attempt was cut and whose courier goes on."""
+        """A waiting delivery becomes due now. So does one whose attempt a crash of the courier cut."""
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
     def abandon(self, delivery: Delivery) -> None:
-        """One in flight whose endpoint is removed: it runs out, also where the endpoint's id is registered again."""
+        """Its endpoint was removed: the attempt in flight is its last, even if the id is registered again."""
         assert delivery.in_flight
         delivery.is_abandoned = True
 
@@ -431,12 +297,7 @@ class Ledger:
         before = event.status
         self._move(event, delivery, Change.REOPENED, now=now)
         self.counters.reopened += 1
-        delivery.opened_at = now.monotonic
-        delivery.due_at = now.monotonic
-        delivery.attempts_before = delivery.attempt_count
-        delivery.attempts_max += attempts_more
-        delivery.is_abandoned = False
-        delivery.crash_count = 0
+        delivery.begin_anew(attempts_more=attempts_more, now=now.monotonic)
         if event.sequence in self.unsettled:  # keep the order of `since`
             del self.unsettled[event.sequence]
         self.unsettled[event.sequence] = event
@@ -444,31 +305,29 @@ class Ledger:
         self._recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
-        """Forgets what settled too long ago; returns how many, so that the caller can go on after a breath."""
-        forgotten = self._retention.expire(now, most=most)
-        for event in forgotten:
+        """Forgets at most so many events that settled too long ago; returns how many, since there may be more."""
+        for event in (forgotten := self._retention.expire(now, most=most)):
             self._forget(event)
         return len(forgotten)
 
     def forget_endpoint(self, client_id: str, endpoint_id: str) -> None:
-        """Drops a removed endpoint's record once nothing of it is unsettled."""
+        """Drops a removed endpoint's health, unless something of it is still unsettled."""
         book = self._books.get(client_id)
         if book is not None and endpoint_id in book.endpoints and not book.endpoints[endpoint_id].unsettled:
             del book.endpoints[endpoint_id]
-            self._drop_if_empty(client_id, book)
+            self._drop_if_empty(client_id)
 
-    # Helpers
+    # Parts of the above
 
     def _move(
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
-        """The one place where a status changes; raises IllegalTransition before anything has."""
+        """The one place where a status changes. Raises IllegalTransition with nothing changed."""
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
         delivery.status, delivery.reason = target, reason
         delivery.settled_at = now.wall if target in SETTLED else None
-        self._deliveries[source] -= 1
-        self._deliveries[target] += 1
+        self._totals.move_delivery(source, target)
         health = self.ensure_health(event.client_id, delivery.endpoint_id)
         health.unsettled += (source in SETTLED) - (target in SETTLED)
         if source in SETTLED and before in SETTLED:
@@ -476,66 +335,37 @@ class Ledger:
             event.settled_at = None
             self._enter(event)
         status = event.status
-        self._count_event(before, status)
+        self._totals.move_event(before, status)
         if target in SETTLED:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            freed_bytes = self._leave(event)
-            self._settling.note(freed_bytes, now.monotonic)
-            self._book(event.client_id).settling.note(freed_bytes, now.monotonic)
+            self._leave(event, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
-        self,
-        event: Event,
-        delivery: Delivery,
-        *,
-        outcome: Outcome | None,
-        exchange: Exchange,
-        duration_seconds: float,
+        self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
     ) -> None:
-        assert delivery.in_flight
-        begun = delivery.attempts[-1]
-        ended = msgspec.structs.replace(
-            begun, duration_seconds=duration_seconds, outcome=outcome, request_sent=exchange.request_sent
-        )
-        delivery.attempts = (*delivery.attempts[:-1], ended)
-        delivery.in_flight = False
-        delivery.maybe_received |= exchange.sending_started and exchange.answer is None
-        if exchange.answer is None or not 200 <= exchange.answer.status_code <= 299:
-            self._retention.keep_excerpt(
-                event, delivery.endpoint_id, attempt_number=begun.number, body=exchange.excerpt
-            )
-        self.ensure_health(event.client_id, delivery.endpoint_id).in_flight -= 1
-        self._in_flight -= 1
+        attempt = delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
+        if exchange.answer is None or not outcomes.is_success(exchange.answer):
+            self._retention.keep_excerpt(event, delivery.endpoint_id, attempt.number, exchange.excerpt)
+        self._health_of(event, delivery).in_flight -= 1
+        self._totals.in_flight -= 1
         self.counters.observe_attempt(outcome, duration_seconds)
 
-    def _count_event(self, before: Status, now: Status) -> None:
-        self._events[before] -= 1
-        self._events[now] += 1
-
     def _count_opened(self, event: Event, delivery: Delivery) -> None:
-        self._opened += 1
-        self._deliveries[delivery.status] += 1
+        self._totals.opened += 1
+        self._totals.deliveries[delivery.status] += 1
         self.ensure_health(event.client_id, delivery.endpoint_id).unsettled += 1
 
     def _enter(self, event: Event) -> None:
-        """The event is unsettled from here and takes budget."""
-        assert event.payload is not None
+        """The event is unsettled from here on and takes budget."""
         self.unsettled[event.sequence] = event
-        demand = Demand(1, cost_bytes(len(event.payload), len(event.deliveries)))
-        self._demand.add(demand)
-        self._book(event.client_id).unsettled.add(demand)
+        self._budget.enter(event, self._book(event.client_id).usage)
 
-    def _leave(self, event: Event) -> int:
-        """The event gives its budget back; returns how many bytes."""
-        assert event.payload is not None
+    def _leave(self, event: Event, *, settled_at: float | None = None) -> None:
+        """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
         del self.unsettled[event.sequence]
-        freed_bytes = cost_bytes(len(event.payload), len(event.deliveries))
-        demand = Demand(-1, -freed_bytes)
-        self._demand.add(demand)
-        self._book(event.client_id).unsettled.add(demand)
-        return freed_bytes
+        self._budget.leave(event, self._book(event.client_id).usage, settled_at=settled_at)
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
@@ -545,18 +375,18 @@ class Ledger:
             self._forget(forgotten)
 
     def _forget(self, event: Event) -> None:
-        book = self._books[event.client_id]
-        del book.events[event.id]
-        block = event.sequence // BLOCK
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
-            del self._blocks[block]
-        self._drop_if_empty(event.client_id, book)
+        del self._books[event.client_id].events[event.id]
+        self._listing.remove(event.sequence)
+        self._drop_if_empty(event.client_id)
         self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
-        self._exhausted_forgotten += exhausted
+        self._totals.exhausted_forgotten += exhausted
         if exhausted:
             self._on_forgotten(event)
+
+    def _health_of(self, event: Event, delivery: Delivery) -> Health:
+        """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""
+        return self._books[event.client_id].endpoints[delivery.endpoint_id]
 
     def _book(self, client_id: str) -> Book:
         book = self._books.get(client_id)
@@ -564,23 +394,6 @@ class Ledger:
             book = self._books[client_id] = Book()
         return book
 
-    def _drop_if_empty(self, client_id: str, book: Book) -> None:
-        if not book.events and not book.endpoints:
+    def _drop_if_empty(self, client_id: str) -> None:
+        if self._books[client_id].is_empty:
             del self._books[client_id]
-
-    def _newest_first(self, client_id: str | None, before: int) -> Iterator[Event]:
-        if client_id is not None:
-            return (event for event in reversed(self.of_client(client_id)) if event.sequence < before)
-        return self._down_from(before)
-
-    def _down_from(self, before: int) -> Iterator[Event]:
-        classes = (self.unsettled, self._retention.delivered, self._retention.exhausted)
-        for block in reversed(self._blocks):
-            first = block * BLOCK
-            if first >= before:
-                continue
-            for sequence in range(min(before, first + BLOCK) - 1, first - 1, -1):
-                for held in classes:
-                    if sequence in held:
-                        yield held[sequence]
-                        break

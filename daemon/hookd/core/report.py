@@ -1,13 +1,15 @@
-"""Owns the account that every stop ends with: what was lost, whose, how old, why, and whether to send it again.
+"""Owns the report that every stop ends with: what was lost, whose, how old, why, and whether to send it again.
 
-Rules: it is read off the ledger once nothing moves any more and sums to the ledger's totals; it claims nothing
-that is not known. Lines are made one at a time, so that a report of 100,000 deliveries needs no memory of its own.
-Where it goes (log, stderr, file) is edge/reports'.
+Rules:
+ 1. The report is read off the ledger once nothing moves any more. Its sums are the ledger's totals.
+ 2. It claims nothing that is not known.
+ 3. Its lines are made one at a time: a report of 100,000 deliveries needs no memory of its own.
+Does not: choose where the report goes. That is flow/final_report's; the files are edge/reports', the text for a
+terminal is core/report_text's, a crash report is core/crash's.
 """
 
 import base64
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
@@ -17,39 +19,19 @@ from msgspec import Meta
 from hookd.core import outcome as outcomes
 from hookd.core.delivery import Attempt, Delivery, Status
 from hookd.core.event import Event
+from hookd.core.health import Health
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import OutcomeName
-from hookd.core.timestamps import Time, parse_rfc3339, rfc3339, rfc3339_or_none
-from hookd.core.units import format_duration
+from hookd.core.run import Run, Stop
+from hookd.core.timestamps import Time, rfc3339, rfc3339_or_none
 
 FORMAT = 1
 CRASH = "crash"  # the trigger of a report that the next run made
-TEXT_LINES_MAX = 25
-TEXT_COLUMNS_MAX = 100
 CLASSES = ("never_attempted", "attempted_failed", "outcome_unknown")
 
-# JSON allows these three raw inside strings, and readers that split lines by Unicode's rules break there.
+# JSON allows these three raw inside strings; a reader that splits lines by Unicode's rules would break there.
 _BREAKS_IN_STRINGS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _LINE_BREAK = re.compile("[\n\r\u0085\u2028\u2029]")
-
-
-class Run(msgspec.Struct, frozen=True):
-    """Which run this is about."""
-
-    run_id: str
-    version: str
-    host: str
-    pid: int
-    started_at: float  # wall
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """How the run ended. `trigger` is SIGTERM, SIGINT, error or crash."""
-
-    stopped_at: float  # wall
-    trigger: str
-    forced: bool
-    drain_seconds: float
 
 
 class EventCounts(msgspec.Struct, frozen=True):
@@ -122,20 +104,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clients: list[ClientLine]
 
 
-class Pruned(msgspec.Struct, frozen=True):
-    """What became of the reports that are older than those to be kept."""
-
-    deleted: int
-    held: int  # they list undelivered deliveries that nobody claimed
-
-
-class Unclaimed(msgspec.Struct, frozen=True):
-    """A report with something undelivered that nobody took up yet; `run_id` is None where it cannot be read."""
-
-    path: str
-    run_id: str | None
-
-
 class AttemptView(msgspec.Struct, frozen=True):
     """One attempt, in the report and in the API; `outcome` is null while it is in flight, and where a stop cut it."""
 
@@ -201,7 +169,7 @@ class Owed(NamedTuple):
 
 
 def tally(deliveries: Iterable[tuple[Event, Delivery]]) -> tuple[dict[str, int], dict[tuple[str, str], Owed]]:
-    """The undelivered by class, and by client and endpoint."""
+    """Counts of the undelivered: by class, and by client and endpoint."""
     by_class = dict.fromkeys(CLASSES, 0)
     by_endpoint: dict[tuple[str, str], Owed] = {}
     for event, delivery in deliveries:
@@ -215,12 +183,11 @@ def tally(deliveries: Iterable[tuple[Event, Delivery]]) -> tuple[dict[str, int],
 def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, recovery: bool = False) -> Summary:
     totals = ledger.totals()
     by_class, by_endpoint = tally(undelivered(ledger))
-    counted = sum(by_class.values())
     deliveries = DeliveryCounts(
         opened=totals.opened,
         delivered=totals.deliveries[Status.DELIVERED],
         exhausted=totals.deliveries[Status.EXHAUSTED],
-        undelivered=counted,
+        undelivered=sum(by_class.values()),
     )
     events = EventCounts(
         accepted=totals.accepted,
@@ -229,6 +196,40 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, re
         exhausted=totals.events[Status.EXHAUSTED],
         undelivered=len(ledger.unsettled),
     )
+    counted = Counted(events, deliveries, by_class, totals.exhausted_held, totals.exhausted_forgotten)
+    return summary_of(
+        run,
+        stop,
+        counted,
+        _client_lines(ledger, by_endpoint),
+        is_whole=totals.is_balanced,
+        payloads=payloads,
+        recovery=recovery,
+    )
+
+
+class Counted(NamedTuple):
+    """The sums of a report."""
+
+    events: EventCounts
+    deliveries: DeliveryCounts
+    undelivered: dict[str, int]  # by class
+    exhausted_held: int
+    exhausted_forgotten: int
+
+
+def summary_of(
+    run: Run,
+    stop: Stop,
+    counted: Counted,
+    clients: list[ClientLine],
+    *,
+    is_whole: bool,
+    payloads: bool,
+    recovery: bool,
+    recorder: Recorded | msgspec.UnsetType = msgspec.UNSET,
+) -> Summary:
+    """The first line of either kind of report. `is_whole`: what was counted is all there was."""
     return Summary(
         run_id=run.run_id,
         version=run.version,
@@ -239,20 +240,21 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, re
         trigger=stop.trigger,
         forced=stop.forced,
         drain_seconds=round(stop.drain_seconds, 3),
-        events=events,
-        deliveries=deliveries,
-        undelivered=Undelivered(**by_class),
-        balanced=is_balanced(events, deliveries) and totals.is_balanced,
-        exhausted_held=totals.exhausted_held,
-        exhausted_forgotten=totals.exhausted_forgotten,
+        events=counted.events,
+        deliveries=counted.deliveries,
+        undelivered=Undelivered(**counted.undelivered),
+        balanced=is_whole and is_balanced(counted.events, counted.deliveries),
+        exhausted_held=counted.exhausted_held,
+        exhausted_forgotten=counted.exhausted_forgotten,
         payloads=msgspec.UNSET if payloads else False,
         recovery=recovery or msgspec.UNSET,
-        clients=_client_lines(ledger, by_endpoint),
+        recorder=recorder,
+        clients=sorted(clients, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id)),
     )
 
 
 def is_balanced(events: EventCounts, deliveries: DeliveryCounts) -> bool:
-    """Counted one by one against counted as they came: a difference is a bug, and is said rather than hidden."""
+    """What was counted one by one equals what was counted as it came. A difference is a bug, and the report says so."""
     return (
         events.accepted == events.delivered + events.exhausted + events.undelivered
         and deliveries.opened == deliveries.delivered + deliveries.exhausted + deliveries.undelivered
@@ -308,120 +310,19 @@ def attempt_view(attempt: Attempt, excerpt: str | None) -> AttemptView:
 
 
 def one_line(payload: bytes) -> bytes:
-    """The same JSON value without a line break: outside strings they are white space, inside only as escapes."""
+    """The same JSON value on one line. A line break is white space outside strings; inside, JSON has it escaped."""
     text = payload.decode()
     if not _LINE_BREAK.search(text):
         return payload
     return _LINE_BREAK.sub(lambda match: _BREAKS_IN_STRINGS.get(match[0], " "), text).encode()
 
 
-def text(summary: Summary, *, path: str | None) -> str:
-    """The summary for someone woken by it: at most 25 lines of 100 columns, most important first."""
-    lost, deliveries = summary.undelivered, summary.deliveries
-    rows = [
-        f"hookd {summary.version} run {summary.run_id} {_ending(summary)}",
-        _sum("events", "accepted", summary.events.accepted, summary.events),
-        _sum("deliveries", "opened", deliveries.opened, deliveries),
-    ]
-    if isinstance(summary.recorder, Recorded) and not summary.recorder.is_whole:
-        rows.append(_text_not_whole(summary.recorder))
-    elif not summary.balanced:
-        rows.append("THE TOTALS DO NOT BALANCE: that is a bug of hookd; keep this report and say so.")
-    if not deliveries.undelivered:
-        rows.append("Nothing was left undelivered.")
-        if summary.exhausted_held:
-            rows.append(f"{summary.exhausted_held:,} given up earlier (exhausted) are listed in the report.")
-    else:
-        rows += [
-            f"UNDELIVERED: {deliveries.undelivered:,} deliveries",
-            f"  never_attempted  {lost.never_attempted:>9,}  no attempt began: safe to send again",
-            f"  attempted_failed {lost.attempted_failed:>9,}  refused or not sent: safe to send again",
-            f"  outcome_unknown  {lost.outcome_unknown:>9,}  sent, no answer read: the client may have it;",
-            "                              sending again may duplicate, under the same webhook-id",
-        ]
-        rows += _text_clients(summary)
-    if path is not None:
-        rows.append(f"report: {path}")
-    if deliveries.undelivered and summary.payloads is False:
-        rows.append("Nothing will be sent, and it holds no payloads: post these events again from your own records,")
-        rows.append("under the same ids.")
-    elif deliveries.undelivered and path is not None:
-        if summary.recovery is True:
-            rows.append("Recovery is on: a start sends these again, once. By hand, once a daemon runs:")
-        else:
-            rows.append("Nothing will be sent until someone does; once a daemon runs again:")
-        rows.append(f"  hookd resend {shlex.quote(path)}")
-    assert len(rows) <= TEXT_LINES_MAX
-    return "".join(f"{_clip(row)}\n" for row in rows)
-
-
-def text_not_written(why: str, summary: Summary | None, *, is_recorded: bool) -> str:
-    """For someone woken by a report that has no file: what is left of it, and what to do before that is gone, too."""
-    rows = [f"THE REPORT COULD NOT BE WRITTEN: {why}"]
-    if summary is not None and not summary.deliveries.undelivered:
-        rows += ["Nothing was left undelivered, so nothing has to be done about this run."]
-    elif is_recorded:
-        rows += [
-            "There is no such file, but the flight recorder is kept, in memory: give the report directory room",
-            "and start hookd again on this host, with the same settings. The crash report that it makes then",
-            "names every undelivered event. A reboot, or the end of this container or pod, loses the recorder.",
-        ]
-    else:
-        rows += [
-            "There is no such file, and the flight recorder is off: the summary is all there is. Post again",
-            "what your own records do not show as settled, under the same ids.",
-        ]
-    return "".join(f"{_clip(row)}\n" for row in rows)
-
-
-def _ending(summary: Summary) -> str:
-    if summary.trigger == CRASH:
-        return f"crashed or was killed; last heard of {summary.stopped_at}"
-    how = f"{summary.trigger}{', forced' if summary.forced else ''}"
-    return f"stopped {summary.stopped_at} ({how}, drained {summary.drain_seconds:g} s)"
-
-
-def _text_not_whole(recorded: Recorded) -> str:
-    return (
-        f"THE RECORDER IS NOT WHOLE: {recorded.unread_bytes:,} bytes unread, "
-        f"{recorded.records_missing:,} records missing, {recorded.events_unrecorded:,} events unrecorded"
-    )
-
-
-def _sum(what: str, came_in: str, total: int, counts: EventCounts | DeliveryCounts) -> str:
-    parts = f"{counts.delivered:,} delivered + {counts.exhausted:,} exhausted + {counts.undelivered:,} undelivered"
-    return f"{what}: {total:,} {came_in} = {parts}"
-
-
-def _text_clients(summary: Summary) -> list[str]:
-    """The endpoints owed most, as many as leave room for the rest."""
-    shown, hidden = summary.clients[:10], summary.clients[10:]
-    stopped = parse_rfc3339(summary.stopped_at)
-    rows = ["  owed (deliveries, oldest, to client/endpoint, why):"]
-    for line in shown:
-        age = format_duration(max(0, round(stopped - parse_rfc3339(line.oldest_accepted_at))))
-        why = line.last_error or "not attempted, or no failure yet"
-        rows.append(f"    {line.undelivered:,}  {age}  {line.client_id}/{line.endpoint_id}  {why}")
-    if hidden:
-        rest = sum(line.undelivered for line in hidden)
-        rows.append(f"    and {len(hidden):,} more endpoints with {rest:,} deliveries, all in the report")
-    return rows
-
-
-def _clip(row: str) -> str:
-    """Paths are never cut: a command that cannot be pasted is worse than a long line. Errors may hold anything."""
-    row = "".join(character if character.isprintable() else "?" for character in row)
-    if len(row) <= TEXT_COLUMNS_MAX or row.startswith(("report: ", "  hookd ")):
-        return row
-    return row[: TEXT_COLUMNS_MAX - 1] + "…"
-
-
 def _client_lines(ledger: Ledger, by_endpoint: dict[tuple[str, str], Owed]) -> list[ClientLine]:
     found = []
     for (client_id, endpoint_id), owed in by_endpoint.items():
-        health = ledger.ensure_health(client_id, endpoint_id)
+        health = ledger.health(client_id, endpoint_id) or Health()
         found.append(client_line(client_id, endpoint_id, owed, health.failing_since, health.last_error))
-    return most_owed_first(found)
+    return found
 
 
 def client_line(
@@ -435,10 +336,6 @@ def client_line(
         failing_since=rfc3339_or_none(failing_since),
         last_error=last_error,
     )
-
-
-def most_owed_first(lines: list[ClientLine]) -> list[ClientLine]:
-    return sorted(lines, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id))
 
 
 def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, payloads: bool, **fields: Any) -> Line:

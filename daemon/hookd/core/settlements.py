@@ -53,8 +53,13 @@ class Settlements:
         self._effective = effective
         self._packed: dict[int, _Block] = {}  # by position // BLOCK_ROWS
         self._tail: list[Settlement] = []
-        self.oldest = 0
+        self._oldest = 0  # of those not dropped yet
         self.end = 0
+
+    @property
+    def oldest(self) -> int:
+        """Reading drops nothing: what a reload made too many is hidden here, and dropped by `trim`."""
+        return max(self._oldest, self.end - self._effective.settings.retention.settlements_max)
 
     def append(self, event: Event) -> None:
         """Takes an event that has just settled."""
@@ -65,12 +70,11 @@ class Settlements:
         if len(self._tail) == BLOCK_ROWS:
             self._packed[(self.end - 1) // BLOCK_ROWS] = _packed(self._tail)
             self._tail = []
-        self._trim()
+        self.trim()
 
     def page(self, position: int | None, *, limit: int) -> Page:
         """From `position` on, or from the oldest held where it is None or dropped already."""
         assert position is None or position <= self.end
-        self._trim()
         has_gap = position is not None and position < self.oldest
         begin = self.oldest if position is None or has_gap else position
         end = min(begin + limit, self.end)
@@ -80,16 +84,16 @@ class Settlements:
             found += self._rows(number)[max(begin - first, 0) : end - first]
         return Page(found, end, has_gap)
 
+    def trim(self) -> None:
+        """Drops what is over the limit: with each settlement, and when a reload has changed the limit."""
+        oldest = self.oldest
+        for number in range(self._oldest // BLOCK_ROWS, oldest // BLOCK_ROWS):
+            del self._packed[number]
+        self._oldest = oldest
+
     def _rows(self, number: int) -> list[Settlement]:
         block = self._packed.get(number)
         return self._tail if block is None else _unpacked(block)
-
-    def _trim(self) -> None:
-        """Also before reading: a reload may have made the ring smaller."""
-        oldest = max(self.oldest, self.end - self._effective.settings.retention.settlements_max)
-        for number in range(self.oldest // BLOCK_ROWS, oldest // BLOCK_ROWS):
-            del self._packed[number]
-        self.oldest = oldest
 
 
 def _packed(rows: list[Settlement]) -> _Block:

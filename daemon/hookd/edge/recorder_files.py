@@ -24,7 +24,7 @@ from typing import NamedTuple
 from hookd.core.record import FORMAT, Counts, Header
 from hookd.core.recorder import SEGMENTS_MIN, NoRoom, SegmentRecorder, Store
 from hookd.core.recording import Recording
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.units import approximate_size
 

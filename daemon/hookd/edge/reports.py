@@ -20,9 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from hookd.core.report import CRASH, Line, Pruned, Run, Summary, Unclaimed
+from hookd.core.report import CRASH, Line, Summary
+from hookd.core.run import Run
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
+from hookd.flow.ports import Pruned, Unclaimed
 
 WRITE_BYTES = 1 << 20
 # Read at once of a report that is taken up: about 400 lines, or one with a large payload.

@@ -1,8 +1,9 @@
 """Owns one attempt: one POST under one cancel scope, from its signature to what the ledger records of it.
 
-Rules: the scope bounds everything, DNS included (httpx's own timeouts are per read and never end a receiver that
-drips); an unexpected exception is this attempt's failure, with its traceback in the log, and no other's; being
-cancelled is no outcome, but a final head that was read before it is.
+Rules:
+ 1. The scope bounds everything, DNS included. httpx's own timeouts are per read and never end a receiver that drips.
+ 2. An unexpected exception fails this attempt and no other. The log has its traceback.
+ 3. Being cancelled is not an outcome. A final head that was read before that is one.
 """
 
 import traceback
@@ -11,20 +12,21 @@ import trio
 
 from hookd.core import outcome as outcomes
 from hookd.core import retry
+from hookd.core.attempt_end import AttemptEnd
 from hookd.core.client import Endpoint, logged_url, shown_url
 from hookd.core.delivery import Attempt, Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.health import Health, State
+from hookd.core.health import State
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
-from hookd.core.registry import Registry
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
+from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
 TEST_TYPE = "hookd.test"
@@ -39,7 +41,6 @@ class Attempter:
         *,
         effective: EffectiveSettings,
         ledger: Ledger,
-        registry: Registry,
         sender: Sender,
         clock: Clock,
         jitter_unit: JitterUnit,
@@ -48,15 +49,19 @@ class Attempter:
     ) -> None:
         self._effective = effective
         self._ledger = ledger
-        self._registry = registry
         self._sender = sender
         self._clock = clock
         self._jitter_unit = jitter_unit
         self._log = log
         self._user_agent = user_agent
 
-    async def attempt(self, event: Event, delivery: Delivery, endpoint: Endpoint) -> Outcome | None:
-        """One attempt, recorded; returns its outcome, None where there is none because it was cut."""
+    async def attempt(self, lane: Lane, event: Event, delivery: Delivery) -> Outcome | None:
+        """One attempt, recorded. Returns its outcome; None where it has none because it was cut.
+
+        It goes to the endpoint as that is registered when it begins. What is registered when it ends may be another.
+        """
+        endpoint = lane.endpoint
+        assert endpoint is not None
         exchange = Exchange()
         started = self._clock.now()
         number = self._ledger.begin_attempt(event, delivery, url=shown_url(endpoint.url), now=started)
@@ -71,12 +76,9 @@ class Attempter:
             if outcome is None:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
-                verdict = self._verdict(event, delivery, outcome, now=ended.monotonic)
-                health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
-                state = health.state(ended.monotonic)
-                self._ledger.end_attempt(
-                    event,
-                    delivery,
+                verdict = self._verdict(lane, delivery, outcome, now=ended.monotonic)
+                state = lane.health.state(ended.monotonic)
+                end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
                     exchange=exchange,
@@ -85,9 +87,10 @@ class Attempter:
                     concurrency=self._effective.concurrency(endpoint),
                     retry_after_seconds=retry_after_seconds(exchange.retry_after, now_wall=ended.wall),
                     jitter_unit=self._jitter_unit(),
-                    judged=self._is_of_its_endpoint(event, endpoint),
+                    judged=_is_of_what_is_registered(lane, endpoint),
                 )
-                self._log_state(event, delivery, health, state, ended.monotonic)
+                self._ledger.end_attempt(event, delivery, end)
+                self._log_state(lane, event.client_id, state, ended.monotonic)
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
         return outcome
 
@@ -103,15 +106,16 @@ class Attempter:
         attempt = Attempt(1, started.wall, duration_seconds, outcome, exchange.request_sent)
         return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
 
-    def _log_state(self, event: Event, delivery: Delivery, health: Health, before: State, now: float) -> None:
+    def _log_state(self, lane: Lane, client_id: str, before: State, now: float) -> None:
         """An endpoint's state is logged when it changes, not at each attempt."""
+        health = lane.health
         state = health.state(now)
         if state is not before:
             self._log(
                 f"endpoint.{state.value}",
                 level="info" if state is State.OK else "warning",
-                client_id=event.client_id,
-                endpoint_id=delivery.endpoint_id,
+                client_id=client_id,
+                endpoint_id=lane.endpoint_id,
                 window=health.window,
                 error=health.last_error,
             )
@@ -163,26 +167,20 @@ class Attempter:
         ]
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
 
-    def _verdict(self, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
-        endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
-        if endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
+    def _verdict(self, lane: Lane, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
+        """By the policy of the endpoint as it is registered now."""
+        if lane.endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
             return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
-            policy=self._effective.policy(endpoint),
+            policy=self._effective.policy(lane.endpoint),
             attempt_count=delivery.attempt_count,
             attempts_before=delivery.attempts_before,
             attempts_max=delivery.attempts_max,
             age_seconds=now - delivery.opened_at,
             jitter_unit=self._jitter_unit(),
         )
-        is_disabled = self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
-        return GiveUp(Reason.GONE) if is_disabled and isinstance(verdict, Retry) else verdict
-
-    def _is_of_its_endpoint(self, event: Event, endpoint: Endpoint) -> bool:
-        """An answer of an address that is no longer registered says nothing of the one that is."""
-        registered = self._registry.endpoint(event.client_id, endpoint.id)
-        return registered is None or registered.url == endpoint.url
+        return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
 
     def _log_attempt(
         self,
@@ -211,3 +209,8 @@ class Attempter:
             reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,
             retry_in_seconds=round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
         )
+
+
+def _is_of_what_is_registered(lane: Lane, endpoint: Endpoint) -> bool:
+    """False where another URL is registered by now: an answer of the old one says nothing of it."""
+    return lane.endpoint is None or lane.endpoint.url == endpoint.url

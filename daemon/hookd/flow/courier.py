@@ -1,9 +1,12 @@
-"""Owns a client's deliveries while they wait and fly: its lanes and the attempts begun from them.
+"""Owns a client's deliveries while they wait and fly: its lanes, and the attempts begun from them.
 
-Rules: one courier for each client that has work; its task begins with the first delivery and ends when none is left.
-It offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state allows it and
-its window has room. When that attempt begins is the pacer's.
-Its lanes outlive a crash of its task: flow/dispatch contains the crash and starts it again.
+Rules:
+ 1. Each client that has work has one courier. Its task begins with the first delivery and ends when none is left.
+ 2. The courier offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state
+    allows it, and its window has room. The pacer decides when the attempt begins.
+ 3. Lanes outlive a crash of the task: flow/dispatch contains the crash and starts the task again.
+ 4. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
+    on through `take_client`.
 """
 
 import math
@@ -11,11 +14,11 @@ from typing import NamedTuple
 
 import trio
 
-from hookd.core.client import Endpoint
+from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.health import Health, PausedBy, State
+from hookd.core.health import PausedBy, State
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Responded
 from hookd.core.registry import Registry
@@ -59,10 +62,8 @@ class Courier:
         self._woken = trio.Event()
 
     def add(self, event: Event, delivery: Delivery, *, expedited: bool = False) -> None:
-        """A delivery that waits, new here or with another due time; a expedited one goes before all others."""
-        lane = self._lanes.get(delivery.endpoint_id)
-        if lane is None:
-            lane = self._lanes[delivery.endpoint_id] = Lane(delivery.endpoint_id)
+        """A delivery that waits, new here or with another due time; an expedited one goes before all others."""
+        lane = self._lane(delivery.endpoint_id)
         lane.add(event, delivery)
         if expedited:
             lane.expedite(event, delivery)
@@ -72,24 +73,29 @@ class Courier:
     def wake(self) -> None:
         self._woken.set()
 
+    def take_client(self, client: Client | None) -> None:
+        """The client as it is registered from here on; None: it is registered no more."""
+        for lane in self._lanes.values():
+            lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)
+
     @property
     def has_work(self) -> bool:
         return bool(self._flying) or any(lane.next_due() < math.inf for lane in self._lanes.values())
 
     def next_begin(self) -> float:
         """When the next attempt may begin (monotonic), infinity if none may as things are. Probes do not count."""
-        lanes = (lane for lane in self._lanes.values() if not self._only_probes(lane))
-        return min((lane.begins_from(self._health(lane)) for lane in lanes), default=math.inf)
+        lanes = (lane for lane in self._lanes.values() if not _only_probes(lane))
+        return min((lane.begins_from() for lane in lanes), default=math.inf)
 
     def next_attempt(self) -> float:
         """When the next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
-        return min((lane.begins_from(self._health(lane)) for lane in self._lanes.values()), default=math.inf)
+        return min((lane.begins_from() for lane in self._lanes.values()), default=math.inf)
 
     def next_due(self, now: float) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
         due_at = math.inf
         for lane in self._lanes.values():
-            if self._health(lane).state(now) is State.OK:
+            if lane.health.state(now) is State.OK:
                 due_at = min(due_at, lane.next_due())
         return due_at
 
@@ -107,12 +113,10 @@ class Courier:
 
     def begin(self, lane: Lane) -> bool:
         """The pacer's word: begins one attempt from the lane if that may still be."""
-        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
-        now = self._clock.now().monotonic
-        if self._nursery is None or endpoint is None or not self._may_begin(lane, endpoint, now):
+        now, health = self._clock.now().monotonic, lane.health
+        if self._nursery is None or not self._may_begin(lane, now):
             self.wake()
             return False
-        health = self._health(lane)
         is_probe = health.paused_by is PausedBy.FAILURES
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
@@ -123,7 +127,7 @@ class Courier:
         lane.in_flight += 1
         self._pacer.began(is_failing=flight.is_failing)
         self._nursery.start_soon(self._fly, self._flights, flight)
-        self._go_on(lane, endpoint, now)
+        self._go_on(lane, now)
         return True
 
     def recover(self) -> None:
@@ -141,108 +145,102 @@ class Courier:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue
-            reason = self._reason_to_give_up(delivery)
+            reason = _reason_to_give_up(lane, delivery)
             if reason is None:
                 self._ledger.make_due(delivery, now=now)
                 lane.add(event, delivery)
             else:
                 self._ledger.give_up(event, delivery, reason, now=now)
 
-    def _reason_to_give_up(self, delivery: Delivery) -> Reason | None:
-        """Why a delivery whose attempt was cut by a crash is not attempted again, if it is not."""
-        if delivery.is_abandoned or self._registry.endpoint(self.client_id, delivery.endpoint_id) is None:
-            return Reason.ENDPOINT_REMOVED
-        if self._ledger.ensure_health(self.client_id, delivery.endpoint_id).disabled:
-            return Reason.GONE
-        return Reason.ATTEMPTS_USED if delivery.attempt_count >= delivery.attempts_max else None
+    def _lane(self, endpoint_id: str) -> Lane:
+        """The endpoint's lane. Its health is looked up anew: the ledger drops the row while nothing is unsettled."""
+        health = self._ledger.ensure_health(self.client_id, endpoint_id)
+        lane = self._lanes.get(endpoint_id)
+        if lane is None:
+            endpoint = self._registry.endpoint(self.client_id, endpoint_id)
+            lane = self._lanes[endpoint_id] = Lane(endpoint_id, endpoint=endpoint, health=health)
+        lane.health = health
+        return lane
 
     def _offer_ready(self) -> float:
         """Offers the lanes from which an attempt may begin; returns when the next of the others may."""
         now = self._clock.now().monotonic
         wake_at = math.inf
         for lane in list(self._lanes.values()):
-            endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
-            if endpoint is not None and self._may_begin(lane, endpoint, now):
-                self._pacer.offer(lane, self, is_failing=self._health(lane).is_failing)
+            if self._may_begin(lane, now):
+                self._pacer.offer(lane, self, is_failing=lane.health.is_failing)
             elif lane.next_due() < math.inf:
-                begins_from = lane.begins_from(self._health(lane))
+                begins_from = lane.begins_from()
                 if begins_from > now:  # else it waits for room, and is looked at when an attempt ends
                     wake_at = min(wake_at, begins_from)
             elif not lane.in_flight and not lane.is_offered:
                 del self._lanes[lane.endpoint_id]
         return wake_at
 
-    def _go_on(self, lane: Lane, endpoint: Endpoint, now: float) -> None:
+    def _go_on(self, lane: Lane, now: float) -> None:
         """After an attempt has begun or ended: offers the lane if another may begin.
 
-        The task is woken only for what it has to wait for, and when it may be over: that costs as much as a signature.
+        To wake the task costs as much as a signature. So it is woken only to wait for a later moment, or to end.
         """
-        health = self._health(lane)
-        if lane.in_flight >= health.room(self._effective.concurrency(endpoint)):
+        if not self._has_room(lane):
             return  # it is looked at when an attempt ends
-        begins_from = lane.begins_from(health)
+        begins_from = lane.begins_from()
         if begins_from <= now:
-            self._pacer.offer(lane, self, is_failing=health.is_failing)
+            self._pacer.offer(lane, self, is_failing=lane.health.is_failing)
         elif begins_from < math.inf or not self._flying:
             self.wake()
 
-    def _may_begin(self, lane: Lane, endpoint: Endpoint, now: float) -> bool:
-        health = self._health(lane)
-        return lane.in_flight < health.room(self._effective.concurrency(endpoint)) and lane.begins_from(health) <= now
+    def _may_begin(self, lane: Lane, now: float) -> bool:
+        return self._has_room(lane) and lane.begins_from() <= now
+
+    def _has_room(self, lane: Lane) -> bool:
+        """Whether one more attempt may be in flight; none may to an endpoint that is not registered."""
+        endpoint = lane.endpoint
+        return endpoint is not None and lane.in_flight < lane.health.room(self._effective.concurrency(endpoint))
 
     def _is_busy(self, lane: Lane) -> bool:
         """Whether it is looked at anyway before anything more can begin: by the pacer, when an attempt ends, at resume.
 
         To wake the courier for each event of a backlog costs more than to admit the event.
         """
-        health = self._health(lane)
-        if lane.is_offered or health.begins_from(-math.inf) == math.inf:
+        if lane.is_offered or lane.health.begins_from(-math.inf) == math.inf:
             return True
-        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
-        return endpoint is not None and lane.in_flight >= health.room(self._effective.concurrency(endpoint))
-
-    def _only_probes(self, lane: Lane) -> bool:
-        return self._health(lane).paused_by is PausedBy.FAILURES and not lane.is_expedited
-
-    def _health(self, lane: Lane) -> Health:
-        return self._ledger.ensure_health(self.client_id, lane.endpoint_id)
+        return lane.endpoint is not None and not self._has_room(lane)
 
     def _end_flight(self, flight: _Flight) -> None:
         """Also of a flight that never became an attempt, or was cut: then nothing else says that the probe is over."""
         flight.lane.in_flight -= 1
         if not flight.lane.in_flight:
-            self._health(flight.lane).probe_in_flight = False
+            flight.lane.health.probe_in_flight = False
         self._pacer.ended(is_failing=flight.is_failing)
 
     async def _fly(self, number: int, flight: _Flight) -> None:
         lane, event, delivery = flight.lane, flight.event, flight.delivery
         await trio.lowlevel.checkpoint_if_cancelled()  # no attempt begins after the drain's deadline
-        endpoint = self._registry.endpoint(self.client_id, lane.endpoint_id)
+        endpoint = lane.endpoint  # the attempt ends with what it began with
         outcome = None
         # Between being taken and this first step an operator may have ended the delivery.
         if endpoint is not None and delivery.is_waiting:
             if self._has_expired(delivery):
                 self._ledger.give_up(event, delivery, Reason.EXPIRED, now=self._clock.now())
             else:
-                outcome = await self._attempter.attempt(event, delivery, endpoint)
+                outcome = await self._attempter.attempt(lane, event, delivery)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
         del self._flying[number]
         self._end_flight(flight)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
-            self._disable(endpoint)
+            self._disable(lane, endpoint)
         if delivery.is_waiting:
             lane.add(event, delivery)
-        registered = self._registry.endpoint(self.client_id, lane.endpoint_id)
-        if registered is None:
+        if lane.endpoint is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
             self.wake()
         else:
-            self._go_on(lane, registered, self._clock.now().monotonic)
+            self._go_on(lane, self._clock.now().monotonic)
 
-    def _disable(self, endpoint: Endpoint) -> None:
-        """The endpoint answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
-        registered = self._registry.endpoint(self.client_id, endpoint.id)
-        if registered is None or registered.url != endpoint.url:  # the answer says nothing of another URL
+    def _disable(self, lane: Lane, endpoint: Endpoint) -> None:
+        """`endpoint` answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
+        if lane.endpoint is None or lane.endpoint.url != endpoint.url:  # the answer says nothing of another URL
             return
         now = self._clock.now()
         self._ledger.ensure_health(self.client_id, endpoint.id).disable(now.monotonic)
@@ -252,3 +250,16 @@ class Courier:
     def _has_expired(self, delivery: Delivery) -> bool:
         age_seconds = self._clock.now().monotonic - delivery.opened_at
         return age_seconds >= self._effective.settings.retry.age_seconds_max
+
+
+def _only_probes(lane: Lane) -> bool:
+    return lane.health.paused_by is PausedBy.FAILURES and not lane.is_expedited
+
+
+def _reason_to_give_up(lane: Lane, delivery: Delivery) -> Reason | None:
+    """Why a delivery whose attempt was cut by a crash of the task is not attempted again, if it is not."""
+    if delivery.is_abandoned or lane.endpoint is None:
+        return Reason.ENDPOINT_REMOVED
+    if lane.health.disabled:
+        return Reason.GONE
+    return Reason.ATTEMPTS_USED if delivery.attempt_count >= delivery.attempts_max else None

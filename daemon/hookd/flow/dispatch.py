@@ -1,8 +1,10 @@
 """Owns the way from the intake channel to the couriers, and the couriers' lives.
 
-Rules: a courier's crash is contained here and nowhere else: logged with its traceback, counted, its attempts used
-up, the task started again a second later. A crash of dispatch itself is not contained: it ends the daemon with a
-report. Nothing flows back into the intake channel.
+Rules:
+ 1. A courier's crash is contained here and nowhere else. It is logged with its traceback and counted, the attempts that
+    it cut are used up, and its task starts again a second later.
+ 2. A crash of dispatch itself is not contained: it ends the daemon, with a report.
+ 3. Nothing flows back into the intake channel.
 """
 
 import math
@@ -11,6 +13,7 @@ from collections.abc import Callable
 
 import trio
 
+from hookd.core.client import Client
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.flow.courier import Courier
@@ -67,8 +70,14 @@ class Dispatch:
             self._nursery.start_soon(self._keep, courier)
         courier.add(event, delivery, expedited=expedited)
 
+    def take_client(self, client_id: str, client: Client | None) -> None:
+        """The registration has changed, and nothing was awaited since; None: the client is registered no more."""
+        courier = self._couriers.get(client_id)
+        if courier is not None:
+            courier.take_client(client)
+
     def wake(self, client_id: str) -> None:
-        """The client's endpoints or their settings have changed."""
+        """The client's endpoints or their states have changed: another attempt may begin."""
         courier = self._couriers.get(client_id)
         if courier is not None:
             courier.wake()

@@ -1,7 +1,7 @@
-"""Owns the wait between the stop signal and the report: what may still finish before the deadline, finishes.
+"""Owns the wait between the stop signal and the report: what can still finish before the deadline does.
 
-Intake is closed before; reads stay up. It ends once nothing is in flight and nothing that may start is due before
-the deadline, or at the deadline, or when it is forced; the caller then cancels what is left and reports it.
+Intake is closed before; reads stay up. The drain ends at the deadline, or when it is forced, or once nothing is in
+flight and nothing may begin before the deadline. The caller then cancels what is left and reports it.
 """
 
 import trio

@@ -1,10 +1,11 @@
 """Owns who waits for the next settlement: long polls of the feed, woken together.
 
-Rules: whoever waits holds one `trio.Event`, made for the first of them and dropped when it is set; so a settlement
-costs nothing per waiter but the first of a tick, and nothing is polled. Between a reader's look at the ring and its
-wait there is no `await`, so no settlement falls between them.
-The beginning of a drain answers those who wait, so that they look up; who asks again waits on, since settling goes on.
-Only `close`, once the run is accounted for, ends waiting: then the server stops, and nobody may hold that up.
+Rules:
+ 1. All who wait share one `trio.Event`. The first makes it; it goes when it is set, or when the last one leaves.
+    So nothing is polled, and a settlement costs the same however many wait.
+ 2. A reader looks at the ring and begins to wait with no `await` in between. So no settlement is missed.
+ 3. The beginning of a drain answers those who wait. They may ask again and wait on: settling goes on.
+ 4. `close` ends all waiting. It comes after the final report, when the server stops.
 Limits: a waiter is a request in progress, so there are at most `http.connections_max`.
 """
 
@@ -31,8 +32,13 @@ class Feed:
             return
         if self._news is None:
             self._news = trio.Event()
-        with trio.move_on_after(seconds):
-            await self._news.wait()
+        news = self._news
+        try:
+            with trio.move_on_after(seconds):
+                await news.wait()
+        finally:
+            if news is self._news and not news.statistics().tasks_waiting:
+                self._news = None  # the last that waited leaves nothing behind
 
     def answer_waiting(self) -> None:
         if self._news is not None:

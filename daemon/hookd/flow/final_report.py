@@ -1,9 +1,11 @@
-"""Owns the account of a run: the marker that stands while it has none, and at its end the report, on every channel.
+"""Owns the final report of a run, on every channel, and the marker that stands while the run has no report.
 
-Rules: the summary goes to the log and to stderr before anything touches a file, then to the termination log, then
-lines and all to the file; each has its own deadline, so that a file system that hangs holds nothing else up. Only once
-the file is there do recorder and marker go: without it they are what the next start has.
-What the report says is core/report's, where its files are edge/reports'.
+Rules:
+ 1. The summary goes to the log and to stderr before anything touches a file.
+ 2. Then it goes to the termination log, and last the whole report goes to its file. Each has a deadline of its own: a
+    file system that hangs holds nothing else up.
+ 3. Recorder and marker are removed once the file is there. Without the file they are all that the next start has.
+What the report says is core/report's; where its files are is edge/reports'.
 """
 
 import traceback
@@ -12,12 +14,13 @@ from typing import Any, Protocol
 
 import trio
 
-from hookd.core import report
+from hookd.core import report, report_text
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.recorder import NoRecorder, Recorder
-from hookd.core.report import Line, Pruned, Run, Stop, Summary
-from hookd.flow.ports import Channel, Clock
+from hookd.core.report import Line, Summary
+from hookd.core.run import Run, Stop
+from hookd.flow.ports import Channel, Clock, Pruned
 
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
@@ -76,9 +79,9 @@ class FinalReport:
         self._say_open(self._clock.now().wall)
 
     async def keep_saying_open(self, counts: Callable[[], dict[str, Any]], *, every_seconds: float) -> None:
-        """With the counts of the log's last line, so that even a lost host leaves them beside the reports.
+        """Writes the newest counts into the marker: they lie beside the reports even if the host is lost.
 
-        A file system that hangs has one thread of ours, which the drain's end leaves behind.
+        A file system that hangs keeps one thread. The end of the drain leaves it behind.
         """
         while True:
             await trio.sleep(every_seconds)
@@ -94,12 +97,12 @@ class FinalReport:
     # The report
 
     async def give(self, *, trigger: str, forced: bool, drain_seconds: float) -> bool:
-        """The one account of this run; False where it crashed: a bug, of which the log has the traceback."""
+        """Gives the run's one report. False where that crashed: a bug, and the log has the traceback."""
         self.is_given = True
         now, text = self._clock.now(), ""
         try:
             summary = self._summarise(Stop(now.wall, trigger, forced, drain_seconds))
-            text = report.text(summary, path=str(self._reports.path_of(summary)))
+            text = report_text.text(summary, path=str(self._reports.path_of(summary)))
             self._log.text(text)
             await self._write_termination_log(text)
             payloads = self._effective.settings.drain.report_payloads
@@ -122,14 +125,14 @@ class FinalReport:
         return summary
 
     async def _say_not_written(self, error: Exception, text: str) -> None:
-        """To stderr and, in front of the summary, to the termination log: the file that they name is not there."""
+        """Says so on stderr and, before the summary, in the termination log: the file that both name is not there."""
         if not isinstance(error, OSError | trio.TooSlowError):
             self._log("report.crashed", level="error", traceback="".join(traceback.format_exception(error)))
         why = f"{type(error).__name__}: {error}"
         if isinstance(error, trio.TooSlowError):
             why = f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
         self._log("report.not_written", level="error", error=why)
-        note = report.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
+        note = report_text.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
         self._log.text(note)
         await self._write_termination_log(note + text)
 
@@ -144,7 +147,7 @@ class FinalReport:
             self._log("termination_log.not_written", level="warning", error=f"{type(error).__name__}: {error}")
 
     def _end(self) -> None:
-        """The report is on disk, so nothing else has to outlive the process."""
+        """The report is on disk, so recorder and marker may go."""
         try:
             self._recorder.discard()
             self._reports.close_run(self._run.run_id)
@@ -158,7 +161,7 @@ class FinalReport:
             self._log("run.not_marked", level="warning", error=f"{type(error).__name__}: {error}")
 
     async def _prune(self) -> None:
-        """Old reports go; never one that lists what nobody claimed, nor what tells of crashes in a row."""
+        """Removes old reports, but none that lists what nobody claimed, nor those that tell of crashes in a row."""
         kept = self._effective.settings.drain.reports_kept
         try:
             with trio.fail_after(REPORT_SECONDS_MAX):

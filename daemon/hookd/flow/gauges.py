@@ -1,8 +1,8 @@
-"""Owns the one look at the daemon that costs more than reading a count: every endpoint and every courier, in slices.
+"""Owns the gauges that cost more than reading a count: they look at every endpoint and every courier, in slices.
 
-`/v1/status` and `/metrics` ask for it. At 20,000 clients that all have a backlog one look takes 200 ms of CPU; in
-one go it would hold the loop for as long. So others have a turn between slices, and what is seen is not of one
-instant: counts that must balance are read from the ledger's totals, never from here.
+`/v1/status` and `/metrics` ask for them. With 20,000 clients that all have a backlog, one look takes 200 ms of CPU.
+Others have a turn between slices. So a look is not of one instant, and counts that must balance are read from the
+ledger's totals instead.
 """
 
 from collections import Counter

@@ -47,7 +47,7 @@ class Housekeeping:
 
     @property
     def loop_lag_seconds(self) -> float:
-        """The latest that a tick came in the last ten: how long the event loop kept everyone waiting."""
+        """By how much the latest of the last ten ticks was late: so long the event loop kept everyone waiting."""
         return max(self._lags)
 
     def rates(self) -> Rates:
@@ -76,9 +76,9 @@ class Housekeeping:
                 self.log_counts()
 
     async def _expire(self) -> None:
-        """Gives up what has waited longer than `retry.age_max`: one look at all that is old enough, a slice at a time.
+        """Gives up what has waited longer than `retry.age_max`: looks at all that is old enough, a slice at a time.
 
-        What settles between two slices moves rows up, past the next slice: those are looked at a second later.
+        An event that settles between two slices moves the rows behind it up. Some are missed then, until the next tick.
         """
         stays = 0  # how many of those looked at are still unsettled, all of them in front of the others
         while True:
@@ -91,7 +91,7 @@ class Housekeeping:
             await trio.lowlevel.checkpoint()
 
     def _old(self, skipped: int) -> list[Event]:
-        """In order of `since`, which no opening is later than, unless a pause was taken off its age."""
+        """In order of `since`. A delivery was opened no later than that, unless an operator's pause excused it."""
         opened_until = self._opened_until()
         rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
         return list(takewhile(lambda event: event.since <= opened_until, rows))
@@ -114,8 +114,9 @@ class Housekeeping:
         return self._clock.now().monotonic - self._effective.settings.retry.age_seconds_max
 
     def _is_held(self, event: Event, delivery: Delivery) -> bool:
-        """By an operator's pause: nothing expires there."""
-        return self._ledger.ensure_health(event.client_id, delivery.endpoint_id).paused_by is PausedBy.OPERATOR
+        """Whether an operator paused the endpoint: nothing expires there."""
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        return health is not None and health.paused_by is PausedBy.OPERATOR
 
     def log_counts(self) -> None:
         self._log("counts", **self.counts())

@@ -1,8 +1,10 @@
-"""Owns admission: which submissions are taken in, checked in the contract's order and decided without a wait.
+"""Owns admission: which submissions are taken in. It decides without a wait.
 
-Rules: client, known id, draining, the client's budget, the whole budget; a batch is checked whole before anything
-of it is admitted; the budget is taken before the 202, so the channel behind can be unbounded and `send_nowait`
-cannot block. What a producer's request looks like is edge/api's.
+Rules:
+ 1. The checks have the contract's order: client, known id, draining, the client's budget, the whole budget.
+ 2. A batch is checked whole before anything of it is admitted.
+ 3. The budget is taken before the 202. So the channel behind may be unbounded, and `send_nowait` cannot block.
+What a producer's request looks like is edge/api's.
 Limits: the channel holds at most the ledger's unsettled events, 8 B each.
 """
 
@@ -67,7 +69,7 @@ class Intake:
         return self._ends_at is not None
 
     def close(self) -> None:
-        """From here on nothing new is admitted; known ids are still answered."""
+        """Nothing new is admitted from now on. Known ids are still answered."""
         if self._ends_at is None:
             self._ends_at = self._clock.now().monotonic + self._effective.settings.drain.timeout_seconds
 
@@ -125,20 +127,20 @@ class Intake:
         )
 
     def send(self, event: Event, now: Moment) -> None:
-        """An event's waiting deliveries go their way; those to a disabled endpoint end here (contract section 2)."""
+        """Sends an event's waiting deliveries on. Those to a disabled endpoint end here (contract section 2)."""
         for delivery in event.deliveries:
             self.give_up_if_disabled(event, delivery, now)
         if any(delivery.is_waiting for delivery in event.deliveries):
             self._arrivals.send_nowait(event)
 
     def give_up_if_disabled(self, event: Event, delivery: Delivery, now: Moment) -> None:
-        if delivery.is_waiting and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled:
+        if delivery.is_waiting and self._ledger.is_disabled(event.client_id, delivery.endpoint_id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 
     def _next_attempt_seconds(self, client_id: str, now: Moment) -> int:
-        """Nothing of the client settled lately, so nothing can before its next attempt, a retry or a probe.
+        """For a client of which nothing settled lately: nothing can settle before its next attempt.
 
-        What is due already, and still there, is in flight or waits for room: of that no end is known.
+        What is due already is in flight, or waits for room. When that ends is not known: then the longest wait is said.
         """
         next_attempt = self._dispatch.next_attempt(client_id)
         return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
@@ -196,10 +198,10 @@ class Intake:
 
 
 class _Plan:
-    """What a batch would take, before any of it is taken; all of it comes in at one moment.
+    """What a batch would take, before any of it is taken. All of it has the same time of admission.
 
-    In a batch that is admitted whole, what does not fit counts for what comes after it: its refusals say how long
-    until there is room for all of it.
+    In a batch that is admitted whole, an event that does not fit is counted all the same. So each refusal says how
+    long it takes until there is room for the whole batch.
     """
 
     def __init__(self, intake: Intake, now: Moment, *, whole_batch: bool = False) -> None:

@@ -1,9 +1,13 @@
 """Owns an endpoint's waiting deliveries: first attempts in order, retries by due time, taken in turn.
 
-Rules: a delivery that waits is a row here, never a task. Rows are not removed when their delivery settles or falls
-due at another time by other hands (expiry, removal, retry, a probe): a row that no longer fits its delivery is passed
-over when it comes up. What is overdue in one heap would always sort before what is new; hence the two. Those that an
-operator expedited go before both, over an automatic pause.
+Rules:
+ 1. A delivery that waits is a row here, never a task.
+ 2. A row stays when its delivery settles or gets another due time by other hands (expiry, removal, retry). A row that
+    no longer fits its delivery is passed over when it comes up.
+ 3. First attempts and retries are kept apart: in one heap, what is overdue would always come before what is new.
+ 4. What an operator expedited goes before both, and does not wait for a probe.
+ 5. The lane holds its endpoint as it is registered now, and its health. Its courier replaces both: the endpoint at each
+    change of the registration, the health with each delivery that comes in.
 Limits: the ledger bounds what waits; 8 B a first attempt, about 100 B a retry.
 """
 
@@ -13,6 +17,7 @@ from collections import deque
 from itertools import count
 from typing import NamedTuple
 
+from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
@@ -27,12 +32,24 @@ class _Row(NamedTuple):
 
 
 class Lane:
-    """One endpoint's; `in_flight` is counted by its courier, `is_offered` kept by the pacer."""
+    """One endpoint's. The courier counts `in_flight`; the pacer keeps `is_offered`."""
 
-    __slots__ = ("_expedited", "_firsts", "_retries", "_retry_next", "endpoint_id", "in_flight", "is_offered")
+    __slots__ = (
+        "_expedited",
+        "_firsts",
+        "_retries",
+        "_retry_next",
+        "endpoint",
+        "endpoint_id",
+        "health",
+        "in_flight",
+        "is_offered",
+    )
 
-    def __init__(self, endpoint_id: str) -> None:
+    def __init__(self, endpoint_id: str, *, endpoint: Endpoint | None, health: Health) -> None:
         self.endpoint_id = endpoint_id
+        self.endpoint = endpoint  # as registered now; None: it is not
+        self.health = health  # the ledger's row
         self.in_flight = 0
         self.is_offered = False
         self._firsts: deque[Event] = deque()
@@ -49,7 +66,7 @@ class Lane:
             heapq.heappush(self._retries, _Row(delivery.due_at, next(_order), event))
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
-        """A delivery that waits here goes before all others, and does not wait for the next probe."""
+        """A delivery that waits here goes before all others and does not wait for the next probe."""
         assert delivery.due_at is not None
         self._expedited.append(_Row(delivery.due_at, next(_order), event))
 
@@ -64,10 +81,10 @@ class Lane:
             due_at = min(due_at, delivery.due_at)
         return due_at
 
-    def begins_from(self, health: Health) -> float:
+    def begins_from(self) -> float:
         """The earliest (monotonic) that an attempt may begin from here; infinity while none may."""
         due_at = self.next_due()
-        return health.expedited_begins_from(due_at) if self._expedited else health.begins_from(due_at)
+        return self.health.expedited_begins_from(due_at) if self._expedited else self.health.begins_from(due_at)
 
     @property
     def is_expedited(self) -> bool:

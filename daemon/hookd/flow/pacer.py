@@ -1,11 +1,13 @@
 """Owns when attempts begin: from two rings of ready lanes, a few in each tick of the event loop, bounded in all.
 
-Rules: lanes take turns in the order they were offered, and each attempt in flight puts a lane PLACES_BACK places
-back: an endpoint that answers quickly is not kept waiting by hundreds that do not, and none waits for ever, since a
-place is lost once. Only a few begin in a tick, then everything else that is ready to run has its turn: a thousand
-attempts that fall due together are a ramp, not a stall. Endpoints that fail have a ring of their own, with a start of
-its own every few ticks: a hundred that refuse at once would else have all the turns that there are. At most
-`delivery.connections_max` are in flight in the whole daemon, and failing endpoints hold at most half of them.
+Rules:
+ 1. Lanes take turns in the order of their offers. Each attempt in flight puts a lane PLACES_BACK places back: hundreds
+    of slow endpoints do not keep a quick one waiting. Places are lost at the offer only, so no lane waits for ever.
+ 2. Only a few attempts begin in a tick; then every other task that is ready has its turn. A thousand attempts that fall
+    due together are a ramp, not a stall.
+ 3. Failing endpoints have a ring of their own, with one start every few ticks: a hundred that refuse at once would
+    otherwise take every turn.
+ 4. At most `delivery.connections_max` attempts are in flight in all. Failing endpoints hold half of them at most.
 It does not know deliveries: a courier offers a lane, and begins from it when asked.
 Limits: a lane is in one ring at most once, about 120 B.
 """

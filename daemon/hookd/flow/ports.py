@@ -39,6 +39,20 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Pruned(msgspec.Struct, frozen=True):
+    """What became of the reports that are older than those to keep."""
+
+    deleted: int
+    held: int  # kept all the same: they list undelivered deliveries that nobody claimed
+
+
+class Unclaimed(msgspec.Struct, frozen=True):
+    """A report that lists something undelivered and that nobody took up yet."""
+
+    path: str
+    run_id: str | None  # None: the report cannot be read
+
+
 class Sender(Protocol):
     async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         """Sends once and returns what came of it; `exchange` is kept current all the while.

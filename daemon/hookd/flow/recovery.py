@@ -1,12 +1,15 @@
 """Owns recovery: a start takes back what the reports before it list as undelivered (contract section 7, One way back).
 
-Rules: before any attempt begins and before anything is listened on; unclaimed reports only, the oldest first; each is
-read whole once before anything of it is admitted, and claimed once all of it is. Killed in between, the next start
-finds it unclaimed, beside the crash report of this run: what stands in both is admitted once, since nothing of either
-was attempted meanwhile. A report that cannot be taken up (no payloads, unreadable) is left unclaimed and said so.
-After three crashes in a row nothing is taken up at all: what is taken up may be what makes it crash.
-A stop that is asked for meanwhile is obeyed after it, so that the report lists everything; a forced one between two
-slices, and what was not taken up stays in its own report.
+Rules:
+ 1. Recovery is over before any attempt begins and before anything is listened on.
+ 2. It takes up unclaimed reports, the oldest first. Each is read whole before anything of it is admitted, and claimed
+    once all of it is.
+ 3. Killed in between, the next start finds the report unclaimed, beside a crash report of this run. What stands in both
+    is admitted once: nothing of either was attempted meanwhile.
+ 4. A report that cannot be taken up (no payloads, unreadable) stays unclaimed, and the log says so.
+ 5. After three crashes in a row nothing is taken up: that may be what makes hookd crash.
+ 6. A stop that comes meanwhile waits until recovery is over, so that the final report lists everything. A forced stop
+    ends it between two slices; the rest stays in its own report.
 What becomes of one line is flow/resend's, where the files are edge/reports'.
 Limits: the ledger's budgets are exceeded if need be, and intake then refuses until there is room; besides, a slice of
 one report is held, 128 KiB or one line. 100,000 deliveries take about 3 s.
@@ -19,7 +22,6 @@ from typing import Any, Protocol
 import trio
 
 from hookd.core.refusal import Refused
-from hookd.core.report import Unclaimed
 from hookd.core.run_history import (
     CRASHES_IN_A_ROW,
     CRASHES_WITHIN_SECONDS,
@@ -28,8 +30,9 @@ from hookd.core.run_history import (
     is_crashing_in_a_row,
     previous_run,
 )
-from hookd.flow.ports import Channel, Clock
-from hookd.flow.resend import Answer, ReportLine, Resend, read_report_lines
+from hookd.flow.ports import Channel, Clock, Unclaimed
+from hookd.flow.report_lines import ReportLine, read_report_lines
+from hookd.flow.resend import Answer, Resend
 
 # For the answer of a file system, each time.
 FILES_SECONDS_MAX = 30.0
@@ -58,8 +61,8 @@ class Unreadable(Exception):
 class Recovery:
     """Of the run `run_id`; `past_runs` are those before it, as far as anything of them is left.
 
-    `is_unaccounted`: the recording of one of them has no report yet. What this start took back and delivered, that
-    report would bring back once more.
+    `is_unaccounted`: the recording of one of them has no report yet. That report may list what this start would take
+    up from others, and would bring it back a second time.
     """
 
     def __init__(
@@ -89,8 +92,9 @@ class Recovery:
         return previous_run(self._past_runs, self._recovered)
 
     async def run(self, forced: trio.Event) -> None:
-        """Raises OSError or TooSlowError where a report was taken up and cannot be claimed: no attempt must begin then,
-        since the next start would take it up again.
+        """Raises OSError or TooSlowError where a report was taken up and cannot be claimed.
+
+        No attempt may begin then: the next start would take the report up again.
         """
         is_crashing = is_crashing_in_a_row(self._past_runs, now=self._clock.now().wall)
         if self._is_unaccounted or is_crashing:

@@ -1,9 +1,12 @@
 """Owns what a change of the registered clients does to their deliveries (contract section 2, registration changes).
 
-Rules: endpoints match by id; waiting deliveries take the new URL and settings, an attempt in flight finishes as it
-began; those of a removed endpoint are given up at once, one in flight when it fails. What would end unsettled
-deliveries is refused unless it was asked for. What was recovered for a client before it was registered begins with its
-registration, and ends there where it has no such endpoint any more.
+Rules:
+ 1. Endpoints match by id. Waiting deliveries take the new URL and settings; an attempt in flight ends as it began.
+ 2. The waiting deliveries of a removed endpoint are given up at once; one in flight, when its attempt fails.
+ 3. A change that would end unsettled deliveries is refused, unless the caller asked for that.
+ 4. Deliveries that were recovered before their client was registered begin when it is. Those to an endpoint that the
+    client has no more are given up then.
+ 5. The registry and the lanes change in the same moment: only `_register` and `_unregister` change either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,7 +53,7 @@ class Registration:
         removed = _removed(old, client)
         self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
         client = _with_old_secrets(old, client)
-        self._registry.put(client)
+        self._register(client)
         self._follow(old, client)
         return old is None
 
@@ -60,19 +63,22 @@ class Registration:
         old = self._registry.get(client_id)
         self._refuse_if_managed(old)
         self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
-        self._registry.remove(client_id)
+        self._unregister(client_id)
         self._end(client_id, old.endpoints)
 
     def take_config(self, clients: Iterable[Client]) -> None:
-        """The config file's clients, at the start and at SIGHUP: the file is the word on what it manages."""
+        """The config file's clients, at the start and at SIGHUP. Raises RegistryFull with nothing changed.
+
+        A client that the file no longer names is removed, if the file managed it.
+        """
         wanted = {client.id: client for client in clients}
         self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
-            self._registry.remove(old.id)
+            self._unregister(old.id)
             self._end(old.id, old.endpoints)
         for client in wanted.values():
             before = self._registry.find(client.id)
-            self._registry.put(client)
+            self._register(client)
             self._follow(before, client)
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
@@ -81,18 +87,19 @@ class Registration:
         self._log("endpoint.paused", client_id=client_id, endpoint_id=endpoint_id, paused_by=PausedBy.OPERATOR.value)
 
     def resume(self, client_id: str, endpoint_id: str) -> None:
-        """Out of any pause, and out of disabled; what was given up as gone stays so until replayed."""
-        health = self._ledger.ensure_health(client_id, endpoint_id)
-        if health.paused_by is PausedBy.OPERATOR:
+        """Ends any pause, and `disabled`. What was given up as gone stays so until it is replayed."""
+        health = self._ledger.health(client_id, endpoint_id)
+        if health is not None and health.paused_by is PausedBy.OPERATOR:
             self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
-        health.resume()
+        if health is not None:
+            health.resume()
         self._log("endpoint.resumed", client_id=client_id, endpoint_id=endpoint_id)
         self._dispatch.wake(client_id)
 
     def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
-        """From here on signed with this secret, and for `delivery.secret_overlap` with the old ones too.
+        """Signs with this secret from now on, and for `delivery.secret_overlap` with the old ones too.
 
-        Raises Refused with nothing changed: a secret that is handed out while it drains would be gone a moment later.
+        Raises Refused with nothing changed. While hookd drains it refuses: the new secret would be lost with the stop.
         """
         self._intake.refuse_if_draining()
         client = self._registry.get(client_id)
@@ -103,8 +110,17 @@ class Registration:
             for endpoint in client.endpoints
         ]
         rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
-        self._registry.put(rotated)
+        self._register(rotated)
         return rotated
+
+    def _register(self, client: Client) -> None:
+        """Raises RegistryFull. The lanes have the new definition in the same moment as the registry."""
+        self._registry.put(client)
+        self._dispatch.take_client(client.id, client)
+
+    def _unregister(self, client_id: str) -> None:
+        self._registry.remove(client_id)
+        self._dispatch.take_client(client_id, None)
 
     def _unmanaged_ids(self) -> list[str]:
         return [client.id for client in self._registry if not client.managed_by_config]
@@ -123,7 +139,7 @@ class Registration:
             )
 
     def _follow(self, old: Client | None, client: Client) -> None:
-        """What the registry says now, done to the deliveries."""
+        """Does to the deliveries what the registry says now."""
         self._end(client.id, _removed(old, client))
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
@@ -134,8 +150,9 @@ class Registration:
         self._dispatch.wake(client.id)
 
     def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
-        if before.url != endpoint.url:
-            self._ledger.ensure_health(client_id, endpoint.id).start_anew()
+        health = self._ledger.health(client_id, endpoint.id)
+        if health is not None and before.url != endpoint.url:
+            health.start_anew()
         attempts_more = self._effective.policy(endpoint).attempts_max - self._effective.policy(before).attempts_max
         for _, delivery in self._ledger.waiting(client_id, endpoint.id):
             self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
@@ -167,8 +184,10 @@ class Registration:
                 else:
                     waiting += 1
                     self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
-            # The row outlives an attempt in flight; one registered again under this id begins anew.
-            self._ledger.ensure_health(client_id, endpoint.id).be_removed()
+            # The health stays while an attempt is in flight, and an endpoint registered meanwhile takes it over.
+            health = self._ledger.health(client_id, endpoint.id)
+            if health is not None:
+                health.be_removed()
             self._ledger.forget_endpoint(client_id, endpoint.id)
             self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
 

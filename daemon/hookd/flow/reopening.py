@@ -1,7 +1,7 @@
 """Owns reopening: which exhausted deliveries may be pending again, and what that takes (contract section 2).
 
-Rules: the endpoint must still be registered and not disabled; a settled event takes budget again, one that is
-unsettled anyway has it. Nothing here decides what is reopened, nor when: retry and replay do.
+Rules: the endpoint must be registered and not disabled. A settled event takes budget again; an unsettled one has it.
+Does not: decide what is reopened, or when. Retry and replay do.
 """
 
 from hookd.core.delivery import SETTLED, Delivery, Status
@@ -24,7 +24,7 @@ class Reopening:
         return (
             delivery.status is Status.EXHAUSTED
             and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-            and not self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+            and not self._ledger.is_disabled(event.client_id, delivery.endpoint_id)
         )
 
     def refuse_if_no_room(self, event: Event, now: Moment) -> None:

@@ -1,10 +1,11 @@
 """Owns replay: reopening what is still held as exhausted of one client, up to the budgets (contract section 5).
 
-Rules: a delivery is matched by the time it was given up, both ends included, in the milliseconds that people are
-shown; one whose endpoint is removed or disabled is not. Reopened oldest first, a slice at a time with a turn for
-everyone in between, and no further than the first that has no room. Windows and lanes bring them to the endpoint as
-they would anything else: nothing is expedited, so a paused endpoint gets its one probe and a throttled one its wait.
-What is reopened is reopened: a caller that hangs up half way ends the rest, and the log has the count.
+Rules:
+ 1. A delivery matches by the time it was given up, both ends included, to the millisecond that people are shown.
+ 2. A delivery whose endpoint is removed or disabled does not match.
+ 3. The oldest is reopened first, a slice at a time; others have a turn in between. The first that has no room ends it.
+ 4. Nothing is expedited: a paused endpoint gets its one probe, a throttled one its wait.
+ 5. A caller that hangs up half way ends the rest. What was reopened stays so, and the log has the count.
 Limits: one replay at a time, others wait; it lists every event held of its client, 8 B each, and what matched, 72 B.
 """
 

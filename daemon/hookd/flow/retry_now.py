@@ -1,7 +1,10 @@
 """Owns "retry now": attempting an event's unsettled or exhausted deliveries at once (contract section 2).
 
-Rules: it goes over backoff, never over a disabled endpoint; one in flight is left alone; what is reopened takes
-budget again. Everything that can refuse is asked before anything is changed.
+Rules:
+ 1. It does not wait for backoff or a probe. A disabled endpoint is not attempted.
+ 2. A delivery in flight is left alone.
+ 3. What is reopened takes budget again.
+ 4. Everything that can refuse is asked before anything is changed.
 """
 
 from hookd.core.delivery import Delivery, Status
@@ -65,9 +68,11 @@ class RetryNow:
     def _waits_for(self, event: Event, delivery: Delivery) -> float:
         """The time that the delivery waits for: its own, or its endpoint's next probe."""
         assert delivery.due_at is not None
-        health = self._ledger.ensure_health(event.client_id, delivery.endpoint_id)
-        return health.begins_from(delivery.due_at) if health.paused_by is PausedBy.FAILURES else delivery.due_at
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        if health is None or health.paused_by is not PausedBy.FAILURES:
+            return delivery.due_at
+        return health.begins_from(delivery.due_at)
 
     def _is_disabled(self, event: Event, delivery: Delivery) -> bool:
         registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-        return registered and self._ledger.ensure_health(event.client_id, delivery.endpoint_id).disabled
+        return registered and self._ledger.is_disabled(event.client_id, delivery.endpoint_id)

@@ -10,7 +10,7 @@ Does not: send anything again; flow/recovery.py does, or whoever is told to.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from hookd.core import crash, report
+from hookd.core import crash, report_text
 from hookd.core.record import Counts, Header
 from hookd.core.report import Line, Summary
 from hookd.core.run_history import PastRun
@@ -100,7 +100,7 @@ def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWrite
         recorder=summary.recorder,
         balanced=summary.balanced,
     )
-    log.text(report.text(summary, path=path))
+    log.text(report_text.text(summary, path=path))
     try:
         reports.write(summary, crash.lines(recording))
     except OSError as error:

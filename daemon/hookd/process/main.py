@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from hookd import __version__
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.settings import HttpSettings, Settings, recorder_layout
 from hookd.core.timestamps import rfc3339
 from hookd.edge import recorder_files

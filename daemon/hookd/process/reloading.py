@@ -13,6 +13,7 @@ import msgspec
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import RegistryFull
 from hookd.core.settings import Settings
+from hookd.core.settlements import Settlements
 from hookd.flow.ports import Log
 from hookd.flow.registration import Registration
 
@@ -30,7 +31,14 @@ class ReloadRefused(Exception):
         self.lines = tuple(lines)
 
 
-def reload(read: Callable[[], Settings], *, effective: EffectiveSettings, registration: Registration, log: Log) -> None:
+def reload(
+    read: Callable[[], Settings],
+    *,
+    effective: EffectiveSettings,
+    registration: Registration,
+    settlements: Settlements,
+    log: Log,
+) -> None:
     """Sync, so no attempt and no request sees half of it."""
     try:
         settings = read()
@@ -44,6 +52,7 @@ def reload(read: Callable[[], Settings], *, effective: EffectiveSettings, regist
         effective.settings = old
         log("config.refused", level="error", mistakes=[refused.detail])
         return
+    settlements.trim()
     log(
         "config.reloaded",
         clients=len(settings.clients),

@@ -20,7 +20,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements
 from hookd.core.signature import SECRET_BYTES, make_secret
@@ -88,7 +88,6 @@ class Supervisor:
         self._attempter = Attempter(
             effective=effective,
             ledger=ledger,
-            registry=registry,
             sender=sender,
             clock=clock,
             jitter_unit=outside.jitter_unit,
@@ -302,7 +301,11 @@ class Supervisor:
             self._stopping.request(name, late_seconds)
         elif not self._intake.is_draining:
             reload(
-                self._outside.reload, effective=self._effective, registration=self._registration, log=self._outside.log
+                self._outside.reload,
+                effective=self._effective,
+                registration=self._registration,
+                settlements=self._feed.settlements,
+                log=self._outside.log,
             )
 
     def _note_crash(self, event: str, crash: Exception) -> None:

@@ -9,7 +9,8 @@ import msgspec
 from hookd.cli.failures import fail
 from hookd.cli.options import json_option
 from hookd.cli.report_files import read_summary, say_claimed
-from hookd.core.report import Summary, text
+from hookd.core.report import Summary
+from hookd.core.report_text import text
 from hookd.edge.reports import ReportDirectory
 from hookd.process.exit_codes import ExitCode
 

@@ -30,7 +30,7 @@ from hookd.edge.api.rendering import event_view, json_response
 from hookd.edge.api.schemas import BatchAnswer, BatchItem, EventView, ResendAnswer
 from hookd.edge.api.services import Services
 from hookd.flow.intake import Admitted
-from hookd.flow.resend import ReportLine, read_report_lines
+from hookd.flow.report_lines import ReportLine, read_report_lines
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from prometheus_client.registry import Collector
 from quart import Blueprint, Response, request
 
 from hookd.core.counters import Counters, Histogram
-from hookd.core.ledger import Totals
 from hookd.core.settings import IntakeSettings
+from hookd.core.totals import Totals
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import PROBLEMS
 from hookd.edge.api.services import Connections, Services

@@ -9,7 +9,7 @@ from hookd.core import outcome as outcomes
 from hookd.core.client import Client, Endpoint, shown_url
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
-from hookd.core.health import State
+from hookd.core.health import Health, State
 from hookd.core.outcome import Outcome
 from hookd.core.report import attempt_view
 from hookd.core.timestamps import Moment, rfc3339, rfc3339_or_none
@@ -103,7 +103,7 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> End
 
 
 def health_view(services: Services, client_id: str, endpoint: Endpoint) -> HealthView:
-    health = services.ledger.ensure_health(client_id, endpoint.id)
+    health = services.ledger.health(client_id, endpoint.id) or Health()
     now = services.clock.now()
     state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too

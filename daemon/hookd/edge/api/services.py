@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
-from hookd.core.report import Run
+from hookd.core.run import Run
 from hookd.core.run_history import PreviousRun
 from hookd.flow.attempt import Attempter
 from hookd.flow.dispatch import Dispatch

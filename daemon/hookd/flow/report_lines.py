@@ -1,0 +1,99 @@
+"""Owns how a report's lines are read: what resending and recovery need of each, and every mistake in them.
+
+Rules: the summary line is passed over. Lines are checked as a whole before any of them is taken up.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from hookd.core.client import Mistake, is_event_type, is_id
+from hookd.core.definition import URL_CHARS_MAX
+from hookd.core.event import check_text, read_error
+from hookd.core.refusal import InvalidEvent
+from hookd.core.timestamps import parse_rfc3339
+
+UNDELIVERED = "undelivered"
+KINDS = (UNDELIVERED, "exhausted")
+SUMMARY = "summary"
+
+
+class ReportLine(msgspec.Struct, frozen=True):
+    """What resending needs of a report's line; the summary line is passed over."""
+
+    kind: Annotated[str, Meta(extra_json_schema={"enum": [*KINDS, SUMMARY]}, examples=["undelivered"])]
+    event_id: Annotated[str, Meta(examples=["in_0-paid"])] = ""
+    client_id: Annotated[str, Meta(examples=["acme"])] = ""
+    endpoint_id: Annotated[str, Meta(examples=["default"])] = ""
+    url: Annotated[str, Meta(examples=["https://acme.example/hook"])] = ""
+    type: Annotated[str, Meta(examples=["invoice.paid"])] = ""
+    accepted_at: Annotated[str, Meta(examples=["2026-11-21T18:35:00.123Z"])] = ""
+    attempt_count: Annotated[int, Meta(examples=[1])] = 0
+    class_: Annotated[str, Meta(examples=["attempted_failed"])] = msgspec.field(default="", name="class")
+    maybe_received: bool = False
+    crash_count: Annotated[int, Meta(description="At how many crashes it was in flight", examples=[0])] = 0
+    payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
+    payload_base64: str | None = None
+
+    @property
+    def may_have_been_received(self) -> bool:
+        return self.maybe_received or self.class_ == "outcome_unknown"
+
+    def original_payload(self) -> bytes | None:
+        """The bytes that were posted; raises ValueError where the base64 is none."""
+        if self.payload_base64 is not None:
+            return base64.b64decode(self.payload_base64, validate=True)
+        return None if isinstance(self.payload, msgspec.UnsetType) else bytes(self.payload)
+
+
+_decoder = msgspec.json.Decoder(ReportLine)
+
+
+def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
+    """The deliveries among a report's lines. Raises Malformed or InvalidEvent, pointers from /0."""
+    read: list[ReportLine] = []
+    mistakes: list[Mistake] = []
+    for index, line in enumerate(lines):
+        check_text(line)
+        try:
+            report_line = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise read_error(error, line, f"/{index}") from None
+        if report_line.kind != SUMMARY:
+            mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
+            read.append(report_line)
+    if mistakes:
+        first = mistakes[0]
+        raise InvalidEvent(f"not lines of a report: {first.pointer} {first.detail}", mistakes=mistakes)
+    return read
+
+
+def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
+    found = []
+    if line.kind not in KINDS:
+        found.append(("/kind", 'must be "undelivered", "exhausted" or "summary"'))
+    for name in ("event_id", "client_id", "endpoint_id"):
+        if not is_id(getattr(line, name)):
+            found.append((f"/{name}", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+    if not is_event_type(line.type):
+        found.append(("/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
+    if len(line.url) > URL_CHARS_MAX:
+        found.append(("/url", f"is longer than {URL_CHARS_MAX:,} characters"))
+    if line.attempt_count < 0:
+        found.append(("/attempt_count", "must not be negative"))
+    if not 0 <= line.crash_count <= max(0, line.attempt_count):
+        found.append(("/crash_count", "must be from 0 to attempt_count"))
+    try:
+        line.original_payload()
+    except (ValueError, binascii.Error):
+        found.append(("/payload_base64", "is not base64"))
+    try:
+        if line.accepted_at:
+            parse_rfc3339(line.accepted_at)
+    except ValueError:
+        found.append(("/accepted_at", "is not an RFC 3339 time"))
+    return found
