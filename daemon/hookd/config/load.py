@@ -22,8 +22,9 @@ from hookd.config.environment import variables
 from hookd.config.file import ConfigFile, ConfigurationError
 from hookd.config.findings import Findings, Origin
 from hookd.config.values import converted
-from hookd.core.client import suggestion
-from hookd.core.settings import DEFAULTS, RULES, Conflict, Rule, Settings, conflicts, warnings
+from hookd.core.mistakes import suggestion
+from hookd.core.settings import DEFAULTS, RULES, Rule, Settings
+from hookd.core.settings_checks import Conflict, conflicts, warnings
 
 
 class Loaded(NamedTuple):

@@ -15,9 +15,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hookd.core.client import Mistake, is_event_type, is_id
-from hookd.core.definition import EventType, Id
 from hookd.core.delivery import Delivery, Status, status_of_event
+from hookd.core.ids import EventType, Id, is_event_type, is_id
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, Malformed
 
 DEPTH_MAX = 1000

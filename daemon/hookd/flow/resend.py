@@ -19,11 +19,12 @@ import msgspec
 from msgspec import Meta
 
 from hookd.core.budget import Demand
-from hookd.core.client import Mistake, is_event_type, is_id
-from hookd.core.definition import URL_CHARS_MAX
+from hookd.core.client_schema import URL_CHARS_MAX
 from hookd.core.delivery import CRASHES_MAX, Delivery
 from hookd.core.event import Event, Submission, check_text, read_error
+from hookd.core.ids import is_event_type, is_id
 from hookd.core.ledger import Ledger
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import IdConflict, InvalidEvent
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason

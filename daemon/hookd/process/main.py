@@ -21,7 +21,8 @@ import trio
 
 from hookd import __version__
 from hookd.core.report import Run
-from hookd.core.settings import HttpSettings, Settings, recorder_layout
+from hookd.core.settings import HttpSettings, Settings
+from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import rfc3339
 from hookd.edge import recorder_files
 from hookd.edge import reports as report_files

@@ -3,8 +3,8 @@
 import trio
 from quart import Response
 
-from hookd.core.client import Mistake
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from hookd.core.units import format_size
 from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, too_large

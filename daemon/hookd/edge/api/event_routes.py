@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.definition import EventType
 from hookd.core.delivery import Status
 from hookd.core.event import Event
+from hookd.core.ids import EventType
 from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.operations import Scope, operation

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.client import Mistake
 from hookd.core.event import check_text, mistake_of
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidQuery, Malformed
 from hookd.core.timestamps import Time, parse_rfc3339
 from hookd.edge.api.bodies import JSON, read_body

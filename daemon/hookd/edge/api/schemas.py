@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from hookd.core.definition import EventType, Id
 from hookd.core.delivery import Status
 from hookd.core.health import PausedBy, State
+from hookd.core.ids import EventType, Id
 from hookd.core.outcome import OutcomeName
 from hookd.core.report import AttemptView
 from hookd.core.retry import Reason
