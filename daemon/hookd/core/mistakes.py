@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from hookd.core.quoting import cut
+
 _SUGGESTION_CHARS_MAX = 64
 
 
@@ -13,8 +15,9 @@ class Mistake(NamedTuple):
 
 
 def pointer_to(at: str, key: object) -> str:
+    """A pointer to `key` of what `at` points to. A key that is too long to quote is cut."""
     # Half of a surrogate pair is legal in JSON and cannot be written in UTF-8: it must not break the answer.
-    text = str(key).encode("utf-8", "replace").decode()
+    text = cut(str(key)).encode("utf-8", "replace").decode()
     return f"{at}/{text.replace('~', '~0').replace('/', '~1')}"
 
 

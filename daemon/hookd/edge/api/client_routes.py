@@ -12,6 +12,7 @@ from hookd.core.client_schema import ClientDefinition, ShortDefinition
 from hookd.core.event import check_text
 from hookd.core.ids import Id, is_id
 from hookd.core.mistakes import Mistake
+from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidDefinition, Malformed
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.operations import Scope, operation
@@ -92,7 +93,7 @@ def _decode(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
+        raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
 
 
 def _define(services: Services, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:

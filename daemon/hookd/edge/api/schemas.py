@@ -84,7 +84,8 @@ class ProblemView(msgspec.Struct):
     started_at: Time | UnsetType = UNSET
     clients: list[ClientId] | UnsetType = UNSET
     unsettled_deliveries: Count | UnsetType = UNSET
-    errors: list[MistakeView] | UnsetType = UNSET
+    errors: Annotated[list[MistakeView], Meta(description="The first 100")] | UnsetType = UNSET
+    errors_omitted: Annotated[int, Meta(ge=1, description="How many more there are")] | UnsetType = UNSET
 
 
 class BatchItem(msgspec.Struct):
