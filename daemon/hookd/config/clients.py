@@ -3,7 +3,7 @@
 Rules: a mistake in a definition is noted at the line that it stands on. A client with a mistake is left out, and the
 rest is still read.
 
-Does not: judge a definition (core/client.py).
+Does not: judge a definition (core/client_definition).
 """
 
 from collections.abc import Callable
