@@ -16,7 +16,8 @@ from hookd.core.ledger import Ledger
 from hookd.core.recorder import SegmentRecorder
 from hookd.core.report import summarise
 from hookd.core.run import Run, Stop
-from hookd.core.settings import DEFAULTS, Settings, recorder_layout
+from hookd.core.settings import DEFAULTS, Settings
+from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import Moment, rfc3339
 from hookd.edge.recorder_files import Place, RecorderDirectory
 from hookd.edge.reports import ReportDirectory

@@ -118,7 +118,8 @@ def ask(api: HTTPConnection, method: str, path: str, body: object) -> dict[str, 
 
 def measure_report() -> None:
     """In this process: what a start does after a kill with a full backlog."""
-    from hookd.core.settings import DEFAULTS, recorder_layout
+    from hookd.core.settings import DEFAULTS
+    from hookd.core.sizing import recorder_layout
     from hookd.edge.recorder_files import Place, RecorderDirectory
     from hookd.edge.reports import ReportDirectory
     from hookd.process.crash_reports import write_crash_reports

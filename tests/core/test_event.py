@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hookd.core.client import Mistake
 from hookd.core.event import (
     DEPTH_MAX,
     Event,
@@ -18,6 +17,7 @@ from hookd.core.event import (
     read_event,
     read_lines,
 )
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, Malformed
 from hookd.edge.api.app import FRAMES
 from hypothesis import example, given, settings

@@ -14,7 +14,8 @@ from hookd.core.record import row_bytes_max
 from hookd.core.recorder import SEGMENTS_MIN, NoRoom
 from hookd.core.refusal import Full
 from hookd.core.retry import Reason
-from hookd.core.settings import DEFAULTS, RecorderSettings, Settings, recorder_layout
+from hookd.core.settings import DEFAULTS, RecorderSettings, Settings
+from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import Moment
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import invariant

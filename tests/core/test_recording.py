@@ -8,7 +8,7 @@ from zlib import crc32
 import msgspec
 import pytest
 from hookd.core import crash
-from hookd.core.record import read_framed
+from hookd.core.record_reader import read_framed
 from hookd.core.report import class_of
 from hookd.core.report_text import text
 from hypothesis import given

@@ -9,8 +9,9 @@ from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.retry import Reason
-from hookd.core.settings import SETTLEMENT_BYTES, RetentionSettings, Settings
+from hookd.core.settings import RetentionSettings, Settings
 from hookd.core.settlements import BLOCK_ROWS, Settlement, Settlements
+from hookd.core.sizing import SETTLEMENT_BYTES
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule

@@ -14,7 +14,7 @@ from hookd.core.refusal import Full, TooLarge
 from hookd.core.settings import IntakeSettings, Settings
 from hookd.edge.api import create_app
 from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, BodyBudget, CountedBody
-from hookd.edge.server import Server
+from hookd.edge.server.api_server import Server
 
 from tests.edge.server.harness import read_all, read_response
 from tests.flow.harness import Flow

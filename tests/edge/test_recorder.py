@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hookd.core.record import Counts, Header, header_record
+from hookd.core.record import Counts, Header
+from hookd.core.record_writer import header_record
 from hookd.core.run import Run
-from hookd.core.settings import DEFAULTS, recorder_layout
+from hookd.core.settings import DEFAULTS
+from hookd.core.sizing import recorder_layout
 from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, Segments, is_memory, place
 
 LAYOUT = recorder_layout(DEFAULTS)

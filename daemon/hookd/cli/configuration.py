@@ -16,13 +16,15 @@ import msgspec
 
 from hookd.cli.failures import usage
 from hookd.config.file import ConfigurationError
-from hookd.core.client import Client, ClientRules, InvalidClient, client_from
+from hookd.core.client import Client
+from hookd.core.client_definition import ClientRules, InvalidClient, client_from
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.process.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from hookd.config.load import Loaded
-    from hookd.core.settings import Conflict, Settings
+    from hookd.core.settings import Settings
+    from hookd.core.settings_checks import Conflict
 
 
 def load_or_exit(config: str | None, flags: Mapping[str, object], *, dev: bool) -> "Loaded":

@@ -3,7 +3,7 @@
 Rules: a mistake in a definition is noted at the line that it stands on. A client with a mistake is left out, and the
 rest is still read.
 
-Does not: judge a definition (core/client.py).
+Does not: judge a definition (core/client_definition).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ from typing import Any, cast
 from hookd.config.credentials import Credentials
 from hookd.config.findings import Findings
 from hookd.config.toml_lines import KeyPath
-from hookd.core.client import Client, ClientRules, InvalidClient, client_from, is_id
+from hookd.core.client import Client
+from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.ids import is_id
 from hookd.core.settings import Settings
 
 _SECRET_KEYS = ("secret", "secret_file", "secret_env")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from hookd.config.findings import Findings, shown
 from hookd.config.toml_lines import KeyPath
-from hookd.core.client import is_id, suggestion
+from hookd.core.ids import is_id
+from hookd.core.mistakes import suggestion
 from hookd.core.settings import TOKEN_CHARACTERS_MAX, TOKEN_CHARACTERS_MIN, TOKENS_MAX, TokenSettings
 
 _SCOPES = ("produce", "read", "admin")

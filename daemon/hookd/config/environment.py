@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from hookd.core.client import suggestion
+from hookd.core.mistakes import suggestion
 from hookd.core.settings import RULES, Kind, Rule
 
 PREFIX = "HOOKD_"

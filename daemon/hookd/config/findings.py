@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hookd.config.file import ConfigFile
 from hookd.config.toml_lines import KeyPath
-from hookd.core.settings import Conflict
+from hookd.core.settings_checks import Conflict
 
 
 class Origin(NamedTuple):

@@ -7,8 +7,8 @@ the mistakes.
 Rules: a flag wins over the environment, the environment over the file, the file over the default. Nothing is half
 taken: `load` returns, or it raises with all that it found. Unknown keys in the file are mistakes.
 
-Does not: know the defaults or the ranges (core/settings.py), judge a client's definition (core/client.py), or touch
-folders and sockets: those are tried at the start.
+Does not: know the defaults or the ranges (core/settings), judge a client's definition (core/client_definition), or
+touch folders and sockets: those are tried at the start.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +22,9 @@ from hookd.config.environment import variables
 from hookd.config.file import ConfigFile, ConfigurationError
 from hookd.config.findings import Findings, Origin
 from hookd.config.values import converted
-from hookd.core.client import suggestion
-from hookd.core.settings import DEFAULTS, RULES, Conflict, Rule, Settings, conflicts, warnings
+from hookd.core.mistakes import suggestion
+from hookd.core.settings import DEFAULTS, RULES, Rule, Settings
+from hookd.core.settings_checks import Conflict, conflicts, warnings
 
 
 class Loaded(NamedTuple):

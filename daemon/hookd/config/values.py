@@ -2,7 +2,7 @@
 
 Owns durations and sizes with their units, the ranges, and the example that each mistake shows.
 
-Does not: know which keys there are (core/settings.py), or where a value was written (findings.py).
+Does not: know which keys there are (core/settings), or where a value was written (findings.py).
 """
 
 from collections.abc import Callable

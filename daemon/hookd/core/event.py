@@ -15,9 +15,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hookd.core.client import Mistake, is_event_type, is_id
-from hookd.core.definition import EventType, Id
 from hookd.core.delivery import Delivery, Status, status_of_event
+from hookd.core.ids import EventType, Id, is_event_type, is_id
+from hookd.core.mistakes import Mistake, pointer_to
+from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import InvalidEvent, Malformed
 
 DEPTH_MAX = 1000
@@ -136,7 +137,7 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     if client_id is None and given_client_id is None:
         mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
     elif client_id is not None and given_client_id not in (None, client_id):
-        mistakes.append(Mistake(f"{pointer}/client_id", f"is not {client_id!r}, the client in the path"))
+        mistakes.append(Mistake(f"{pointer}/client_id", f"is not {quoted(client_id)}, the client in the path"))
     elif client_id is None and not is_id(read.client_id):
         mistakes.append(Mistake(f"{pointer}/client_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
     if not is_event_type(read.type):
@@ -205,7 +206,7 @@ def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | Inval
             mistake = mistake_of(str(error), pointer)
             return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])
         case _:
-            said = _half_surrogate(str(error), body) or str(error)
+            said = _half_surrogate(str(error), body) or cut(str(error))
             if body.startswith(BOM_UTF8):
                 said = "it begins with a byte order mark; send UTF-8 without one"
             return Malformed(f"the body is not JSON: {said}", mistakes=[Mistake(pointer, said)] if pointer else [])
@@ -253,11 +254,11 @@ def mistake_of(message: str, pointer: str, *, of: str = "an event") -> Mistake:
     field = _FIELD.fullmatch(message)
     if field:
         detail = "is required" if field[1] == "missing required" else f"is not a field of {of}"
-        return Mistake(f"{pointer}/{field[2].replace('~', '~0').replace('/', '~1')}", detail)
+        return Mistake(pointer_to(pointer, field[2]), detail)
     detail, _, path = message.partition(" - at `$")
     steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path)
     at = pointer + "".join(f"/{name or index}" for name, index in steps)
-    return Mistake(at, detail)
+    return Mistake(at, cut(detail))
 
 
 def _sentence(mistakes: list[Mistake]) -> str:

@@ -20,13 +20,11 @@ import msgspec
 
 from hookd.core.delivery import SETTLED, Delivery, Status
 from hookd.core.event import Event
-from hookd.core.record import (
-    Cause,
-    Header,
+from hookd.core.record import Cause, Header, row_bytes_max
+from hookd.core.record_writer import (
     begun_record,
     ended_record,
     header_record,
-    row_bytes_max,
     row_record,
     settled_record,
     unrecorded_record,

@@ -16,20 +16,8 @@ import msgspec
 
 from hookd.core.delivery import SETTLED, Attempt, Delivery, Status
 from hookd.core.event import Event
-from hookd.core.record import (
-    FORMAT,
-    Begun,
-    Cause,
-    Counts,
-    Ended,
-    Header,
-    Record,
-    Row,
-    Settled,
-    Unreadable,
-    Unrecorded,
-    read_framed,
-)
+from hookd.core.record import FORMAT, Begun, Cause, Counts, Ended, Header, Record, Row, Settled, Unreadable, Unrecorded
+from hookd.core.record_reader import read_framed
 from hookd.core.timestamps import WALL_MAX
 
 

@@ -6,7 +6,7 @@ secrets. It does not know HTTP: the one table from slug to status stands in edge
 
 from collections.abc import Sequence
 
-from hookd.core.client import Mistake
+from hookd.core.mistakes import Mistake
 
 
 class Refused(Exception):

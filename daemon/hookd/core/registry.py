@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from hookd.core.client import Client, Endpoint
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import RegistryFull, UnknownClient
 
 
@@ -27,7 +28,9 @@ class Registry:
         """Raises UnknownClient."""
         client = self._clients.get(client_id)
         if client is None:
-            raise UnknownClient(f"no client {client_id!r} is registered; PUT /v1/clients/{client_id} and post again")
+            raise UnknownClient(
+                f"no client {quoted(client_id)} is registered; PUT /v1/clients/{cut(client_id)} and post again"
+            )
         return client
 
     def endpoint(self, client_id: str, endpoint_id: str) -> Endpoint | None:

@@ -5,7 +5,7 @@ Owns the text form of both, in the config file and in API requests; everywhere e
 Rules: a unit always stands behind the number, so that nobody has to guess what 15 means. Digits are ASCII (`float()`
 would also take Arabic or full-width ones). The arithmetic is decimal, so that no "0.1h" is a hair off 360 seconds.
 
-Does not: judge whether a duration or size makes sense where it stands; that is core/settings.py and core/client.py.
+It does not judge whether a value makes sense where it stands (core/settings, core/client_definition).
 """
 
 import re

@@ -13,7 +13,7 @@ import trio
 from hookd.core import outcome as outcomes
 from hookd.core import retry
 from hookd.core.attempt_end import AttemptEnd
-from hookd.core.client import Endpoint, logged_url, shown_url
+from hookd.core.client import Endpoint
 from hookd.core.delivery import Attempt, Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
@@ -26,6 +26,7 @@ from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
+from hookd.core.urls import logged_url, shown_url
 from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 

@@ -15,15 +15,17 @@ from typing import NamedTuple
 import trio
 
 from hookd.core.budget import Demand, wait_seconds
-from hookd.core.client import Client, Endpoint, Mistake, shown_url
+from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment
+from hookd.core.urls import shown_url
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock, Log
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret, shown_url
+from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.health import PausedBy
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
+from hookd.core.urls import shown_url
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log

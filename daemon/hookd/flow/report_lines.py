@@ -11,9 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hookd.core.client import Mistake, is_event_type, is_id
-from hookd.core.definition import URL_CHARS_MAX
+from hookd.core.client_schema import URL_CHARS_MAX
 from hookd.core.event import check_text, read_error
+from hookd.core.ids import is_event_type, is_id
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent
 from hookd.core.timestamps import parse_rfc3339
 

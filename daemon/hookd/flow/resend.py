@@ -14,10 +14,10 @@ import math
 from collections.abc import Sequence
 
 from hookd.core.budget import Demand
-from hookd.core.client import Mistake
 from hookd.core.delivery import CRASHES_MAX, Delivery
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
+from hookd.core.mistakes import Mistake
 from hookd.core.refusal import IdConflict
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason

@@ -21,7 +21,8 @@ import trio
 
 from hookd import __version__
 from hookd.core.run import Run
-from hookd.core.settings import HttpSettings, Settings, recorder_layout
+from hookd.core.settings import HttpSettings, Settings
+from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import rfc3339
 from hookd.edge import recorder_files
 from hookd.edge import reports as report_files
@@ -31,7 +32,9 @@ from hookd.edge.egress import open_sender
 from hookd.edge.logs import LogWriter, capture_libraries
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
 from hookd.edge.reports import CannotWriteReports, ReportDirectory
-from hookd.edge.server import BadCertificate, CannotBind, Server, Tls, addresses_of
+from hookd.edge.server.api_server import Server
+from hookd.edge.server.sockets import CannotBind, addresses_of
+from hookd.edge.server.tls import BadCertificate, Tls
 from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
 from hookd.edge.systemd import Systemd

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hookd.edge.server import AppFailed, CannotBind, Server, bound_sockets
+from hookd.edge.server import CannotBind, Server, bound_sockets
+from hookd.edge.server.lifespan import AppFailed
 from quart_trio import QuartTrio
 
 from tests.edge.server.harness import (

@@ -14,8 +14,7 @@ import trio
 import trio.testing
 import trustme
 from hookd.core.settings import HttpSettings, Settings
-from hookd.edge.server import BadCertificate, Tls
-from hookd.edge.server.tls import certificate_conflicts
+from hookd.edge.server.tls import BadCertificate, Tls, certificate_conflicts
 
 from tests.edge.server.harness import (
     GET_BIG,

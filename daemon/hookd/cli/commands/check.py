@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
 def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""
-    from hookd.core.settings import horizon_seconds, who_gets_in, worst_case_bytes
+    from hookd.core.settings_checks import who_gets_in
+    from hookd.core.sizing import horizon_seconds, worst_case_bytes
     from hookd.core.units import approximate_size, format_duration
 
     loaded = load_or_exit(file, {}, dev=dev)
@@ -51,7 +52,7 @@ def check(file: str, dev: bool) -> None:
 
 def _say_recorder(settings: "Settings") -> None:
     """How many events fit: a full recorder refuses them, whatever the budget says."""
-    from hookd.core.settings import recorder_layout
+    from hookd.core.sizing import recorder_layout
     from hookd.core.units import approximate_size
     from hookd.edge.recorder_files import CannotRecord, free_bytes, place
 

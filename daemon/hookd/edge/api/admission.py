@@ -21,6 +21,7 @@ from hookd.core.event import (
     read_ids,
     read_lines,
 )
+from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidEvent, Refused, TooLarge
 from hookd.edge.api.bodies import JSON, NDJSON, check_payload_size, read_body
 from hookd.edge.api.operations import Scope, operation
@@ -161,7 +162,7 @@ def _logged(services: Services, admit: Callable[[], T], submission: Submission |
             "event.refused",
             level="warning",
             problem=refused.slug,
-            client_id=None if submission is None else submission.client_id,
+            client_id=None if submission is None else cut(submission.client_id),
             event_id=None if submission is None else submission.id,
         )
         raise
@@ -173,4 +174,5 @@ def _item(event: Event) -> BatchItem:
 
 def _refused_item(item: bytes, client_id: str | None, refused: Refused) -> BatchItem:
     event_id, given_client_id = read_ids(item)
-    return BatchItem(event_id, client_id or given_client_id, None, body_of(refused))
+    known_as = given_client_id if client_id is None else cut(client_id)
+    return BatchItem(event_id, known_as, None, body_of(refused))

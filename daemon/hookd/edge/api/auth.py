@@ -17,6 +17,7 @@ import math
 import re
 
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import Forbidden, Refused, Unauthorized
 from hookd.edge.api.operations import Operation
 from hookd.edge.api.request_exchange import ApiRequest
@@ -25,7 +26,6 @@ from hookd.flow.ports import Clock, Log
 
 OWN_SITES = (None, "same-origin", "none")
 LINE_EVERY_SECONDS = 1.0
-PATH_SHOWN_MAX = 100
 _HOST = re.compile(r"(localhost|[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
@@ -79,8 +79,8 @@ class Auth:
             level="warning",
             problem=refused.slug,
             peer=request.remote_addr,
-            method=request.method,
-            path=request.path[:PATH_SHOWN_MAX],
+            method=cut(request.method),
+            path=cut(request.path),
             requests=self._refused,
         )
         self._refused, self._next_line_at = 0, now + LINE_EVERY_SECONDS
@@ -90,7 +90,7 @@ def refuse_foreign_request(request: ApiRequest) -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
     host = request.first.get(b"host", "").lower()
     if not is_loopback_name(host):
-        raise Forbidden(f"without tokens only loopback names are answered, not {host[:100]!r} in Host")
+        raise Forbidden(f"without tokens only loopback names are answered, not {quoted(host)} in Host")
     for origin in request.headers.getlist("origin") if b"origin" in request.first else ():
         if origin.lower() not in (f"http://{host}", f"https://{host}"):  # `null` is a page's too
             raise Forbidden("without tokens no page of another site is answered; this has a foreign Origin")

@@ -3,8 +3,9 @@
 import trio
 from quart import Response
 
-from hookd.core.client import Mistake
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.mistakes import Mistake
+from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
 from hookd.core.units import format_size
 from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, too_large
@@ -59,10 +60,10 @@ def _check_media_type(request: ApiRequest, media_types: tuple[str, ...]) -> None
     given = request.mimetype
     if given not in media_types:
         wanted = " or ".join(media_types)
-        raise UnsupportedMediaType(f"content-type is {given or 'missing'}; send {wanted}")
+        raise UnsupportedMediaType(f"content-type is {cut(given) or 'missing'}; send {wanted}")
     charset = request.mimetype_params.get("charset", "utf-8")
     if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType(f"charset is {charset!r}; hookd takes UTF-8 only")
+        raise UnsupportedMediaType(f"charset is {quoted(charset)}; hookd takes UTF-8 only")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise UnsupportedMediaType(f"content-encoding is {encoding!r}; send the body as it is")
+        raise UnsupportedMediaType(f"content-encoding is {quoted(encoding)}; send the body as it is")

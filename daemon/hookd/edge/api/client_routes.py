@@ -6,9 +6,13 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.client import Client, ClientRules, InvalidClient, Mistake, client_from, is_id
-from hookd.core.definition import ClientDefinition, Id, ShortDefinition
+from hookd.core.client import Client
+from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.client_schema import ClientDefinition, ShortDefinition
 from hookd.core.event import check_text
+from hookd.core.ids import Id, is_id
+from hookd.core.mistakes import Mistake
+from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidDefinition, Malformed
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.operations import Scope, operation
@@ -89,7 +93,7 @@ def _decode(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
+        raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
 
 
 def _define(services: Services, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:

@@ -4,6 +4,7 @@ import trio
 from quart import Blueprint, Response
 
 from hookd.core.client import Client, Endpoint
+from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
 from hookd.core.report import AttemptView
 from hookd.edge.api.operations import Scope, operation
@@ -77,5 +78,5 @@ def _find(services: Services, client_id: str, endpoint_id: str) -> tuple[Client,
     client = services.registry.get(client_id)
     endpoint = client.endpoint(endpoint_id)
     if endpoint is None:
-        raise NotFound(f"client {client_id!r} has no endpoint {endpoint_id!r}")
+        raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
     return client, endpoint

@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.definition import EventType
 from hookd.core.delivery import Status
 from hookd.core.event import Event
+from hookd.core.ids import EventType
+from hookd.core.quoting import quoted
 from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.operations import Scope, operation
@@ -106,7 +107,7 @@ def _find(services: Services, client_id: str, event_id: str) -> Event:
 def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
     remembers_since = rfc3339(services.ledger.remembers_since)
     return UnknownEvent(
-        f"no event {event_id!r} is held; events that settled and were accepted before {remembers_since} "
+        f"no event {quoted(event_id)} is held; events that settled and were accepted before {remembers_since} "
         "may be forgotten, and so is what settled in an earlier run",
         remembers_since=remembers_since,
         started_at=rfc3339(services.run.started_at),

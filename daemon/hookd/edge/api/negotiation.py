@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as UnknownRoute
 from werkzeug.routing import MapAdapter
 
+from hookd.core.quoting import quoted
 from hookd.core.refusal import NotAcceptable, NotFound, Refused
 from hookd.edge.api.operations import Operation
 from hookd.edge.api.problems import of_status
@@ -77,7 +78,7 @@ def routing_refused(request: ApiRequest, error: HTTPException, answer: Callable[
     if isinstance(error, UnknownRoute):
         refused.detail = _no_route(request)
     elif isinstance(error, MethodNotAllowed):
-        refused.detail = f"{_path(request)} does not take {request.method[:20]!a}; Allow lists what it takes"
+        refused.detail = f"{_path(request)} does not take {quoted(request.method, ascii)}; Allow lists what it takes"
     response = answer(refused)
     if isinstance(error, MethodNotAllowed):
         response.headers["allow"] = _allow(error.valid_methods or ())
@@ -91,7 +92,7 @@ def _no_route(request: ApiRequest) -> str:
 
 
 def _path(request: ApiRequest) -> str:
-    return ascii(request.path[:100])
+    return quoted(request.path, ascii)
 
 
 def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:

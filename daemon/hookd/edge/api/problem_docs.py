@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from quart import Blueprint, Response
 
+from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
 from hookd.edge.api.operations import operation
 from hookd.edge.api.problems import PROBLEMS
@@ -144,7 +145,7 @@ def problem_routes(_: Services) -> Blueprint:
     @operation("What a problem means, and what to do", scope=None, answers={200: TEXT}, problems=("not-found",))
     async def get_problem(slug: str) -> Response:
         if slug not in PROBLEMS:
-            raise NotFound(f"there is no problem {slug[:100]!r}; /problems lists them")
+            raise NotFound(f"there is no problem {quoted(slug)}; /problems lists them")
         return Response(text_of(slug), content_type=TEXT)
 
     return routes

@@ -11,6 +11,8 @@ from hookd.core.refusal import Refused
 from hookd.edge.api.schemas import MistakeView, ProblemView
 
 PROBLEM_JSON = "application/problem+json"
+# A batch or a definition can have thousands of mistakes; whoever mends the first hundred posts again.
+ERRORS_MAX = 100
 
 
 class Problem(NamedTuple):
@@ -50,12 +52,14 @@ def body_of(refused: Refused) -> ProblemView:
     """The body of the answer. An `extra` that ProblemView does not have is a bug, and a test finds it."""
     problem = PROBLEMS[refused.slug]
     extra: dict[str, Any] = refused.extra
+    listed, omitted = refused.mistakes[:ERRORS_MAX], len(refused.mistakes[ERRORS_MAX:])
     return ProblemView(
         type=f"/problems/{refused.slug}",
         title=problem.title,
         status=problem.status,
-        detail=refused.detail,
-        errors=[MistakeView(*mistake) for mistake in refused.mistakes] or UNSET,
+        detail=f"{refused.detail}; {omitted:,} more errors are not listed" if omitted else refused.detail,
+        errors=[MistakeView(*mistake) for mistake in listed] or UNSET,
+        errors_omitted=omitted or UNSET,
         **extra,
     )
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
+from hookd.core.quoting import quoted
 from hookd.core.refusal import InvalidQuery
 from hookd.edge.api.request_exchange import ApiRequest, this_request
 
@@ -18,7 +19,6 @@ T = TypeVar("T")
 
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
-_SHOWN_CHARS_MAX = 100
 
 
 class Parameter(NamedTuple):
@@ -57,7 +57,7 @@ def read_query(request: ApiRequest, kind: type[msgspec.Struct] | None) -> Any:
     for name, given in request.args.lists():
         if name not in known:
             there_are = f"there are {', '.join(known)}" if known else "this route takes none"
-            raise InvalidQuery(f"{name[:_SHOWN_CHARS_MAX]!r} is no parameter here; {there_are}")
+            raise InvalidQuery(f"{quoted(name)} is no parameter here; {there_are}")
         if len(given) > 1:
             raise InvalidQuery(f"{name} is given {len(given):,} times")
         pattern = known[name].pattern
@@ -106,4 +106,4 @@ def _words(kind: inspect.Type, schema: dict[str, Any]) -> str:
 
 
 def _refused(name: str, known: dict[str, Parameter], text: str) -> InvalidQuery:
-    return InvalidQuery(f"{name} must be {known[name].words}, not {text[:_SHOWN_CHARS_MAX]!r}")
+    return InvalidQuery(f"{name} must be {known[name].words}, not {quoted(text)}")

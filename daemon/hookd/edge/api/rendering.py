@@ -6,7 +6,7 @@ import msgspec
 from quart import Response
 
 from hookd.core import outcome as outcomes
-from hookd.core.client import Client, Endpoint, shown_url
+from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.health import Health, State
@@ -14,6 +14,7 @@ from hookd.core.outcome import Outcome
 from hookd.core.report import attempt_view
 from hookd.core.timestamps import Moment, rfc3339, rfc3339_or_none
 from hookd.core.units import format_duration
+from hookd.core.urls import shown_url
 from hookd.edge.api.schemas import (
     ClientView,
     ConnectionsView,

@@ -7,8 +7,9 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.client import Mistake
 from hookd.core.event import check_text, mistake_of
+from hookd.core.mistakes import Mistake
+from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidQuery, Malformed
 from hookd.core.timestamps import Time, parse_rfc3339
 from hookd.edge.api.bodies import JSON, read_body
@@ -73,7 +74,7 @@ def _decode(body: bytes) -> ReplayBody:
             mistake = Mistake(mistake.pointer, detail)
         raise _invalid(mistake) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {error}; {{}} replays all that is exhausted") from None
+        raise Malformed(f"the body is not JSON: {cut(str(error))}; {{}} replays all that is exhausted") from None
 
 
 def _span(wanted: ReplayBody) -> Span:

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from hookd.core.definition import EventType, Id
 from hookd.core.delivery import Status
 from hookd.core.health import PausedBy, State
+from hookd.core.ids import EventType, Id
 from hookd.core.outcome import OutcomeName
 from hookd.core.report import AttemptView
 from hookd.core.retry import Reason
@@ -84,7 +84,8 @@ class ProblemView(msgspec.Struct):
     started_at: Time | UnsetType = UNSET
     clients: list[ClientId] | UnsetType = UNSET
     unsettled_deliveries: Count | UnsetType = UNSET
-    errors: list[MistakeView] | UnsetType = UNSET
+    errors: Annotated[list[MistakeView], Meta(description="The first 100")] | UnsetType = UNSET
+    errors_omitted: Annotated[int, Meta(ge=1, description="How many more there are")] | UnsetType = UNSET
 
 
 class BatchItem(msgspec.Struct):

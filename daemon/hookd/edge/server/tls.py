@@ -14,7 +14,8 @@ from pathlib import Path
 
 import trio
 
-from hookd.core.settings import Conflict, Settings
+from hookd.core.settings import Settings
+from hookd.core.settings_checks import Conflict
 from hookd.core.timestamps import rfc3339
 
 FILE_BYTES_MAX = 1 << 20

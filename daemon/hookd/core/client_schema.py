@@ -1,9 +1,11 @@
 """Owns what a client definition may say: its fields, their forms and their limits.
 
-One home for two readers: core/client.py checks a definition by these numbers and patterns, all mistakes at once, and
-edge/api/openapi.py publishes the Structs as the schema. The Structs are not decoded into: msgspec would stop at the
-first mistake. What no schema can say (the host of a URL, a duration's bounds, header names that differ in case only,
-limits from the settings) stands in the descriptions, and core/client.py checks it.
+It has two readers. core/client_definition checks a definition by these numbers and patterns and finds every mistake at
+once. edge/api/openapi publishes the Structs as the schema.
+
+The Structs are not decoded into, because msgspec stops at the first mistake. No schema can say everything: the host of
+a URL, the bounds of a duration, two header names that differ in case only, limits from the settings. The descriptions
+say it, and core/client_definition checks it.
 """
 
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from hookd.core.ids import ID_PATTERN
 from hookd.core.units import DURATION_PATTERN
 
 TIMEOUT_SECONDS_MAX = 3600.0
@@ -23,22 +26,20 @@ HEADER_NAME_CHARS_MAX = 128
 HEADER_VALUE_CHARS_MAX = 4096
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 
-ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
-EVENT_TYPE_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}$"
 SUBSCRIPTION_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}(?:\.\*)?$"
 HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 # Printable Latin-1 without a space (or a no-break one) at either end.
 HEADER_VALUE_PATTERN = r"^(?:[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?)?$"
 URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[\x21-\x5b\x5d-\x7e]+$"
-# 24 to 64 bytes in standard base64: eight to twenty whole groups and a rest, or twenty-one and at most one byte. The
-# last character before the padding has no stray bits, which other libraries refuse.
+# 24 to 64 bytes in standard base64. That is eight to twenty whole groups and a rest, or twenty-one groups and at most
+# one byte. The last character before the padding has no stray bits: other libraries refuse them.
 SECRET_PATTERN = (
     "^whsec_(?:"
     "(?:[A-Za-z0-9+/]{4}){8,20}(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
     "|(?:[A-Za-z0-9+/]{4}){21}(?:[A-Za-z0-9+/][AQgw]==)?)$"
 )
 
-# What the sender or the connection itself writes; an endpoint's own value would break framing or forge our identity.
+# The sender or the connection writes these. An endpoint's own value would break the framing or forge our identity.
 RESERVED_HEADERS = frozenset(
     {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "host", "accept-encoding"}
     | {"user-agent", "http2-settings"}
@@ -47,7 +48,7 @@ RESERVED_HEADER_PREFIXES = ("proxy-", "content-", "webhook-", "hookd-")
 
 
 def _in_any_case(name: str) -> str:
-    """A pattern: JSON Schema's have no flags."""
+    """A pattern for the name in any case: JSON Schema's patterns have no flags."""
     return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name)
 
 
@@ -61,8 +62,6 @@ def _said(description: str, **schema: Any) -> Meta:
     return Meta(description=description, extra_json_schema=schema)
 
 
-Id = Annotated[str, _said("1 to 64 of A-Z a-z 0-9 _ -", pattern=ID_PATTERN)]
-EventType = Annotated[str, _said("1 to 128 of A-Z a-z 0-9 _ . : / -", pattern=EVENT_TYPE_PATTERN)]
 Url = Annotated[
     str,
     _said(

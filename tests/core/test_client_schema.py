@@ -5,8 +5,8 @@ from typing import Any
 
 import jsonschema_rs
 import msgspec
-from hookd.core.client import ClientRules, InvalidClient, client_from
-from hookd.core.definition import ClientDefinition, ShortDefinition
+from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.client_schema import ClientDefinition, ShortDefinition
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 

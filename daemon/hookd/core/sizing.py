@@ -1,0 +1,46 @@
+"""Owns the sums over the settings, for people who size a machine: memory, the recorder and the span of the retries.
+
+The estimates of what one thing takes stand here once. It judges nothing (core/settings_checks).
+"""
+
+from hookd.core.segment_layout import SegmentLayout, layout
+from hookd.core.settings import Settings
+
+_KIB = 2**10
+
+RETAINED_ROW_BYTES = 600  # a settled event with one delivery and its attempts, payload and excerpts apart
+SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 characters
+API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; an unfinished head; what came behind a request at work
+BODY_COPIES = 2  # of one body at a time: its items, and their payloads before the ledger has them
+REGISTERED_CLIENT_BYTES = 4 * _KIB  # one endpoint and a few headers, and its idle lane
+
+
+def worst_case_bytes(settings: Settings) -> dict[str, int]:
+    """What each bounded part can take if everything is full at once; the interpreter comes on top."""
+    intake, retention, delivery = settings.intake, settings.retention, settings.delivery
+    rows = retention.delivered_events_max + retention.exhausted_events_max
+    return {
+        "unsettled events": intake.unsettled_bytes_max,
+        "bodies being received": intake.receiving_bytes_max + BODY_COPIES * intake.body_bytes_max,
+        "connections of the API": settings.http.connections_max * API_CONNECTION_BYTES,
+        "payloads of delivered events": retention.delivered_bytes_max,
+        "payloads of exhausted events": retention.exhausted_bytes_max,
+        "rows of settled events": rows * RETAINED_ROW_BYTES,
+        "response excerpts": retention.excerpts_bytes_max,
+        "settlement feed": retention.settlements_max * SETTLEMENT_BYTES,
+        "responses being read": delivery.connections_max * delivery.response_bytes_max,
+        "registered clients": settings.registry.clients_max * REGISTERED_CLIENT_BYTES,
+        "flight recorder (shared memory)": settings.recorder.bytes_max if settings.recorder.directory else 0,
+    }
+
+
+def horizon_seconds(schedule_seconds: tuple[float, ...], jitter: float) -> tuple[float, float]:
+    """Earliest and latest sum of the delays: when the last attempt begins, were each answered at once."""
+    total = sum(schedule_seconds)
+    return total * (1 - jitter), total * (1 + jitter)
+
+
+def recorder_layout(settings: Settings) -> SegmentLayout:
+    payload_bytes_max = settings.intake.payload_bytes_max if settings.recorder.payloads else 0
+    endpoints_max = settings.registry.endpoints_max
+    return layout(settings.recorder.bytes_max, payload_bytes_max=payload_bytes_max, endpoints_max=endpoints_max)
