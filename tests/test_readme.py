@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-TEST_COMMAND = "pip install --quiet -e '.[test]' && .venv/bin/pytest -q"
+TEST_COMMAND = "pip install --quiet -e '.[test]' && .venv/bin/pytest"
 # Setting up and the demo are nearly all of it; generous, since it bounds a hang and measures nothing.
 SECONDS_MAX = 240
 

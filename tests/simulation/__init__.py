@@ -1,4 +1,4 @@
-"""The whole daemon in virtual time over a network in memory, with faults, from a seed (tests/README.md).
+"""The whole daemon in virtual time over a network in memory, with faults, from a seed (docs/testing.md).
 
     python -m tests.simulation --seeds 100
 

@@ -21,7 +21,7 @@ import trio
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.flow.lane import Lane
 
-# The figures for both are tests/benchmarks/isolation.py's, in DECISIONS.md.
+# The figures for both are tests/benchmarks/isolation.py's, in docs/decisions.md.
 STARTS_PER_TICK = 4
 TICKS_PER_FAILING_START = 4
 # Strictly fewest in flight first starved a lane: offered with one in flight behind a hundred that always have none.
