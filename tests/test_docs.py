@@ -1,6 +1,7 @@
 """The documents, held against the repository: links lead somewhere, files that are named exist, no module is left out."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,7 +150,16 @@ def test_lock_names_no_index_and_no_path() -> None:
     """It installs anywhere, and each package has its hashes."""
     lock = text(ROOT / "requirements.lock")
     assert not re.search(r"^--|://|file:| @ ", re.sub(r"^#.*$", "", lock, flags=re.MULTILINE), re.MULTILINE)
-    pins = re.findall(r"^([\w.-]+)==\S+.*?(?=^\S|\Z)", lock, re.MULTILINE | re.DOTALL)
+    pins = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]
     assert pins
-    for pin in re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]:
+    for pin in pins:
         assert "--hash=sha256:" in pin, pin.partition("\n")[0]
+
+
+def test_lock_has_every_package_that_the_project_names() -> None:
+    """A dependency that was added without a new lock would be missed on the other Python only."""
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    wanted = {re.split(r"[<>=!~; \[]", requirement)[0] for requirement in named}
+    locked = set(re.findall(r"^([\w.-]+)==", text(ROOT / "requirements.lock"), re.MULTILINE))
+    assert wanted <= locked
