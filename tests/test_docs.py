@@ -1,4 +1,4 @@
-"""The documents, held against the repository: links lead somewhere, files that are named exist, no module is left out."""
+"""The documents against the repository: links lead somewhere, files that are named exist, no module is left out."""
 
 import re
 import tomllib
