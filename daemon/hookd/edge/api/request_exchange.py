@@ -7,7 +7,8 @@ up. Here the answering task takes in the body as well. A second task runs only w
 Rules:
  * Everything that the server brings is taken, to the end of the body or of the request. A full channel would hold up
    the server, which could then neither end the request nor notice that its peer is gone.
- * A peer that hangs up ends its request at the next wait, by ClientDisconnected; what no longer waits is done and answered.
+ * A peer that hangs up (a reset, not the end of its sending) ends its request at the next wait, by ClientDisconnected;
+   what no longer waits is done and answered.
  * An answer's time is the server's to bound: it has a deadline for each write.
 """
 
