@@ -31,6 +31,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
+from hookd.edge.exposure import UNIX_PEER
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
@@ -259,9 +260,11 @@ class TcpConnection:
 
 
 def _addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:
-    """The peer's and ours; None for a unix socket, and for a stream in memory."""
-    if not isinstance(stream, trio.SocketStream) or stream.socket.family == socket.AF_UNIX:
+    """The peer's and ours; None for a stream in memory."""
+    if not isinstance(stream, trio.SocketStream):
         return None, None
+    if stream.socket.family == socket.AF_UNIX:
+        return UNIX_PEER, None
     peer, own = stream.socket.getpeername(), stream.socket.getsockname()
     return (peer[0], peer[1]), (own[0], own[1])
 
