@@ -264,7 +264,7 @@ def test_depth_of_any_shallow_value_is_not_too_deep(value: object) -> None:
         (b'{"payload": 1, "type": "t", "client_id": []}', "a", {"/client_id": "Expected `str | null`, got `array`"}),
         (b'{"payload": 1, "type": "t", "client_id": "b"}', "a", {"/client_id": "is not 'a', the client in the path"}),
         (b'{"payload": 1, "type": "t", "extra": 1}', "a", {"/extra": "is not a field of an event"}),
-        (b'{"payload": 1, "type": "t", "Type": "t"}', "a", {"/Type": 'is not a field of an event; did you mean "type"?'}),
+        (b'{"payload": 1, "type": "t", "Type": 1}', "a", {"/Type": 'is not a field of an event; did you mean "type"?'}),
         (b'{"payload": 1, "type": "t", "a/b~c": 1}', "a", {"/a~1b~0c": "is not a field of an event"}),
         (b'{"payload": 1, "type": ""}', "a", {"/type": "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"}),
         (b'{"payload": 1, "type": "a b"}', "a", {"/type": "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"}),
