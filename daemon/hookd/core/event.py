@@ -164,7 +164,8 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
 def _client_mistakes(given: str | None, client_id: str | None, pointer: str) -> list[Mistake]:
     at = f"{pointer}/client_id"
     if client_id is not None:
-        return [Mistake(at, f"is not {quoted(client_id)}, the client in the path")] if given not in (None, client_id) else []
+        is_other = given not in (None, client_id)
+        return [Mistake(at, f"is not {quoted(client_id)}, the client in the path")] if is_other else []
     if given is None:
         return [Mistake(at, "is required")]
     return [] if is_id(given) else [Mistake(at, _ID_RULE)]

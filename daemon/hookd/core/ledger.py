@@ -249,9 +249,8 @@ class Ledger:
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
-                lag_seconds = now.monotonic - event.since  # read before the move, which may settle the event
+                self.counters.observe_delivered(now.monotonic - event.since)  # before the move, which may change it
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
-                self.counters.observe_delivered(lag_seconds)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)

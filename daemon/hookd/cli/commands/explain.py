@@ -43,7 +43,7 @@ def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -
         try:
             found = find(remote, name)
         except NotFound as error:
-            fail(ExitCode.BUG, f"nothing is called {name!r}: {error}")
+            fail(ExitCode.USAGE, f"nothing is called {name!r}: {error}")
         click.echo(found_json(found) if as_json else "\n".join(explained(found, remote.curl)))
 
 

@@ -103,7 +103,7 @@ def admission_routes(services: Services) -> Blueprint:
         scope=Scope.ADMIN,
         bodies={NDJSON: list[ReportLine]},
         answers={200: ResendAnswer},
-        problems=("id-conflict", "invalid-event", "client-full", "full", "draining"),
+        problems=("invalid-event", "client-full", "full", "draining"),
     )
     async def resend() -> Response:
         body = await read_body(services.effective, NDJSON)
