@@ -75,7 +75,8 @@ class Answer(NamedTuple):
             raise Refusal(self)
         if not self.is_hookds:
             raise Unreachable(f"{NO_HOOKD}: its answer is no JSON object")
-        return self.body
+        body: dict[str, Any] = self.body
+        return body
 
 
 class Remote:
