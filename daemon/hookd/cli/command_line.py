@@ -26,7 +26,6 @@ from hookd.cli.failures import fail
 from hookd.edge.streams import STDOUT
 from hookd.process.exit_codes import ExitCode
 
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
