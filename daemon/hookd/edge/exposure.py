@@ -8,9 +8,6 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-# Whoever asks through a unix socket, as an address; no IP address reads like it.
-UNIX_PEER = ("unix", 0)
-
 
 def exposed(sockets: Iterable[socket.socket]) -> tuple[str, ...]:
     """The addresses among them that other machines may reach; of an unknown family it is assumed."""

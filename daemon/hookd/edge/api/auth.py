@@ -22,11 +22,11 @@ from hookd.core.refusal import Forbidden, Refused, Unauthorized
 from hookd.edge.api.operations import Operation
 from hookd.edge.api.request_exchange import ApiRequest
 from hookd.edge.api.tokens import Tokens
-from hookd.edge.exposure import UNIX_PEER
 from hookd.flow.ports import Clock, Log
 
 OWN_SITES = (None, "same-origin", "none")
 LINE_EVERY_SECONDS = 1.0
+UNIX_PEER = ("unix", 0)  # as the server names whoever asks through a unix socket; no IP address reads like it
 _HOST = re.compile(r"(localhost|[0-9.]{7,15}?|\[[0-9a-f:.]{2,45}\])\.?(?::[0-9]{0,5})?")
 
 
