@@ -20,7 +20,7 @@ from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
-from hookd.core.definition import ID_PATTERN
+from hookd.core.ids import ID_PATTERN
 from hookd.core.refusal import Refused
 from hookd.edge.api.bodies import JSON, NDJSON
 from hookd.edge.api.operations import Operation, Scope, operation, operation_of
