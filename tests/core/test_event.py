@@ -264,7 +264,7 @@ def test_depth_of_any_shallow_value_is_not_too_deep(value: object) -> None:
         (b'{"payload": 1, "type": "t", "client_id": []}', "a", {"/client_id": "Expected `str | null`, got `array`"}),
         (b'{"payload": 1, "type": "t", "client_id": "b"}', "a", {"/client_id": "is not 'a', the client in the path"}),
         (b'{"payload": 1, "type": "t", "extra": 1}', "a", {"/extra": "is not a field of an event"}),
-        (b'{"payload": 1, "type": "t", "Type": "t"}', "a", {"/Type": "is not a field of an event"}),
+        (b'{"payload": 1, "type": "t", "Type": 1}', "a", {"/Type": 'is not a field of an event; did you mean "type"?'}),
         (b'{"payload": 1, "type": "t", "a/b~c": 1}', "a", {"/a~1b~0c": "is not a field of an event"}),
         (b'{"payload": 1, "type": ""}', "a", {"/type": "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"}),
         (b'{"payload": 1, "type": "a b"}', "a", {"/type": "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"}),
@@ -384,7 +384,7 @@ def test_read_of_a_damaged_event_raises_only_refusals(data: st.DataObject) -> No
 
 
 @settings(deadline=None)
-@given(st.text().filter(lambda name: name not in ("type", "payload", "client_id", "id")))
+@given(st.text(max_size=100).filter(lambda name: name not in ("type", "payload", "client_id", "id")))
 @example("")
 @example("\n")
 @example("a`b")
@@ -395,7 +395,9 @@ def test_read_of_an_unknown_field_points_into_the_event(name: str) -> None:
     with pytest.raises(InvalidEvent) as raised:
         read_event(text, client_id="acme", pointer="/0")
     pointer = f"/0/{name.replace('~', '~0').replace('/', '~1')}"
-    assert raised.value.mistakes == (Mistake(pointer, "is not a field of an event"),)
+    (mistake,) = raised.value.mistakes
+    assert mistake.pointer == pointer
+    assert mistake.detail.partition(";")[0] == "is not a field of an event"
 
 
 # The row

@@ -216,7 +216,22 @@ async def test_refused_requests_are_logged_once_a_second_with_their_number(autoj
 # Without tokens: programs on this machine, no web page
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "[::1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8080",
+        "localhost.",
+        "localhost.:8080",
+        "localhost:",
+        "127.0.0.1.",
+        "127.0.0.1:",
+        "127.0.0.1",
+        "127.9.9.9:1",
+        "[::1]:8080",
+        "[::1]",
+    ],
+)
 def test_loopback_names_are_known(host: str):
     """The names by which a program on this machine asks, with and without a port."""
     assert is_loopback_name(host)
@@ -236,7 +251,10 @@ def test_loopback_names_are_known(host: str):
         "localhost/evil",
         "localhost:8080:1",
         "localhost:x",
-        "localhost.",
+        "localhost..",
+        "127.0.0.1..",
+        ".localhost",
+        "localhost.:x",
         "10.0.0.1",
         "0.0.0.0",
         "[::2]",

@@ -83,7 +83,7 @@ async def test_payload_arrives_byte_for_byte(autojump_clock, nursery, form: str)
         (body_of(b"1").decode().encode("utf-16-le"), 400, "byte 1"),
         (body_of(b"1").decode().encode("utf-32"), 400, "not UTF-8"),
         (body_of(b"[" * 1001 + b"]" * 1001), 422, "deeper than 1,000"),
-        (b"[" * 100_000, 422, "Expected `object`, got `array`"),
+        (b"[" * 100_000, 422, "array"),
         (body_of(b"1", b'{"payload": 2, "client_id": "acme", "type": "t", "payload": '), 422, "names a field twice"),
         (body_of(b"1", b'{"client_id": "b", "client_id": "acme", "type": "t", "payload": '), 422, "twice"),
         (body_of(b"1", b'{"client_id": "acme", "type": "t", "t\\u0079pe": "t", "payload": '), 422, "twice"),
@@ -309,4 +309,6 @@ async def test_header_that_cannot_be_read_is_no_500(autojump_clock, nursery) -> 
     api = await started(nursery)
     headers = {"accept": "\xff, ;q=, text", "content-type": "application/json"}
     response = await api.client.open("/v1/events", method="POST", data=json.dumps(event()).encode(), headers=headers)
+    assert response.status_code == 202
+    response = await api.client.open("/v1/events", method="GET", headers=headers)
     refused_as(await answer_of(response), 406, "not-acceptable")

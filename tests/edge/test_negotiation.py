@@ -13,6 +13,7 @@ from quart import Quart
 from tests.edge.test_api import Api, answer_of, event, refused_as, started
 from tests.flow.harness import URL, Flow, now
 
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"  # HttpURLConnection's own
 ODD_IDS = [
     "a%2Fb",
     "%2E%2E",
@@ -161,6 +162,18 @@ async def test_parameters_that_are_not_utf8_or_without_value_are_422(autojump_cl
         ("text/html, application/xhtml+xml, */*;q=0.1", 200),
         ("text/html, application/json;q=0.1", 200),
         ("text/html;q=0, */*", 200),
+        (JAVA, 200),
+        ("*", 200),
+        ("application/json;q=", 200),
+        ("application/json;q=x", 200),
+        ("application/json;q=-1", 200),
+        ("application/json;q=.", 200),
+        ("application/json;q=1.5", 200),
+        ("application/json;q=nan", 200),
+        ("application/json ; Q = 0.5", 200),
+        ("*;q=0", 406),
+        ("application/json;q=.0", 406),
+        ("application/json; q=0.", 406),
         ("application/*;q=0, application/json", 200),
         ("text/html", 406),
         ("text/*", 406),
@@ -183,11 +196,22 @@ async def test_accept_that_leaves_json_out_is_406(autojump_clock, nursery, accep
         assert "application/json" in answer.body["detail"]
 
 
-async def test_accept_is_asked_before_anything_is_done_and_never_of_an_error(autojump_clock, nursery) -> None:
-    """406 admits nothing; what is refused for another reason is problem+json whatever Accept says."""
+@pytest.mark.parametrize("accept", ["text/html", "*/*;q=0", "application/json;q=0", ";", "nonsense", JAVA])
+async def test_accept_never_refuses_what_changes_something(autojump_clock, nursery, accept: str) -> None:
+    """An answer that its caller does not read is no reason to lose an event, a registration or a pause."""
     api = await started(nursery)
-    refused_as(await api.post("/v1/events", event(), accept="text/html"), 406, "not-acceptable")
-    assert api.flow.events() == []
+    assert (await api.post("/v1/events", event(id="e1"), accept=accept)).status == 202
+    assert (await api.post("/v1/events/batch", [event(id="e2")], accept=accept)).status == 202
+    assert (await api.post("/v1/clients/acme/events", event(id="e3"), accept=accept)).status == 202
+    assert (await api.post("/v1/clients/acme/endpoints/default/pause", accept=accept)).status == 200
+    assert (await api.put("/v1/clients/acme", {"url": URL}, accept=accept)).status == 200
+    assert (await api.post("/v1/clients/acme/replay", {}, accept=accept)).status == 200
+    assert len(api.flow.events()) == 3
+
+
+async def test_accept_is_never_asked_of_an_error(autojump_clock, nursery) -> None:
+    """What is refused for another reason is problem+json whatever Accept says."""
+    api = await started(nursery)
     json_only = "application/json"
     refused_as(await api.post("/v1/events", event(client_id="nobody"), accept=json_only), 404, "unknown-client")
     refused_as(await api.call("GET", "/v1/nowhere", accept="text/html"), 404, "not-found")

@@ -30,17 +30,35 @@ def post(path: str, body: bytes = b"") -> bytes:
     return with_length(body).replace(b"/v1/events", path.encode(), 1)
 
 
-async def test_waiting_answer_ends_when_its_peer_hangs_up(autojump_clock, nursery) -> None:
+async def test_waiting_answer_ends_when_its_peer_resets(autojump_clock, nursery) -> None:
     """A test attempt that hangs is not waited for on behalf of nobody."""
     front = await started(nursery)
     front.flow.sender.script(URL, Hang())
-    async with front.sending(post("/v1/clients/acme/endpoints/default/test")):
-        assert front.flow.sender.flying == 1
+    ours, peer = trio.testing.memory_stream_pair()
+    nursery.start_soon(front.server.handle, ours)
+    await peer.send_all(post("/v1/clients/acme/endpoints/default/test"))
+    await now()
+    assert front.flow.sender.flying == 1
+    ours.receive_stream.close()  # as a reset: reading fails
+    await now()
     assert front.flow.sender.flying == 0
     assert trio.current_time() == 0
 
 
-async def test_replay_stops_when_its_peer_hangs_up(autojump_clock, nursery) -> None:
+@pytest.mark.parametrize(
+    "path", ["/v1/clients/acme/endpoints/default/test", "/v1/settlements?wait_seconds=60", "/v1/status", "/metrics"]
+)
+async def test_half_closed_caller_gets_its_answer(path: str, autojump_clock, nursery) -> None:
+    """The end of its sending is no hang-up, also where the answer takes its time."""
+    front = await started(nursery)
+    front.flow.sender.script(URL, Hang())
+    peer = await front.connect()
+    await peer.send_all(post(path) if path.endswith("/test") else get(path))
+    await peer.send_eof()
+    assert (await read_all(peer)).startswith(b"HTTP/1.1 200")
+
+
+async def test_replay_stops_when_its_peer_resets(autojump_clock, nursery) -> None:
     """It reads a body and waits after it: of 3,000 events some are reopened, and what was is in the log."""
     front = await started(nursery)
     front.flow.set(retry=RetrySettings(schedule_seconds=()))
@@ -48,11 +66,12 @@ async def test_replay_stops_when_its_peer_hangs_up(autojump_clock, nursery) -> N
     front.flow.admit_many(3000)
     await now()
     front.flow.sender.script(URL, Hang())
-    peer = await front.connect()
+    ours, peer = trio.testing.memory_stream_pair()
+    nursery.start_soon(front.server.handle, ours)
     await peer.send_all(post("/v1/clients/acme/replay", b"{}"))
     while not front.flow.sender.flying:
         await trio.lowlevel.checkpoint()
-    await peer.aclose()
+    ours.receive_stream.close()  # as a reset: reading fails
     await trio.testing.wait_all_tasks_blocked()
     (line,) = front.flow.log.of("client.replayed")
     assert 0 < line["reopened"] < line["matched"] == 3000

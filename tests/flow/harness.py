@@ -69,6 +69,7 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self._at_next: Callable[[], object] | None = None
+        self.set_by_seconds = 0.0  # how far someone has set the wall clock
 
     def call_once(self, call: Callable[[], object]) -> None:
         self._at_next = call
@@ -83,7 +84,7 @@ class VirtualClock:
         call, self._at_next = self._at_next, None
         if call is not None:
             call()
-        return Moment(trio.current_time(), EPOCH + trio.current_time())
+        return Moment(trio.current_time(), EPOCH + trio.current_time() + self.set_by_seconds)
 
 
 class Lines:

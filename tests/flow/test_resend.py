@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from hookd.core.delivery import Status
-from hookd.core.refusal import ClientFull, Draining, Full, IdConflict, InvalidEvent, Malformed
+from hookd.core.refusal import ClientFull, Draining, Full, InvalidEvent, Malformed
 from hookd.core.report import class_of, undelivered
 from hookd.core.retry import Reason
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
@@ -151,16 +151,16 @@ async def test_lines_while_draining_are_refused(autojump_clock) -> None:
 
 
 @pytest.mark.parametrize("other", [{"type": "another"}, {"payload": msgspec.Raw(b"2")}])
-async def test_line_naming_another_event_is_a_conflict(autojump_clock, other) -> None:
-    """The id is taken by an event with another type or payload: nothing is admitted, the line is named."""
+async def test_line_naming_another_event_is_a_conflict(autojump_clock, nursery, other) -> None:
+    """The id is taken by an event with another type or payload: that line is answered so, the others are admitted."""
     flow = Flow()
+    await flow.start(nursery)
     flow.put()
     flow.admit(event_id="e1")
     flow.put("acme", endpoint(), endpoint("new", OTHER))
-    with pytest.raises(IdConflict) as refused:
-        flow.resend.resend([line("e2"), line("e1", endpoint_id="new", **other)])
-    assert [mistake.pointer for mistake in refused.value.mistakes] == ["/1/event_id"]
-    assert [event.id for event in flow.events()] == ["e1"]
+    answers = flow.resend.resend([line("e1", endpoint_id="new", **other), line("e2")])
+    assert answers == [Answer.CONFLICT, Answer.ADMITTED]
+    assert {event.id: len(event.deliveries) for event in flow.events()} == {"e1": 1, "e2": 1}
 
 
 async def test_lines_naming_two_events_by_one_id_are_a_conflict(autojump_clock, nursery) -> None:
@@ -168,10 +168,10 @@ async def test_lines_naming_two_events_by_one_id_are_a_conflict(autojump_clock, 
     flow = Flow()
     await flow.start(nursery)
     flow.put("acme", endpoint("a", URL), endpoint("b", OTHER))
-    with pytest.raises(IdConflict) as refused:
-        flow.resend.resend([line(endpoint_id="a"), line(endpoint_id="b", payload=msgspec.Raw(b"2"))])
-    assert [mistake.pointer for mistake in refused.value.mistakes] == ["/1/event_id"]
-    assert flow.events() == []
+    answers = flow.resend.resend([line(endpoint_id="a"), line(endpoint_id="b", payload=msgspec.Raw(b"2"))])
+    assert answers == [Answer.ADMITTED, Answer.CONFLICT]
+    (event,) = flow.events()
+    assert [delivery.endpoint_id for delivery in event.deliveries] == ["a"]
 
 
 async def test_line_for_disabled_endpoint_is_gone_without_attempt(autojump_clock, nursery) -> None:

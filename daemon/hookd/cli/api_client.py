@@ -18,46 +18,70 @@ import msgspec
 
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
-ADVICE = {
-    401: "; give a token with --token-file FILE or HOOKD_TOKEN_FILE",
-    403: "; another token is given with --token-file FILE or HOOKD_TOKEN_FILE",
-}
+NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+NO_HOOKD = "what answers there is no hookd"
 
 
 class Unreachable(Exception):
     """No daemon answers there; the message names the URL and the reason."""
 
 
+class Unreadable(Exception):
+    """A file that was named cannot be read."""
+
+
 class Refusal(Exception):
     """The daemon answers no; the message is its own, and says what may help."""
+
+    def __init__(self, answer: "Answer") -> None:
+        super().__init__(answer.problem)
+        self.answer = answer
 
 
 class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: Any
+    has_token: bool = False  # whether the question brought one
+
+    @property
+    def is_hookds(self) -> bool:
+        """A refusal of hookd's is a problem; another server's, or a proxy's, is anything."""
+        return isinstance(self.body, dict) and (
+            self.status < 400 or str(self.body.get("type")).startswith("/problems/")
+        )
+
+    def problem_is(self, slug: str) -> bool:
+        return self.is_hookds and self.body.get("type") == f"/problems/{slug}"
 
     @property
     def problem(self) -> str:
-        """What a refusal says, for people."""
-        advice = ADVICE.get(self.status, "")
-        if isinstance(self.body, dict) and "detail" in self.body:
-            slug = str(self.body.get("type", "")).rpartition("/")[2]
-            return f"{self.status} {slug}: {self.body['detail']}{advice}"
-        return f"{self.status}: {str(self.body)[:200]!r}{advice}"
+        """What a refusal says, for people; another server's page is not shown."""
+        if not self.is_hookds:
+            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's"
+        slug = str(self.body.get("type", "")).rpartition("/")[2]
+        return f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}"
+
+    @property
+    def _advice(self) -> str:
+        give = "--token-file FILE or HOOKD_TOKEN_FILE"
+        if self.status == 401:
+            return f"; the token was refused: give another with {give}" if self.has_token else f"; give one with {give}"
+        return f"; another token is given with {give}" if self.status == 403 and self.has_token else ""
 
     def taken(self) -> dict[str, Any]:
         """The object that a 200 brought. Raises Refusal for anything else."""
         if self.status != 200:
-            raise Refusal(self.problem)
-        if not isinstance(self.body, dict):
-            raise Refusal("what answers there is no hookd")
-        return self.body
+            raise Refusal(self)
+        if not self.is_hookds:
+            raise Unreachable(f"{NO_HOOKD}: its answer is no JSON object")
+        body: dict[str, Any] = self.body
+        return body
 
 
 class Remote:
     def __init__(self, url: str, token_file: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """Raises Unreachable where the URL is none, or the token cannot be read."""
+        """Raises Unreachable where the URL is none, Unreadable where the token cannot be read."""
         self.url = url.rstrip("/")
         self._token_file = token_file
         self._token = _token_in(token_file) if token_file else None
@@ -79,7 +103,7 @@ class Remote:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> "Remote":
-        """By flag, else by environment. Raises Unreachable."""
+        """By flag, else by environment. Raises Unreachable or Unreadable."""
         return cls(
             url or environ.get("HOOKD_URL") or URL_DEFAULT,
             token_file or environ.get("HOOKD_TOKEN_FILE"),
@@ -114,12 +138,17 @@ class Remote:
             raise Unreachable(
                 f"the certificate of {self.url} is not trusted: {error.verify_message}; {trust}"
             ) from error
+        except ssl.SSLError as error:
+            plain = (
+                "it speaks plain http there; write http://" if error.reason in NO_TLS else str(error.reason or error)
+            )
+            raise Unreachable(f"no https at {self.url}: {plain}") from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"no hookd answers at {self.url}: {error or type(error).__name__}") from error
         finally:
             connection.close()
         names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, _decoded(content, names.get("content-type", "")))
+        return Answer(response.status, names, _decoded(content, names.get("content-type", "")), self._token is not None)
 
 
 def _decoded(content: bytes, content_type: str) -> Any:
@@ -136,7 +165,7 @@ def _token_in(file: str) -> str:
         token = Path(file).read_text().strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise Unreachable(f"cannot read the token file {file}: {reason}") from error
+        raise Unreadable(f"cannot read the token file {file}: {reason}") from error
     if not re.fullmatch(r"[!-~]+", token):
-        raise Unreachable(f"the token file {file} holds no token: visible ASCII, no blanks")
+        raise Unreadable(f"the token file {file} holds no token: visible ASCII, no blanks")
     return token

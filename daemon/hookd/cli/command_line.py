@@ -5,6 +5,11 @@ stdout, messages to stderr. Heavy modules are imported inside the commands, so t
 at once.
 """
 
+import errno
+import os
+import sys
+from typing import Any
+
 import click
 
 from hookd import __version__
@@ -17,9 +22,29 @@ from hookd.cli.commands.resend import resend
 from hookd.cli.commands.run import run
 from hookd.cli.commands.send import send
 from hookd.cli.commands.status import status
+from hookd.cli.failures import fail
+from hookd.edge.streams import STDOUT
+from hookd.process.exit_codes import ExitCode
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """A stdout that takes nothing (a full disk) ends a command with a sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+            return done
+        except OSError as error:
+            if error.errno not in NO_ROOM:  # a pipe that nobody reads any more is click's; the rest is a bug
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # what is still buffered
+            fail(ExitCode.UNAVAILABLE, f"stdout takes nothing: {error.strerror}")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hookd")
 def hookd() -> None:
     """Webhook delivery from memory: events in over HTTP, deliveries out, and a report of what was left.

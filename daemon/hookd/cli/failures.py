@@ -10,9 +10,19 @@ from typing import NoReturn
 
 import click
 
-from hookd.cli.api_client import Answer, Refusal, Unreachable
+from hookd.cli.api_client import Answer, Refusal, Unreachable, Unreadable
 from hookd.edge.streams import STDERR, say
 from hookd.process.exit_codes import ExitCode
+
+# Of what a daemon refuses; any other status is the fault of what was asked.
+CODES = {
+    401: ExitCode.NO_PERMISSION,
+    403: ExitCode.NO_PERMISSION,
+    408: ExitCode.UNAVAILABLE,
+    429: ExitCode.UNAVAILABLE,
+    500: ExitCode.BUG,
+    503: ExitCode.UNAVAILABLE,
+}
 
 
 @contextmanager
@@ -20,15 +30,19 @@ def asking() -> Iterator[None]:
     """Within it, a daemon that does not answer, or refuses, ends the command."""
     try:
         yield
+    except Unreadable as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except Unreachable as error:
         fail(ExitCode.UNAVAILABLE, str(error))
-    except Refusal as refused:
-        fail(ExitCode.BUG, f"refused with {refused}")
+    except Refusal as refusal:
+        refused(refusal.answer)
 
 
 def refused(answer: Answer) -> NoReturn:
     """The daemon refused; what it said is shown."""
-    fail(ExitCode.BUG, f"refused with {answer.problem}")
+    if not answer.is_hookds:
+        fail(ExitCode.UNAVAILABLE, answer.problem)
+    fail(CODES.get(answer.status, ExitCode.USAGE), f"refused with {answer.problem}")
 
 
 def usage(message: str) -> NoReturn:

@@ -15,12 +15,12 @@ def read_summary(path: Path) -> tuple[Summary, bytes]:
     """The summary, and the line that it was read from. A file that is no report ends the command."""
     try:
         with path.open("rb") as file:
-            line = file.readline().rstrip(b"\n")
+            line = file.readline().rstrip()
         return msgspec.json.decode(line, type=Summary), line
     except OSError as error:
-        fail(ExitCode.BUG, f"cannot read {path}: {error.strerror}")
-    except msgspec.DecodeError as error:
-        fail(ExitCode.BUG, f"{path} is no report: {error}")
+        fail(ExitCode.NO_INPUT, f"cannot read {path}: {error.strerror}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        fail(ExitCode.NO_INPUT, f"{path} is no report: {error}")
 
 
 def say_claimed(path: Path) -> None:

@@ -56,8 +56,8 @@ def moment(at: str, now: float) -> str:
 
 
 def ago(at: str, now: float) -> str:
-    """14:03:07Z (12s ago)"""
-    return f"{moment(at, now)} ({span(now - parse_rfc3339(at))} ago)"
+    """14:03:07Z (12s ago); what the daemon's clock, set back since, has yet to reach is not that long ago."""
+    return f"{moment(at, now)} ({span(max(0.0, now - parse_rfc3339(at)))} ago)"
 
 
 def ahead(at: str, now: float) -> str:

@@ -42,7 +42,7 @@ def parse_bind(text: str) -> Bind:
     found = _HOST_PORT.fullmatch(text)
     if found is None or int(found[3]) > 65535 or (found[1] and not _is_ipv6(found[1])):
         raise ValueError(f'{text!r} is not "HOST:PORT", "[::1]:PORT", "unix:/path" or "fd://N"')
-    return Bind(host=found[1] or found[2], port=int(found[3]))
+    return Bind(host=(found[1] or found[2]).lower(), port=int(found[3]))
 
 
 def _is_ipv6(text: str) -> bool:

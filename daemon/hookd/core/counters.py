@@ -68,8 +68,8 @@ class Counters:
             self.attempt_seconds.note(duration_seconds)
 
     def observe_delivered(self, lag_seconds: float) -> None:
-        """By the wall clock, since an event that was resent was accepted by another run; a clock set back is no lag."""
-        self.lag_seconds.note(max(0.0, lag_seconds))
+        """By the monotonic clock: from the moment that this run took the event in, or reopened it."""
+        self.lag_seconds.note(lag_seconds)
 
 
 def kind(outcome: Outcome | None) -> tuple[str, str]:

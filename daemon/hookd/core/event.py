@@ -17,9 +17,9 @@ from msgspec import Meta
 
 from hookd.core.delivery import Delivery, Status, status_of_event
 from hookd.core.ids import EventType, Id, is_event_type, is_id
-from hookd.core.mistakes import Mistake, pointer_to
+from hookd.core.mistakes import Mistake, pointer_to, suggestion
 from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import InvalidEvent, Malformed
+from hookd.core.refusal import InvalidEvent, Malformed, Refused
 
 DEPTH_MAX = 1000
 
@@ -28,6 +28,11 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 _ -"
+_TYPE_RULE = "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"
+_DEPTH_RULE = f"is nested deeper than {DEPTH_MAX:,} levels"
+# A body with ten thousand unknown fields deserves an answer, not ten thousand comparisons on the event loop.
+_UNKNOWN_FIELDS_SHOWN = 20
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -75,6 +80,13 @@ class _Ids(msgspec.Struct):
 
 
 _body_decoder = msgspec.json.Decoder(ClientEventBody)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT_DECODERS = {
+    "client_id": msgspec.json.Decoder(str | None),
+    "type": msgspec.json.Decoder(str),
+    "id": msgspec.json.Decoder(str | None),
+}
+_FIELDS = ClientEventBody.__struct_fields__
 _ids_decoder = msgspec.json.Decoder(_Ids)
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -129,28 +141,70 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     check_text(body)
     try:
         read = _body_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _misshapen(error, body, client_id, pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise read_error(error, body, pointer) from None
     payload = bytes(read.payload)
     given_client_id, event_id = _or_none(read.client_id), _or_none(read.id)
-    mistakes = []
-    if client_id is None and given_client_id is None:
-        mistakes.append(Mistake(f"{pointer}/client_id", "is required"))
-    elif client_id is not None and given_client_id not in (None, client_id):
-        mistakes.append(Mistake(f"{pointer}/client_id", f"is not {quoted(client_id)}, the client in the path"))
-    elif client_id is None and not is_id(read.client_id):
-        mistakes.append(Mistake(f"{pointer}/client_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+    mistakes = _client_mistakes(given_client_id, client_id, pointer)
     if not is_event_type(read.type):
-        mistakes.append(Mistake(f"{pointer}/type", "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"))
+        mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
     if event_id is not None and not is_id(event_id):
-        mistakes.append(Mistake(f"{pointer}/id", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
+        mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
     if is_too_deep(payload):
-        mistakes.append(Mistake(f"{pointer}/payload", f"is nested deeper than {DEPTH_MAX:,} levels"))
+        mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
     if not mistakes and _names_a_field_twice(read, body, payload):
         mistakes.append(Mistake(pointer, "names a field twice"))
     if mistakes:
         raise InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
     return Submission(client_id or given_client_id or "", read.type, payload, event_id)
+
+
+def _client_mistakes(given: str | None, client_id: str | None, pointer: str) -> list[Mistake]:
+    at = f"{pointer}/client_id"
+    if client_id is not None:
+        is_other = given not in (None, client_id)
+        return [Mistake(at, f"is not {quoted(client_id)}, the client in the path")] if is_other else []
+    if given is None:
+        return [Mistake(at, "is required")]
+    return [] if is_id(given) else [Mistake(at, _ID_RULE)]
+
+
+def _misshapen(error: msgspec.ValidationError, body: bytes, client_id: str | None, pointer: str) -> Refused:
+    """Every mistake at once of an object with a wrong field; msgspec knows the first one alone."""
+    try:
+        fields = _fields_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return read_error(error, body, pointer)
+    mistakes, texts = _unknown_fields(fields, pointer), {}
+    for name, decoder in _TEXT_DECODERS.items():
+        try:
+            texts[name] = decoder.decode(fields[name]) if name in fields else None
+        except (msgspec.DecodeError, RecursionError) as wrong:
+            mistakes.append(Mistake(f"{pointer}/{name}", cut(str(wrong))))
+    if "client_id" in texts:
+        mistakes += _client_mistakes(texts["client_id"], client_id, pointer)
+    mistakes += [Mistake(f"{pointer}/{name}", "is required") for name in ("type", "payload") if name not in fields]
+    if texts.get("type") is not None and not is_event_type(texts["type"]):
+        mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
+    if texts.get("id") is not None and not is_id(texts["id"]):
+        mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
+    if "payload" in fields and is_too_deep(bytes(fields["payload"])):
+        mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
+    return InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
+
+
+def _unknown_fields(fields: dict[str, msgspec.Raw], pointer: str) -> list[Mistake]:
+    unknown = [name for name in fields if name not in _FIELDS]
+    mistakes = [
+        Mistake(pointer_to(pointer, name), f"is not a field of an event{suggestion(name, _FIELDS)}")
+        for name in unknown[:_UNKNOWN_FIELDS_SHOWN]
+    ]
+    if len(unknown) > len(mistakes):
+        detail = f"has {len(unknown):,} fields that an event has not; the first {len(mistakes)} are listed"
+        mistakes.append(Mistake(pointer, detail))
+    return mistakes
 
 
 def read_ids(body: bytes) -> tuple[str | None, str | None]:
@@ -200,7 +254,7 @@ def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | Inval
     """What msgspec raises of a body, in our words: a wrong shape is the event's, anything else is not JSON."""
     match error:
         case RecursionError():
-            mistake = Mistake(pointer, f"is nested deeper than {DEPTH_MAX:,} levels")
+            mistake = Mistake(pointer, _DEPTH_RULE)
             return InvalidEvent(f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[mistake])
         case msgspec.ValidationError():
             mistake = mistake_of(str(error), pointer)

@@ -59,6 +59,7 @@ class Ledger:
         self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0
         self._totals = RunningTotals()
+        self.started = started
         self.remembers_since = started.wall  # of every event accepted later, at least the id is known
 
     # Reading
@@ -248,8 +249,8 @@ class Ledger:
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
+                self.counters.observe_delivered(now.monotonic - event.since)  # before the move, which may change it
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
-                self.counters.observe_delivered(now.wall - event.accepted_at)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)

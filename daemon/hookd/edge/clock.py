@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from hookd.core.timestamps import Moment
+from hookd.core.timestamps import WALL_MAX, Moment
 
 # A loop that wakes up so much later than it wanted to was not running: stopped, or its host was.
 STOPPED_SECONDS = 0.5
@@ -19,8 +19,16 @@ OFFSET_SECONDS = 100_000.0
 
 
 class SystemClock:
+    """A wall clock that stands before 1970, or after 9999, is read as that: a report with such times is none."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+
     def now(self) -> Moment:
-        return Moment(trio.current_time(), time.time())
+        return Moment(trio.current_time(), self.wall())
+
+    def wall(self) -> float:
+        return min(max(self._wall(), 0.0), WALL_MAX)
 
 
 class LoopClock(trio.abc.Clock):

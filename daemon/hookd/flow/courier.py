@@ -34,6 +34,7 @@ class _Flight(NamedTuple):
     event: Event
     delivery: Delivery
     is_failing: bool  # whether the endpoint was when it began: the pacer counts it so to the end
+    began_at: float  # monotonic
 
 
 class Courier:
@@ -121,7 +122,7 @@ class Courier:
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
         health.probe_in_flight = is_probe
-        flight = _Flight(lane, *taken, health.is_failing)
+        flight = _Flight(lane, *taken, health.is_failing, now)
         self._flights += 1
         self._flying[self._flights] = flight
         lane.in_flight += 1
@@ -141,7 +142,7 @@ class Courier:
             if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
                 exchange = Exchange()
                 exchange.sending_started = True
-                duration_seconds = max(0.0, now.wall - delivery.attempts[-1].started_at)
+                duration_seconds = now.monotonic - flight.began_at
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue

@@ -5,7 +5,7 @@ Rules:
  2. A delivery whose endpoint is removed or disabled does not match.
  3. The oldest is reopened first, a slice at a time; others have a turn in between. The first that has no room ends it.
  4. Nothing is expedited: a paused endpoint gets its one probe, a throttled one its wait.
- 5. A caller that hangs up half way ends the rest. What was reopened stays so, and the log has the count.
+ 5. A caller that resets its connection half way ends the rest. What was reopened stays so, and the log has the count.
 Limits: one replay at a time, others wait; it lists every event held of its client, 8 B each, and what matched, 72 B.
 """
 

@@ -17,8 +17,6 @@ from hookd.core.budget import Demand
 from hookd.core.delivery import CRASHES_MAX, Delivery
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
-from hookd.core.mistakes import Mistake
-from hookd.core.refusal import IdConflict
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment, parse_rfc3339
@@ -36,6 +34,7 @@ class Answer(enum.Enum):
     UNKNOWN_CLIENT = "unknown-client"
     UNKNOWN_ENDPOINT = "unknown-endpoint"
     NO_PAYLOAD = "no-payload"
+    CONFLICT = "conflict"  # another event has its id
 
 
 class Resend:
@@ -57,7 +56,7 @@ class Resend:
         self._log = log
 
     def resend(self, lines: Sequence[ReportLine]) -> list[Answer]:
-        """Admits what is not known yet; raises Draining, ClientFull, Full or IdConflict with nothing changed."""
+        """Admits what is not known yet; raises Draining, ClientFull or Full with nothing changed."""
         self._intake.refuse_if_draining()
         answers = self._answers(lines)
         admitted = [line for line, answer in zip(lines, answers, strict=True) if answer is Answer.ADMITTED]
@@ -115,18 +114,19 @@ class Resend:
         seen: set[tuple[str, str, str]] = set()
         firsts: dict[tuple[str, str], ReportLine] = {}
         answers = []
-        for index, line in enumerate(lines):
+        for line in lines:
             key = (line.client_id, line.event_id, line.endpoint_id)
-            answer = Answer.KNOWN if key in seen else self._answer(line, index)
+            answer = Answer.KNOWN if key in seen else self._answer(line)
             if answer is Answer.ADMITTED:
-                seen.add(key)
                 first = firsts.setdefault(key[:2], line)
-                if (first.type, first.original_payload()) != (line.type, line.original_payload()):
-                    raise _conflict(line, index)
+                if (first.type, first.original_payload()) == (line.type, line.original_payload()):
+                    seen.add(key)
+                else:
+                    answer = Answer.CONFLICT
             answers.append(answer)
         return answers
 
-    def _answer(self, line: ReportLine, index: int) -> Answer:
+    def _answer(self, line: ReportLine) -> Answer:
         known = self._ledger.find(line.client_id, line.event_id)
         if known is not None and known.delivery_to(line.endpoint_id) is not None:
             return Answer.KNOWN
@@ -138,7 +138,7 @@ class Resend:
         if payload is None:
             return Answer.NO_PAYLOAD
         if known is not None and (known.type != line.type or not known.has_payload(payload)):
-            raise _conflict(line, index)
+            return Answer.CONFLICT
         return Answer.ADMITTED
 
     def _refuse_if_no_room(self, admitted: Sequence[ReportLine], now: Moment) -> None:
@@ -209,7 +209,10 @@ class Resend:
         endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
         delivery = self._waiting_for_client(line, now) if endpoint is None else self._intake.new_delivery(endpoint, now)
         delivery.attempt_count = line.attempt_count
-        delivery.attempts_max = max(delivery.attempts_max, line.attempt_count + 1)
+        if line.kind == UNDELIVERED:
+            delivery.attempts_max = max(delivery.attempts_max, line.attempt_count + 1)
+        else:  # reopened, as by retry: a whole schedule
+            delivery.attempts_max += line.attempt_count
         delivery.maybe_received = line.may_have_been_received
         delivery.crash_count = line.crash_count if line.kind == UNDELIVERED else 0
         return delivery
@@ -219,10 +222,3 @@ class Resend:
         return Delivery(
             endpoint_id=line.endpoint_id, url=line.url, opened_at=now.monotonic, due_at=math.inf, attempts_max=1
         )
-
-
-def _conflict(line: ReportLine, index: int) -> IdConflict:
-    return IdConflict(
-        f"client {line.client_id!r} has an event {line.event_id!r} with another type or payload",
-        mistakes=[Mistake(f"/{index}/event_id", "names another event here")],
-    )

@@ -5,8 +5,10 @@ from enum import IntEnum
 
 class ExitCode(IntEnum):
     CLEAN = 0  # nothing is left undelivered
-    BUG = 1  # something of ours crashed; a command of the command line that came to nothing, too
-    USAGE = 2
-    UNDELIVERED = 3  # the report lists what
+    BUG = 1  # something of ours crashed, or a stop could write no report; nothing else
+    USAGE = 2  # also where a client, an event or an endpoint that was named is not there
+    UNDELIVERED = 3  # the report lists what; of a command: something is still owed
+    NO_INPUT = 66  # a file that was named cannot be read
     UNAVAILABLE = 69  # an address or a folder is taken; or no daemon answers
+    NO_PERMISSION = 77  # the daemon takes a token, and there is none or it is refused
     CONFIG = 78

@@ -126,7 +126,7 @@ def _run(
     settings: Settings, outside: Outside, reports: ReportDirectory, recorder_directory: RecorderDirectory | None
 ) -> ExitCode:
     """Reports of crashes first, then one run of the supervisor. Raises CannotRecord or CannotBind."""
-    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), time.time())
+    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), SystemClock().wall())
     write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
     outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)

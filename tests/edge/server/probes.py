@@ -95,7 +95,7 @@ HEADS = {
     "two spaces": post(LENGTH).replace(b"POST ", b"POST  "),
     "version in small letters": post(LENGTH).replace(b"HTTP/1.1", b"http/1.1"),
     "no path": post(LENGTH).replace(b"/v1/events", b"?x=1"),
-    "no path behind a host": post(LENGTH).replace(b"/v1/events", b"http://localhost"),
+    "no host in a target": post(LENGTH).replace(b"/v1/events", b"http:///v1/events"),
     "noise": bytes(range(1, 256)) * 4 + b"\r\n\r\n",
     "JSON": EVENT + b"\r\n\r\n",
     "TLS": CLIENT_HELLO + b"\r\n\r\n",

@@ -6,6 +6,7 @@ import datetime as dt
 import ssl
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,34 @@ def test_good_certificate_says_until_when(tmp_path: Path) -> None:
     subprocess.run([*command, "-out", own[0], "-keyout", own[1]], check=True, capture_output=True, timeout=60)
     assert Tls(*own, wall=time.time).expires_at == pytest.approx(time.time() + 3 * 86400, abs=120)
     assert list(certificate_conflicts(Settings(), time.time())) == []
+
+
+async def test_half_closed_peer_gets_its_answer_over_tls(tmp_path: Path) -> None:
+    """Its goodbye ends its sending and nothing else. OpenSSL itself reads on behind it; Trio's stream would not."""
+    outgoing, incoming = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    async with serving(tls=tls_of(tmp_path)) as harness, await harness.connect() as stream:
+
+        async def step(call: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    await stream.send_all(outgoing.read())
+                    incoming.write(await stream.receive_some())
+
+        with trio.fail_after(5):
+            await step(tls.do_handshake)
+            tls.write(GET_HELD)
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.unwrap()
+            await stream.send_all(outgoing.read())
+            await harness.entered.wait()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            harness.release.set()
+            received = b""
+            while not received.endswith(b"held"):
+                received += await step(lambda: tls.read(4096))
+    assert received.startswith(b"HTTP/1.1 200")

@@ -43,7 +43,7 @@ def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -
         try:
             found = find(remote, name)
         except NotFound as error:
-            fail(ExitCode.BUG, f"nothing is called {name!r}: {error}")
+            fail(ExitCode.USAGE, f"nothing is called {name!r}: {error}")
         click.echo(found_json(found) if as_json else "\n".join(explained(found, remote.curl)))
 
 
@@ -65,7 +65,7 @@ class NotFound(Exception):
 def find(remote: Remote, name: str) -> Found:
     """Raises NotFound, Unreachable or Refusal."""
     status = remote.get("/v1/status").taken()
-    now = parse_rfc3339(status["started_at"]) + status["uptime_seconds"]
+    now = parse_rfc3339(status["now"])
     client_id, slash, event_id = name.partition("/")
     if slash:
         answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")

@@ -40,7 +40,7 @@ def _newest(reports: str | None) -> Path:
     newest = ReportDirectory(directory).newest()
     if newest is None:
         _say_ended_without_report(Path(directory) / "none", None)
-        fail(ExitCode.BUG, f"no report in {directory}; name one, or its directory with --reports")
+        fail(ExitCode.NO_INPUT, f"no report in {directory}; name one, or its directory with --reports")
     return newest
 
 

@@ -1,29 +1,45 @@
-"""Owns `hookd resend`: posts a report's lines, in batches, to a running daemon, until each has an answer.
+"""Owns `hookd resend`: posts a report's lines, in pieces, to a running daemon, until each has an answer.
 
-Rules: it can be repeated, since the daemon knows the events that it has. 429 and 503 are waited out. A report whose
-undelivered lines were all taken is claimed for the run that took them.
+Rules: it can be repeated, since the daemon knows the events that it has. A piece that is refused for its size, or for
+want of room, is halved. One line alone that has no room waits behind the others, and what it waits for is said. A line
+that cannot be read is named, and the others are sent. A report whose undelivered lines were all taken is claimed for
+the run that took them.
 """
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import click
 import msgspec
 
-from hookd.cli.api_client import Refusal, Remote, Unreachable
-from hookd.cli.failures import fail
+from hookd.cli.api_client import Answer, Remote
+from hookd.cli.failures import asking, fail
 from hookd.cli.options import token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
+from hookd.core.event import DEPTH_MAX
 from hookd.edge.reports import CLAIM, ReportDirectory
 from hookd.process.exit_codes import ExitCode
 
 LINES_AT_ONCE = 100
 BYTES_AT_ONCE = 4 * 1024 * 1024
 WAIT_SECONDS_MAX = 30
+NAMED_MAX = 20  # clients or events in one message
 TAKEN = {"admitted", "known"}
+TOO_LARGE, UNREADABLE = "too-large", "unreadable"
+ADVICE = {
+    "unknown-client": "these clients are not registered: PUT the client, then run this again",
+    "unknown-endpoint": "these clients have no endpoint of that id: PUT the client with it, then run this again",
+    "no-payload": "the report holds no payload of them: the platform has to post these events again",
+    "conflict": "the daemon has another event of that id",
+    TOO_LARGE: "one line alone is over the daemon's limits: raise intake.body_bytes_max, then run this again",
+    UNREADABLE: "these lines are cut or no JSON; what was whole was sent",
+}
+# The decoder nests one C call for each level of a payload, and Python's limit counts them.
+FRAMES = 1000
 
 
 @click.command()
@@ -37,80 +53,152 @@ def resend(
     file: str, exhausted: bool, only_client: str | None, dry_run: bool, url: str | None, token_file: str | None
 ) -> None:
     """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
-    read_summary(Path(file))
-    say_claimed(Path(file))
-    try:
-        counts, claimed = resend_file(
-            Path(file),
-            Remote.named(url, token_file),
-            kind="exhausted" if exhausted else "undelivered",
-            only_client=only_client,
-            dry_run=dry_run,
-        )
-    except Unreachable as error:
-        fail(ExitCode.UNAVAILABLE, str(error))
-    except Refusal as refused:
-        fail(ExitCode.BUG, f"refused with {refused}; nothing is lost, run it again")
-    for word, count in counts.items():
+    path, kind = Path(file), "exhausted" if exhausted else "undelivered"
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
+    read_summary(path)
+    say_claimed(path)
+    lines, unreadable = _read(path, kind, only_client)
+    if dry_run:
+        click.echo(f"would be sent: {len(lines):,}")
+        sys.exit(ExitCode.UNDELIVERED if unreadable else ExitCode.CLEAN)
+    with asking():
+        remote = Remote.named(url, token_file)
+        run_id = remote.get("/v1/status").taken()["run_id"]
+        tally = Resending(remote, lines).run()
+    if unreadable:
+        tally.counts[UNREADABLE] = unreadable
+    for word, count in tally.counts.items():
         click.echo(f"{word}: {count:,}")
-    if claimed is not None:
-        click.echo(f"claimed: {claimed}", err=True)
+    if not set(tally.counts) <= TAKEN:
+        _end_owing(tally)
+    if kind == "undelivered" and only_client is None and _claim(path, run_id):
+        click.echo(f"claimed: {path.with_name(f'{path.name}{CLAIM}{run_id}')}", err=True)
 
 
-class _Line(msgspec.Struct):
+def _claim(path: Path, run_id: str) -> bool:
+    return ReportDirectory(str(path.parent)).claim(str(path.absolute()), run_id)
+
+
+def _end_owing(tally: "Tally") -> NoReturn:
+    """With what to do for each answer that is none of the taken ones."""
+    for word, count in tally.counts.items():
+        if word not in TAKEN:
+            names = ", ".join(list(tally.names.get(word, ()))[:NAMED_MAX])
+            click.echo(f"hookd: {count:,} {word}{f' ({names})' if names else ''}: {ADVICE.get(word, '')}", err=True)
+    fail(ExitCode.UNDELIVERED, "not all of it was taken; what was is known there, and is not sent twice")
+
+
+class Line(NamedTuple):
+    client_id: str
+    event_id: str
+    data: bytes  # with its line break
+
+
+class _Read(msgspec.Struct):
     """What is needed to choose a line. The payload is not decoded: Python has no value for some numbers (1E400)."""
 
     kind: str
     client_id: str = ""
+    event_id: str = ""
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(_Read)
 
 
-def resend_file(
-    path: Path, remote: Remote, *, kind: str, only_client: str | None, dry_run: bool
-) -> tuple[dict[str, int], Path | None]:
-    """Returns how many lines got which answer, and the claim's path. Raises Unreachable, or Refusal where waiting
-    does not mend it.
-    """
-    lines = list(_matching(path, kind, only_client))
-    if dry_run:
-        return {"would be sent": len(lines)}, None
-    run_id = remote.get("/v1/status").taken()["run_id"]
-    counts: Counter[str] = Counter()
-    with click.progressbar(list(_batches(lines)), label="resending", file=sys.stderr) as batches:
-        for batch in batches:
-            counts.update(_post(remote, batch))
-    complete = kind == "undelivered" and only_client is None and set(counts) <= TAKEN
-    claimed = complete and ReportDirectory(str(path.parent)).claim(str(path.absolute()), run_id)
-    return dict(counts), path.with_name(f"{path.name}{CLAIM}{run_id}") if claimed else None
-
-
-def _matching(path: Path, kind: str, only_client: str | None) -> Iterator[bytes]:
+def _read(path: Path, kind: str, only_client: str | None) -> tuple[list[Line], int]:
+    """The lines to send, and how many could not be read; each of those is named on stderr."""
+    lines, unreadable = [], 0
     with path.open("rb") as file:
-        for line in file:
-            read = _decoder.decode(line)
+        for number, data in enumerate(file, 1):
+            text = data.strip()
+            if not text:
+                click.echo(f"hookd: line {number:,} of {path} is blank, and passed over", err=True)
+                continue
+            try:
+                read = _decoder.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                click.echo(f"hookd: line {number:,} of {path} is cut or no JSON, and not sent: {error}", err=True)
+                unreadable += 1
+                continue
             if read.kind == kind and only_client in (None, read.client_id):
-                yield line
+                lines.append(Line(read.client_id, read.event_id, text + b"\n"))
+    return lines, unreadable
 
 
-def _batches(lines: list[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
+class Tally:
+    """How many lines got which answer; and for those that were not taken, whose they are."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.names: dict[str, dict[str, None]] = {}  # by answer: clients, or events where it is about one
+
+    def note(self, line: Line, word: str) -> None:
+        self.counts[word] += 1
+        if word not in TAKEN:
+            is_of_client = word in ("unknown-client", "unknown-endpoint")
+            name = line.client_id if is_of_client else f"{line.client_id}/{line.event_id}"
+            self.names.setdefault(word, {})[name] = None
+
+
+class Resending:
+    """Pieces that wait to be posted. Ends when each line has its answer."""
+
+    def __init__(self, remote: Remote, lines: list[Line]) -> None:
+        self._remote = remote
+        self._pieces = deque(_pieces(lines))
+        self._lines = len(lines)
+        self._refused = 0  # pieces of one line since the last that was taken
+        self._said: set[str] = set()
+        self.tally = Tally()
+
+    def run(self) -> Tally:
+        """Raises Unreachable, or Refusal where neither waiting nor halving mends it."""
+        with click.progressbar(length=self._lines, label="resending", file=sys.stderr) as bar:
+            while self._pieces:
+                bar.update(self._post(self._pieces.popleft()))
+        return self.tally
+
+    def _post(self, piece: list[Line]) -> int:
+        """How many lines have their answer now."""
+        body = b"".join(line.data for line in piece)
+        answer = self._remote.post("/v1/resend", body, content_type="application/x-ndjson")
+        if not answer.is_hookds or answer.problem_is("draining") or answer.status not in (200, 413, 429, 503):
+            answer.taken()  # raises
+        if answer.status == 200:
+            self._refused = 0
+            for line, word in zip(piece, answer.taken()["lines"], strict=True):
+                self.tally.note(line, word)
+            return len(piece)
+        if len(piece) > 1:
+            middle = len(piece) // 2
+            self._pieces.extendleft((piece[middle:], piece[:middle]))
+        elif answer.status == 413:
+            self.tally.note(piece[0], TOO_LARGE)
+            return 1
+        else:
+            self._pieces.append(piece)
+            self._wait(piece[0], answer)
+        return 0
+
+    def _wait(self, line: Line, answer: Answer) -> None:
+        """Nothing, while others may fit; else as long as the daemon says, and that is said once for each client."""
+        self._refused += 1
+        if line.client_id not in self._said:
+            self._said.add(line.client_id)
+            click.echo(f"\nhookd: client {line.client_id} waits for room: {answer.problem}", err=True)
+        if self._refused >= len(self._pieces):
+            self._refused = 0
+            time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
+
+
+def _pieces(lines: list[Line]) -> Iterator[list[Line]]:
+    piece: list[Line] = []
     size = 0
     for line in lines:
-        if batch and (len(batch) == LINES_AT_ONCE or size + len(line) > BYTES_AT_ONCE):
-            yield batch
-            batch, size = [], 0
-        batch.append(line)
-        size += len(line)
-    if batch:
-        yield batch
-
-
-def _post(remote: Remote, batch: list[bytes]) -> list[str]:
-    while True:
-        answer = remote.post("/v1/resend", b"".join(batch), content_type="application/x-ndjson")
-        if answer.status not in (429, 503) or answer.body.get("type") == "/problems/draining":
-            lines: list[str] = answer.taken()["lines"]
-            return lines
-        time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
+        if piece and (len(piece) == LINES_AT_ONCE or size + len(line.data) > BYTES_AT_ONCE):
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line.data)
+    if piece:
+        yield piece

@@ -15,7 +15,7 @@ from hookd.process.exit_codes import ExitCode
 FOLLOW_EVERY_SECONDS = 0.2
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # a payload may be -1
 @click.argument("client")
 @click.argument("event_type", metavar="TYPE")
 @click.argument("payload", metavar="[JSON or -]", default="{}")
@@ -37,6 +37,8 @@ def send(client: str, event_type: str, payload: str, url: str | None, token_file
 def _checked_json(raw: bytes) -> bytes:
     try:
         msgspec.json.decode(raw, type=msgspec.Raw)
+    except RecursionError:
+        usage("the payload is nested too deep")
     except msgspec.DecodeError as error:
         usage(f"the payload is not JSON: {error}")
     return raw

@@ -21,13 +21,16 @@ from hookd.core.event import (
     read_ids,
     read_lines,
 )
+from hookd.core.ids import is_id
+from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
-from hookd.core.refusal import InvalidEvent, Refused, TooLarge
+from hookd.core.refusal import InvalidEvent, Refused, TooLarge, UnsupportedMediaType
 from hookd.edge.api.bodies import JSON, NDJSON, check_payload_size, read_body
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import body_of
 from hookd.edge.api.queries import query
 from hookd.edge.api.rendering import event_view, json_response
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import BatchAnswer, BatchItem, EventView, ResendAnswer
 from hookd.edge.api.services import Services
 from hookd.flow.intake import Admitted
@@ -35,7 +38,11 @@ from hookd.flow.report_lines import ReportLine, read_report_lines
 
 T = TypeVar("T")
 
+KEY = "Idempotency-Key"
+KEY_FIELD = KEY.lower().encode()
+KEYS = {KEY: "Stands for the `id` of a single event"}
 LOCATION = {"Location": "Where the event is read"}
+BATCH_ELSEWHERE = "this route takes one event, as application/json; a batch goes to POST /v1/events/batch"
 ADMISSION_PROBLEMS = ("unknown-client", "id-conflict", "invalid-event", "client-full", "full", "draining")
 
 
@@ -54,9 +61,10 @@ def admission_routes(services: Services) -> Blueprint:
         answers={202: EventView, 200: EventView},
         problems=ADMISSION_PROBLEMS,
         headers=LOCATION,
+        request_headers=KEYS,
     )
     async def post_event() -> Response:
-        body = await read_body(services.effective, JSON)
+        body = await _read_single_body(services)
         return _single(services, _read(services, body, client_id=None))
 
     @routes.post("/v1/events/batch")
@@ -81,6 +89,7 @@ def admission_routes(services: Services) -> Blueprint:
         answers={202: (EventView, BatchAnswer), 200: EventView},
         problems=ADMISSION_PROBLEMS,
         headers=LOCATION,
+        request_headers=KEYS,
     )
     async def post_client_event(client_id: str) -> Response:
         body = await read_body(services.effective, JSON, NDJSON)
@@ -94,7 +103,7 @@ def admission_routes(services: Services) -> Blueprint:
         scope=Scope.ADMIN,
         bodies={NDJSON: list[ReportLine]},
         answers={200: ResendAnswer},
-        problems=("id-conflict", "invalid-event", "client-full", "full", "draining"),
+        problems=("invalid-event", "client-full", "full", "draining"),
     )
     async def resend() -> Response:
         body = await read_body(services.effective, NDJSON)
@@ -105,7 +114,23 @@ def admission_routes(services: Services) -> Blueprint:
     return routes
 
 
+async def _read_single_body(services: Services) -> bytes:
+    """Raises as `read_body` does; what would be a batch is told where it goes."""
+    try:
+        body = await read_body(services.effective, JSON)
+    except UnsupportedMediaType as refused:
+        if request.mimetype == NDJSON:
+            refused.detail = BATCH_ELSEWHERE
+        raise
+    if body[:1] == b"[" or (body[:1].isspace() and body.lstrip()[:1] == b"["):
+        mistake = Mistake("", "is an array; this route takes one event")
+        raise InvalidEvent(f"the body is an array; {BATCH_ELSEWHERE}", mistakes=[mistake])
+    return body
+
+
 def _single(services: Services, submission: Submission) -> Response:
+    if KEY_FIELD in this_request().first:
+        submission = _keyed(submission)
     admitted = _logged(services, lambda: services.intake.admit(submission), submission)
     response = json_response(event_view(services, admitted.event), 202 if admitted.is_new else 200)
     response.headers["location"] = f"/v1/clients/{admitted.event.client_id}/events/{admitted.event.id}"
@@ -118,6 +143,8 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
     submissions = [
         _read_or_refused(services, item, client_id, index) for index, item in enumerate(_bounded(services, items))
     ]
+    if KEY_FIELD in this_request().first and any(not each.id for each in submissions if isinstance(each, Submission)):
+        raise InvalidEvent(f"{KEY} stands for the id of one event; in a batch give each event its own id")
     if query(BatchQuery).partial:
         answers = services.intake.admit_partial(submissions)
         services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
@@ -128,6 +155,20 @@ def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> 
         return json_response(BatchAnswer(found), 202)
     admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
     return json_response(BatchAnswer([_item(each.event) for each in admitted]), 202)
+
+
+def _keyed(submission: Submission) -> Submission:
+    """With the id that the header gives, bare or in quotes. Raises InvalidEvent."""
+    keys = {one.strip().removeprefix('"').removesuffix('"') for one in this_request().headers.getlist(KEY)}
+    key = keys.pop()
+    if keys:
+        raise InvalidEvent(f"{KEY} is given twice, and both differ")
+    if not is_id(key):
+        raise InvalidEvent(f"{KEY} must be 1 to 64 of A-Z a-z 0-9 _ -, as an id is")
+    if submission.id not in (None, key):
+        mistake = Mistake("/id", f"is not what {KEY} says; give one of them, or the same twice")
+        raise InvalidEvent(f"the event's id and {KEY} differ", mistakes=[mistake])
+    return msgspec.structs.replace(submission, id=key)
 
 
 def _read(services: Services, body: bytes, *, client_id: str | None, pointer: str = "") -> Submission:

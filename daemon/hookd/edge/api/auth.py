@@ -5,7 +5,7 @@ token as well, so that strangers do not learn which routes there are.
 
 Without tokens: only programs on this machine may ask, and never a web page in a browser here. A page can make a
 browser post to a loopback address; its `Origin` and `Sec-Fetch-Site` show that. A page can also point a name of its own
-at a loopback address; its `Host` shows that.
+at a loopback address; its `Host` shows that. No name leads to a unix socket, so any `Host` is answered there.
 
 Routes without a scope are open to everyone. Refused requests are logged, at most one line a second, with the number of
 them since the last line. No token is ever shown.
@@ -26,7 +26,8 @@ from hookd.flow.ports import Clock, Log
 
 OWN_SITES = (None, "same-origin", "none")
 LINE_EVERY_SECONDS = 1.0
-_HOST = re.compile(r"(localhost|[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
+UNIX_PEER = ("unix", 0)  # as the server names whoever asks through a unix socket; no IP address reads like it
+_HOST = re.compile(r"(localhost|[0-9.]{7,15}?|\[[0-9a-f:.]{2,45}\])\.?(?::[0-9]{0,5})?")
 
 
 class Auth:
@@ -89,7 +90,7 @@ class Auth:
 def refuse_foreign_request(request: ApiRequest) -> None:
     """Raises Forbidden for what comes, or may come, from a page of another site."""
     host = request.first.get(b"host", "").lower()
-    if not is_loopback_name(host):
+    if not is_loopback_name(host) and request.scope.get("client") != UNIX_PEER:
         raise Forbidden(f"without tokens only loopback names are answered, not {quoted(host)} in Host")
     for origin in request.headers.getlist("origin") if b"origin" in request.first else ():
         if origin.lower() not in (f"http://{host}", f"https://{host}"):  # `null` is a page's too
@@ -100,7 +101,7 @@ def refuse_foreign_request(request: ApiRequest) -> None:
 
 @functools.lru_cache(maxsize=64)  # a producer's Host is the same in each request; 64 of those that a head may hold
 def is_loopback_name(host: str) -> bool:
-    """Whether it is `localhost`, in 127.0.0.0/8 or [::1], with or without a port."""
+    """Whether it is `localhost`, in 127.0.0.0/8 or [::1], with or without a dot or a port behind it."""
     found = _HOST.fullmatch(host)
     if found is None:
         return False

@@ -64,6 +64,6 @@ def _check_media_type(request: ApiRequest, media_types: tuple[str, ...]) -> None
     charset = request.mimetype_params.get("charset", "utf-8")
     if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"charset is {quoted(charset)}; hookd takes UTF-8 only")
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    if any(one.strip().lower() not in ("", "identity") for one in encoding.split(",")):
         raise UnsupportedMediaType(f"content-encoding is {quoted(encoding)}; send the body as it is")

@@ -21,13 +21,15 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from hookd.core.counters import Counters, Histogram
 from hookd.core.settings import IntakeSettings
 from hookd.core.totals import Totals
+from hookd.edge.api.negotiation import accepted
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import PROBLEMS
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Connections, Services
 from hookd.flow.gauges import Gauges
 
@@ -85,8 +87,7 @@ def _read(services: Services, gauges: Gauges) -> Reading:
 
 def _wants_openmetrics() -> bool:
     """The first of the two in the order of preference. The library's own choice fails on a version of letters."""
-    for media_type, quality in request.accept_mimetypes:  # best first
-        name = media_type.partition(";")[0].strip().lower()
+    for name, quality in accepted(this_request()):
         if quality > 0 and name in (OPENMETRICS, "text/plain", "text/*", "*/*"):
             return name == OPENMETRICS
     return False

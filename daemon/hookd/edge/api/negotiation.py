@@ -1,11 +1,13 @@
 """Owns what HTTP asks of every route alike: methods, `Accept`, the query's parameters, and paths without a route.
 
 Rules: nothing redirects, because a client that follows a redirect repeats a POST as a GET. An error is always
-problem+json, whatever `Accept` says. The query is read here, by queries.py, before the route runs.
+problem+json, whatever `Accept` says. Only what reads is refused for its `Accept`: an answer that its caller does not
+read is no reason to lose an event. The query is read here, by queries.py, before the route runs.
 
 Does not: know who may call (auth.py), or what a body may hold (bodies.py).
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from hookd.edge.api.queries import read_query
 from hookd.edge.api.request_exchange import ApiRequest
 
 JSON = "application/json"
+READING = ("GET", "HEAD")
+_QUALITY = re.compile(r"[0-9]*\.?[0-9]*")
 
 
 class RouteTerms(NamedTuple):
@@ -52,9 +56,8 @@ def check(request: ApiRequest, terms: RouteTerms | None, adapter: MapAdapter | N
         assert adapter is not None
         return Response("", 204, headers={"allow": _allow(adapter.allowed_methods())})
     assert terms is not None
-    accept = request.first.get(b"accept")
-    if accept and terms.media_types and accept != "*/*":
-        refuse_unacceptable(list(request.accept_mimetypes), terms.media_types)
+    if request.method in READING and terms.media_types and request.first.get(b"accept", "*/*") != "*/*":
+        refuse_unacceptable(accepted(request), terms.media_types)
     request.parameters = read_query(request, terms.query)
     return None
 
@@ -64,6 +67,27 @@ def terms_of(operation: Operation) -> RouteTerms:
     given = {kind if isinstance(kind, str) else JSON for kind in kinds if kind is not None}
     media_types = {kind.partition(";")[0] for kind in given} if operation.answers else {JSON}
     return RouteTerms(tuple(sorted(media_types)), operation.query)
+
+
+def accepted(request: ApiRequest) -> list[tuple[str, float]]:
+    """The ranges of `Accept` in lower case, with their qualities, the best first; more than RFC 9110 has is read.
+
+    `*` is `*/*`, as Java sends it. A quality that is no number excludes nothing; werkzeug drops the whole range.
+    """
+    ranges = []
+    for part in ",".join(request.headers.getlist("accept")).split(","):
+        media_range, *parameters = (one.strip().lower() for one in part.split(";"))
+        if media_range:
+            ranges.append(("*/*" if media_range == "*" else media_range, _quality_in(parameters)))
+    return sorted(ranges, key=lambda each: -each[1])
+
+
+def _quality_in(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = (part.strip() for part in parameter.partition("="))
+        if name == "q":
+            return min(float(value), 1.0) if value.strip(".") and _QUALITY.fullmatch(value) else 1.0
+    return 1.0
 
 
 def refuse_unacceptable(ranges: Collection[tuple[str, float]], media_types: Collection[str]) -> None:
@@ -99,7 +123,7 @@ def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:
     """The quality of the most specific range that covers it; 0 where none does. Parameters of a range are ignored."""
     kind = media_type.partition("/")[0]
     for covering in (media_type, f"{kind}/*", "*/*"):
-        found = [quality for one, quality in ranges if one.partition(";")[0].strip().lower() == covering]
+        found = [quality for one, quality in ranges if one == covering]
         if found:
             return max(found)
     return 0.0

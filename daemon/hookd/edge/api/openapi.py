@@ -20,6 +20,7 @@ from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
+from hookd.core.ids import ID_PATTERN
 from hookd.core.refusal import Refused
 from hookd.edge.api.bodies import JSON, NDJSON
 from hookd.edge.api.operations import Operation, Scope, operation, operation_of
@@ -33,7 +34,8 @@ REFERENCE = "#/components/schemas/{name}"
 # Of the path; any other is text.
 Slug = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PROBLEMS)}, examples=["full"])]
 PATH_PARAMETERS = {"client_id": ClientId, "event_id": EventId, "endpoint_id": EndpointId, "slug": Slug}
-SLUGS_OF_ANY = ("internal", "not-acceptable")
+SLUGS_OF_ANY = ("internal",)
+SLUGS_OF_READING = ("not-acceptable",)
 SLUGS_OF_PATHS = ("not-found",)  # an id with a slash in it is another path
 SLUGS_OF_PARAMETERS = ("invalid-query",)
 SLUGS_OF_BODIES = ("malformed-json", "body-timeout", "too-large", "unsupported-media-type")
@@ -104,7 +106,7 @@ class _Describing:
         self.components = {name: schema for name, schema in sorted(components.items()) if name not in names}
 
     def operation(self, rule: Rule, one: Operation) -> Schema:
-        parameters = [*self._path_parameters(rule), *self._query_parameters(one)]
+        parameters = [*self._path_parameters(rule), *self._query_parameters(one), *self._header_parameters(one)]
         found: Schema = {
             "operationId": rule.endpoint.rpartition(".")[2],
             "summary": one.summary,
@@ -134,6 +136,12 @@ class _Describing:
         properties = self._queries[one.query]["properties"]
         return [_query_parameter(name, dict(schema)) for name, schema in properties.items()]
 
+    def _header_parameters(self, one: Operation) -> list[Schema]:
+        return [
+            {"name": name, "in": "header", "schema": {"type": "string", "pattern": ID_PATTERN}, "description": text}
+            for name, text in one.request_headers.items()
+        ]
+
     def _responses(self, rule: Rule, one: Operation) -> Schema:
         responses: dict[int, Schema] = {}
         for status, kind in one.answers.items():
@@ -146,7 +154,7 @@ class _Describing:
             if one.headers:
                 responses[status]["headers"] = {name: _header(text) for name, text in one.headers.items()}
         by_status: defaultdict[int, list[str]] = defaultdict(list)
-        of_any = _slugs_of_any(one, has_path_parameters=bool(rule.arguments), has_tokens=self._has_tokens)
+        of_any = _slugs_of_any(rule, one, has_tokens=self._has_tokens)
         for slug in dict.fromkeys((*one.problems, *of_any)):
             by_status[PROBLEMS[slug].status].append(slug)
         for status, slugs in by_status.items():
@@ -221,9 +229,11 @@ def _types_of(one: Operation) -> Iterable[Any]:
                 yield each
 
 
-def _slugs_of_any(one: Operation, *, has_path_parameters: bool, has_tokens: bool) -> Iterable[str]:
+def _slugs_of_any(rule: Rule, one: Operation, *, has_tokens: bool) -> Iterable[str]:
     yield from SLUGS_OF_ANY
-    if has_path_parameters:
+    if "GET" in (rule.methods or ()):
+        yield from SLUGS_OF_READING
+    if rule.arguments:
         yield from SLUGS_OF_PATHS
     yield from SLUGS_OF_PARAMETERS
     if one.bodies:

@@ -33,6 +33,7 @@ class Operation(NamedTuple):
     ]  # status -> the type that is encoded; a str is a media type of text, a tuple a choice, None no content
     problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
     headers: Mapping[str, str]  # of its answers: name -> what it says
+    request_headers: Mapping[str, str] = {}  # of its own that hold an id: name -> what it says
 
 
 def operation(
@@ -45,9 +46,20 @@ def operation(
     answers: Mapping[int, Any] | None = None,
     problems: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
+    request_headers: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """The decorator that stands under the route's own."""
-    described = Operation(summary, scope, producers_too, bodies or {}, query, answers or {}, problems, headers or {})
+    described = Operation(
+        summary,
+        scope,
+        producers_too,
+        bodies or {},
+        query,
+        answers or {},
+        problems,
+        headers or {},
+        request_headers or {},
+    )
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         setattr(view, ATTRIBUTE, described)

@@ -52,7 +52,7 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "Use one of those that the `Allow` header lists.",
     ),
     "not-acceptable": ProblemDoc(
-        "The request's `Accept` leaves out what the route answers with, which is JSON almost everywhere.",
+        "A GET's `Accept` leaves out what the route answers with, which is JSON almost everywhere.",
         "Send `Accept: application/json`, `Accept: */*`, or none.",
     ),
     "body-timeout": ProblemDoc(

@@ -109,7 +109,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint) -> Healt
     state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
     unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
-    oldest = min((event.accepted_at for event, _ in unsettled), default=None)
+    oldest = min((event.since for event, _ in unsettled), default=None)
     return HealthView(
         state=state,
         state_since=None if state is State.OK else _shown(health.since, now),
@@ -121,7 +121,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint) -> Healt
         unsettled=health.unsettled,
         in_flight=health.in_flight,
         concurrency_now=health.room(services.effective.concurrency(endpoint)),
-        oldest_unsettled_seconds=None if oldest is None else round(max(0.0, now.wall - oldest), 3),
+        oldest_unsettled_seconds=None if oldest is None else round(now.monotonic - oldest, 3),
         last_outcome=_outcome_view(health.last_outcome),
         last_delivered_at=rfc3339_or_none(health.last_delivered_at),
     )
@@ -135,7 +135,8 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         version=services.run.version,
         run_id=services.run.run_id,
         started_at=rfc3339(services.run.started_at),
-        uptime_seconds=round(now.wall - services.run.started_at, 3),
+        now=rfc3339(now.wall),
+        uptime_seconds=round(now.monotonic - services.ledger.started.monotonic, 3),
         events=EventTotals(
             accepted=totals.accepted,
             recovered=totals.recovered,

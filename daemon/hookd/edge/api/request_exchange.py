@@ -7,14 +7,13 @@ up. Here the answering task takes in the body as well. A second task runs only w
 Rules:
  * Everything that the server brings is taken, to the end of the body or of the request. A full channel would hold up
    the server, which could then neither end the request nor notice that its peer is gone.
- * When the peer hangs up, the request ends at its next wait, by ClientDisconnected. A request that no longer waits is
-   done and answered.
- * The server bounds the time of an answer: it has a deadline for each write.
+ * A peer that hangs up (a reset, not the end of its sending) ends its request at the next wait, by ClientDisconnected;
+   what no longer waits is done and answered.
+ * An answer's time is the server's to bound: it has a deadline for each write.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
-from urllib.parse import urlparse
 
 import trio
 from quart import Response, request
@@ -93,7 +92,7 @@ class RequestExchange(TrioASGIHTTPConnection):
         return self.body.is_complete
 
     async def listening(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Returns what `work` returns. Cancels it when the peer hangs up meanwhile, and raises ClientDisconnected."""
+        """What comes of `work`, which is cancelled when the peer hangs up meanwhile: raises ClientDisconnected."""
         results: list[T] = []
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -117,7 +116,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             scope.cancel()
 
     async def _take_message(self) -> None:
-        """Waits for the server's next message. Raises ClientDisconnected."""
+        """The server's next, when it comes. Raises ClientDisconnected."""
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientDisconnected
@@ -126,7 +125,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             self.body.is_complete = True
 
     def _create_request_from_scope(self, _send: Any) -> ApiRequest:
-        scope, path = self.scope, self.scope["path"]
+        scope = self.scope
         named = [(name, value.decode("latin1")) for name, value in scope["headers"]]
         headers = Headers()
         headers["Remote-Addr"] = (scope.get("client") or ["<local>"])[0]
@@ -136,7 +135,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             self,
             scope["method"],
             scope["scheme"],
-            path if path[0] == "/" else urlparse(path).path,
+            scope["path"],
             scope["query_string"],
             headers,
             scope.get("root_path", ""),

@@ -213,6 +213,7 @@ class StatusView(msgspec.Struct):
     version: str
     run_id: str
     started_at: Time
+    now: Annotated[Time, Meta(description="The daemon's wall clock, which its other times are read off")]
     uptime_seconds: float
     events: EventTotals
     deliveries: DeliveryTotals

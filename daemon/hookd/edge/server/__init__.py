@@ -8,9 +8,9 @@ whose inner names it uses.
 Does not do: HTTP/2 (an h2c upgrade is ignored, as RFC 9110 allows, and answered in HTTP/1.1; prior knowledge gets 505),
 websockets (400), CONNECT (400), signals.
 
-Known limits: a peer that closes its sending side while its request is being handled counts as gone, and the handler is
-cancelled. A head that comes too slowly is closed without a 408. A handler that shields itself from cancellation without
-a deadline holds the stop.
+Known limits: whether a peer that has ended its sending is gone altogether shows only when its answer is written; until
+then its handler goes on. Over TLS an end without a goodbye (close_notify) does count as gone. A head that comes too
+slowly is closed without a 408. A handler that shields itself from cancellation without a deadline holds the stop.
 """
 
 from hookd.edge.server.api_server import Server, Statistics

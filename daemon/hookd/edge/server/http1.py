@@ -4,6 +4,10 @@ h11 takes what older software sends: lines that end without CR, headers that go 
 given twice. Each means something else to some proxy, and where two programs disagree on the end of a request, a peer
 can put one into another's (request smuggling). So each gets 400 and the end of the connection, as do both ways of
 giving a length at once.
+
+Other things older software sends mean nothing, and cost nobody an answer (RFC 9112): empty lines before a request line
+are skipped (2.2), and whatever follows a request that ends the connection is ignored (9.6). The host of an absolute
+target takes the place of `Host` (3.2.2), so that who judges the one judges the other.
 """
 
 from __future__ import annotations
@@ -28,8 +32,12 @@ if TYPE_CHECKING:
 # yet, and 5,000 headers that come in one read kept the loop for 25 ms.
 HEAD_BYTES_MAX = 16 * 1024
 HEAD_LINES_MAX = 128
+# Before one request line: a producer's stray line break is one or two.
+EMPTY_LINES_MAX = 128
 
-_TARGET = re.compile(rb"(?:https?://[^/?#]+)?/|\*$")  # not CONNECT's
+_TARGET = re.compile(rb"/|\*$|(?i:https?://)([^/?#]+)(?=[/?]|$)")  # not CONNECT's
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+_LAST_REQUEST_IS_IN = (h11.MUST_CLOSE, h11.CLOSED)
 _LOOSE = re.compile(rb"(?<!\r)\n|(?<=\n)[ \t]|\n(?i:content-length)[ \t]*:[^\n]*,")
 _LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:")
 
@@ -47,13 +55,18 @@ class Http1(H11Protocol):
         """Whether the peer has begun a request, or may begin one, and has not sent all of it."""
         return self.connection.their_state in (h11.IDLE, h11.SEND_BODY)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is here, whole, and its answer is not out yet."""
+        return self.stream is not None and not self.is_in_request
+
     async def _check_protocol(self, event: h11.Request) -> None:
         pass  # hypercorn's looks for HTTP/2; an ignored h2c upgrade is answered in HTTP/1.1
 
     async def _create_stream(self, request: h11.Request) -> None:
         status_code = _refusal(request)
         if status_code is None:
-            await super()._create_stream(request)
+            await super()._create_stream(_in_origin_form(request))
         else:
             await self._send_error_response(status_code)
             await self.send(Closed())
@@ -77,9 +90,22 @@ class _Strict(h11.Connection):
     """h11 without its leniency about where lines, heads and bodies end."""
 
     _last_taken = b""  # a byte, since what ends a line may come in two reads
+    _empty_lines = 0  # skipped since the last request
+
+    def receive_data(self, data: bytes) -> None:
+        if data and self.their_state in _LAST_REQUEST_IS_IN:
+            return  # it is ignored, and not held either
+        super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state in _LAST_REQUEST_IS_IN:
+            return h11.NEED_DATA
         before, _ = self.trailing_data
+        if self.their_state is h11.IDLE and before[:1] in (b"\r", b"\n"):
+            self._skip_empty_lines(before)
+            before, is_ended = self.trailing_data
+            if before == b"\r" and not is_ended:
+                return h11.NEED_DATA
         if self.their_state is h11.IDLE and _is_too_long(before):
             raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         event = super().next_event()
@@ -87,7 +113,17 @@ class _Strict(h11.Connection):
         self._last_taken = taken[-1:] or last
         if isinstance(event, h11.Request | h11.EndOfMessage) and _is_ambiguous(last + taken, len(last)):
             raise h11.RemoteProtocolError("programs would disagree on where this ends", error_status_hint=400)
+        if isinstance(event, h11.Request):
+            self._empty_lines = 0
         return event
+
+    def _skip_empty_lines(self, head: bytes) -> None:
+        """h11 refuses them; its buffer, an inner name, gives one as a head without lines."""
+        skipped = _EMPTY_LINES.match(head)
+        assert skipped is not None
+        for _ in range(min(skipped[0].count(b"\n"), EMPTY_LINES_MAX - self._empty_lines)):
+            self._receive_buffer.maybe_extract_lines()
+            self._empty_lines += 1
 
 
 def _is_too_long(head: bytes) -> bool:
@@ -100,6 +136,22 @@ def _is_too_long(head: bytes) -> bool:
 
 def _is_ambiguous(taken: bytes, start: int) -> bool:
     return bool(_LOOSE.search(taken, start)) or len(_LENGTH.findall(taken)) > 1
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """`GET http://host/path` as `GET /path` with that host, whatever `Host` says."""
+    found = _TARGET.match(request.target)
+    assert found is not None, "another target is refused"
+    if found[1] is None:
+        return request
+    path = request.target[found.end() :]
+    headers = [(name, value) for name, value in request.headers if name != b"host"]
+    return h11.Request(
+        method=request.method,
+        target=path if path.startswith(b"/") else b"/" + path,
+        headers=[(b"host", found[1]), *headers],
+        http_version=request.http_version,
+    )
 
 
 def _refusal(request: h11.Request) -> int | None:

@@ -7,6 +7,8 @@ Rules:
  * One deadline says when the peer must have sent something: TLS and a head within `header_timeout_seconds`, the first
    byte of the next head within `keep_alive_seconds`. There is none while a request is in progress: slow bodies are the
    app's to bound.
+ * A peer that ends its sending has not hung up: a request that is here is answered, and then the connection is closed.
+   Empty lines between requests are no beginning of a head.
  * A connection is closed by ending our side, then reading on for at most LINGER_SECONDS and throwing that away: to
    close a socket with unread bytes resets it, and the peer would lose an answer, such as 413, that it has yet to read.
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES_MAX = 65536
 LINGER_SECONDS = 2.0
+UNIX_PEER = ("unix", 0)  # as the app is told of one; no IP address reads like it
 PLAIN_HTTP = (
     b"HTTP/1.1 400 \r\ncontent-type: text/plain\r\ncontent-length: 31\r\nconnection: close\r\n\r\n"
     b"this address speaks https only\n"
@@ -86,6 +89,7 @@ class TcpConnection:
         self._is_between_requests = False
         self._is_closing = False
         self._is_ended_by_peer = False
+        self._answered = trio.Event()  # after the peer's end
 
     async def run(self) -> None:
         try:
@@ -151,12 +155,16 @@ class TcpConnection:
         while not self._is_closing and (data := await self._receive()):
             if self._is_closing:
                 return
-            if self._is_between_requests:  # the first bytes of the next head
+            if self._is_between_requests and data.strip(b"\r\n"):  # the first bytes of the next head
                 self._is_between_requests = False
                 self._expect_bytes_by(trio.current_time() + self._terms.header_timeout_seconds)
             await self._protocol.handle(RawData(data))
-        if self._is_ended_by_peer and not self._is_closing and self._protocol.is_in_request:
+        if not self._is_ended_by_peer or self._is_closing:
+            return
+        if self._protocol.is_in_request:
             await self._protocol.handle(RawData(b""))  # half a request: 400, if the peer still listens
+        elif self._protocol.is_answering:
+            await self._answered.wait()
 
     async def _receive(self) -> bytes:
         """What arrived, or nothing: the peer ended or is late, or we are closing.
@@ -187,6 +195,9 @@ class TcpConnection:
     async def _send(self, event: Event) -> None:
         """Hypercorn's way out."""
         if isinstance(event, Updated):
+            if event.idle and self._is_ended_by_peer:
+                await self._close_gently()
+                return
             self._is_between_requests = event.idle
             self._expect_bytes_by(trio.current_time() + self._terms.keep_alive_seconds if event.idle else math.inf)
         elif isinstance(event, RawData):
@@ -205,6 +216,7 @@ class TcpConnection:
 
     async def _close_gently(self) -> None:
         self._is_closing = True
+        self._answered.set()
         self._bytes_due = math.inf
         self._reading.deadline = trio.current_time() + LINGER_SECONDS
         with self._shielded() as shield:
@@ -248,9 +260,11 @@ class TcpConnection:
 
 
 def _addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:
-    """The peer's and ours; None for a unix socket, and for a stream in memory."""
-    if not isinstance(stream, trio.SocketStream) or stream.socket.family == socket.AF_UNIX:
+    """The peer's and ours; None for a stream in memory."""
+    if not isinstance(stream, trio.SocketStream):
         return None, None
+    if stream.socket.family == socket.AF_UNIX:
+        return UNIX_PEER, None
     peer, own = stream.socket.getpeername(), stream.socket.getsockname()
     return (peer[0], peer[1]), (own[0], own[1])
 
