@@ -108,6 +108,7 @@ class ResponseReader:
         "body_bytes_max",
         "failure",
         "fields",
+        "has_begun",
         "has_head",
         "has_leftover",
         "is_blemished",
@@ -125,6 +126,7 @@ class ResponseReader:
         self.fields: Fields = []
         self.body = bytearray()
         self.is_untouched = True  # not one byte came, but line ends
+        self.has_begun = False  # what came may be an answer's: as far as it goes it is HTTP
         self.has_head = False
         self.is_blemished = False  # it counts by its status, and nothing after it on the connection would
         self.is_cut = False
@@ -189,6 +191,7 @@ class ResponseReader:
         begun: bytes | bytearray = self._head if seen else data
         if not begun.startswith(_BEGINS) and not _BEGINS.startswith(begun):
             raise httpx.RemoteProtocolError("not HTTP: the response does not begin with a status line")
+        self.has_begun = True
         end = _END_OF_HEAD.search(begun, max(0, seen - 2))
         if end is None:
             self._keep_unended(begun)
@@ -247,7 +250,9 @@ class ResponseReader:
         status_code: int = self._parser.get_status_code()
         if not self._head_ended or status_code < 100 or self._parser.get_http_version() not in ("1.1", "1.0"):
             return 0
-        codings = [value.lower() for name, value in self.fields if len(name) == len(_CODING) and name.lower() == _CODING]
+        codings = [
+            value.lower() for name, value in self.fields if len(name) == len(_CODING) and name.lower() == _CODING
+        ]
         return status_code if codings in ([], [b"chunked"]) else 0
 
     def _read_blemished(self, head: bytes) -> int:
