@@ -53,7 +53,7 @@ class _Race:
         self._port = port
         self._left = deque(by_turns(addresses)[:ADDRESSES_TRIED_MAX])
         self._under_way: dict[str, trio.CancelScope] = {}  # the longest under way first
-        self._one_ended = trio.Event()
+        self._one_failed = trio.Event()
         self._winner: NetworkStream | None = None
         self._reason = ""
 
@@ -61,10 +61,10 @@ class _Race:
         try:
             async with trio.open_nursery() as nursery:
                 while self._left:
-                    self._one_ended = trio.Event()
+                    self._one_failed = trio.Event()
                     nursery.start_soon(self._try, self._left.popleft(), nursery.cancel_scope)
                     with trio.move_on_after(STAGGER_SECONDS):
-                        await self._one_ended.wait()
+                        await self._one_failed.wait()
                     if self._left and len(self._under_way) >= AT_ONCE_MAX:
                         next(iter(self._under_way.values())).cancel()
         except BaseException:
@@ -82,11 +82,11 @@ class _Race:
                 network_stream = await self._dial(address, self._port)
             except OSError as error:
                 self._reason = self._reason or _reason(address, error)
+                self._one_failed.set()
             else:
                 self._finish(network_stream, race)
             finally:
                 del self._under_way[address]
-                self._one_ended.set()
         if scope.cancelled_caught:
             self._reason = self._reason or f"{address}: no answer within {AT_ONCE_MAX * STAGGER_SECONDS:g} s"
 
