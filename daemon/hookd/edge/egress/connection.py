@@ -102,8 +102,8 @@ class Connection:
             while not response.has_head:
                 await self.receive(response)
         except BaseException as error:
+            failure = self._send_failure  # not what closing makes of it
             await self.abandon()
-            failure = self._send_failure
             if failure is None or not response.is_untouched or not _says_less(error):
                 raise
             raise httpx.WriteError(reason_of(failure)) from failure
