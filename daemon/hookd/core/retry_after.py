@@ -11,7 +11,7 @@ Rules:
 
 import calendar
 import re
-import time
+from datetime import UTC, datetime
 from email.utils import parsedate_tz
 
 RETRY_AFTER_SECONDS_MAX = 3600.0
@@ -58,7 +58,7 @@ def _year(date: re.Match[str], *, now_wall: float) -> int:
     """Of two digits the latest year that ends in them and is not more than 50 ahead. Not `email`'s: its 00 is 2000."""
     if date["short_year"] is None:
         return int(date["imf_year"] or date["asctime_year"])
-    latest = time.gmtime(now_wall).tm_year + 50
+    latest = datetime.fromtimestamp(now_wall, UTC).year + 50
     return latest - (latest - int(date["short_year"])) % 100
 
 
