@@ -113,10 +113,11 @@ async def test_retry_after_of_any_kind_is_within_its_bounds(autojump_clock, nurs
     [
         (b"Retry-After: 7\r\n", "7"),
         (b"retry-after:7\r\nRETRY-AFTER: 3600\r\n", None),
+        (b"retry-after:7\r\nRETRY-AFTER: 7\r\n", "7"),
         (b"", None),
     ],
 )
-async def test_retry_after_standing_twice_says_nothing(lines: bytes, read: str | None) -> None:
+async def test_retry_after_standing_twice_says_nothing_unless_both_agree(lines: bytes, read: str | None) -> None:
     """From the wire: one is taken as it stands, two are a contradiction."""
     async with serving(answering(b"HTTP/1.1 503 No\r\n" + lines + b"content-length: 0\r\n\r\n")) as server:
         outcome, exchange = await send(server.url)

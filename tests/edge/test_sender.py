@@ -67,8 +67,8 @@ async def test_body_that_breaks_off_changes_nothing():
 
 async def test_body_is_read_up_to_its_limit_only():
     """An endless body is cut at delivery.response_bytes_max, and nothing is left running."""
-    outcome, exchange, _ = await post_to(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000)
-    assert outcome == Responded(200)
+    outcome, exchange, _ = await post_to(b"HTTP/1.1 500 X\r\n\r\n" + b"x" * 100_000)
+    assert outcome == Responded(500)
     assert exchange.excerpt == b"x" * DEFAULTS.delivery.response_bytes_max
 
 

@@ -56,7 +56,12 @@ class Exchange:
 
     @property
     def is_open(self) -> bool:
-        return self.over_at is None and self.closed_at is None
+        return self.over_at is None and self.closed_at is None and not self.is_delivered
+
+    @property
+    def is_delivered(self) -> bool:
+        """Its head says so and was read: its attempt is over, while the rest of the answer may still come."""
+        return self.read_at is not None and self.answer is not None and 200 <= self.answer.status <= 299
 
     @property
     def ended_at(self) -> float | None:

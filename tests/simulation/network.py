@@ -139,8 +139,11 @@ class Network:
         self._attempts.clear()
 
     def _attempt(self, host: Host) -> Attempt:
-        """The attempt of the task that acts; its first act begins it."""
+        """The attempt of the task that acts, or of the one that it tries an address for; its first act begins it."""
         task = trio.lowlevel.current_task()
+        parent = task.parent_nursery.parent_task if task.parent_nursery is not None else task
+        if task not in self._attempts and parent in self._attempts:
+            task = parent
         attempt = self._attempts.get(task)
         if attempt is None or attempt.host is not host:
             attempt = self._attempts[task] = self._tap.begun(host)

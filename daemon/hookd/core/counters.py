@@ -52,12 +52,13 @@ class Histogram:
 
 
 class Counters:
-    __slots__ = ("attempt_seconds", "attempts", "given_up", "lag_seconds", "refused", "reopened")
+    __slots__ = ("attempt_seconds", "attempts", "given_up", "lag_seconds", "reconnects", "refused", "reopened")
 
     def __init__(self) -> None:
         self.attempts = dict.fromkeys(KINDS, 0)  # those that ended, by outcome and status class
         self.attempt_seconds = Histogram(DURATION_SECONDS)  # of those with an outcome
         self.lag_seconds = Histogram(LAG_SECONDS)  # of deliveries, from the event's acceptance to the 2xx
+        self.reconnects = 0  # attempts that posted twice, since a kept connection was stale
         self.given_up = dict.fromkeys(Reason, 0)
         self.reopened = 0
         self.refused: Counter[str] = Counter()  # by the problem's slug

@@ -73,6 +73,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     duration_seconds: float | None = None
     outcome: Outcome | None = None
     request_sent: bool = False
+    reconnected: bool = False  # a kept connection was stale: it was sent once more, on a fresh one
 
 
 class Delivery(msgspec.Struct, gc=False, eq=False):
@@ -118,7 +119,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         """The attempt in flight is over; its outcome is None where it was cut. The status is the caller's."""
         assert self.in_flight
         ended = msgspec.structs.replace(
-            self.attempts[-1], duration_seconds=duration_seconds, outcome=outcome, request_sent=exchange.request_sent
+            self.attempts[-1],
+            duration_seconds=duration_seconds,
+            outcome=outcome,
+            request_sent=exchange.request_sent,
+            reconnected=exchange.reconnected,
         )
         self.attempts = (*self.attempts[:-1], ended)
         self.in_flight = False

@@ -352,6 +352,7 @@ class Ledger:
         self._health_of(event, delivery).in_flight -= 1
         self._totals.in_flight -= 1
         self.counters.observe_attempt(outcome, duration_seconds)
+        self.counters.reconnects += exchange.reconnected
 
     def _count_opened(self, event: Event, delivery: Delivery) -> None:
         self._totals.opened += 1

@@ -113,6 +113,7 @@ class AttemptView(msgspec.Struct, frozen=True):
     outcome: Annotated[OutcomeName, Meta(examples=["responded"])] | None
     status_code: Annotated[int, Meta(examples=[503])] | None
     request_sent: Annotated[bool, Meta(description="The whole request was written, so the client may have it")]
+    reconnected: Annotated[bool, Meta(description="It was sent once more, since a kept connection was stale")]
     error: Annotated[str, Meta(description="What went wrong, in words; null for an answer")] | None
     response_excerpt: Annotated[str, Meta(description="The first KiB of the last failed attempt's answer")] | None
 
@@ -304,6 +305,7 @@ def attempt_view(attempt: Attempt, excerpt: str | None) -> AttemptView:
         outcome=None if attempt.outcome is None else outcomes.name(attempt.outcome),
         status_code=outcomes.status_code(attempt.outcome),
         request_sent=attempt.request_sent,
+        reconnected=attempt.reconnected,
         error=outcomes.error(attempt.outcome),
         response_excerpt=excerpt,
     )

@@ -106,6 +106,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: Concurrency = 8
     connections_max: Connections = 4096
     response_bytes_max: Size = 16 * _KIB
+    connection_age_seconds_max: Age = 60.0
     secret_overlap_seconds: Age = _DAY_SECONDS
 
 

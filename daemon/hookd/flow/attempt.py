@@ -104,7 +104,9 @@ class Attempter:
         request = self._post(client_id, endpoint, event_id, TEST_TYPE, TEST_PAYLOAD, attempt_number=1, now=started)
         outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
         duration_seconds = self._clock.now().monotonic - started.monotonic
-        attempt = Attempt(1, started.wall, duration_seconds, outcome, exchange.request_sent)
+        attempt = Attempt(
+            1, started.wall, duration_seconds, outcome, exchange.request_sent, reconnected=exchange.reconnected
+        )
         return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
 
     def _log_state(self, lane: Lane, client_id: str, before: State, now: float) -> None:
@@ -205,6 +207,7 @@ class Attempter:
             status_code=outcomes.status_code(outcome),
             error=outcomes.error(outcome),
             request_sent=exchange.request_sent,
+            reconnected=exchange.reconnected,
             duration_seconds=round(duration_seconds, 6),
             status=delivery.status.value,
             reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,

@@ -26,6 +26,7 @@ class Progress:
     def __init__(self) -> None:
         self.sending_started = False
         self.request_sent = False
+        self.reconnected = False
 
 
 class FakeNetworkStream(trio.abc.Stream):

@@ -16,7 +16,7 @@ def pool(nursery: trio.Nursery, **options: int) -> Pool:
 
 
 def idle(kept: Pool, key: object, count: int = 1) -> list[Connection]:
-    connections = [kept.adopt(FakeNetworkStream(), key) for _ in range(count)]
+    connections = [kept.adopt(FakeNetworkStream(), key, looked_up_at=trio.current_time()) for _ in range(count)]
     for connection in connections:
         kept.give_back(connection)
     return connections
@@ -96,12 +96,12 @@ async def test_idle_connections_are_bounded_in_all_and_the_oldest_goes(nursery: 
 
 async def test_room_is_made_by_closing_idle_ones_only(nursery: trio.Nursery) -> None:
     kept = pool(nursery, connections_max=3)
-    used = kept.adopt(FakeNetworkStream(), "a")
+    used = kept.adopt(FakeNetworkStream(), "a", looked_up_at=trio.current_time())
     connections = idle(kept, "b", 2)
     kept.make_room()
     assert [connection.is_closed for connection in (used, *connections)] == [False, True, False]
-    kept.adopt(FakeNetworkStream(), "c")
-    kept.adopt(FakeNetworkStream(), "c")
+    kept.adopt(FakeNetworkStream(), "c", looked_up_at=trio.current_time())
+    kept.adopt(FakeNetworkStream(), "c", looked_up_at=trio.current_time())
     kept.make_room()  # three in use: over the limit is the caller's business
     assert (kept.open_count, kept.idle_count) == (3, 0)
     nursery.cancel_scope.cancel()
@@ -111,7 +111,9 @@ async def test_room_is_made_by_closing_idle_ones_only(nursery: trio.Nursery) -> 
 async def test_connection_on_which_something_came_in_is_not_used_again(nursery: trio.Nursery, ends: bool) -> None:
     kept = pool(nursery)
     quiet, loud = FakeNetworkStream(), FakeNetworkStream(*([] if ends else [b"HTTP/1.1 200 OK\r\n\r\n"]), ends=ends)
-    connections = [kept.adopt(network_stream, "a") for network_stream in (quiet, loud)]
+    connections = [
+        kept.adopt(network_stream, "a", looked_up_at=trio.current_time()) for network_stream in (quiet, loud)
+    ]
     for connection in connections:
         kept.give_back(connection)
     assert await kept.take("a") is connections[0]
@@ -122,7 +124,7 @@ async def test_connection_on_which_something_came_in_is_not_used_again(nursery: 
 
 async def test_close_idle_spares_those_in_use_and_close_does_not(nursery: trio.Nursery) -> None:
     kept = pool(nursery)
-    used = kept.adopt(FakeNetworkStream(), "a")
+    used = kept.adopt(FakeNetworkStream(), "a", looked_up_at=trio.current_time())
     (waiting,) = idle(kept, "a")
     kept.close_idle()
     assert (used.is_closed, waiting.is_closed) == (False, True)

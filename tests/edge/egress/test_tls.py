@@ -1,6 +1,7 @@
 """TLS: what is verified, what a receiver can do wrong, and that nothing is ever sent without it."""
 
 import datetime as dt
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,18 @@ import trustme
 from hookd.edge.egress.addresses import AddressPolicy
 from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport
 
-from tests.edge.egress.peers import OK, Handler, Server, answering, post, read_request, resolving, serving, wait_end
+from tests.edge.egress.peers import (
+    OK,
+    Handler,
+    Server,
+    answering,
+    post,
+    read_request,
+    reset,
+    resolving,
+    serving,
+    wait_end,
+)
 
 HOST = "hook.example"
 CA = trustme.CA()
@@ -248,3 +260,92 @@ async def test_planted_answer_after_the_first_over_tls_is_not_used() -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert await post(transport, server.url) == (200, b"ok")
         assert server.connections == 2
+
+
+# --- what the receiver says while the request is still being written
+
+BIG = b"x" * 5_000_000  # more than any socket buffer takes
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [b"HTTP/1.1 403 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"],
+        [b"HTTP/1.1 403 X\r\n", b"content-length: 2\r\n", b"connection: close\r\n\r\n", b"no"],
+        [b"HTTP/1.1 403 X\r\ncontent-length: 2\r\n\r\n", b"n", b"o"],
+        [bytes([byte]) for byte in b"HTTP/1.1 403 X\r\ncontent-length: 2\r\n\r\nno"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 403 X\r\ncontent-length: 2\r\n\r\n", b"no"],
+    ],
+    ids=["one", "head_in_three", "body_in_two", "byte_by_byte", "interim"],
+)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_early_answer_in_several_records_counts_though_writing_broke(
+    records: list[bytes], version: ssl.TLSVersion
+) -> None:
+    """The receiver answers and closes with the request unread, which resets us while we write."""
+    context = server_context()
+    context.maximum_version = version
+
+    async def handle(stream: trio.abc.Stream) -> None:
+        await stream.receive_some(100)
+        for record in records:
+            await stream.send_all(record)
+
+    async with secured(handle, context) as (server, transport):
+        for _ in range(8):
+            assert await post(transport, server.url, content=BIG) == (403, b"no")
+        await server.wait_open_connections(0)
+        assert transport.statistics().connections_open == 0
+
+
+def shake_hands_and_close(listener: socket.socket, context: ssl.SSLContext, count: int) -> None:
+    """In a thread: trio's stream does not send the alert that OpenSSL has for a handshake that failed."""
+    for _ in range(count):
+        peer, _ = listener.accept()
+        peer.settimeout(5)
+        try:
+            context.wrap_socket(peer, server_side=True).recv(100)
+        except OSError:
+            pass
+        finally:
+            peer.close()
+
+
+@asynccontextmanager
+async def closing_after_handshake(context: ssl.SSLContext, count: int) -> AsyncIterator[tuple[str, Transport]]:
+    policy = AddressPolicy(allow_private=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with (
+            trio.open_nursery() as nursery,
+            open_transport(policy=policy, resolve=resolving("127.0.0.1"), ssl_context=TRUSTING) as transport,
+        ):
+            nursery.start_soon(trio.to_thread.run_sync, shake_hands_and_close, listener, context, count)
+            yield f"https://{HOST}:{listener.getsockname()[1]}/hook", transport
+
+
+@pytest.mark.parametrize("content", [b"{}", BIG], ids=["short", "long"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_receiver_that_requires_a_certificate_is_told_as_such(version: ssl.TLSVersion, content: bytes) -> None:
+    """In TLS 1.3 its alert comes after the handshake, and behind it a reset."""
+    context = server_context()
+    context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    CA.configure_trust(context)
+    reason = "certificate required" if version == ssl.TLSVersion.TLSv1_3 else "handshake failure"
+    async with closing_after_handshake(context, 8) as (url, transport):
+        for _ in range(8):
+            with pytest.raises(httpx.TransportError, match=f"alert {reason}"):
+                await post(transport, url, content=content)
+        assert transport.statistics().connections_open == 0
+
+
+async def test_receiver_that_is_gone_while_we_write_over_tls_is_told_as_that() -> None:
+    async def handle(stream: trio.abc.Stream) -> None:
+        await stream.receive_some(100)
+        reset(stream)
+
+    async with secured(handle, server_context()) as (server, transport):
+        with pytest.raises((httpx.WriteError, httpx.ReadError), match=r"(?i)reset|pipe"):
+            await post(transport, server.url, content=BIG)
+        await server.wait_open_connections(0)
+        assert transport.statistics().connections_open == 0

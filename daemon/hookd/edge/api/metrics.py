@@ -150,6 +150,9 @@ def _deliveries(totals: Totals, counters: Counters) -> Iterator[Metric]:
 
 
 def _attempts(totals: Totals, counters: Counters) -> Iterator[Metric]:
+    yield _counter(
+        "hookd_reconnects", "Attempts that posted twice, since a kept connection was stale.", counters.reconnects
+    )
     yield _counter("hookd_attempts_begun", "Attempts begun: those that ended and those in flight.", totals.attempts)
     yield _gauge("hookd_attempts_in_flight", "Attempts whose outcome is not known yet.", totals.in_flight)
     ended = CounterMetricFamily(

@@ -8,7 +8,8 @@ Rules:
    from a connection with nothing else in it. A longer one is written by a task of its own while the answer is read, and
    a final head that comes before all is written decides. Whoever wants the rest written too, since a receiver may well
    answer first and read after, waits for it (`wait_written`); closing cuts it.
- * When writing breaks, what the peer had said before is still read: a complete final head decides there too.
+ * When writing breaks, what the peer had said before is still read: a complete final head decides there too, and a TLS
+   alert is told in place of the reset behind it.
  * Reusable only if the request was written whole, and the response is complete by its framing, keeps the connection
    alive and has nothing behind it. `is_quiet`, asked before the next use, finds what came in since.
 
@@ -18,7 +19,7 @@ Has no timeouts, no retries, and does not know pools: `on_close` is called once,
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import httpx
@@ -37,6 +38,7 @@ class Progress(Protocol):
 
     sending_started: bool
     request_sent: bool
+    reconnected: bool  # sent once more, on a fresh connection
 
 
 class Connection:
@@ -49,6 +51,7 @@ class Connection:
         "_sending_ended",
         "is_closed",
         "key",
+        "looked_up_at",
     )
 
     def __init__(
@@ -56,10 +59,14 @@ class Connection:
         network_stream: NetworkStream,
         nursery: trio.Nursery,
         *,
-        key: object,
+        key: Hashable,
+        looked_up_at: float,
         on_close: Callable[["Connection"], None],
     ) -> None:
-        """`nursery` holds the writing of long requests and must outlive the connection; `key` is the owner's."""
+        """`nursery` holds the writing of long requests and must outlive the connection; `key` is the owner's.
+
+        `looked_up_at`: when its address was, by trio's clock.
+        """
         self._network_stream = network_stream
         self._nursery = nursery
         self._on_close = on_close
@@ -68,6 +75,7 @@ class Connection:
         self._sending_ended: trio.Event | None = None  # of a long request
         self.is_closed = False
         self.key = key
+        self.looked_up_at = looked_up_at
 
     async def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Before the first request. Raises httpx.ConnectError, and is closed then."""
@@ -94,10 +102,11 @@ class Connection:
             while not response.has_head:
                 await self.receive(response)
         except BaseException as error:
+            failure = self._send_failure  # not what closing makes of it
             await self.abandon()
-            if isinstance(error, httpx.TransportError) and response.is_untouched and self._send_failure is not None:
-                raise httpx.WriteError(reason_of(self._send_failure)) from self._send_failure
-            raise
+            if failure is None or not response.is_untouched or not _says_less(error):
+                raise
+            raise httpx.WriteError(reason_of(failure)) from failure
 
     async def receive(self, response: ResponseReader) -> None:
         """Reads once, whatever is there. Raises httpx.TransportError; to close is up to the caller."""
@@ -161,11 +170,14 @@ class Connection:
             ended.set()
 
 
+def _says_less(error: BaseException) -> bool:
+    """Than why the writing broke: a TLS alert says more, "certificate required" for one."""
+    return isinstance(error, httpx.TransportError) and not isinstance(_root(error), ssl.SSLError)
+
+
 def reason_of(error: BaseException) -> str:
     """Why, in the words of the operating system or OpenSSL: trio wraps theirs. Never the peer's words."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    match error:
+    match error := _root(error):
         case ssl.SSLCertVerificationError():
             return error.verify_message
         case ssl.SSLError() if error.reason:
@@ -174,3 +186,9 @@ def reason_of(error: BaseException) -> str:
             return error.strerror
         case _:
             return str(error) or type(error).__name__
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

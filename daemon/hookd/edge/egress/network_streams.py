@@ -61,7 +61,7 @@ async def secure(network_stream: NetworkStream, context: ssl.SSLContext, server_
     Raises trio.BrokenResourceError from ssl's own error, and ValueError for a name that TLS cannot ask for.
     """
     secured = TlsStream(network_stream, context, server_hostname)
-    await secured.stream.do_handshake()
+    await secured.shake_hands()
     return secured
 
 
@@ -126,13 +126,41 @@ def _stream_error(error: OSError) -> Exception:
     return trio.ClosedResourceError() if error.errno == errno.EBADF else trio.BrokenResourceError()
 
 
-class TlsStream:
-    __slots__ = ("_network_stream", "_valve", "stream")
+class TlsStream(trio.abc.Stream):
+    """TLS by trio, of which one thing is not as we need it: once its writing broke it reads no more.
+
+    A receiver that answers while the request is still coming, and closes, resets us while we write. Its answer, or the
+    alert that says why, is here by then. So what breaks below is not told to trio's stream; `send_all` raises it.
+    """
+
+    __slots__ = ("_network_stream", "_secured", "_valve")
 
     def __init__(self, network_stream: NetworkStream, context: ssl.SSLContext, server_hostname: str) -> None:
         self._network_stream = network_stream
         self._valve = _Valve(network_stream.stream)
-        self.stream = trio.SSLStream(self._valve, context, server_hostname=server_hostname, https_compatible=True)
+        self._secured = trio.SSLStream(self._valve, context, server_hostname=server_hostname, https_compatible=True)
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        return self
+
+    async def shake_hands(self) -> None:
+        await self._secured.do_handshake()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._secured.send_all(data)
+        if self._valve.send_failure is not None:
+            raise self._valve.send_failure
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._secured.receive_some(max_bytes)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._secured.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
         self._network_stream.close()
@@ -143,7 +171,7 @@ class TlsStream:
             return True
         self._valve.is_shut = True
         try:
-            await self.stream.receive_some(1)
+            await self._secured.receive_some(1)
         except trio.WouldBlock:
             return False
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -154,13 +182,17 @@ class TlsStream:
 
 
 class _Valve(trio.abc.Stream):
-    """Passes everything through; while it is shut, reading raises trio.WouldBlock instead of waiting."""
+    """Passes everything through. While it is shut, reading raises trio.WouldBlock instead of waiting.
 
-    __slots__ = ("_stream", "is_shut")
+    When writing breaks it keeps why, and takes whatever is written from then on for written.
+    """
+
+    __slots__ = ("_stream", "is_shut", "send_failure")
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.is_shut = False
+        self.send_failure: trio.BrokenResourceError | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.is_shut:
@@ -168,7 +200,12 @@ class _Valve(trio.abc.Stream):
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        if self.send_failure is not None:
+            return
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            self.send_failure = error
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

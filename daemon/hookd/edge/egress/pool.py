@@ -8,6 +8,7 @@ Rules:
  * An idle connection is closed after `idle_seconds` by one janitor, which sleeps until the next of them is due. Nothing
    polls, and nothing costs more because there are more idle ones: 1,000 idle endpoints or none, a request's cost is the
    same.
+ * Nobody gets one whose address was looked up `age_seconds_max` ago, or longer: the name may have moved.
  * At most `idle_per_key_max` of one key, and `idle_max` in all; over that the oldest goes.
  * `make_room` closes the oldest idle ones where a new connection would exceed `connections_max`. It never waits and
    never refuses: how many requests are in flight is the caller's limit.
@@ -19,6 +20,7 @@ Known limits: a peer that closed its end is noticed when the connection is taken
 descriptor and about 3 KiB, with TLS about 30 KiB. `close_idle` and `close` take 15 us a connection in one go.
 """
 
+import math
 from collections.abc import Hashable
 
 import trio
@@ -36,6 +38,7 @@ class Pool:
         idle_per_key_max: int,
         idle_max: int,
         connections_max: int,
+        age_seconds_max: float = math.inf,
     ) -> None:
         """Starts its janitor in the nursery."""
         self._nursery = nursery
@@ -43,6 +46,7 @@ class Pool:
         self._idle_per_key_max = idle_per_key_max
         self._idle_max = idle_max
         self._connections_max = connections_max
+        self.age_seconds_max = age_seconds_max
         self._open: dict[Connection, None] = {}  # a set in order of opening
         self._idle: dict[Hashable, list[Connection]] = {}  # the last given back is the last of its list
         self._due: dict[Connection, float] = {}  # idle ones, the first due first: all stay the same time
@@ -61,9 +65,11 @@ class Pool:
         while len(self._open) >= self._connections_max and self._due:
             next(iter(self._due)).close()
 
-    def adopt(self, network_stream: NetworkStream, key: Hashable) -> Connection:
+    def adopt(self, network_stream: NetworkStream, key: Hashable, *, looked_up_at: float) -> Connection:
         """A link becomes a connection of ours, in use."""
-        connection = Connection(network_stream, self._nursery, key=key, on_close=self._forget)
+        connection = Connection(
+            network_stream, self._nursery, key=key, looked_up_at=looked_up_at, on_close=self._forget
+        )
         self._open[connection] = None
         return connection
 
@@ -72,7 +78,7 @@ class Pool:
         while idle := self._idle.get(key):
             connection = idle[-1]
             self._remove_idle(connection)
-            if await connection.is_quiet():
+            if not self._is_old(connection) and await connection.is_quiet():
                 return connection
             connection.close()
         return None
@@ -81,6 +87,9 @@ class Pool:
         """It is clean and nobody uses it."""
         assert connection in self._open
         assert connection not in self._due
+        if self._is_old(connection):
+            connection.close()
+            return
         idle = self._idle.setdefault(connection.key, [])
         idle.append(connection)
         self._due[connection] = trio.current_time() + self._idle_seconds
@@ -99,6 +108,9 @@ class Pool:
         """Those in use as well."""
         for connection in tuple(self._open):
             connection.close()
+
+    def _is_old(self, connection: Connection) -> bool:
+        return trio.current_time() - connection.looked_up_at >= self.age_seconds_max
 
     def _forget(self, connection: Connection) -> None:
         self._open.pop(connection, None)

@@ -12,7 +12,7 @@ Rules:
  * Names queue among their like: those whose last look-up was good, those never looked up, and those whose last one
    failed or was slow. However many dead names there are, one that resolved before does not wait behind them.
  * Found addresses are kept for `ttl_seconds`, failures for `failure_ttl_seconds`: getaddrinfo does not tell the
-   records' own. The time is trio's.
+   records' own. None is given that was looked up `age_seconds_max` ago, or longer. The time is trio's.
  * An IP literal is its own answer and needs no thread. The name goes to getaddrinfo as the bytes of the URL: nobody
    after the URL parser applies IDNA to it again.
  * A name that cannot be looked up is `httpx.ConnectError`, made anew for each that waits.
@@ -25,6 +25,7 @@ at once. `entries_max` names are remembered, about 400 B each. More than 64 name
 all at once make further new names wait until the first of them give up; names seen before do not wait.
 """
 
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -53,14 +54,26 @@ class Standing(Enum):
 THREADS_MAX = {Standing.GOOD: 16, Standing.NEW: 64, Standing.SUSPECT: 16}
 
 
+class Addresses(tuple[str, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have any
+    """What a look-up found, and when it was begun, by trio's clock."""
+
+    looked_up_at: float
+
+    @classmethod
+    def found(cls, addresses: Sequence[str], *, looked_up_at: float) -> "Addresses":
+        made = cls(addresses)
+        made.looked_up_at = looked_up_at
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    addresses: tuple[str, ...]  # none: it failed, and `reason` says why
+    addresses: Addresses  # none: it failed, and `reason` says why
     reason: str
     standing: Standing
     expires_at: float
 
-    def given(self) -> tuple[str, ...]:
+    def given(self) -> Addresses:
         if not self.addresses:
             raise httpx.ConnectError(self.reason)
         return self.addresses
@@ -95,6 +108,7 @@ class Resolver:
         self._failure_ttl_seconds = failure_ttl_seconds
         self._names_max = names_max
         self._entries_max = entries_max
+        self.age_seconds_max = math.inf
         self._limiters = {standing: trio.CapacityLimiter(tokens) for standing, tokens in THREADS_MAX.items()}
         self._answers: dict[str, _Answer] = {}  # the oldest first; expired ones stay for their standing
         self._under_way: dict[str, _LookUp] = {}
@@ -105,13 +119,17 @@ class Resolver:
         if is_literal(name):
             return (name,)
         answer = self._answers.get(name)
-        if answer is not None and trio.current_time() < answer.expires_at:
+        if answer is not None and self._is_fresh(answer):
             return answer.given()
         look_up = self._under_way.get(name) or self._begin(name, port)
         await look_up.ended.wait()
         if look_up.answer is None:
             raise httpx.ConnectError("the resolver is closed")
         return look_up.answer.given()
+
+    def _is_fresh(self, answer: _Answer) -> bool:
+        now = trio.current_time()
+        return now < answer.expires_at and now - answer.addresses.looked_up_at < self.age_seconds_max
 
     @property
     def look_ups_in_flight(self) -> int:
@@ -131,7 +149,7 @@ class Resolver:
             async with limiter:
                 started_at = trio.current_time()
                 found = await self._find(name, port)
-            look_up.answer = self._remember(name, found, trio.current_time() - started_at)
+            look_up.answer = self._remember(name, found, started_at)
         finally:
             del self._under_way[name]
             look_up.ended.set()
@@ -160,11 +178,13 @@ class Resolver:
         addresses = tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
         return addresses or "the name has no address"
 
-    def _remember(self, name: str, found: tuple[str, ...] | str, took_seconds: float) -> _Answer:
-        addresses, reason = ((), found) if isinstance(found, str) else (found, "")
+    def _remember(self, name: str, found: tuple[str, ...] | str, started_at: float) -> _Answer:
+        texts, reason = ((), found) if isinstance(found, str) else (found, "")
+        addresses = Addresses.found(texts, looked_up_at=started_at)
+        now = trio.current_time()
         ttl_seconds = self._ttl_seconds if addresses else self._failure_ttl_seconds
-        standing = Standing.GOOD if addresses and took_seconds <= SLOW_SECONDS else Standing.SUSPECT
-        answer = _Answer(addresses, reason, standing, trio.current_time() + ttl_seconds)
+        standing = Standing.GOOD if addresses and now - started_at <= SLOW_SECONDS else Standing.SUSPECT
+        answer = _Answer(addresses, reason, standing, now + ttl_seconds)
         self._answers.pop(name, None)  # to the end of the order
         self._answers[name] = answer
         if len(self._answers) > self._entries_max:

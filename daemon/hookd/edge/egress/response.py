@@ -12,7 +12,7 @@ Does not decode: a body is the bytes as sent, without the transfer coding. Read 
 httpx's `aread` would decode what `content-encoding` says, bombs included.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 
 import httpx
 
@@ -34,6 +34,21 @@ class ResponseStream(httpx.AsyncByteStream):
         self._is_settled = False
         self._offset = 0
         self._settle()
+
+    @property
+    def key(self) -> Hashable:
+        """Whose connection it is."""
+        return self._connection.key
+
+    @property
+    def is_settled(self) -> bool:
+        """The connection is given back or closed: there is nothing more to come."""
+        return self._is_settled
+
+    @property
+    def is_sending(self) -> bool:
+        """The request is still being written."""
+        return self._connection.is_sending
 
     @property
     def body(self) -> bytes:

@@ -1,8 +1,11 @@
 """Owns the one POST to a client's endpoint: a request in, an `Outcome` out, over any httpx transport of ours.
 
-Rules: the verdict is the final head's, the body is read for the excerpt only; it has no timeout, the attempt's scope
-bounds it all. The address policy follows the settings in force: after a reload kept connections are closed, since
-they were judged when they were made.
+Rules: the verdict is the final head's. A 2xx is told as soon as its head is there; what follows is read aside, so that
+the connection can be used again. Of any other answer the body is read for the excerpt, for at most BODY_SECONDS_MAX;
+what becomes of it changes nothing. The attempt's scope bounds all else.
+
+The address policy and the age of connections follow the settings in force: after a change of the policy kept
+connections are closed, since they were judged when they were made.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection
@@ -11,10 +14,12 @@ from functools import lru_cache
 from typing import Any, cast
 
 import httpx
+import trio
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
 from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.finishing import BODY_SECONDS_MAX
 from hookd.edge.egress.response import ResponseStream
 from hookd.edge.egress.transport import AddressDenied, Transport, open_transport, post_request
 from hookd.flow.ports import DeliveryRequest
@@ -31,8 +36,10 @@ async def open_sender(
     async with open_transport(
         policy=_policy(effective, own_sockets),
         connections_max=delivery.connections_max,
+        connection_age_seconds_max=delivery.connection_age_seconds_max,
         # Fewer, and an endpoint that is kept busy is connected to again and again: with half of them every third time.
-        idle_per_endpoint_max=delivery.concurrency,
+        # Twice the attempts, since beside each there may be an answer that is being read to its end.
+        idle_per_endpoint_max=2 * delivery.concurrency,
         **options,
     ) as transport:
         yield HttpSender(effective, transport, own_sockets=own_sockets)
@@ -43,10 +50,10 @@ class HttpSender:
         self._effective = effective
         self._transport = transport
         self._own_sockets = own_sockets
-        self._egress = effective.settings.egress
+        self._settings = effective.settings
 
     async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
-        if self._effective.settings.egress is not self._egress:
+        if self._effective.settings is not self._settings:
             self._follow_settings()
         try:
             return await self._send(request, exchange)
@@ -69,22 +76,32 @@ class HttpSender:
         )
         response = await self._transport.handle_async_request(posted)
         exchange.answer = Responded(response.status_code)
-        exchange.reconnected = response.extensions["reconnected"]
         exchange.retry_after = _only(response.headers.get_list("retry-after"))
         stream = cast("ResponseStream", response.stream)
-        try:
-            await stream.read()
-        except httpx.TransportError:
-            pass  # the head has decided
-        finally:  # also when the attempt is cut in the middle of the body
-            exchange.excerpt = stream.body
-            stream.close()
+        exchange.excerpt = stream.body
+        if response.is_success:
+            self._transport.finish(stream)
+        elif not stream.is_settled:
+            await _read_excerpt(stream, exchange)
         return exchange.answer
 
     def _follow_settings(self) -> None:
-        self._egress = self._effective.settings.egress
-        self._transport.policy = _policy(self._effective, self._own_sockets)
-        self._transport.close_idle()
+        before, self._settings = self._settings, self._effective.settings
+        self._transport.connection_age_seconds_max = self._settings.delivery.connection_age_seconds_max
+        if self._settings.egress is not before.egress:
+            self._transport.policy = _policy(self._effective, self._own_sockets)
+            self._transport.close_idle()
+
+
+async def _read_excerpt(stream: ResponseStream, exchange: Exchange) -> None:
+    try:
+        with trio.move_on_after(BODY_SECONDS_MAX):
+            await stream.read()
+    except httpx.TransportError:
+        pass  # the head has decided
+    finally:  # also when the attempt is cut in the middle of the body
+        exchange.excerpt = stream.body
+        stream.close()
 
 
 @lru_cache(maxsize=4096)  # about 2 KiB each; to parse one takes as much as half a request
@@ -100,8 +117,8 @@ def _policy(effective: EffectiveSettings, own_sockets: OwnSockets) -> AddressPol
 
 
 def _only(values: list[str]) -> str | None:
-    """A header that came more than once says nothing."""
-    return values[0] if len(values) == 1 else None
+    """A header that came more than once, with values that differ, says nothing."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _outcome_of(error: httpx.TransportError) -> Outcome:

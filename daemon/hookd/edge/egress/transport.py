@@ -9,9 +9,8 @@
 What a request may carry in `extensions`, all of it optional:
 
     endpoint             any hashable: whose pool of connections to use. Default: one for each scheme, host and port
-    exchange             an object whose `sending_started` and `request_sent` are set as that happens
+    exchange             an object whose `sending_started`, `request_sent` and `reconnected` are set as that happens
     response_bytes_max   of the body to read, over the transport's own
-    reconnected          set here to True if a kept connection turned out stale and the request was sent once more
 
 What it gives: a response with its status, its header fields as they came, and a `ResponseStream`. What it raises is
 `httpx.TransportError`: `AddressDenied` (a ConnectError), `ConnectError` for DNS, connect and TLS, `WriteError` and
@@ -22,12 +21,16 @@ cannot be sent.
 Rules:
  * Every connect: resolve, judge every address, connect to a literal that was judged. TLS verifies the URL's host, SNI
    and Host name it.
- * The addresses are tried in turn, the two families by turns, ADDRESSES_TRIED_MAX of them. As long as there is another
-   one to try, one gets ADDRESS_SECONDS_MAX: a black hole in one family must not use up the attempt.
+ * The addresses are tried as RFC 8305 has it (happy_eyeballs.py): a black hole in one family costs a quarter second.
+ * A kept connection is used for `connection_age_seconds_max` from the look-up of its address on. What comes later
+   looks the name up again, and judges it again.
  * A kept connection that fails before the first byte of an answer costs one try on a fresh one, at once. The peer may
-   have read the first: a receiver of webhooks must bear that anyway, and for anything else do not keep connections.
- * No redirects, cookies, proxies, environment, netrc, authentication or content decoding, and no timeouts but the one
-   above: the caller's cancel scope bounds it all, DNS included. A cancel leaves no socket, slot or task behind.
+   have read the first: a receiver of webhooks must bear that anyway, and for anything else do not keep connections. The
+   same where what comes is no answer (what the receiver wrote behind the last one), and where it is 408: the receiver
+   gave up waiting while the request was on its way.
+ * No redirects, cookies, proxies, environment, netrc, authentication or content decoding, and no timeouts: the caller's
+   cancel scope bounds it all, DNS included. A cancel leaves no socket, slot or task behind.
+ * `finish` is for answers whose head was enough: the rest of the body is read aside, within bounds (finishing.py).
  * The request body is put together in memory before it is sent.
 
 CPU of one POST on a kept connection (tests/benchmarks/egress.py): where stock httpx.AsyncClient takes 1,000 us, this
@@ -40,13 +43,10 @@ Known limits: no HTTP/2, no client certificates. When descriptors run out that i
 
 from __future__ import annotations
 
-import math
-import os
 import ssl
 from collections.abc import AsyncIterator, Hashable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import httpx
@@ -55,14 +55,15 @@ import trio
 from hookd.edge.egress import network_streams
 from hookd.edge.egress.addresses import AddressPolicy, canonical
 from hookd.edge.egress.connection import Connection, Progress
-from hookd.edge.egress.network_streams import Dial, NetworkStream
+from hookd.edge.egress.finishing import Finisher
+from hookd.edge.egress.happy_eyeballs import dial_first
+from hookd.edge.egress.network_streams import Dial
 from hookd.edge.egress.pool import Pool
-from hookd.edge.egress.resolver import Resolve, Resolver
+from hookd.edge.egress.resolver import Addresses, Resolve, Resolver
 from hookd.edge.egress.response import ResponseStream
 from hookd.edge.egress.wire import ResponseReader, request_bytes
 
-ADDRESSES_TRIED_MAX = 6
-ADDRESS_SECONDS_MAX = 2.5  # a lost SYN is sent again after one second
+REQUEST_TIMEOUT = 408  # RFC 9110 15.5.9: on another connection, if the client wants to
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -77,11 +78,12 @@ class AddressDenied(httpx.ConnectError):
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    connections_open: int  # in use or idle
+    connections_open: int  # in use, idle or being finished
     connections_idle: int
+    connections_finishing: int  # answered; the rest of the body is being read
     look_ups_in_flight: int
     connects: int  # begun, since the start
-    reconnects: int  # requests sent again because a kept connection was stale, since the start
+    reconnects: int  # requests sent again on a fresh connection, since the start
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -103,6 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
         idle_per_endpoint_max: int = 4,
         idle_max: int = 1024,
         connections_max: int = 4096,
+        connection_age_seconds_max: float = 60.0,
     ) -> None:
         """`nursery` holds the pool's janitor and the writing of long requests."""
         self.policy = policy
@@ -117,9 +120,22 @@ class Transport(httpx.AsyncBaseTransport):
             idle_max=idle_max,
             connections_max=connections_max,
         )
+        self._finisher = Finisher(nursery)
+        self._connections_max = connections_max
+        self.connection_age_seconds_max = connection_age_seconds_max
         self._connects = 0
         self._reconnects = 0
         self._is_closed = False
+
+    @property
+    def connection_age_seconds_max(self) -> float:
+        return self._pool.age_seconds_max
+
+    @connection_age_seconds_max.setter
+    def connection_age_seconds_max(self, seconds: float) -> None:
+        self._pool.age_seconds_max = seconds
+        if isinstance(self._resolve, Resolver):
+            self._resolve.age_seconds_max = seconds
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         extensions = request.extensions
@@ -128,13 +144,17 @@ class Transport(httpx.AsyncBaseTransport):
         # A ByteStream is its one piece; anything else is put together first.
         body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else await request.aread()
         content = request_bytes(method, target.path, target.authority, request.headers.raw, body)
-        connection, response = await self._exchange(target, content, method == b"HEAD", extensions)
+        connection, response, reconnected = await self._exchange(target, content, method == b"HEAD", extensions)
         return httpx.Response(
             response.status_code,
             headers=response.fields,
             stream=ResponseStream(connection, response, give_back=self._pool.give_back),
-            extensions={"http_version": b"HTTP/1.1", "reconnected": extensions.get("reconnected", False)},
+            extensions={"http_version": b"HTTP/1.1", "reconnected": reconnected},
         )
+
+    def finish(self, stream: ResponseStream) -> None:
+        """Whoever has read what it wants leaves the rest here."""
+        self._finisher.finish(stream)
 
     async def aclose(self) -> None:
         self.close()
@@ -151,6 +171,7 @@ class Transport(httpx.AsyncBaseTransport):
         return Statistics(
             connections_open=self._pool.open_count,
             connections_idle=self._pool.idle_count,
+            connections_finishing=self._finisher.count,
             look_ups_in_flight=self._resolve.look_ups_in_flight if isinstance(self._resolve, Resolver) else 0,
             connects=self._connects,
             reconnects=self._reconnects,
@@ -158,25 +179,38 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _exchange(
         self, target: _Target, content: bytes, is_head_only: bool, extensions: MutableMapping[str, Any]
-    ) -> tuple[Connection, ResponseReader]:
-        """A request on a kept connection if there is one, on a fresh one if there is none or it was stale."""
+    ) -> tuple[Connection, ResponseReader, bool]:
+        """On a kept connection if there is one, on a fresh one if there is none or it was stale; and whether it was."""
         body_bytes_max = extensions.get("response_bytes_max", self.response_bytes_max)
         progress: Progress = extensions.get("exchange") or _Unwatched()
         key = (extensions.get("endpoint"), *target[:3])
-        response = ResponseReader(body_bytes_max=body_bytes_max, is_head_only=is_head_only)
         connection = await self._pool.take(key)
+        is_stale = connection is not None
         if connection is not None:
-            try:
-                await connection.exchange(content, response, progress)
-                return connection, response
-            except httpx.TransportError:
-                if not response.is_untouched or self._is_closed:
-                    raise
-                extensions["reconnected"] = True
-                self._reconnects += 1
+            response = ResponseReader(body_bytes_max=body_bytes_max, is_head_only=is_head_only)
+            if await self._is_answered(connection, content, response, progress):
+                return connection, response, False
+            progress.reconnected = True
+            self._reconnects += 1
         connection = await self._connect(target, key)
+        response = ResponseReader(body_bytes_max=body_bytes_max, is_head_only=is_head_only)
         await connection.exchange(content, response, progress)
-        return connection, response
+        return connection, response, is_stale
+
+    async def _is_answered(
+        self, connection: Connection, content: bytes, response: ResponseReader, progress: Progress
+    ) -> bool:
+        """By a kept connection; False, and it is closed, if it was stale."""
+        try:
+            await connection.exchange(content, response, progress)
+        except httpx.TransportError:
+            if response.has_begun or self._is_closed:
+                raise
+            return False
+        if response.status_code == REQUEST_TIMEOUT:
+            await connection.abandon()
+            return False
+        return True
 
     async def _connect(self, target: _Target, key: Hashable) -> Connection:
         if self._is_closed:
@@ -185,26 +219,20 @@ class Transport(httpx.AsyncBaseTransport):
         denied = self.policy.judge(addresses, target.port)
         if denied is not None:
             raise AddressDenied(denied)
-        self._pool.make_room()
+        self._make_room()
+        self._connects += 1
         literals = list(dict.fromkeys(str(canonical(each)) for each in addresses))
-        connection = self._pool.adopt(await self._dial_in_turn(literals, target.port), key)
+        looked_up_at = addresses.looked_up_at if isinstance(addresses, Addresses) else trio.current_time()
+        network_stream = await dial_first(self._dial, literals, target.port)
+        connection = self._pool.adopt(network_stream, key, looked_up_at=looked_up_at)
         if target.scheme == "https":
             await connection.secure(self._ssl_context, target.host.rstrip("."))
         return connection
 
-    async def _dial_in_turn(self, literals: Sequence[str], port: int) -> NetworkStream:
-        self._connects += 1
-        reason = "the name has no address"
-        tried = by_turns(literals)[:ADDRESSES_TRIED_MAX]
-        for address in tried:
-            with trio.move_on_after(math.inf if address == tried[-1] else ADDRESS_SECONDS_MAX):
-                try:
-                    return await self._dial(address, port)
-                except OSError as error:
-                    reason = f"{address}: {os.strerror(error.errno) if error.errno else error}"
-                    continue
-            reason = f"{address}: no answer within {ADDRESS_SECONDS_MAX:g} s"
-        raise httpx.ConnectError(reason)
+    def _make_room(self) -> None:
+        self._pool.make_room()
+        while self._pool.open_count >= self._connections_max and self._finisher.close_oldest():
+            pass
 
 
 @asynccontextmanager
@@ -231,13 +259,6 @@ def client_ssl_context() -> ssl.SSLContext:
     return context
 
 
-def by_turns(addresses: Sequence[str]) -> list[str]:
-    """IPv4 and IPv6 by turns, the first one's family first, otherwise in the resolver's order."""
-    first = [each for each in addresses if (":" in each) == (":" in addresses[0])]
-    other = [each for each in addresses if each not in first]
-    return [each for pair in zip_longest(first, other) for each in pair if each is not None]
-
-
 def post_request(
     url: httpx.URL, fields: Sequence[tuple[bytes, bytes]], body: bytes, **extensions: Any
 ) -> httpx.Request:
@@ -253,6 +274,7 @@ class _Unwatched:
 
     sending_started = False
     request_sent = False
+    reconnected = False
 
 
 class _Target(NamedTuple):

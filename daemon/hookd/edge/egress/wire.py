@@ -6,23 +6,29 @@
 Rules for a request:
  * Framing and the connection are ours: Host, Content-Length and Connection are written here, whatever the caller gave;
    Transfer-Encoding, Upgrade, TE, Expect and their like are not sent. `connection: close` is passed on.
+ * `accept: */*` and `accept-encoding: identity` are sent unless the caller has its own.
  * Nothing goes out that could be read as another line: names are tokens, values hold no control characters.
 
 Rules for a response:
  * The complete final status line and head decide. `has_head` turns true when they are read, and from then on `feed`
    does not raise: what is wrong with the body is `failure`, for whoever reads the body.
- * Everything up to the end of the final head has one byte budget, interim (1xx) responses included, so that an endless
-   flood of either ends. Interim responses and fields are counted too: tiny ones cost more time than bytes.
+ * A head is given to llhttp whole. One that llhttp refuses, or that it reads in a way we do not share, counts by its
+   status line all the same (blemished_head.py), and the connection is not clean after it. Error is only what has no
+   readable status line, or is over budget.
+ * Everything up to the end of the final head has one byte budget, line ends before it and interim (1xx) responses
+   included, so that an endless flood of either ends. Interim responses are counted too: tiny ones cost more time than
+   bytes. Of more fields than FIELDS_MAX the first are kept.
+ * Line ends before a head are skipped: what a receiver wrote behind its last answer. As long as nothing else came the
+   response is untouched.
  * The body is kept up to `body_bytes_max` and as it came: transfer coding is undone, content coding is not. More than
    that sets `is_cut`.
- * 101 is an error, since we never ask for another protocol, and so is any transfer coding but `chunked`, which we never
-   allow with TE. Whatever head is taken as final, h11 takes with the same status; where the two differ, this one
-   refuses: bare LF, obs-fold, two Content-Lengths even if equal, RTSP and ICE, HTTP/2.0.
- * `is_complete` by framing; `has_leftover` when as much as one byte came after that.
+ * 101 is final, since we never ask for another protocol, and nothing on that connection is HTTP any more.
+ * `is_complete` by framing; `has_leftover` when as much as one byte came after that. Where a head announces a body that
+   HTTP says is none (204, 304, an interim one), its bytes may come all the same: that connection is not clean.
 
-Why each head gets a parser of its own, fed exactly up to its end: llhttp takes RTSP, skips blank lines before a status
-line, reads a body after 150, and ends at `connection: close` in a 1xx. Why the last byte of a read is fed by itself:
-llhttp does not say where in it a message ended, and it skips line ends behind it.
+Why each head gets a parser of its own, fed exactly up to its end: llhttp takes RTSP, reads a body after 150, and ends
+at `connection: close` in a 1xx. Why the last byte of a read is fed by itself: llhttp does not say where in it a message
+ended, and it skips line ends behind it.
 
 Known limits: 64 KiB, 64 interim responses, 256 fields a head. A response without length that breaks off looks complete.
 """
@@ -34,11 +40,10 @@ from functools import lru_cache
 import httptools
 import httpx
 
+from hookd.edge.egress.blemished_head import FIELDS_MAX, Fields, read_blemished_head, status_of
+
 HEAD_BYTES_MAX = 65536
 INTERIMS_MAX = 64
-FIELDS_MAX = 256
-
-Fields = list[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/[\x21-\x7e]*")
@@ -49,7 +54,10 @@ _OUR_NAMES = frozenset(
     | {b"expect", b"proxy-connection", b"http2-settings"}
 )
 _CODING = b"transfer-encoding"
+_FRAMING = (_CODING, b"content-length")
+_BEGINS = b"HTTP/1."
 _H = ord("H")
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
 def request_bytes(
@@ -61,14 +69,18 @@ def request_bytes(
     if not _PATH.fullmatch(path):
         raise httpx.LocalProtocolError("the URL's path cannot be sent")
     lines = [b"%b %b HTTP/1.1" % (method, path), b"host: " + authority]
-    has_encoding = False
+    has_accept = has_encoding = False
     for name, value in fields:
         kind = _kind(name)
         if kind == _OURS or (kind == _CONNECTION and value.lower() != b"close"):
             continue
-        if kind == _ACCEPT_ENCODING:
+        if kind == _ACCEPT:
+            has_accept = True
+        elif kind == _ACCEPT_ENCODING:
             has_encoding = True
         lines.append(b"%b: %b" % (name, value))
+    if not has_accept:
+        lines.append(b"accept: */*")
     if not has_encoding:
         lines.append(b"accept-encoding: identity")
     if body or method in (b"POST", b"PUT", b"PATCH"):
@@ -85,20 +97,21 @@ class ResponseReader:
     """Reads one response to one request. What `feed` raises is httpx.RemoteProtocolError and nothing else."""
 
     __slots__ = (
-        "_at_start",
+        "_framing",
+        "_head",
         "_head_bytes",
         "_head_ended",
         "_interims",
         "_keeps_alive",
         "_parser",
-        "_refusal",
-        "_tail",
         "body",
         "body_bytes_max",
         "failure",
         "fields",
+        "has_begun",
         "has_head",
         "has_leftover",
+        "is_blemished",
         "is_complete",
         "is_cut",
         "is_head_only",
@@ -112,23 +125,28 @@ class ResponseReader:
         self.status_code = 0
         self.fields: Fields = []
         self.body = bytearray()
-        self.is_untouched = True  # not one byte came
+        self.is_untouched = True  # not one byte came, but line ends
+        self.has_begun = False  # what came may be an answer's: as far as it goes it is HTTP
         self.has_head = False
+        self.is_blemished = False  # it counts by its status, and nothing after it on the connection would
         self.is_cut = False
         self.has_leftover = False
         self.failure: httpx.TransportError | None = None
+        self._framing: bytes | None = None  # of a blemished head
+        self._head = bytearray()  # of the one being read, where it did not come in one piece
         self._head_bytes = 0
         self._interims = 0
-        self._begin_head()
+        self.is_complete = False
+        self._keeps_alive = False
 
     @property
     def leaves_connection_clean(self) -> bool:
         """Whether the peer keeps the connection, and nothing on it is this response's any more."""
-        return self.is_complete and self._keeps_alive and not self.has_leftover and self.failure is None
+        is_whole = self.is_complete and not self.has_leftover and self.failure is None
+        return is_whole and self._keeps_alive and not self.is_blemished
 
     def feed(self, data: bytes) -> None:
         """The next bytes, at least one. Raises only before the final head is complete."""
-        self.is_untouched = False
         if not self.has_head:
             data = self._feed_head(data)
         if data:
@@ -146,82 +164,118 @@ class ResponseReader:
 
     # --- the head
 
-    def _begin_head(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self.is_complete = False  # to llhttp an interim response is a whole one
-        self._keeps_alive = False
-        self._at_start = True
-        self._head_ended = False
-        self._refusal = ""
-        self._tail = b""  # the last bytes seen of a head, where its end may have begun
-        self.fields.clear()
-
     def _feed_head(self, data: bytes) -> bytes:
         """Reads up to the end of the final head; returns what lies behind it."""
-        while data:
-            if self._at_start and data[0] != _H:
-                raise httpx.RemoteProtocolError("not HTTP: the response does not begin with a status line")
-            self._at_start = False
-            end = self._end_of_head(data)
-            self._head_bytes += end or len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                raise httpx.RemoteProtocolError(f"no final response head within {HEAD_BYTES_MAX} bytes")
-            self._parse_head(data[:end] if end else data)
-            if not end:
-                break
-            data = data[end:]
-            self._end_head()
-            if self.has_head:
-                return data
-        return b""
+        while data and not self.has_head:
+            if not self._head and data[0] != _H:
+                data = self._skip_line_ends(data)
+            head, data = self._split(data)
+            if head:
+                self._read_head(head)
+        return data
 
-    def _end_of_head(self, data: bytes) -> int:
-        """How much of `data` belongs to the head that it ends, 0 if it does not end it."""
-        seen = self._tail + data
-        found = seen.find(b"\r\n\r\n")
-        if found < 0:
-            self._tail = seen[-3:]
-            return 0
-        return found + 4 - len(self._tail)
+    def _skip_line_ends(self, data: bytes) -> bytes:
+        rest = data.lstrip(b"\r\n")
+        if len(rest) < len(data):
+            self.is_blemished = True
+            self._spend(len(data) - len(rest))
+        return rest
 
-    def _parse_head(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._head_ended:  # else it is an upgrade's, and the status says more
-                # llhttp's words are fixed ones; nothing of what the peer sent is repeated.
-                raise httpx.RemoteProtocolError(f"not HTTP/1.1: {self._refusal or error}") from None
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """The whole head that ends in the data, and what is behind it; nothing as long as none ends."""
+        if not data:
+            return b"", b""
+        self.is_untouched = False
+        seen = len(self._head)
+        self._head += data if seen else b""
+        begun: bytes | bytearray = self._head if seen else data
+        if not begun.startswith(_BEGINS) and not _BEGINS.startswith(begun):
+            raise httpx.RemoteProtocolError("not HTTP: the response does not begin with a status line")
+        self.has_begun = True
+        end = _END_OF_HEAD.search(begun, max(0, seen - 2))
+        if end is None:
+            self._keep_unended(begun)
+            return b"", b""
+        self._spend(end.end())
+        self._head = bytearray()
+        return bytes(begun[: end.end()]), bytes(begun[end.end() :])
 
-    def _end_head(self) -> None:
-        status_code = self._parser.get_status_code()
-        refusal = self._refusal_of(status_code)
-        if refusal:
-            raise httpx.RemoteProtocolError(refusal)
-        if status_code < 200:
-            self._interims += 1
-            self._begin_head()
+    def _keep_unended(self, data: bytes | bytearray) -> None:
+        """What has no end yet: a status line that cannot be read is an error now, not when the rest comes."""
+        if not self._head:
+            self._head = bytearray(data)
+        if b"\n" in data and not status_of(data):
+            raise httpx.RemoteProtocolError("not HTTP/1.1: the status line cannot be read")
+        if self._head_bytes + len(data) > HEAD_BYTES_MAX:
+            self._spend(len(data))
+
+    def _spend(self, count: int) -> None:
+        self._head_bytes += count
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise httpx.RemoteProtocolError(f"no final response head within {HEAD_BYTES_MAX} bytes")
+
+    def _read_head(self, head: bytes) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_ended = False
+        self.is_complete = self._keeps_alive = False
+        self.fields.clear()
+        status_code = self._read_strictly(head)
+        if not status_code:
+            status_code = self._read_blemished(head)
+        if status_code < 200 and status_code != 101:
+            self._pass_interim()
             return
         self.status_code = status_code
         self.has_head = True
+        if status_code == 101:
+            self._complete(keeps_alive=False)
+        elif self._framing is not None:
+            # As the strict parser would have it, for the body's sake; `connection: close`, since that is what follows.
+            self._parser.feed_data(b"HTTP/1.1 %d \r\nconnection: close\r\n%b\r\n" % (status_code, self._framing))
         if self.is_head_only:
             self._complete(keeps_alive=False)
-        self._release_if_complete()
+        if self.is_complete:
+            if status_code in (204, 304) and self._announces_a_body():
+                self._keeps_alive = False
+            self._release_if_complete()
 
-    def _refusal_of(self, status_code: int) -> str:
-        if not self._head_ended:
-            return "not HTTP/1.1: the head ends too early"
-        if self._parser.get_http_version() not in ("1.1", "1.0"):
-            return "not HTTP/1.1"
-        if status_code < 100:
-            return "not HTTP/1.1: the status code is less than 100"
-        if status_code == 101:
-            return "101 switching protocols, which nobody asked for"
-        if status_code < 200 and self._interims >= INTERIMS_MAX:
-            return f"more than {INTERIMS_MAX} interim responses"
+    def _read_strictly(self, head: bytes) -> int:
+        """The status, 0 where llhttp refuses the head or takes it for something that it is not to us."""
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # the status says it
+        except httptools.HttpParserError:
+            return 0
+        status_code: int = self._parser.get_status_code()
+        if not self._head_ended or status_code < 100 or self._parser.get_http_version() not in ("1.1", "1.0"):
+            return 0
         codings = [
             value.lower() for name, value in self.fields if len(name) == len(_CODING) and name.lower() == _CODING
         ]
-        return "" if codings in ([], [b"chunked"]) else "a transfer coding that nobody allowed"
+        return status_code if codings in ([], [b"chunked"]) else 0
+
+    def _read_blemished(self, head: bytes) -> int:
+        read = read_blemished_head(head)
+        if read is None:
+            raise httpx.RemoteProtocolError("not HTTP/1.1: the status line cannot be read")
+        self.is_blemished = True
+        self._parser = httptools.HttpResponseParser(self)
+        self.fields[:] = read.fields
+        self._framing = read.framing
+        return read.status_code
+
+    def _pass_interim(self) -> None:
+        """To llhttp it was a whole response."""
+        if self._interims >= INTERIMS_MAX:
+            raise httpx.RemoteProtocolError(f"more than {INTERIMS_MAX} interim responses")
+        self._interims += 1
+        self.is_blemished = self.is_blemished or not self._keeps_alive or self._announces_a_body()
+        self._framing = None
+        self.is_complete = False
+
+    def _announces_a_body(self) -> bool:
+        return any(name.lower() in _FRAMING and value != b"0" for name, value in self.fields)
 
     # --- the body
 
@@ -249,7 +303,9 @@ class ResponseReader:
             del self._parser
 
     def _is_framed(self) -> bool:
-        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.fields)
+        if self._framing is not None:
+            return bool(self._framing)
+        return any(name.lower() in _FRAMING for name, _ in self.fields)
 
     def _complete(self, *, keeps_alive: bool) -> None:
         self.is_complete = True
@@ -259,13 +315,13 @@ class ResponseReader:
 
     def on_status(self, reason: bytes) -> None:
         if _CONTROL.search(reason):
-            self._refuse("a control character in the status line")
+            raise ValueError("a control character in the status line")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.has_head:
             return  # a trailer field
         if len(self.fields) >= FIELDS_MAX:
-            self._refuse(f"more than {FIELDS_MAX} header fields")
+            raise ValueError("more header fields than are kept")
         # Not the tabs: `chunked` and a tab is no chunked coding to llhttp, and must then be none to us.
         self.fields.append((name, value.rstrip(b" ")))
 
@@ -283,12 +339,8 @@ class ResponseReader:
         if not self.is_complete:
             self._complete(keeps_alive=self._parser.should_keep_alive())
 
-    def _refuse(self, why: str) -> None:
-        self._refusal = why
-        raise ValueError(why)
 
-
-_OTHER, _OURS, _CONNECTION, _ACCEPT_ENCODING = range(4)
+_OTHER, _OURS, _CONNECTION, _ACCEPT, _ACCEPT_ENCODING = range(5)
 
 
 @lru_cache(maxsize=1024)
@@ -299,6 +351,8 @@ def _kind(name: bytes) -> int:
     lowered = name.lower()
     if lowered == b"connection":
         return _CONNECTION
+    if lowered == b"accept":
+        return _ACCEPT
     if lowered == b"accept-encoding":
         return _ACCEPT_ENCODING
     return _OURS if lowered in _OUR_NAMES else _OTHER
