@@ -459,6 +459,7 @@ def test_line_of_an_undelivered_delivery_has_the_contracts_keys() -> None:
             "outcome": "responded",
             "status_code": 503,
             "request_sent": True,
+            "reconnected": False,
             "error": None,
             "response_excerpt": "later",
         },
