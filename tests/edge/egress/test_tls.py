@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -287,11 +288,15 @@ async def test_early_answer_in_several_records_counts_though_writing_broke(
     context.maximum_version = version
 
     async def handle(stream: trio.abc.Stream) -> None:
-        await stream.receive_some(100)
+        corked = Corked(stream)  # all records in one piece, the reset right behind it
+        secure = trio.SSLStream(corked, context, server_side=True)
+        await secure.receive_some(100)
+        corked.cork()
         for record in records:
-            await stream.send_all(record)
+            await secure.send_all(record)
+        await corked.uncork()
 
-    async with secured(handle, context) as (server, transport):
+    async with secured(handle, None) as (server, transport):
         for _ in range(8):
             assert await post(transport, server.url, content=BIG) == (403, b"no")
         await server.wait_open_connections(0)
@@ -319,7 +324,8 @@ async def closing_after_handshake(context: ssl.SSLContext, count: int) -> AsyncI
             trio.open_nursery() as nursery,
             open_transport(policy=policy, resolve=resolving("127.0.0.1"), ssl_context=TRUSTING) as transport,
         ):
-            nursery.start_soon(trio.to_thread.run_sync, shake_hands_and_close, listener, context, count)
+            serve = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+            nursery.start_soon(serve, shake_hands_and_close, listener, context, count)
             yield f"https://{HOST}:{listener.getsockname()[1]}/hook", transport
 
 
