@@ -147,12 +147,12 @@ def test_commands_say_how_to_pass_a_token_and_take_it(folder: Path) -> None:
         with Daemon(folder, "--config", str(config), *client, settings=NO_RETRY_SOON) as daemon:
             for command in (["status"], ["status", "--watch"], ["explain", "acme"], ["send", "acme", "a"]):
                 done = hookd(*command, "--url", daemon.url)
-                assert (done.returncode, done.stdout) == (1, ""), done
+                assert (done.returncode, done.stdout) == (77, ""), done
                 assert "401 unauthorized" in done.stderr
                 assert "--token-file FILE or HOOKD_TOKEN_FILE" in done.stderr
             reader = environment(None, HOOKD_URL=daemon.url, HOOKD_TOKEN_FILE=str(folder / "reader"))
             forbidden = hookd("send", "acme", "a", env=reader)
-            assert forbidden.returncode == 1
+            assert forbidden.returncode == 77
             assert "403 forbidden: this takes a token of scope produce; 'reader' has scope read" in forbidden.stderr
             assert hookd("status", env=reader).returncode == 0
             with daemon.api as api:
@@ -166,7 +166,7 @@ def test_commands_say_how_to_pass_a_token_and_take_it(folder: Path) -> None:
             retried = subprocess.run(f"{curl} -sS", shell=True, capture_output=True, check=True, text=True)
             assert json.loads(retried.stdout)["id"] == "e1", retried
     missing = hookd("status", "--token-file", str(folder / "none"))
-    assert missing.returncode == 69
+    assert missing.returncode == 66
     assert "cannot read the token file" in missing.stderr
 
 
@@ -207,7 +207,7 @@ def test_status_without_a_daemon_is_69() -> None:
             assert "Traceback" not in done.stderr
     with Receiver() as receiver:
         done = hookd("status", "--url", receiver.url)
-        assert done.returncode == 1
+        assert done.returncode == 69
         assert "Traceback" not in done.stderr
 
 
@@ -227,11 +227,11 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     assert "\nevent both of client down, " in both
     assert "  hookd explain acme/twin\n  hookd explain down/twin\n" in told("twin")
     assert "event twin of client down, " in told("down/twin")
-    nothing = told("nope", 1)
+    nothing = told("nope", 2)
     assert "no client 'nope' is registered" in nothing
     assert "no event 'nope' is held" in nothing
-    assert "404" in told("acme/nope", 1)
-    assert "name a CLIENT, an EVENT, or CLIENT/EVENT" in told("../v1", 1)
+    assert "404" in told("acme/nope", 2)
+    assert "name a CLIENT, an EVENT, or CLIENT/EVENT" in told("../v1", 2)
     found = json.loads(hookd("explain", "both", "--url", daemon.url, "--json").stdout)
     assert (found["client"]["id"], found["events"][0]["client_id"]) == ("both", "down")
 

@@ -4,6 +4,7 @@ import json
 import select
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,7 +101,9 @@ def test_readers_that_hang_up_free_their_connections(tmp_path: Path) -> None:
     with Daemon(tmp_path, settings=SETTINGS) as daemon:
         with ExitStack() as stack:
             for _ in range(READERS):
-                stack.enter_context(waiting_reader(daemon))
+                reader = stack.enter_context(waiting_reader(daemon))
+                # A reset: a plain close looks like the end of sending alone, and is answered when the wait is over.
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             wait_for_readers(daemon, READERS)
         wait_until(lambda: open_connections(daemon) == 1, seconds=10, what="only the asking one is left")
         assert daemon.stop(5) == 0

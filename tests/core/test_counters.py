@@ -42,11 +42,3 @@ def test_distribution_counts_a_value_at_its_bound_as_within() -> None:
     assert list(distribution.cumulative()) == [(0.1, 2), (1.0, 4), (math.inf, 5)]
     assert distribution.sum == pytest.approx(8.26)
     assert distribution.count == 5
-
-
-def test_clock_that_was_set_back_makes_no_negative_lag() -> None:
-    """A sum that falls would look like a restart."""
-    counters = Counters()
-    counters.observe_delivered(-3.0)
-    assert counters.lag_seconds.sum == 0.0
-    assert next(counters.lag_seconds.cumulative())[1] == 1

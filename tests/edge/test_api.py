@@ -554,6 +554,7 @@ async def test_event_is_read_with_its_attempts(autojump_clock, nursery) -> None:
             "outcome": "responded",
             "status_code": 503,
             "request_sent": True,
+            "reconnected": False,
             "error": None,
             "response_excerpt": "answered 503",
         }

@@ -108,7 +108,7 @@ async def test_long_header_is_not_repeated(autojump_clock, nursery) -> None:
         if operation.scope is not None:
             for headers in ({"host": long}, {"origin": long}, {"sec-fetch-site": long}):
                 refused_shortly(await asked(api, method, filled(path), headers=headers))
-        if operation.answers and None not in operation.answers.values():
+        if method == "GET" and operation.answers and None not in operation.answers.values():
             refused_shortly(await asked(api, method, filled(path), headers={"accept": f"{long}/{long}"}))
 
 
@@ -194,9 +194,9 @@ async def test_batch_lists_100_errors_and_how_many_more(autojump_clock, nursery)
     answer = await asked(api, "POST", "/v1/events/batch", json.dumps(bad).encode())
     assert answer.status == 422
     assert len(answer.body["errors"]) == ERRORS_MAX == 100
-    assert answer.body["errors_omitted"] == 900
-    assert answer.body["detail"].endswith("; 900 more errors are not listed")
-    assert [error["pointer"].split("/")[1] for error in answer.body["errors"]] == [str(n) for n in range(100)]
+    assert answer.body["errors_omitted"] == 1900  # each event has two: its type, and a field that is unknown
+    assert answer.body["detail"].endswith("; 1,900 more errors are not listed")
+    assert [error["pointer"].split("/")[1] for error in answer.body["errors"]] == [str(n // 2) for n in range(100)]
     assert size_of(answer) <= ERRORS_MAX * REFUSAL_BYTES_MAX
 
 

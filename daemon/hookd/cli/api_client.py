@@ -16,9 +16,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hookd.cli.terminal import printable
+
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
 NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+LINE_CHARS_MAX = 100
 NO_HOOKD = "what answers there is no hookd"
 
 
@@ -56,11 +59,18 @@ class Answer(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """What a refusal says, for people; another server's page is not shown."""
+        """What a refusal says, for people; another server's page is not shown, a line of plain text is."""
         if not self.is_hookds:
-            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's"
+            said = f" ({printable(self._line)})" if self._line else ""
+            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}"
         slug = str(self.body.get("type", "")).rpartition("/")[2]
         return f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}"
+
+    @property
+    def _line(self) -> str:
+        """The first line of an answer in plain text: hookd's own TLS socket answers plain http so."""
+        is_plain = self.headers.get("content-type", "text/plain").startswith("text/plain")
+        return self.body.partition("\n")[0][:LINE_CHARS_MAX].strip() if is_plain and isinstance(self.body, str) else ""
 
     @property
     def _advice(self) -> str:

@@ -4,8 +4,7 @@ Rules:
  1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
  2. A status changes only through `_move`. It keeps totals (core/totals), budget and retention in step.
  3. Reading changes nothing: what was never mentioned by a change has no row.
-It does not know endpoints, time or jitter: they come in as values. Which settled events are remembered is
-core/retention's. Which event goes where, and when, is flow's.
+Time, jitter and endpoints come in as values. core/retention keeps settled events; flow decides what goes where.
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
