@@ -1,8 +1,15 @@
-"""The longest test begins first: three workers then end together, instead of two waiting for the README's demo."""
+"""The longest test begins first: three workers then end together, instead of two waiting for the README's demo.
+
+Hypothesis sets no deadline for one example: how long one takes says how busy the machine is, and nothing of the code.
+"""
 
 import pytest
+from hypothesis import settings
 
 LONGEST = "test_readme.py"
+
+settings.register_profile("hookd", deadline=None)
+settings.load_profile("hookd")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
