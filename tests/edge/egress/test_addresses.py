@@ -156,3 +156,21 @@ def test_address_of_this_machine_is_told_from_others() -> None:
     assert is_this_machine("::1")
     assert not is_this_machine("1.1.1.1")
     assert not is_this_machine("2606:4700::1111")
+
+
+@pytest.mark.parametrize("prefix", ["2606:4700::", "2a00:1450:4001:82a:", "fd00:1::"])
+@pytest.mark.parametrize("interface", ["0:5efe", "200:5efe"])
+def test_isatap_address_is_denied_under_any_prefix(prefix: str, interface: str) -> None:
+    """Where its prefix is allowed, the IPv4 address inside must pass as well."""
+    network = ipaddress.ip_network(f"{prefix.rstrip(':')}::/64")
+    top = int(network.network_address)
+    low = int(ipaddress.ip_address(f"::{interface}:0:0"))
+    loopback, public = (
+        str(ipaddress.ip_address(top | low | int(ipaddress.IPv4Address(inner)))) for inner in ("127.0.0.1", "8.8.8.8")
+    )
+    for policy in (AddressPolicy(), AddressPolicy(allow_private=True)):
+        assert policy.judge([loopback], 443) == loopback
+        assert policy.judge([public], 443) == public
+    allowed = AddressPolicy(allow_networks=[str(network)])
+    assert allowed.judge([loopback], 443) == loopback
+    assert allowed.judge([public], 443) is None

@@ -8,7 +8,7 @@ loopback to glibc.
 Rules:
  * Denied if any address of a name is denied: a name that mixes public and private ones is an attack or a mistake.
  * IPv4-mapped IPv6 is judged as the IPv4 address that it is. Every other form with an IPv4 address inside (NAT64, 6to4,
-   Teredo, compatible, translated) is denied whatever is inside.
+   Teredo, compatible, translated, and ISATAP under any prefix) is denied whatever is inside.
  * IPv6 outside 2000::/3 is denied whole: nothing else is assigned as global unicast.
  * `allow_networks` exempts from the table; of an address with an IPv4 address in its last 32 bits the inner one must
    pass as well, so that allowing a NAT64 prefix opens the public internet behind it and not loopback.
@@ -119,9 +119,9 @@ class AddressPolicy:
         if any(address in network for network in self._allowed):
             inner = _inner(address)
             return inner is None or self._is_allowed(str(inner), port)
-        if any(address in network for network in self._private):
+        if any(address in network for network in self._private) and not is_isatap(address):
             return True
-        return not any(address in network for network in self._denied)
+        return not is_isatap(address) and not any(address in network for network in self._denied)
 
     def _is_own_socket(self, address: Address, port: int) -> bool:
         for own_text, own_port in self._own_sockets():
@@ -163,7 +163,12 @@ def is_this_machine(address: str) -> bool:
             return False
 
 
+def is_isatap(address: Address) -> bool:
+    """RFC 5214: the interface's half is 0:5efe or 200:5efe and an IPv4 address, under any prefix."""
+    return isinstance(address, ipaddress.IPv6Address) and (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE
+
+
 def _inner(address: Address) -> ipaddress.IPv4Address | None:
-    if any(address in network for network in _EMBEDDING):
+    if is_isatap(address) or any(address in network for network in _EMBEDDING):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return None
