@@ -21,7 +21,7 @@ MACHINE = {"pid": "PID", "host": "HOST", "limit": "DESCRIPTORS"}
 
 TEXT_RULES = (
     ("TIME", re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")),
-    ("shutdown-STAMP", re.compile(r"shutdown-\d{8}T\d{6}Z")),
+    (r"\1-STAMP", re.compile(r"\b(shutdown|crash)-\d{8}T\d{6}Z")),
     ("whsec_SECRET", re.compile(r"whsec_[A-Za-z0-9+/]{32,}=*")),
     ("SIZE are free", re.compile(r"[0-9.,]+ [KMGT]?i?B are free")),
     ("test_MILLISECONDS", re.compile(r"test_\d{13}\b")),

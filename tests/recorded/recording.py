@@ -175,11 +175,12 @@ def logged_shown(logged: list[dict[str, Any]], names: Placeholders) -> list[str]
 
 
 def report_shown(reports: Path, names: Placeholders) -> list[Any]:
-    """The newest report, line by line, and who may read it; then the names of what else lies there."""
+    """The newest report of a stop, and any of a crash, line by line, and who may read them; then all names there."""
     newest = max(reports.glob("shutdown-*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
-    lines = newest.read_bytes().split(b"\n")
-    shown: list[Any] = [f"mode {newest.stat().st_mode & 0o777:o}"]
-    shown += [names.body(line, JSON) if line else "" for line in lines]
+    shown: list[Any] = []
+    for path in (newest, *sorted(reports.glob("crash-*.jsonl"))):
+        shown += [f"{names.text(path.name)}, mode {path.stat().st_mode & 0o777:o}"]
+        shown += [names.body(line, JSON) if line else "" for line in path.read_bytes().split(b"\n")]
     return [*shown, sorted(names.text(path.name) for path in reports.iterdir())]
 
 

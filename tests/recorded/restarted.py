@@ -31,7 +31,7 @@ def restarted(program: Program, names: Placeholders) -> dict[str, Any]:
         client = ("--dev", "--client", f"cli={receivers.refusing_url}/hook")
 
         def run(name: str, story: Any, *arguments: str, leaves_report: bool = True, **more: str) -> None:
-            with Daemon(program, name, *client, *arguments, **shared, **more) as daemon:
+            with Daemon(program, name, *client, *arguments, **{**shared, **more}) as daemon:
                 it = Recording(daemon, names, receivers)
                 it.get("/v1/status")
                 story(it)
@@ -44,7 +44,7 @@ def restarted(program: Program, names: Placeholders) -> dict[str, Any]:
         recovery = {"HOOKD_RECOVERY__ENABLED": "true", "HOOKD_RECORDER__PAYLOADS": "true"}
         run("recovering", recovering, **recovery)
         run("killed", killed, leaves_report=False, **recovery)
-        run("after the kill", after_kill, **recovery)
+        run("after the kill", after_kill, **{**recovery, "HOOKD_DRAIN__TIMEOUT": "25s"})
         [*_, newest] = sorted(reports.glob("shutdown-*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
         with Daemon(program, "resent", *client, **shared) as daemon:
             it = Recording(daemon, names, receivers)
@@ -103,14 +103,18 @@ def killed(it: Recording) -> None:
 
 
 def after_kill(it: Recording) -> None:
-    it.settle("cli", "left")
+    """What was given up before the kill stays so; the rest is there, and a second signal cuts the stop short."""
     it.settle("cli", "never")
     it.settle("cli", "held")
     it.get("/v1/status")
     it.get("/v1/events")
     it.get("/v1/clients/api/events/in-flight")
     it.get("/metrics")
+    register(it, "api", SILENT)
+    _wait_for_silence(it, 3)
     it.daemon.signal(signal.SIGTERM)
+    it.wait_status(lambda status: status["state"] == "draining", "draining")
+    it.get("/readyz")
     it.daemon.signal(signal.SIGTERM)
 
 
