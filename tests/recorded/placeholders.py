@@ -14,6 +14,7 @@ from typing import Any
 SECONDS = {
     "duration_seconds", "uptime_seconds", "oldest_unsettled_seconds", "drain_seconds", "lag_seconds", "after_seconds",
 }  # fmt: skip
+SECONDS_IN_TEXT = re.compile(rf'"({"|".join(sorted(SECONDS))})":[0-9][0-9.eE+-]*')
 # Null or a number, as it happens.
 EITHER = {"oldest_overdue_seconds", "loop_lag_seconds"}
 # Of this machine, or of this process.
@@ -24,6 +25,7 @@ TEXT_RULES = (
     (r"\1-STAMP", re.compile(r"\b(shutdown|crash)-\d{8}T\d{6}Z")),
     ("whsec_SECRET", re.compile(r"whsec_[A-Za-z0-9+/]{32,}=*")),
     ("SIZE are free", re.compile(r"[0-9.,]+ [KMGT]?i?B are free")),
+    ("hookd-USER-FOLDER", re.compile(r"hookd-\d+-[0-9a-f]{12}\b")),
     ("test_MILLISECONDS", re.compile(r"test_\d{13}\b")),
     ("loop-lag EITHER", re.compile(r"\[\+\]loop-lag ok|\[-\]loop-lag failed: [^\n]*")),
 )
@@ -112,7 +114,7 @@ class Placeholders:
                 return self.text(text)
             if json.dumps(value, separators=(",", ":"), ensure_ascii=False) == text:
                 return self.value(value)
-            return {"not compact": self.text(text)}
+            return {"not compact": self.text(SECONDS_IN_TEXT.sub(r'"\1":"SECONDS"', text))}
         if content_type.startswith(("text/plain; version", "application/openmetrics-text")):
             return self.metrics(text)
         lines = self.text(text).split("\n")

@@ -99,6 +99,7 @@ def killed(it: Recording) -> None:
     it.post("/v1/clients/cli/endpoints/default/pause")
     it.post("/v1/events", event("cli", "held", {"held": "ü"}))
     it.get("/v1/status")
+    wait_until(lambda: '"event_id":"held"' in it.daemon.stderr, "the last line of the log")
     it.daemon.signal(signal.SIGKILL)
 
 
