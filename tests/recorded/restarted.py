@@ -1,6 +1,7 @@
 """The story of five runs in one folder: a stop that leaves something, a recovery, a kill, what is said of it, a resend."""
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.recorded.program import Daemon, Program, wait_until
 from tests.recorded.receivers import SILENT, Receivers
 from tests.recorded.recording import Recording, command, received
 
+SECOND_SIGNAL_SECONDS = 2.0
 SETTINGS = {
     "HOOKD_DRAIN__TIMEOUT": "1s",
     "HOOKD_RETRY__JITTER": "0",
@@ -116,6 +118,8 @@ def after_kill(it: Recording) -> None:
     it.daemon.signal(signal.SIGTERM)
     it.wait_status(lambda status: status["state"] == "draining", "draining")
     it.get("/readyz")
+    began = time.monotonic()  # a second signal that comes too soon is taken for the first one
+    wait_until(lambda: time.monotonic() - began > SECOND_SIGNAL_SECONDS, "time for a second signal")
     it.daemon.signal(signal.SIGTERM)
 
 
