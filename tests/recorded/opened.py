@@ -1,5 +1,6 @@
 """The story of a daemon without tokens: clients, events, what receivers do to them, full budgets, and a long stop."""
 
+import base64
 import json
 import signal
 from pathlib import Path
@@ -251,8 +252,6 @@ def batches(it: Recording) -> None:
 
 
 def _cursor(run_id: str, position: int) -> str:
-    import base64
-
     return base64.urlsafe_b64encode(f"s{run_id}:{position}".encode()).decode().rstrip("=")
 
 
