@@ -47,7 +47,7 @@ class Killed:
         if marked is not None:
             marked.open_run(self.run, WALL + 60, {"accepted": 1})
         for n in range(events):
-            delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, attempts_max=6, due_at=0.0)
+            delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, due_at=0.0)
             now = Moment(float(n), WALL + n)
             self.ledger.open(Submission("acme", "t", b"{}"), f"{run_id}-{n}", (delivery,), now=now)
 

@@ -178,7 +178,7 @@ class History:
         payload = b"%d" % self.random.getrandbits(self.random.choice([8, 100, 1000])) if self.payloads else b"{}"
         submission = Submission(f"c{number % 3}", f"type.{number % 5}", payload)
         deliveries = tuple(
-            Delivery(endpoint_id=f"e{n}", url=f"https://x.example/{n}/", opened_at=0.0, attempts_max=6, due_at=0.0)
+            Delivery(endpoint_id=f"e{n}", url=f"https://x.example/{n}/", opened_at=0.0, due_at=0.0)
             for n in range(self.random.choice([0, 1, 1, 1, 2, 3]))
         )
         event = self.ledger.open(submission, f"event_{number}", deliveries, now=now)
@@ -186,7 +186,7 @@ class History:
 
     def _reopen(self, now: Moment) -> None:
         event, delivery = self._exhausted.pop()
-        self.ledger.reopen(event, delivery, attempts_more=3, now=now)
+        self.ledger.reopen(event, delivery, now=now)
 
     def _end(self, event: Event, delivery: Delivery, now: Moment) -> None:
         kind = self.random.random()

@@ -54,7 +54,6 @@ def delivery_to(endpoint_id: str, status: Status = PENDING) -> Delivery:
         endpoint_id=endpoint_id,
         url="https://example.com/hook",
         opened_at=NOW.monotonic,
-        attempts_max=6,
         due_at=NOW.monotonic,
         status=status,
     )
@@ -99,7 +98,7 @@ def do(change: Change, ledger: Ledger, event: Event, delivery: Delivery) -> None
         case Change.GAVE_UP:
             ledger.give_up(event, delivery, Reason.GONE, now=LATER)
         case Change.REOPENED:
-            ledger.reopen(event, delivery, attempts_more=6, now=LATER)
+            ledger.reopen(event, delivery, now=LATER)
 
 
 def shown(ledger: Ledger, event: Event, delivery: Delivery) -> tuple[object, ...]:
@@ -208,7 +207,7 @@ def test_in_flight_delivery_cannot_be_given_up_or_begun_again(status: Status) ->
         lambda: ledger.give_up(event, delivery, Reason.EXPIRED, now=LATER),
         lambda: ledger.begin_attempt(event, delivery, url=delivery.url, now=LATER),
         lambda: ledger.make_due(delivery, now=LATER),
-        lambda: ledger.retarget(delivery, url="https://example.com/other", attempts_more=1),
+        lambda: ledger.retarget(delivery, url="https://example.com/other"),
     ):
         with pytest.raises(AssertionError):
             act()
@@ -289,7 +288,7 @@ def test_reopened_delivery_starts_anew_and_counts_on() -> None:
     ledger, event, delivery = ledger_with(FAILED)
     attempt(ledger, event, delivery, Responded(410), GiveUp(Reason.GONE), now=NOW)
     assert (delivery.status, delivery.reason, delivery.due_at) == (EXHAUSTED, Reason.GONE, None)
-    ledger.reopen(event, delivery, attempts_more=6, now=LATER)
+    ledger.reopen(event, delivery, now=LATER)
     assert (delivery.status, delivery.reason) == (PENDING, None)
     assert (delivery.attempt_count, delivery.attempts_before, delivery.attempts_max) == (2, 2, 12)
     assert delivery.opened_at == delivery.due_at == LATER.monotonic

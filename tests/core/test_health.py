@@ -347,7 +347,7 @@ def test_resume_ends_every_pause_and_disabled(by: str) -> None:
         health.pause(40)
     health.disabled = by == "disabled"
     assert health.state(40) is (State.DISABLED if by == "disabled" else State.PAUSED)
-    health.resume()
+    health.resume(0.0)
     assert health.state(40) is State.OK
     assert health.begins_from(40) == 40
     assert health.window == (2 if by == "disabled" else 1)
@@ -357,7 +357,7 @@ def test_resume_does_not_take_back_what_the_receiver_asked_for() -> None:
     """Retry-After holds over it."""
     health = noted(Health(), Responded(503), 0, retry_after=100.0)
     health.pause(40)
-    health.resume()
+    health.resume(0.0)
     assert health.begins_from(0) == 100.0
 
 
@@ -367,7 +367,7 @@ def test_start_anew_forgets_what_the_old_url_taught() -> None:
     for number in range(8):
         noted(health, REFUSED, number)
     health.disabled = True
-    health.start_anew()
+    health.start_anew(0.0)
     assert health.state(10) is State.OK
     assert health.begins_from(10) == 10
     assert (health.window, health.consecutive_failures, health.failing_since) == (2, 0, None)
@@ -378,8 +378,8 @@ def test_start_anew_forgets_what_the_old_url_taught() -> None:
 def test_start_anew_ends_a_pause_by_failures_and_keeps_an_operators() -> None:
     """The operator meant the endpoint, whatever its URL."""
     health = dead()
-    health.start_anew()
+    health.start_anew(0.0)
     assert (health.state(40), health.window) == (State.OK, 2)
     health.pause(40)
-    health.start_anew()
+    health.start_anew(0.0)
     assert health.paused_by is PausedBy.OPERATOR

@@ -37,7 +37,7 @@ def moment(seconds: float) -> Moment:
 
 
 def delivery_to(endpoint_id: str, *, at: float = 0.0) -> Delivery:
-    return Delivery(endpoint_id=endpoint_id, url=URL, opened_at=at, attempts_max=6, due_at=at)
+    return Delivery(endpoint_id=endpoint_id, url=URL, opened_at=at, due_at=at)
 
 
 # The model
@@ -300,7 +300,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not known.is_unsettled and not self.has_room(known.client_id, known.cost):
             return
         (self.unsettled if known.is_unsettled else self.settled[EXHAUSTED]).remove(known)
-        self.ledger.reopen(known.event, duty.delivery, attempts_more=3, now=self.now)
+        self.ledger.reopen(known.event, duty.delivery, now=self.now)
         duty.status = PENDING
         self.unsettled.append(known)
         assert duty.delivery.opened_at == duty.delivery.due_at == self.seconds
@@ -352,7 +352,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def illegal_reopening_raises(self, pick: int) -> None:
         known, duty = self.some(pick, lambda duty: duty.status is not EXHAUSTED)
         with pytest.raises(IllegalTransition):
-            self.ledger.reopen(known.event, duty.delivery, attempts_more=1, now=self.now)
+            self.ledger.reopen(known.event, duty.delivery, now=self.now)
 
     # What holds after every step
 
@@ -654,7 +654,7 @@ def test_budget_taken_again_by_reopening_and_by_another_delivery() -> None:
     desk = Desk()
     event = desk.exhaust(desk.open(payload=b"1" * 10))
     assert desk.ledger.totals().unsettled_bytes == 0
-    desk.ledger.reopen(event, event.deliveries[0], attempts_more=1, now=desk.now)
+    desk.ledger.reopen(event, event.deliveries[0], now=desk.now)
     assert desk.ledger.totals().unsettled_bytes == 10 + 512 + 512
     desk.ledger.add_delivery(event, delivery_to("y"), payload=b"1" * 10, now=desk.now)
     assert desk.ledger.totals().unsettled_bytes == 10 + 512 + 2 * 512
@@ -816,7 +816,7 @@ def test_reopened_event_is_not_forgotten_by_its_old_age() -> None:
     desk = Desk(retention=RetentionSettings(age_seconds_max=100.0))
     event = desk.exhaust(desk.open())
     desk.seconds = 99.0
-    desk.ledger.reopen(event, event.deliveries[0], attempts_more=1, now=desk.now)
+    desk.ledger.reopen(event, event.deliveries[0], now=desk.now)
     desk.seconds = 500.0
     assert desk.ledger.forget_aged(desk.now, most=10) == 0
     desk.exhaust(event)
@@ -987,7 +987,7 @@ def test_retarget_takes_the_new_settings_and_leaves_an_attempt() -> None:
     (delivery,) = event.deliveries
     for _ in range(4):
         desk.attempt(event, delivery, 500)
-    desk.ledger.retarget(delivery, url="https://example.com/new", attempts_more=2)
+    desk.ledger.retarget(delivery, url="https://example.com/new")
     assert (delivery.url, delivery.attempts_max) == ("https://example.com/new", 8)
-    desk.ledger.retarget(delivery, url=URL, attempts_more=-7)
+    desk.ledger.retarget(delivery, url=URL)
     assert delivery.attempts_max == 5

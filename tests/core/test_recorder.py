@@ -122,7 +122,7 @@ class Desk:
         if ask:
             self.ask(payload)
         self.admitted += 1
-        delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, attempts_max=6, due_at=0.0)
+        delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, due_at=0.0)
         return self.ledger.open(Submission("acme", "t", payload), f"e{self.admitted}", (delivery,), now=NOW)
 
     def settle(self, event: Event) -> None:
@@ -261,7 +261,7 @@ def test_what_earlier_runs_did_is_recorded() -> None:
     desk = Desk()
     events = []
     for number, crash_count in enumerate((0, 2, 2)):
-        delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, attempts_max=6, due_at=0.0)
+        delivery = Delivery(endpoint_id="d", url="https://x.example/", opened_at=0.0, due_at=0.0)
         delivery.attempt_count, delivery.maybe_received, delivery.crash_count = 2, number > 0, crash_count
         submission = Submission("acme", "t", b"{}")
         events.append(desk.ledger.open(submission, f"r{number}", (delivery,), now=NOW, recovered=True))
@@ -285,7 +285,7 @@ def test_known_event_whose_larger_row_finds_no_room_goes_on_as_it_was_known() ->
     admit_until_full(desk)
     while not desk.recorder.unrecorded:
         desk.admit(ask=False)
-    more = Delivery(endpoint_id="e", url="https://x.example/" + "y" * 500, opened_at=0.0, attempts_max=6, due_at=0.0)
+    more = Delivery(endpoint_id="e", url="https://x.example/" + "y" * 500, opened_at=0.0, due_at=0.0)
     desk.ledger.add_delivery(event, more, payload=b"{}", now=NOW)
     assert desk.recorder.unrecorded == 2
     told = read(desk.store.segments()).events[event.sequence]
@@ -302,7 +302,7 @@ def test_urls_that_grew_are_left_out_rather_than_the_event() -> None:
     desk = Desk(segments_max=8)
     events = admit_until_full(desk)
     for event in events:
-        desk.ledger.retarget(event.deliveries[0], url="https://x.example/" + "y" * 900, attempts_more=0)
+        desk.ledger.retarget(event.deliveries[0], url="https://x.example/" + "y" * 900)
     for _ in range(30):
         for event in events:
             desk.ledger.begin_attempt(event, event.deliveries[0], url=event.deliveries[0].url, now=NOW)
@@ -333,7 +333,7 @@ def test_row_is_never_larger_than_what_was_asked_for() -> None:
     """Whatever the ids, the type and the history: the bound holds for the largest of each."""
     desk = Desk()
     url = "https://x.example/" + "z" * 300
-    delivery = Delivery(endpoint_id="d" * 64, url=url, opened_at=0.0, attempts_max=6, due_at=0.0)
+    delivery = Delivery(endpoint_id="d" * 64, url=url, opened_at=0.0, due_at=0.0)
     event = desk.ledger.open(Submission("c" * 64, "t" * 128, b"{}"), "i" * 64, (delivery,), now=NOW)
     desk.ledger.begin_attempt(event, delivery, url=url, now=NOW)
     assert desk.recorder.rows_bytes == row_bytes_max(0, [url])

@@ -51,8 +51,7 @@ class Desk:
 
     def open(self, client_id: str = "acme", payload: bytes = b"{}", *, endpoint_ids: Sequence[str] = ("x",)) -> Event:
         deliveries = tuple(
-            Delivery(endpoint_id=one, url=URL, opened_at=self.seconds, attempts_max=6, due_at=self.seconds)
-            for one in endpoint_ids
+            Delivery(endpoint_id=one, url=URL, opened_at=self.seconds, due_at=self.seconds) for one in endpoint_ids
         )
         submission = Submission(client_id, "invoice.paid", payload)
         return self.ledger.open(submission, f"e{next(self._ids)}", deliveries, now=self.now)
@@ -268,7 +267,7 @@ def test_class_after_a_reopening_keeps_what_was_known() -> None:
     desk = Desk()
     event = desk.open()
     delivery = desk.attempt(event, TimedOut(15.0), GiveUp(Reason.ATTEMPTS_USED))
-    desk.ledger.reopen(event, delivery, attempts_more=6, now=desk.now)
+    desk.ledger.reopen(event, delivery, now=desk.now)
     assert report.class_of(delivery) == "outcome_unknown"
 
 
@@ -376,7 +375,7 @@ def test_summary_names_the_oldest_event_an_endpoint_is_owed() -> None:
     desk.ledger.give_up(oldest, oldest.deliveries[0], Reason.EXPIRED, now=desk.now)
     desk.seconds = 60.0
     desk.open()
-    desk.ledger.reopen(oldest, oldest.deliveries[0], attempts_more=6, now=desk.now)
+    desk.ledger.reopen(oldest, oldest.deliveries[0], now=desk.now)
     desk.open()
     (line,) = desk.summary().clients
     assert (line.undelivered, line.oldest_accepted_at) == (3, "2026-11-21T17:35:00.000Z")

@@ -30,7 +30,7 @@ def live_of(settlements_max: int) -> EffectiveSettings:
 
 def delivery(endpoint_id: str, status: Status, reason: Reason | None = None) -> Delivery:
     return Delivery(
-        endpoint_id=endpoint_id, url="https://a.example/", opened_at=0.0, attempts_max=6, due_at=None,
+        endpoint_id=endpoint_id, url="https://a.example/", opened_at=0.0, due_at=None,
         status=status, reason=reason,
     )  # fmt: skip
 

@@ -33,8 +33,10 @@ from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.gauges import GaugeCollector
+from hookd.flow.giving_up import given_up_logger
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
@@ -272,13 +274,16 @@ class Flow:
         self._secrets = count(1)
         everything = {"effective": self.effective, "clock": self.clock, "log": self.log}
         self.feed = Feed(Settlements(self.effective))
+        self.registry = Registry(self.effective)
         self.ledger = Ledger(
             self.effective,
+            registry=self.registry,
+            on_given_up=given_up_logger(self.log),
             started=STARTED,
             on_settled=self.feed.note,
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
-        self.registry = Registry(self.effective)
+        self.states = EndpointStates(ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"ledger": self.ledger}
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
         everything |= {"registry": self.registry}
@@ -286,16 +291,18 @@ class Flow:
         self.departures = departures
         self.pacer = Pacer(self.effective)
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
-        self.housekeeping = Housekeeping(effective=self.effective, ledger=self.ledger, clock=self.clock, log=self.log)
+        self.housekeeping = Housekeeping(
+            effective=self.effective, ledger=self.ledger, states=self.states, clock=self.clock, log=self.log
+        )
         everything |= {"dispatch": self.dispatch}
         self.gauge_collector = GaugeCollector(
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock
         )
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
-        self.registration = Registration(**everything)
+        self.registration = Registration(**everything, states=self.states)
         del everything["log"]
-        reopening = Reopening(effective=self.effective, ledger=self.ledger, registry=self.registry, intake=self.intake)
+        reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["effective"]
         self.resend = Resend(**everything, log=self.log)
         everything |= {"reopening": reopening}
@@ -403,6 +410,7 @@ class Flow:
             registry=self.registry,
             attempter=self.attempter,
             pacer=self.pacer,
+            states=self.states,
             clock=self.clock,
         )
 

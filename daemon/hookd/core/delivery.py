@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hookd.core.outcome import Exchange, Outcome
+from hookd.core.outcome import Exchange, Outcome, is_success
 from hookd.core.retry import Reason
 
 # Of a long history the first and the last nine attempts are kept: at most 10 x 120 B a delivery.
@@ -81,14 +81,16 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
 
     endpoint_id: str
     url: str  # as shown: without query values
-    opened_at: float  # monotonic: the delivery's age runs from here
-    attempts_max: int
+    opened_at: float  # on its endpoint's age clock (core/health): the delivery's age runs from here
     due_at: float | None  # monotonic; None in flight and when settled
     status: Status = Status.PENDING
     reason: Reason | None = None
     settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
     attempts_before: int = 0  # of these, those from before it was last reopened
+    probe_failures: int = 0  # of these, probes that failed since then: they take nothing from the schedule
+    is_probing: bool = False  # the attempt in flight began as a probe
+    attempts_max_at_end: int = 0  # what held when it settled or its endpoint was removed; before that it is derived
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     attempts: tuple[Attempt, ...] = ()
@@ -104,12 +106,28 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         """Unsettled and not in flight: a lane holds it."""
         return not self.in_flight and self.status not in SETTLED
 
+    @property
+    def failures(self) -> int:
+        """Failed attempts since it was last opened, as the schedule counts them: at least 1, since one has failed."""
+        return max(1, self.attempt_count - self.attempts_before - self.probe_failures - self.is_probing)
+
+    def attempts_allowed(self, attempts_of_schedule: int) -> int:
+        """How many attempts it gets in all by a schedule of so many: derived at each use, never added up."""
+        return self.attempts_before + attempts_of_schedule + self.probe_failures
+
+    def attempts_max(self, attempts_of_schedule: int) -> int:
+        """The same as it is shown. One that waits keeps the attempt that it waits for, however short the schedule."""
+        if self.is_settled or self.is_abandoned:
+            return self.attempts_max_at_end
+        return max(self.attempts_allowed(attempts_of_schedule), self.attempt_count + (not self.in_flight))
+
     # Only core/ledger calls these: it keeps the totals in step
 
-    def begin_attempt(self, *, url: str, started_at: float) -> None:
+    def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""
         assert self.is_waiting
         self.in_flight = True
+        self.is_probing = is_probe
         self.due_at = None
         self.url = url
         self.attempt_count += 1
@@ -127,23 +145,26 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         )
         self.attempts = (*self.attempts[:-1], ended)
         self.in_flight = False
+        if self.is_probing:
+            self.is_probing = False
+            self.probe_failures += outcome is None or not is_success(outcome)
         self.maybe_received |= exchange.sending_started and exchange.answer is None
         return ended
 
-    def take_past(self, *, attempt_count: int, maybe_received: bool, crash_count: int) -> None:
+    def take_past(self, *, attempt_count: int, probe_failures: int, maybe_received: bool, crash_count: int) -> None:
         """Of two accounts of what earlier runs did, the worse is believed."""
         assert not self.attempts
-        self.attempt_count = max(self.attempt_count, attempt_count)
-        self.attempts_max = max(self.attempts_max, self.attempt_count + 1)
+        if attempt_count > self.attempt_count:
+            self.attempt_count, self.probe_failures = attempt_count, probe_failures
         self.maybe_received |= maybe_received
         self.crash_count = max(self.crash_count, crash_count)
 
-    def begin_anew(self, *, attempts_more: int, now: float) -> None:
-        """It was reopened: due now (monotonic), with a new age and `attempts_more` attempts."""
-        self.opened_at = now
+    def begin_anew(self, *, opened_at: float, now: float) -> None:
+        """It was reopened: due now (monotonic), with a new age and a whole schedule."""
+        self.opened_at = opened_at
         self.due_at = now
         self.attempts_before = self.attempt_count
-        self.attempts_max += attempts_more
+        self.probe_failures = 0
         self.is_abandoned = False
         self.crash_count = 0
 

@@ -18,6 +18,11 @@ class EffectiveSettings:
         schedule = retry.schedule_seconds if endpoint.schedule_seconds is None else endpoint.schedule_seconds
         return Policy(schedule, retry.jitter, retry.age_seconds_max)
 
+    def attempts_of_schedule(self, endpoint: Endpoint | None) -> int:
+        """How many attempts the schedule in force grants; of an endpoint that is not registered, the settings' own."""
+        own = None if endpoint is None else endpoint.schedule_seconds
+        return 1 + len(self.settings.retry.schedule_seconds if own is None else own)
+
     def concurrency(self, endpoint: Endpoint) -> int:
         return self.settings.delivery.concurrency if endpoint.concurrency is None else endpoint.concurrency
 

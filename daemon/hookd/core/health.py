@@ -7,7 +7,9 @@ The four states of contract section 2:
    a time follows, after 5 s, then at growing intervals up to 60 s. An answer below 500 ends the pause.
  * paused, by an operator: no probes. Only a resume ends it.
  * throttled: 429, 502, 503 or 504 halved the window, or Retry-After holds attempts back. The next 2xx ends it, but not
-   before the time that Retry-After named.
+   before the time that Retry-After named. A resume, or another URL, lifts that hold.
+The age clock is what its deliveries' ages are measured by. It stands still while an operator pauses the endpoint, and
+while Retry-After holds attempts back: such time is no part of any age.
 The window is how many attempts may be in flight:
  * It starts at 2, and at 1 after a pause.
  * Each windowful of successes adds one, up to the endpoint's concurrency.
@@ -23,6 +25,7 @@ import msgspec
 
 from hookd.core import outcome as outcomes
 from hookd.core.outcome import Outcome, Responded, TimedOut, Unreachable
+from hookd.core.retry_after import RETRY_AFTER_SECONDS_MAX
 from hookd.core.timestamps import Moment
 
 WINDOW_START = 2
@@ -32,7 +35,7 @@ THROTTLING = frozenset({429, 502, 503, 504})
 PAUSE_AFTER_ATTEMPTS = 10
 PAUSE_AFTER_SECONDS = 30.0
 PROBE_SECONDS_MIN, PROBE_SECONDS_MAX = 5.0, 60.0
-# Attempts begin up to this share later than Retry-After asks, and never earlier.
+# Attempts begin up to this share later than Retry-After asks, never earlier, and never later than an hour from now.
 RETRY_AFTER_JITTER = 0.2
 
 
@@ -56,11 +59,13 @@ class Health(msgspec.Struct, gc=False, eq=False):
     disabled: bool = False
     since: float = -math.inf  # monotonic: when its present state began; says nothing while that is ok
     paused_by: PausedBy | None = None
-    paused_since: float = math.inf  # monotonic: when an operator paused it
     window: int = WINDOW_START
     successes: int = 0  # since the window last changed
     throttled: bool = False
     not_before: float = -math.inf  # monotonic: Retry-After
+    age_base: float = 0.0  # what the age clock shows while it stands
+    age_from: float = 0.0  # monotonic: from then it runs, unless an operator's pause holds it
+    told: tuple[State, PausedBy | None] = (State.OK, None)  # the state that the log was last told of
     probe_in_flight: bool = False
     next_probe_at: float = math.inf  # monotonic
     probe_seconds: float = PROBE_SECONDS_MIN
@@ -78,6 +83,21 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if self.paused_by is not None:
             return State.PAUSED
         return State.THROTTLED if self.throttled or now < self.not_before else State.OK
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator paused it: nothing expires there."""
+        return self.paused_by is PausedBy.OPERATOR
+
+    def age_clock(self, now: float) -> float:
+        """What deliveries' ages are measured by, in seconds; it runs with the monotonic clock or stands still."""
+        return self.age_base if self.is_held else self.age_base + max(0.0, now - self.age_from)
+
+    def expires_at(self, opened_at: float, *, age_seconds_max: float, now: float) -> float | None:
+        """When (monotonic) a delivery opened then is too old, as things are; None while an operator holds it."""
+        if self.is_held:
+            return None
+        return max(now, self.age_from) + age_seconds_max - (self.age_clock(now) - opened_at)
 
     def begins_from(self, due_at: float) -> float:
         """The earliest (monotonic) that a delivery due at `due_at` may be attempted; infinity while none may.
@@ -117,7 +137,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.last_outcome = outcome
         if retry_after_seconds is not None and not outcomes.is_success(outcome):
             wait_seconds = retry_after_seconds * (1 + RETRY_AFTER_JITTER * jitter_unit)
-            self.not_before = max(self.not_before, now.monotonic + wait_seconds)
+            self._hold_back(now.monotonic, min(wait_seconds, RETRY_AFTER_SECONDS_MAX))
         if outcomes.is_success(outcome):
             self._succeeded(now, concurrency)
         else:
@@ -129,8 +149,9 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     def pause(self, now: float) -> None:
         """By an operator."""
-        if self.paused_by is not PausedBy.OPERATOR:
-            self.paused_since = self.since = now
+        if not self.is_held:
+            self.age_base = self.age_clock(now)
+            self.since = now
         self.paused_by = PausedBy.OPERATOR
         self.next_probe_at = math.inf
 
@@ -138,17 +159,18 @@ class Health(msgspec.Struct, gc=False, eq=False):
         """It answered 410."""
         self.disabled, self.since = True, now
 
-    def resume(self) -> None:
-        """Ends `disabled` and a pause of either kind."""
+    def resume(self, now: float) -> None:
+        """Ends `disabled`, a pause of either kind, and what is left of a Retry-After."""
+        self._lift(now)
         self.disabled = False
         self.since = -math.inf  # it may be throttled still; since when is not kept
         if self.paused_by is not None:
             self._end_pause()
 
-    def start_anew(self) -> None:
+    def start_anew(self, now: float) -> None:
         """The endpoint has another URL. What was learnt of the old URL goes; an operator's pause stays."""
+        self._lift(now)
         self.disabled = self.throttled = False
-        self.not_before = -math.inf
         if self.paused_by is PausedBy.FAILURES:
             self._end_pause()
         self.window, self.successes = WINDOW_START, 0
@@ -156,11 +178,12 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.hard_since = math.inf
         self.failing_since = self.last_outcome = self.last_delivered_at = None
 
-    def be_removed(self) -> None:
+    def be_removed(self, now: float) -> None:
         """The endpoint was removed. Its row lives on while an attempt is in flight; a later endpoint of this id starts
         from it, so nothing that was learnt stays, and no pause."""
-        self.resume()
-        self.start_anew()
+        self.resume(now)
+        self.start_anew(now)
+        self.told = (State.OK, None)
 
     @property
     def is_failing(self) -> bool:
@@ -217,13 +240,25 @@ class Health(msgspec.Struct, gc=False, eq=False):
     def _is_dead(self, now: float) -> bool:
         return self.hard_failures >= PAUSE_AFTER_ATTEMPTS and now - self.hard_since >= PAUSE_AFTER_SECONDS
 
+    def _hold_back(self, now: float, seconds: float) -> None:
+        """No attempt begins for so long, and the age clock stands until then."""
+        self.not_before = max(self.not_before, now + seconds)
+        self.age_base = self.age_clock(now)
+        self.age_from = max(self.age_from, self.not_before)
+
+    def _lift(self, now: float) -> None:
+        """What Retry-After asked for holds no more; the age clock runs on from here, or once a pause ends."""
+        self.age_base = self.age_clock(now)
+        self.age_from = now
+        self.not_before = -math.inf
+
     def _shrink(self, window: int) -> None:
         self.window = max(1, window)
         self.successes = 0
 
     def _end_pause(self) -> None:
         self.paused_by = None
-        self.paused_since = self.next_probe_at = math.inf
+        self.next_probe_at = math.inf
         self.probe_seconds = PROBE_SECONDS_MIN
         self.window = WINDOW_AFTER_PAUSE
         self.successes = 0

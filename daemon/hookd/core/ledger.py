@@ -8,7 +8,6 @@ Time, jitter and endpoints come in as values. core/retention keeps settled event
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
 from typing import assert_never
 
@@ -20,12 +19,14 @@ from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
-from hookd.core.health import Health, PausedBy
+from hookd.core.health import Health
 from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.registry import Registry
 from hookd.core.retention import Retention
 from hookd.core.retry import GiveUp, Reason, Retry, Success
+from hookd.core.terms import Terms
 from hookd.core.timestamps import Moment
 from hookd.core.totals import RunningTotals, Totals
 
@@ -33,7 +34,9 @@ from hookd.core.totals import RunningTotals, Totals
 class Ledger:
     """`on_settled` gets each event that settles, in order; one that was reopened settles again.
 
+    `on_given_up` gets each delivery that is given up, whichever way that comes, so that it is logged once.
     `on_forgotten` gets each exhausted event that is forgotten, so that its id can be logged.
+    `registry` tells which schedule is in force for a delivery. Without one that is the settings' own.
     `recorder` is told of every step when it is taken.
     """
 
@@ -44,9 +47,14 @@ class Ledger:
         started: Moment,
         on_settled: Callable[[Event], None],
         on_forgotten: Callable[[Event], None],
+        on_given_up: Callable[[Event, Delivery], None] | None = None,
+        registry: Registry | None = None,
         recorder: Recorder = NOTHING_RECORDED,
     ) -> None:
         self._effective = effective
+        registry = Registry(effective) if registry is None else registry
+        self.terms = Terms(effective, registry=registry, health=self.health)
+        self._on_given_up = on_given_up
         self._recorder = recorder
         self._on_settled = on_settled
         self._on_forgotten = on_forgotten
@@ -110,19 +118,6 @@ class Ledger:
         """How many of the client's deliveries are unsettled and not in flight."""
         book = self._books.get(client_id)
         return 0 if book is None else book.waiting_count()
-
-    def begins_at(self, event: Event, delivery: Delivery) -> float | None:
-        """When the next attempt may begin (monotonic); None in flight, when settled, and while none may."""
-        if delivery.due_at is None:
-            return None
-        begins_from = self._health_of(event, delivery).begins_from(delivery.due_at)
-        return None if begins_from == math.inf else begins_from
-
-    def expires_at(self, event: Event, delivery: Delivery) -> float | None:
-        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
-        if delivery.is_settled or self._health_of(event, delivery).paused_by is PausedBy.OPERATOR:
-            return None
-        return delivery.opened_at + self._effective.settings.retry.age_seconds_max
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
@@ -211,13 +206,13 @@ class Ledger:
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
             self._retention.release(event, before)
-        else:
-            self._leave(event)
+            event.since = now.monotonic
+        else:  # it keeps its place, and takes its budget anew
+            self._budget.leave(event, self._book(event.client_id).usage, settled_at=None)
         self._totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
-        event.since = now.monotonic
         event.settled_at = None
         self._enter(event)
         self._count_opened(event, delivery)
@@ -225,15 +220,27 @@ class Ledger:
         self._recorder.added(event, before)
 
     def take_past(
-        self, event: Event, delivery: Delivery, *, attempt_count: int, maybe_received: bool, crash_count: int
+        self,
+        event: Event,
+        delivery: Delivery,
+        *,
+        attempt_count: int,
+        probe_failures: int = 0,
+        maybe_received: bool,
+        crash_count: int,
     ) -> None:
         """More is known of what earlier runs did for a delivery of which this run has begun no attempt."""
-        delivery.take_past(attempt_count=attempt_count, maybe_received=maybe_received, crash_count=crash_count)
+        delivery.take_past(
+            attempt_count=attempt_count,
+            probe_failures=probe_failures,
+            maybe_received=maybe_received,
+            crash_count=crash_count,
+        )
         self._recorder.restated(event)
 
-    def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment) -> int:
+    def begin_attempt(self, event: Event, delivery: Delivery, *, url: str, now: Moment, is_probe: bool = False) -> int:
         """Returns the attempt's number, from 1."""
-        delivery.begin_attempt(url=url, started_at=now.wall)
+        delivery.begin_attempt(url=url, started_at=now.wall, is_probe=is_probe)
         self._health_of(event, delivery).in_flight += 1
         self._totals.in_flight += 1
         self._totals.attempts += 1
@@ -270,38 +277,37 @@ class Ledger:
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
-    def abandon(self, delivery: Delivery) -> None:
+    def abandon(self, event: Event, delivery: Delivery) -> None:
         """Its endpoint was removed: the attempt in flight is its last, even if the id is registered again."""
         assert delivery.in_flight
+        delivery.attempts_max_at_end = self.terms.attempts_max(event, delivery)
         delivery.is_abandoned = True
 
-    def retarget(self, delivery: Delivery, *, url: str, attempts_more: int) -> None:
-        """A waiting delivery takes its endpoint's new settings; at least one attempt is left to it."""
+    def retarget(self, delivery: Delivery, *, url: str) -> None:
+        """A waiting delivery goes to its endpoint's new URL."""
         assert delivery.is_waiting
         delivery.url = url
-        delivery.attempts_max = max(delivery.attempts_max + attempts_more, delivery.attempt_count + 1)
-
-    def excuse(self, client_id: str, endpoint_id: str, *, paused_since: float, now: Moment) -> None:
-        """The time that the endpoint was paused by an operator is not part of its deliveries' age."""
-        for _, delivery in self.unsettled_of(client_id, endpoint_id):
-            delivery.opened_at += now.monotonic - max(paused_since, delivery.opened_at)
 
     def give_up(self, event: Event, delivery: Delivery, reason: Reason, *, now: Moment) -> None:
         assert not delivery.in_flight
         delivery.due_at = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
         self.counters.given_up[reason] += 1
+        if self._on_given_up is not None:
+            self._on_given_up(event, delivery)
 
-    def reopen(self, event: Event, delivery: Delivery, *, attempts_more: int, now: Moment) -> None:
-        """An exhausted delivery is pending again; the budget has been asked for."""
+    def reopen(self, event: Event, delivery: Delivery, *, now: Moment) -> None:
+        """An exhausted delivery is pending again; the budget has been asked for.
+
+        An event that is unsettled anyway keeps its place: what else it owes has the age that it has.
+        """
         before = event.status
         self._move(event, delivery, Change.REOPENED, now=now)
         self.counters.reopened += 1
-        delivery.begin_anew(attempts_more=attempts_more, now=now.monotonic)
-        if event.sequence in self.unsettled:  # keep the order of `since`
-            del self.unsettled[event.sequence]
-        self.unsettled[event.sequence] = event
-        event.since = now.monotonic
+        opened_at = self.terms.age_clock(event.client_id, delivery.endpoint_id, now=now.monotonic)
+        delivery.begin_anew(opened_at=opened_at, now=now.monotonic)
+        if before in SETTLED:
+            event.since = now.monotonic
         self._recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
@@ -325,6 +331,9 @@ class Ledger:
         """The one place where a status changes. Raises IllegalTransition with nothing changed."""
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
+        if target in SETTLED and not delivery.is_abandoned:
+            allowed = self.terms.attempts_allowed(event, delivery)
+            delivery.attempts_max_at_end = max(allowed, delivery.attempt_count)
         delivery.status, delivery.reason = target, reason
         delivery.settled_at = now.wall if target in SETTLED else None
         self._totals.move_delivery(source, target)

@@ -27,15 +27,17 @@ from hookd.core.event import Event
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
 from hookd.core.retry import Reason
 
-FORMAT = 2
+FORMAT = 3
 
 HEAD_FORM = struct.Struct("<II")
 TAIL_FORM = struct.Struct("<QB")  # each of the following begins with it, when it is written
 # cause, the status of the event before, serial, accepted_at, payload, deliveries, ids, type
 ROW_FORM = struct.Struct("<BBQdIHBBB")
-DELIVERY_FORM = struct.Struct("<BBBBBHIdfBH")  # status, reason, flags, crashes, id, url, attempts, the last one's facts
+# status, reason, flags, crashes, id, url, attempts, probes that failed, the last attempt's facts
+DELIVERY_FORM = struct.Struct("<BBBBBHIIdfBH")
 BEGUN_FORM = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
-ENDED_FORM = struct.Struct("<QHIfBBH")  # serial, index, attempt's number, duration, flags, outcome, status code
+# serial, index, attempt's number, probes that failed, duration, flags, outcome, status code
+ENDED_FORM = struct.Struct("<QHIIfBBH")
 SETTLED_FORM = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
 
 OVERHEAD_BYTES = HEAD_FORM.size + TAIL_FORM.size
@@ -161,6 +163,7 @@ class Ended(msgspec.Struct, frozen=True):
     serial: int
     index: int
     attempt_number: int
+    probe_failures: int
     duration_seconds: float
     maybe_received: bool
     request_sent: bool

@@ -82,7 +82,7 @@ def row_record(
 
 @lru_cache(maxsize=1024)  # of those that admit; at most 2.3 MB, where every URL is as long as it may be
 def _new_delivery_part(endpoint_id: str, url: str) -> bytes:
-    fixed = DELIVERY_FORM.pack(1, 0, 0, 0, len(endpoint_id), len(url), 0, 0.0, 0.0, 0, 0)
+    fixed = DELIVERY_FORM.pack(1, 0, 0, 0, len(endpoint_id), len(url), 0, 0, 0.0, 0.0, 0, 0)
     return fixed + (endpoint_id + url).encode("ascii", "replace")
 
 
@@ -104,6 +104,7 @@ def _delivery_part(delivery: Delivery, url: str) -> bytes:
         len(endpoint_id),
         len(url),
         min(delivery.attempt_count, COUNT_MAX),
+        min(delivery.probe_failures, COUNT_MAX),
         started_at,
         duration_seconds,
         outcome,
@@ -130,6 +131,7 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
         event.sequence,
         event.deliveries.index(delivery),
         min(delivery.attempt_count, COUNT_MAX),
+        min(delivery.probe_failures, COUNT_MAX),
         last.duration_seconds or 0.0,
         (MAYBE_RECEIVED if delivery.maybe_received else 0) | (REQUEST_SENT if last.request_sent else 0),
         *_outcome_codes(last.outcome),

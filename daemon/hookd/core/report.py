@@ -126,6 +126,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
     maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
     crash_count: int | msgspec.UnsetType = msgspec.UNSET  # at how many crashes it was in flight, where at any
+    probe_failures: int | msgspec.UnsetType = msgspec.UNSET  # attempts that took nothing from the schedule, if any
     event_id: str
     client_id: str
     endpoint_id: str
@@ -265,7 +266,7 @@ def is_balanced(events: EventCounts, deliveries: DeliveryCounts) -> bool:
 def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bool) -> Iterator[Line]:
     """The report's lines after the summary: the undelivered, then the exhausted still held."""
     for event, delivery in undelivered(ledger):
-        begins_at = ledger.begins_at(event, delivery)
+        begins_at = ledger.terms.begins_at(event, delivery, now=now_monotonic)
         yield line_of(
             event,
             delivery,
@@ -354,6 +355,7 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         accepted_at=rfc3339(event.accepted_at),
         attempt_count=delivery.attempt_count,
         crash_count=delivery.crash_count or msgspec.UNSET,
+        probe_failures=delivery.probe_failures or msgspec.UNSET,
         last_outcome=last,
         **fields,
     )

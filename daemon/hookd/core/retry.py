@@ -12,7 +12,7 @@ from hookd.core import outcome as outcomes
 from hookd.core.outcome import Outcome, Responded
 
 GONE = 410
-# Where a reopened delivery outlives a schedule that is empty: short enough not to matter, long enough not to spin.
+# Where a probe failed by a schedule that is empty: short enough not to matter, long enough not to spin.
 DELAY_SECONDS_WITHOUT_SCHEDULE = 1.0
 
 
@@ -70,27 +70,27 @@ def verdict(
     outcome: Outcome,
     *,
     policy: Policy,
-    attempt_count: int,
-    attempts_before: int,
-    attempts_max: int,
+    failures: int,
+    is_last: bool,
     age_seconds: float,
     jitter_unit: float,
 ) -> Verdict:
     """Any 2xx succeeds, 410 gives up; every other outcome is due again while attempts and age allow it.
 
-    `attempts_before` are those from before the delivery was last reopened: the schedule starts anew after them.
+    `failures` are those since the delivery was last opened, probes not counted: the schedule starts anew with them.
+    `is_last`: the schedule in force grants no attempt after this one.
     """
     if outcomes.is_success(outcome):
         return Success()
     if isinstance(outcome, Responded) and outcome.status_code == GONE:
         return GiveUp(Reason.GONE)
-    if attempt_count >= attempts_max:
+    if is_last:
         return GiveUp(Reason.ATTEMPTS_USED)
     if age_seconds >= policy.age_seconds_max:
         return GiveUp(Reason.EXPIRED)
     delay = delay_seconds(
         policy.schedule_seconds,
-        failures=attempt_count - attempts_before,
+        failures=failures,
         jitter=policy.jitter,
         jitter_unit=jitter_unit,
     )

@@ -17,7 +17,6 @@ from hookd.core.client import Endpoint
 from hookd.core.delivery import Attempt, Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.health import State
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from hookd.core.report import AttemptView, attempt_view
@@ -56,7 +55,7 @@ class Attempter:
         self._log = log
         self._user_agent = user_agent
 
-    async def attempt(self, lane: Lane, event: Event, delivery: Delivery) -> Outcome | None:
+    async def attempt(self, lane: Lane, event: Event, delivery: Delivery, *, is_probe: bool) -> Outcome | None:
         """One attempt, recorded. Returns its outcome; None where it has none because it was cut.
 
         It goes to the endpoint as that is registered when it begins. What is registered when it ends may be another.
@@ -65,7 +64,9 @@ class Attempter:
         assert endpoint is not None
         exchange = Exchange()
         started = self._clock.now()
-        number = self._ledger.begin_attempt(event, delivery, url=shown_url(endpoint.url), now=started)
+        number = self._ledger.begin_attempt(
+            event, delivery, url=shown_url(endpoint.url), now=started, is_probe=is_probe
+        )
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:
@@ -77,8 +78,7 @@ class Attempter:
             if outcome is None:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
-                verdict = self._verdict(lane, delivery, outcome, now=ended.monotonic)
-                state = lane.health.state(ended.monotonic)
+                verdict = self._verdict(lane, event, delivery, outcome, now=ended.monotonic)
                 end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
@@ -91,7 +91,6 @@ class Attempter:
                     judged=_is_of_what_is_registered(lane, endpoint),
                 )
                 self._ledger.end_attempt(event, delivery, end)
-                self._log_state(lane, event.client_id, state, ended.monotonic)
                 self._log_attempt(event, delivery, endpoint, outcome, verdict, exchange, duration_seconds)
         return outcome
 
@@ -108,20 +107,6 @@ class Attempter:
             1, started.wall, duration_seconds, outcome, exchange.request_sent, reconnected=exchange.reconnected
         )
         return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
-
-    def _log_state(self, lane: Lane, client_id: str, before: State, now: float) -> None:
-        """An endpoint's state is logged when it changes, not at each attempt."""
-        health = lane.health
-        state = health.state(now)
-        if state is not before:
-            self._log(
-                f"endpoint.{state.value}",
-                level="info" if state is State.OK else "warning",
-                client_id=client_id,
-                endpoint_id=lane.endpoint_id,
-                window=health.window,
-                error=health.last_error,
-            )
 
     async def _send(self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float) -> Outcome:
         with trio.move_on_after(timeout_seconds):
@@ -170,17 +155,16 @@ class Attempter:
         ]
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
 
-    def _verdict(self, lane: Lane, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
-        """By the policy of the endpoint as it is registered now."""
+    def _verdict(self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
+        """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has."""
         if lane.endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
             return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
             policy=self._effective.policy(lane.endpoint),
-            attempt_count=delivery.attempt_count,
-            attempts_before=delivery.attempts_before,
-            attempts_max=delivery.attempts_max,
-            age_seconds=now - delivery.opened_at,
+            failures=delivery.failures,
+            is_last=not delivery.is_probing and self._ledger.terms.is_used_up(event, delivery),
+            age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
             jitter_unit=self._jitter_unit(),
         )
         return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
@@ -202,7 +186,7 @@ class Attempter:
             endpoint_id=delivery.endpoint_id,
             url=logged_url(endpoint.url),
             attempt=delivery.attempt_count,
-            attempts_max=delivery.attempts_max,
+            attempts_max=self._ledger.terms.attempts_max(event, delivery),
             outcome=outcomes.name(outcome),
             status_code=outcomes.status_code(outcome),
             error=outcomes.error(outcome),

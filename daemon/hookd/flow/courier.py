@@ -24,6 +24,7 @@ from hookd.core.outcome import Exchange, Responded
 from hookd.core.registry import Registry
 from hookd.core.retry import GONE, Reason
 from hookd.flow.attempt import Attempter
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
@@ -33,6 +34,7 @@ class _Flight(NamedTuple):
     lane: Lane
     event: Event
     delivery: Delivery
+    is_probe: bool
     is_failing: bool  # whether the endpoint was when it began: the pacer counts it so to the end
     began_at: float  # monotonic
 
@@ -47,6 +49,7 @@ class Courier:
         registry: Registry,
         attempter: Attempter,
         pacer: Pacer,
+        states: EndpointStates,
         clock: Clock,
     ) -> None:
         self.client_id = client_id
@@ -55,6 +58,7 @@ class Courier:
         self._registry = registry
         self._attempter = attempter
         self._pacer = pacer
+        self._states = states
         self._nursery: trio.Nursery | None = None  # while the task runs
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
@@ -122,7 +126,7 @@ class Courier:
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
         health.probe_in_flight = is_probe
-        flight = _Flight(lane, *taken, health.is_failing, now)
+        flight = _Flight(lane, *taken, is_probe, health.is_failing, now)
         self._flights += 1
         self._flying[self._flights] = flight
         lane.in_flight += 1
@@ -146,7 +150,7 @@ class Courier:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             if not delivery.is_waiting:
                 continue
-            reason = _reason_to_give_up(lane, delivery)
+            reason = self._reason_to_give_up(lane, event, delivery)
             if reason is None:
                 self._ledger.make_due(delivery, now=now)
                 lane.add(event, delivery)
@@ -222,15 +226,17 @@ class Courier:
         outcome = None
         # Between being taken and this first step an operator may have ended the delivery.
         if endpoint is not None and delivery.is_waiting:
-            if self._has_expired(delivery):
-                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=self._clock.now())
+            now = self._clock.now()
+            if self._ledger.terms.has_expired(event, delivery, now=now.monotonic):
+                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
             else:
-                outcome = await self._attempter.attempt(lane, event, delivery)
+                outcome = await self._attempter.attempt(lane, event, delivery, is_probe=flight.is_probe)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
         del self._flying[number]
         self._end_flight(flight)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(lane, endpoint)
+        self._states.tell(self.client_id, lane.endpoint_id)
         if delivery.is_waiting:
             lane.add(event, delivery)
         if lane.endpoint is None:
@@ -245,22 +251,18 @@ class Courier:
             return
         now = self._clock.now()
         self._ledger.ensure_health(self.client_id, endpoint.id).disable(now.monotonic)
+        self._states.tell(self.client_id, endpoint.id)
         for event, delivery in self._ledger.waiting(self.client_id, endpoint.id):
             self._ledger.give_up(event, delivery, Reason.GONE, now=now)
 
-    def _has_expired(self, delivery: Delivery) -> bool:
-        age_seconds = self._clock.now().monotonic - delivery.opened_at
-        return age_seconds >= self._effective.settings.retry.age_seconds_max
+    def _reason_to_give_up(self, lane: Lane, event: Event, delivery: Delivery) -> Reason | None:
+        """Why a delivery whose attempt was cut by a crash of the task is not attempted again, if it is not."""
+        if delivery.is_abandoned or lane.endpoint is None:
+            return Reason.ENDPOINT_REMOVED
+        if lane.health.disabled:
+            return Reason.GONE
+        return Reason.ATTEMPTS_USED if self._ledger.terms.is_used_up(event, delivery) else None
 
 
 def _only_probes(lane: Lane) -> bool:
     return lane.health.paused_by is PausedBy.FAILURES and not lane.is_expedited
-
-
-def _reason_to_give_up(lane: Lane, delivery: Delivery) -> Reason | None:
-    """Why a delivery whose attempt was cut by a crash of the task is not attempted again, if it is not."""
-    if delivery.is_abandoned or lane.endpoint is None:
-        return Reason.ENDPOINT_REMOVED
-    if lane.health.disabled:
-        return Reason.GONE
-    return Reason.ATTEMPTS_USED if delivery.attempt_count >= delivery.attempts_max else None

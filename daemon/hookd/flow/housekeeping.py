@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import trio
 
-from hookd.core.delivery import Delivery, Status
+from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.health import PausedBy
 from hookd.core.ledger import Ledger
 from hookd.core.retry import Reason
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.ports import Clock, Log
 
 TICK_SECONDS = 1.0
@@ -37,9 +37,12 @@ class Rates(NamedTuple):
 
 
 class Housekeeping:
-    def __init__(self, *, effective: EffectiveSettings, ledger: Ledger, clock: Clock, log: Log) -> None:
+    def __init__(
+        self, *, effective: EffectiveSettings, ledger: Ledger, states: EndpointStates, clock: Clock, log: Log
+    ) -> None:
         self._effective = effective
         self._ledger = ledger
+        self._states = states
         self._clock = clock
         self._log = log
         self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
@@ -69,6 +72,7 @@ class Housekeeping:
             next_tick = max(next_tick + TICK_SECONDS, now)
             self._samples.append(self._sample())
             await self._expire()
+            await self._states.tell_of_time()
             while self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):
                 await trio.lowlevel.checkpoint()
             if now >= next_counts:
@@ -91,32 +95,16 @@ class Housekeeping:
             await trio.lowlevel.checkpoint()
 
     def _old(self, skipped: int) -> list[Event]:
-        """In order of `since`. A delivery was opened no later than that, unless an operator's pause excused it."""
-        opened_until = self._opened_until()
+        """In order of `since`. No delivery of an event is older than that; its age may stand still at times."""
+        opened_until = self._clock.now().monotonic - self._effective.settings.retry.age_seconds_max
         rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
         return list(takewhile(lambda event: event.since <= opened_until, rows))
 
     def _expire_event(self, event: Event) -> None:
-        opened_until = self._opened_until()
+        now = self._clock.now()
         for delivery in event.deliveries:
-            if delivery.is_waiting and delivery.opened_at <= opened_until and not self._is_held(event, delivery):
-                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=self._clock.now())
-                self._log(
-                    "delivery.expired",
-                    level="warning",
-                    event_id=event.id,
-                    client_id=event.client_id,
-                    endpoint_id=delivery.endpoint_id,
-                    attempts=delivery.attempt_count,
-                )
-
-    def _opened_until(self) -> float:
-        return self._clock.now().monotonic - self._effective.settings.retry.age_seconds_max
-
-    def _is_held(self, event: Event, delivery: Delivery) -> bool:
-        """Whether an operator paused the endpoint: nothing expires there."""
-        health = self._ledger.health(event.client_id, delivery.endpoint_id)
-        return health is not None and health.paused_by is PausedBy.OPERATOR
+            if delivery.is_waiting and self._ledger.terms.has_expired(event, delivery, now=now.monotonic):
+                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
 
     def log_counts(self) -> None:
         self._log("counts", **self.counts())

@@ -117,15 +117,16 @@ class Intake:
 
     def new_deliveries(self, client: Client, event_type: str, now: Moment) -> tuple[Delivery, ...]:
         """One for each endpoint of the client that wants events of this type."""
-        return tuple(self.new_delivery(endpoint, now) for endpoint in client.endpoints if endpoint.wants(event_type))
+        return tuple(
+            self.new_delivery(client.id, endpoint, now) for endpoint in client.endpoints if endpoint.wants(event_type)
+        )
 
-    def new_delivery(self, endpoint: Endpoint, now: Moment) -> Delivery:
+    def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery:
         return Delivery(
             endpoint_id=endpoint.id,
             url=shown_url(endpoint.url),
-            opened_at=now.monotonic,
+            opened_at=self._ledger.terms.age_clock(client_id, endpoint.id, now=now.monotonic),
             due_at=now.monotonic,
-            attempts_max=self._effective.policy(endpoint).attempts_max,
         )
 
     def send(self, event: Event, now: Moment) -> None:

@@ -15,13 +15,13 @@ import msgspec
 
 from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.health import PausedBy
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.urls import shown_url
 from hookd.flow.dispatch import Dispatch
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log
 
@@ -35,6 +35,7 @@ class Registration:
         ledger: Ledger,
         dispatch: Dispatch,
         intake: Intake,
+        states: EndpointStates,
         clock: Clock,
         log: Log,
     ) -> None:
@@ -43,6 +44,7 @@ class Registration:
         self._ledger = ledger
         self._dispatch = dispatch
         self._intake = intake
+        self._states = states
         self._clock = clock
         self._log = log
 
@@ -53,7 +55,7 @@ class Registration:
         self._refuse_if_managed(old)
         removed = _removed(old, client)
         self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
-        client = _with_old_secrets(old, client)
+        client = self._with_old_secrets(old, client)
         self._register(client)
         self._follow(old, client)
         return old is None
@@ -79,22 +81,22 @@ class Registration:
             self._end(old.id, old.endpoints)
         for client in wanted.values():
             before = self._registry.find(client.id)
+            client = self._with_old_secrets(before, client)
             self._register(client)
             self._follow(before, client)
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
         """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
         self._ledger.ensure_health(client_id, endpoint_id).pause(self._clock.now().monotonic)
-        self._log("endpoint.paused", client_id=client_id, endpoint_id=endpoint_id, paused_by=PausedBy.OPERATOR.value)
+        self._states.tell(client_id, endpoint_id)
 
     def resume(self, client_id: str, endpoint_id: str) -> None:
-        """Ends any pause, and `disabled`. What was given up as gone stays so until it is replayed."""
+        """Ends any pause, `disabled` and a Retry-After. What was given up as gone stays so until it is replayed."""
         health = self._ledger.health(client_id, endpoint_id)
-        if health is not None and health.paused_by is PausedBy.OPERATOR:
-            self._ledger.excuse(client_id, endpoint_id, paused_since=health.paused_since, now=self._clock.now())
         if health is not None:
-            health.resume()
+            health.resume(self._clock.now().monotonic)
         self._log("endpoint.resumed", client_id=client_id, endpoint_id=endpoint_id)
+        self._states.tell(client_id, endpoint_id)
         self._dispatch.wake(client_id)
 
     def rotate_secret(self, client_id: str, endpoint_id: str, secret: str) -> Client:
@@ -105,14 +107,39 @@ class Registration:
         self._intake.refuse_if_draining()
         client = self._registry.get(client_id)
         self._refuse_if_managed(client)
-        until = self._clock.now().monotonic + self._effective.settings.delivery.secret_overlap_seconds
         endpoints = [
-            _with_secret(endpoint, secret, until) if endpoint.id == endpoint_id else endpoint
+            self._with_secret(endpoint, before=endpoint, secret=secret) if endpoint.id == endpoint_id else endpoint
             for endpoint in client.endpoints
         ]
         rotated = msgspec.structs.replace(client, endpoints=tuple(endpoints))
         self._register(rotated)
         return rotated
+
+    def _with_old_secrets(self, old: Client | None, client: Client) -> Client:
+        """The client as it is to be registered: what signed before it signs on, for `delivery.secret_overlap`.
+
+        A PUT that repeats a secret still in force changes nothing: a platform that repeats what it once stored does
+        not know what was rotated since. The config file does know: its word counts.
+        """
+        now = self._clock.now().monotonic
+        kept = []
+        for endpoint in client.endpoints:
+            before = None if old is None else old.endpoint(endpoint.id)
+            if before is not None:
+                is_repeated = not client.managed_by_config and endpoint.secret in before.secrets(now)
+                secret = before.secret if is_repeated else endpoint.secret
+                endpoint = self._with_secret(endpoint, before=before, secret=secret)
+            kept.append(endpoint)
+        return msgspec.structs.replace(client, endpoints=tuple(kept))
+
+    def _with_secret(self, endpoint: Endpoint, *, before: Endpoint, secret: str) -> Endpoint:
+        """The endpoint with this secret, beside those that signed `before` and still may."""
+        now = self._clock.now().monotonic
+        old_secrets = [old for old in before.old_secrets if now < old.until and old.secret != secret]
+        if secret != before.secret:
+            until = now + self._effective.settings.delivery.secret_overlap_seconds
+            old_secrets.insert(0, OldSecret(before.secret, until))
+        return msgspec.structs.replace(endpoint, secret=secret, old_secrets=tuple(old_secrets[:OLD_SECRETS_MAX]))
 
     def _register(self, client: Client) -> None:
         """Raises RegistryFull. The lanes have the new definition in the same moment as the registry."""
@@ -151,12 +178,14 @@ class Registration:
         self._dispatch.wake(client.id)
 
     def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
+        if before.url == endpoint.url:
+            return
         health = self._ledger.health(client_id, endpoint.id)
-        if health is not None and before.url != endpoint.url:
-            health.start_anew()
-        attempts_more = self._effective.policy(endpoint).attempts_max - self._effective.policy(before).attempts_max
+        if health is not None:
+            health.start_anew(self._clock.now().monotonic)
         for _, delivery in self._ledger.waiting(client_id, endpoint.id):
-            self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+            self._ledger.retarget(delivery, url=shown_url(endpoint.url))
+        self._states.tell(client_id, endpoint.id)
 
     def _adopt(self, client: Client) -> None:
         """The deliveries that waited for this client's registration."""
@@ -170,8 +199,7 @@ class Registration:
                     self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
                     self._ledger.forget_endpoint(client.id, delivery.endpoint_id)
                 else:
-                    attempts_more = self._effective.policy(endpoint).attempts_max - delivery.attempts_max
-                    self._ledger.retarget(delivery, url=shown_url(endpoint.url), attempts_more=attempts_more)
+                    self._ledger.retarget(delivery, url=shown_url(endpoint.url))
                     self._ledger.make_due(delivery, now=now)
                     self._dispatch.add(event, delivery)
 
@@ -181,15 +209,16 @@ class Registration:
             waiting = 0
             for event, delivery in list(self._ledger.unsettled_of(client_id, endpoint.id)):
                 if delivery.in_flight:
-                    self._ledger.abandon(delivery)
+                    self._ledger.abandon(event, delivery)
                 else:
                     waiting += 1
                     self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
             # The health stays while an attempt is in flight, and an endpoint registered meanwhile takes it over.
             health = self._ledger.health(client_id, endpoint.id)
             if health is not None:
-                health.be_removed()
+                health.be_removed(now.monotonic)
             self._ledger.forget_endpoint(client_id, endpoint.id)
+            self._states.tell(client_id, endpoint.id)
             self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
 
 
@@ -197,19 +226,3 @@ def _removed(old: Client | None, client: Client) -> list[Endpoint]:
     if old is None:
         return []
     return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]
-
-
-def _with_secret(endpoint: Endpoint, secret: str, until: float) -> Endpoint:
-    old_secrets = (OldSecret(endpoint.secret, until), *endpoint.old_secrets)[:OLD_SECRETS_MAX]
-    return msgspec.structs.replace(endpoint, secret=secret, old_secrets=old_secrets)
-
-
-def _with_old_secrets(old: Client | None, client: Client) -> Client:
-    """A PUT in the middle of a rotation does not cut it short."""
-    kept = []
-    for endpoint in client.endpoints:
-        before = None if old is None else old.endpoint(endpoint.id)
-        if before is not None and before.secret == endpoint.secret:
-            endpoint = msgspec.structs.replace(endpoint, old_secrets=before.old_secrets)
-        kept.append(endpoint)
-    return msgspec.structs.replace(client, endpoints=tuple(kept))

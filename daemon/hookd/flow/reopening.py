@@ -5,7 +5,6 @@ Does not: decide what is reopened, or when. Retry and replay do.
 """
 
 from hookd.core.delivery import SETTLED, Delivery, Status
-from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
@@ -14,8 +13,7 @@ from hookd.flow.intake import Intake
 
 
 class Reopening:
-    def __init__(self, *, effective: EffectiveSettings, ledger: Ledger, registry: Registry, intake: Intake) -> None:
-        self._effective = effective
+    def __init__(self, *, ledger: Ledger, registry: Registry, intake: Intake) -> None:
         self._ledger = ledger
         self._registry = registry
         self._intake = intake
@@ -36,6 +34,4 @@ class Reopening:
 
     def reopen(self, event: Event, delivery: Delivery, now: Moment) -> None:
         """There is room, and it is possible; the caller hands the delivery to dispatch."""
-        endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
-        assert endpoint is not None
-        self._ledger.reopen(event, delivery, attempts_more=self._effective.policy(endpoint).attempts_max, now=now)
+        self._ledger.reopen(event, delivery, now=now)

@@ -105,6 +105,7 @@ class Resend:
             event,
             delivery,
             attempt_count=line.attempt_count,
+            probe_failures=line.probe_failures,
             maybe_received=line.may_have_been_received,
             crash_count=line.crash_count,
         )
@@ -182,15 +183,6 @@ class Resend:
         self._ledger.give_up(event, delivery, reason, now=now)
         if self._registry.endpoint(event.client_id, delivery.endpoint_id) is None:
             self._ledger.forget_endpoint(event.client_id, delivery.endpoint_id)
-        self._log(
-            "delivery.given_up",
-            level="warning",
-            event_id=event.id,
-            client_id=event.client_id,
-            endpoint_id=delivery.endpoint_id,
-            reason=reason.value,
-            attempts=delivery.attempt_count,
-        )
 
     def _reason_to_give_up(self, event: Event, delivery: Delivery) -> Reason | None:
         if delivery.crash_count >= CRASHES_MAX:
@@ -203,22 +195,25 @@ class Resend:
     def _delivery(self, line: ReportLine, now: Moment) -> Delivery:
         """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left.
 
-        That the client may have it already is not forgotten either: the next report must not call it safe. What was
+        What was given up gets a whole schedule. That the client may have it already is not forgotten either: the next report must not call it safe. What was
         given up and is sent again by hand is no longer suspected of crashes.
         """
         endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
-        delivery = self._waiting_for_client(line, now) if endpoint is None else self._intake.new_delivery(endpoint, now)
+        delivery = (
+            self._waiting_for_client(line, now)
+            if endpoint is None
+            else self._intake.new_delivery(line.client_id, endpoint, now)
+        )
         delivery.attempt_count = line.attempt_count
         if line.kind == UNDELIVERED:
-            delivery.attempts_max = max(delivery.attempts_max, line.attempt_count + 1)
-        else:  # reopened, as by retry: a whole schedule
-            delivery.attempts_max += line.attempt_count
+            delivery.probe_failures = line.probe_failures
+        else:
+            delivery.attempts_before = line.attempt_count
         delivery.maybe_received = line.may_have_been_received
         delivery.crash_count = line.crash_count if line.kind == UNDELIVERED else 0
         return delivery
 
     def _waiting_for_client(self, line: ReportLine, now: Moment) -> Delivery:
         """Never due as things are; its endpoint's settings are those of a PUT to come."""
-        return Delivery(
-            endpoint_id=line.endpoint_id, url=line.url, opened_at=now.monotonic, due_at=math.inf, attempts_max=1
-        )
+        opened_at = self._ledger.terms.age_clock(line.client_id, line.endpoint_id, now=now.monotonic)
+        return Delivery(endpoint_id=line.endpoint_id, url=line.url, opened_at=opened_at, due_at=math.inf)

@@ -31,9 +31,11 @@ from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
 from hookd.flow.gauges import GaugeCollector
+from hookd.flow.giving_up import given_up_logger
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
@@ -75,14 +77,17 @@ class Supervisor:
         self._telling_service_manager = trio.CancelScope()
 
         self._feed = Feed(Settlements(effective))
+        self._registry = registry = Registry(effective)
         self._ledger = ledger = Ledger(
             effective,
+            registry=registry,
             started=clock.now(),
             on_settled=self._feed.note,
+            on_given_up=given_up_logger(log),
             on_forgotten=self._log_forgotten,
             recorder=outside.recorder,
         )
-        self._registry = registry = Registry(effective)
+        self._states = states = EndpointStates(ledger=ledger, clock=clock, log=log)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(effective)
         self._attempter = Attempter(
@@ -95,7 +100,7 @@ class Supervisor:
             user_agent=f"hookd/{run.version}",
         )
         self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
-        self._housekeeping = Housekeeping(effective=effective, ledger=ledger, clock=clock, log=log)
+        self._housekeeping = Housekeeping(effective=effective, ledger=ledger, states=states, clock=clock, log=log)
         self._intake = intake = Intake(
             departures,
             effective=effective,
@@ -112,6 +117,7 @@ class Supervisor:
             ledger=ledger,
             dispatch=dispatch,
             intake=intake,
+            states=states,
             clock=clock,
             log=log,
         )
@@ -149,7 +155,7 @@ class Supervisor:
         """What the routes call on."""
         effective, clock, log = self._effective, self._outside.clock, self._outside.log
         ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
-        reopening = Reopening(effective=effective, ledger=ledger, registry=registry, intake=intake)
+        reopening = Reopening(ledger=ledger, registry=registry, intake=intake)
         return Services(
             run=self._run,
             effective=effective,
@@ -193,6 +199,7 @@ class Supervisor:
             registry=self._registry,
             attempter=self._attempter,
             pacer=self._pacer,
+            states=self._states,
             clock=self._outside.clock,
         )
 

@@ -57,7 +57,7 @@ def event_view(services: Services, event: Event) -> EventView:
 
 
 def delivery_view(services: Services, event: Event, delivery: Delivery, now: Moment) -> DeliveryView:
-    begins_at = services.ledger.begins_at(event, delivery)
+    begins_at = services.ledger.terms.begins_at(event, delivery, now=now.monotonic)
     return DeliveryView(
         endpoint_id=delivery.endpoint_id,
         url=delivery.url,
@@ -65,9 +65,9 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
         reason=delivery.reason,
         in_flight=delivery.in_flight,
         attempt_count=delivery.attempt_count,
-        attempts_max=delivery.attempts_max,
+        attempts_max=services.ledger.terms.attempts_max(event, delivery),
         next_attempt_at=_shown(begins_at, now),
-        expires_at=_shown(services.ledger.expires_at(event, delivery), now),
+        expires_at=_shown(services.ledger.terms.expires_at(event, delivery, now=now.monotonic), now),
         attempts=[
             attempt_view(attempt, services.ledger.excerpt(event, delivery, attempt.number))
             for attempt in delivery.attempts

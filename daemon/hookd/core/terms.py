@@ -1,0 +1,84 @@
+"""Owns what an unsettled delivery is granted: how many attempts, how much age, and when the next may begin.
+
+Rules:
+ 1. Everything is derived at each use from the settings and the registration in force: a PUT or a reload holds at once.
+ 2. Ages are measured by the endpoint's own clock (core/health). It stands while nothing may be attempted on purpose.
+ 3. No attempt is promised for a time when its delivery will have expired.
+It changes nothing.
+"""
+
+import math
+from collections.abc import Callable
+
+from hookd.core.delivery import Delivery
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import Event
+from hookd.core.health import Health
+from hookd.core.registry import Registry
+
+
+class Terms:
+    def __init__(
+        self,
+        effective: EffectiveSettings,
+        *,
+        registry: Registry,
+        health: Callable[[str, str], Health | None],
+    ) -> None:
+        self._effective = effective
+        self._registry = registry
+        self._health = health
+
+    def begins_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
+        """When the next attempt may begin (monotonic); None in flight, when settled, and while none may.
+
+        None too where it will have expired before that, as things are.
+        """
+        if delivery.due_at is None:
+            return None
+        begins_from = self._health_of(event, delivery).begins_from(delivery.due_at)
+        expires_at = self.expires_at(event, delivery, now=now)
+        is_too_late = expires_at is not None and begins_from >= expires_at
+        return None if begins_from == math.inf or is_too_late else begins_from
+
+    def age_clock(self, client_id: str, endpoint_id: str, *, now: float) -> float:
+        """What a delivery that is opened now is opened at."""
+        health = self._health(client_id, endpoint_id)
+        return now if health is None else health.age_clock(now)
+
+    def age_seconds(self, event: Event, delivery: Delivery, *, now: float) -> float:
+        """How old an unsettled delivery is, as expiry sees it: 0 while an operator holds its endpoint."""
+        health = self._health_of(event, delivery)
+        return 0.0 if health.is_held else health.age_clock(now) - delivery.opened_at
+
+    def has_expired(self, event: Event, delivery: Delivery, *, now: float) -> bool:
+        return self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max
+
+    def expires_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
+        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
+        if delivery.is_settled:
+            return None
+        age_seconds_max = self._effective.settings.retry.age_seconds_max
+        health = self._health_of(event, delivery)
+        return health.expires_at(delivery.opened_at, age_seconds_max=age_seconds_max, now=now)
+
+    def attempts_max(self, event: Event, delivery: Delivery) -> int:
+        """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
+        return delivery.attempts_max(self._attempts_of_schedule(event.client_id, delivery.endpoint_id))
+
+    def attempts_allowed(self, event: Event, delivery: Delivery) -> int:
+        """How many attempts the schedule in force grants it; it may have had more already."""
+        return delivery.attempts_allowed(self._attempts_of_schedule(event.client_id, delivery.endpoint_id))
+
+    def is_used_up(self, event: Event, delivery: Delivery) -> bool:
+        """Whether the schedule in force grants no attempt after those that it has had."""
+        return delivery.attempt_count >= self.attempts_allowed(event, delivery)
+
+    def _attempts_of_schedule(self, client_id: str, endpoint_id: str) -> int:
+        return self._effective.attempts_of_schedule(self._registry.endpoint(client_id, endpoint_id))
+
+    def _health_of(self, event: Event, delivery: Delivery) -> Health:
+        """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""
+        health = self._health(event.client_id, delivery.endpoint_id)
+        assert health is not None
+        return health
