@@ -353,12 +353,14 @@ def test_resume_ends_every_pause_and_disabled(by: str) -> None:
     assert health.window == (2 if by == "disabled" else 1)
 
 
-def test_resume_does_not_take_back_what_the_receiver_asked_for() -> None:
-    """Retry-After holds over it."""
+def test_resume_lifts_what_the_receiver_asked_for() -> None:
+    """An operator's word: attempts may begin at once, and the age clock runs on from here."""
     health = noted(Health(), Responded(503), 0, retry_after=100.0)
+    assert health.age_clock(40) == 0.0
     health.pause(40)
-    health.resume(0.0)
-    assert health.begins_from(0) == 100.0
+    health.resume(60)
+    assert health.begins_from(60) == 60
+    assert health.age_clock(70) == 10.0
 
 
 def test_start_anew_forgets_what_the_old_url_taught() -> None:

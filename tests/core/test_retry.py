@@ -44,9 +44,8 @@ def judge(
     return verdict(
         outcome,
         policy=policy,
-        attempt_count=attempt_count,
-        attempts_before=attempts_before,
-        attempts_max=attempts_max,
+        failures=attempt_count - attempts_before,
+        is_last=attempt_count >= attempts_max,
         age_seconds=age_seconds,
         jitter_unit=jitter_unit,
     )

@@ -380,6 +380,10 @@ class Flow:
         }
         return Services(**fields | others)
 
+    def attempts_max(self, event: Event) -> int:
+        """As it is shown of the event's one delivery."""
+        return self.ledger.terms.attempts_max(event, only(event))
+
     def balanced(self) -> bool:
         """The totals are what a count of the rows comes to (nothing forgotten)."""
         totals, events = self.ledger.totals(), self.events()

@@ -29,7 +29,7 @@ async def test_delivery_waiting_behind_a_hung_endpoint_expires(autojump_clock, n
     assert waiting.deliveries[1].status is Status.DELIVERED
     assert flying.deliveries[0].in_flight
     assert younger.deliveries[0].status is Status.PENDING
-    [line] = flow.log.of("delivery.expired")
+    [line] = flow.log.of("delivery.exhausted")
     assert (line["event_id"], line["endpoint_id"], line["attempts"]) == (waiting.id, "hung", 0)
     await at(91)
     assert flying.deliveries[0].reason is Reason.EXPIRED

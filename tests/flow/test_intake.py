@@ -32,7 +32,7 @@ async def test_event_admitted_is_pending_with_a_delivery_for_each_endpoint(autoj
     assert admitted.is_new
     assert (event.id, event.client_id, event.type, event.payload) == ("mine", "acme", TYPE, PAYLOAD)
     assert (event.status, event.accepted_at, event.settled_at) == (Status.PENDING, EPOCH, None)
-    assert [(one.endpoint_id, one.url, one.attempts_max) for one in event.deliveries] == [
+    assert [(one.endpoint_id, one.url, flow.ledger.terms.attempts_max(event, one)) for one in event.deliveries] == [
         ("a", f"{URL}?token=", 6),
         ("b", OTHER, 2),
     ]

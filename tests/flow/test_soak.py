@@ -30,7 +30,7 @@ class Day:
         script(URLS["flaky"], *[503, Unreachable("reset"), 200, 200] * 10_000)
         script(URLS["hung"], Hang())
         script(URLS["down"], *[Unreachable("refused"), TimedOut(15.0)] * 100_000)
-        script(URLS["busy"], *[Later(429, "120"), 200, 200] * 10_000)
+        script(URLS["busy"], *[Later(429, "60"), *[200] * 20] * 10_000)
         script(URLS["gone"], *[410, 200] * 10_000)
 
     async def run(self, nursery: trio.Nursery) -> list[dict[str, int]]:

@@ -188,15 +188,15 @@ async def test_probe_that_gets_no_answer_below_500_is_followed_by_the_next_in_it
     assert state(flow) is State.PAUSED
 
 
-async def test_probe_that_uses_up_the_oldest_goes_on_with_the_next(autojump_clock, nursery) -> None:
-    """A probe is an attempt like any other: the last one exhausts its delivery; then the next oldest is probed."""
+async def test_probe_by_a_schedule_that_is_used_up_takes_nothing_from_it(autojump_clock, nursery) -> None:
+    """However many attempts it has had: a probe never exhausts its delivery, and no other is probed in its place."""
     flow, oldest = await paused(nursery)
     flow.put("acme", endpoint(schedule_seconds=(1.0,) * 11))
     second = flow.admit(event_id="second")
     flow.admit(event_id="third")
     await at(70)
-    assert standing(oldest) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 12)
-    assert flow.sender.times("second") == [66.5]
+    assert standing(oldest) == (Status.FAILED, None, 13)
+    assert flow.sender.times("second") == []
     assert flow.sender.times("third") == []
     assert standing(second) == (Status.FAILED, None, 1)
 

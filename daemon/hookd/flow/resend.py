@@ -195,8 +195,8 @@ class Resend:
     def _delivery(self, line: ReportLine, now: Moment) -> Delivery:
         """Attempts are counted on; the schedule goes on where it was, and one attempt at least is left.
 
-        What was given up gets a whole schedule. That the client may have it already is not forgotten either: the next report must not call it safe. What was
-        given up and is sent again by hand is no longer suspected of crashes.
+        What was given up gets a whole schedule, and is no longer suspected of crashes. That the client may have it
+        already is not forgotten: the next report must not call it safe.
         """
         endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
         delivery = (

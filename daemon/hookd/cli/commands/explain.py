@@ -275,6 +275,8 @@ class _Telling:
             yield f"{attempt} waits: the endpoint is paused by its failures{self._since(health)}."
             yield f"{self._probe(health)} An answer below 500 ends the pause. To try this one now:"
             yield f"  {self._retry(event)}"
+        elif delivery["next_attempt_at"] is None:
+            yield f"{attempt} will not come: the delivery is too old before it is due."
         elif parse_rfc3339(delivery["next_attempt_at"]) > self._now:
             yield f"{attempt} {self._due(delivery['next_attempt_at'])}{_why_then(delivery, health)}."
             if health["not_before"] != delivery["next_attempt_at"]:
