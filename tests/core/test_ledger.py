@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES, Demand, cost_bytes

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hookd.core import budget, health, ledger, recorder, recording, report, retry
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
+from hookd.core.terms import Terms
 from hookd.edge import reports
 from hookd.edge.egress import addresses, connection
 from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
@@ -46,8 +47,8 @@ MUTANTS = (
         "self._move(event, delivery, Change.SUCCEEDED, now=now)",
         "delivery.due_at = now.monotonic + 1",
     ),
-    Mutant("one_attempt_more", retry, "verdict", "attempt_count >= attempts_max", "attempt_count > attempts_max"),
-    Mutant("one_attempt_less", retry, "verdict", "attempt_count >= attempts_max", "attempt_count + 1 >= attempts_max"),
+    Mutant("one_attempt_more", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count >"),
+    Mutant("one_attempt_less", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count + 1 >="),
     Mutant("wake_up_lost", courier.Courier, "add", "self.wake()", "pass"),
     Mutant(
         "slot_leaked",
@@ -93,7 +94,7 @@ MUTANTS = (
         "retry_after_ignored",
         health.Health,
         "note",
-        "self.not_before = max(self.not_before, now.monotonic + wait_seconds)",
+        "self._hold_back(now.monotonic, min(wait_seconds, RETRY_AFTER_SECONDS_MAX))",
         "pass",
         seeds=40,
     ),
@@ -117,7 +118,7 @@ MUTANTS = (
         "expired_kept",
         housekeeping.Housekeeping,
         "_expire_event",
-        "delivery.opened_at <= opened_until",
+        "self._ledger.terms.has_expired(event, delivery, now=now.monotonic)",
         "False",
         first=28,
     ),

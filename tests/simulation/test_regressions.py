@@ -107,7 +107,7 @@ def _killed_before_it_claimed() -> Plan:
 FOUND = {
     "stays_paused": (
         _removed_in_flight,
-        Mutant("stays_paused", Health, "be_removed", "self.resume()", "self.disabled = False"),
+        Mutant("stays_paused", Health, "be_removed", "self.resume(now)", "self.disabled = False"),
     ),
     "goes_on": (_removed_in_flight, Mutant("goes_on", Ledger, "abandon", "delivery.is_abandoned = True", "pass")),
     "begins_at_the_end": (_probe_due_at_the_end, Mutant("begins", Pacer, "close", "self._is_closed = True", "pass")),
