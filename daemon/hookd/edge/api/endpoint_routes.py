@@ -1,19 +1,36 @@
 """Owns the routes of one endpoint: what an operator can do to it."""
 
+import re
+
+import msgspec
 import trio
 from quart import Blueprint, Response
 
 from hookd.core.client import Client, Endpoint
+from hookd.core.client_schema import SECRET_PATTERN, Secret
+from hookd.core.event import check_text, mistake_of
+from hookd.core.mistakes import Mistake
 from hookd.core.quoting import quoted
-from hookd.core.refusal import NotFound
+from hookd.core.refusal import InvalidQuery, Malformed, NotFound
 from hookd.core.report import AttemptView
+from hookd.edge.api.bodies import JSON
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.rendering import client_view, json_response
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import ClientView
 from hookd.edge.api.services import Services
 
 # The pacer does not count test attempts. While so many run, the next one waits for one to end.
 TESTS_AT_ONCE_MAX = 16
+
+
+class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The secret to sign with from now on; without it one is made."""
+
+    secret: Secret | None = None
+
+
+_decoder = msgspec.json.Decoder(RotateBody)
 
 
 def endpoint_routes(services: Services) -> Blueprint:
@@ -58,19 +75,41 @@ def endpoint_routes(services: Services) -> Blueprint:
 
     @routes.post("/v1/clients/<client_id>/endpoints/<endpoint_id>/rotate-secret")
     @operation(
-        "Make a new secret; both sign for a while",
+        "Make a new secret, or take the one given; the one before signs too for a while",
         scope=Scope.ADMIN,
+        bodies={JSON: RotateBody},
         answers={200: ClientView},
-        problems=("unknown-client", "not-found", "managed-by-config", "draining"),
+        problems=("malformed-json", "unknown-client", "not-found", "managed-by-config", "too-large", "draining"),
     )
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
         _find(services, client_id, endpoint_id)
-        secret = services.new_secret()
+        given = await _given_secret()
+        secret = given or services.new_secret()
         client = services.registration.rotate_secret(client_id, endpoint_id, secret)
         services.log("endpoint.secret_rotated", client_id=client_id, endpoint_id=endpoint_id)
-        return json_response(client_view(services, client, secrets={endpoint_id: secret}))
+        return json_response(client_view(services, client, secrets=None if given else {endpoint_id: secret}))
 
     return routes
+
+
+async def _given_secret() -> str | None:
+    """The secret in the body; None where the body names none, or is empty. Raises Malformed or InvalidQuery."""
+    body = await this_request().exchange.read_body()  # of any media type: without a secret it was never asked for one
+    if not body.strip():
+        return None
+    check_text(body)
+    try:
+        secret = _decoder.decode(body).secret
+    except msgspec.ValidationError as error:
+        mistake = mistake_of(str(error), "", of="a rotation")
+        detail = f"this is no rotation: {mistake.pointer or 'it'} {mistake.detail}"
+        raise InvalidQuery(detail, mistakes=[mistake]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {error}; without a body a secret is made") from None
+    if secret is not None and not re.fullmatch(SECRET_PATTERN, secret):
+        mistake = Mistake("/secret", "must be whsec_ and then 24 to 64 bytes in base64")
+        raise InvalidQuery(f"this is no rotation: /secret {mistake.detail}", mistakes=[mistake])
+    return secret
 
 
 def _find(services: Services, client_id: str, endpoint_id: str) -> tuple[Client, Endpoint]:
