@@ -290,7 +290,7 @@ def test_reopened_delivery_starts_anew_and_counts_on() -> None:
     assert (delivery.status, delivery.reason, delivery.due_at) == (EXHAUSTED, Reason.GONE, None)
     ledger.reopen(event, delivery, now=LATER)
     assert (delivery.status, delivery.reason) == (PENDING, None)
-    assert (delivery.attempt_count, delivery.attempts_before, delivery.attempts_max) == (2, 2, 12)
+    assert (delivery.attempt_count, delivery.attempts_before, delivery.attempts_max(6)) == (2, 2, 8)
     assert delivery.opened_at == delivery.due_at == LATER.monotonic
     assert ledger.begin_attempt(event, delivery, url=delivery.url, now=LATER) == 3
 

@@ -11,7 +11,7 @@ from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
 
 
 def waiting(event_id: str, *, attempts: int = 0, due_at: float = 0.0) -> tuple[Event, Delivery]:
-    delivery = Delivery("default", URL, 0.0, 6, due_at, attempt_count=attempts)
+    delivery = Delivery("default", URL, 0.0, due_at, attempt_count=attempts)
     return Event(1, event_id, "acme", TYPE, PAYLOAD, EPOCH, 0.0, (delivery,)), delivery
 
 
