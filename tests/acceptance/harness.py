@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,6 +74,7 @@ def environment(settings: Mapping[str, object] | None = None, **more: str) -> di
         "RUNTIME_DIRECTORY",
         "CREDENTIALS_DIRECTORY",
         "NOTIFY_SOCKET",
+        "JOURNAL_STREAM",
         "LISTEN_",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -262,6 +263,16 @@ def mounted(path: Path, size: str = "128k") -> Iterator[None]:
 def read_report(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     summary, *lines = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
     return summary, lines
+
+
+def report_texts(log: str) -> str:
+    """The texts for people among the log's lines of JSON, one after the other; what is no whole line is passed over."""
+    texts = []
+    for line in log.splitlines():
+        with suppress(ValueError):
+            fields = json.loads(line)
+            texts += [fields["text"]] * (fields["event"] == "report.text")
+    return "".join(texts)
 
 
 def write_shutdown_report(directory: Path, count: int, url: str) -> Path:

@@ -21,6 +21,7 @@ from tests.acceptance.harness import (
     always,
     hookd,
     read_report,
+    report_texts,
     runtime_directory,
     wait_until,
 )
@@ -131,4 +132,4 @@ def left(after: Daemon, receiver: Receiver, run_id: str, log: str, *, lost: bool
             return "counts"
         assert lost
         assert api.status()["previous_run"] is None
-    return "log" if f"UNDELIVERED: {len(IDS)} deliveries" in log else "nothing"
+    return "log" if f"UNDELIVERED: {len(IDS)} deliveries" in report_texts(log) else "nothing"

@@ -30,6 +30,7 @@ from tests.acceptance.harness import (
     read_report,
     redirected,
     refusing_url,
+    report_texts,
     wait_until,
 )
 
@@ -148,7 +149,7 @@ def test_report_that_has_no_place_is_said_and_made_by_the_next_start(tmp_path: P
 
 
 def check_not_written(loaded: Loaded, error: str) -> None:
-    stderr, last = loaded.daemon.stderr, loaded.termination_log.read_text()
+    stderr, last = report_texts(loaded.daemon.stderr), loaded.termination_log.read_text()
     (said,) = loaded.logged("report.not_written")
     assert error in said["error"]
     (summary,) = loaded.logged("report")
@@ -172,7 +173,7 @@ def check_next_start(loaded: Loaded) -> None:
             assert (summary["run_id"], summary["balanced"]) == (loaded.run_id, True)
             # The log has a thread of its own: it may be behind the line on stdout and the report's file.
             wait_until(lambda: '"event":"report.written"' in after.stderr, what="the crash report in the log")
-            check_summary(after.stderr)
+            check_summary(report_texts(after.stderr))
         assert api.status()["events"]["accepted"] == 0
         assert after.stop() == 0
 
@@ -255,7 +256,7 @@ def test_log_on_a_full_disk_costs_nothing_and_goes_on_where_there_is_room_again(
             free(disk)
             loaded.stop()
             loaded.check_report()
-        check_summary(text := (disk / "log").read_text())
+        check_summary(report_texts(text := (disk / "log").read_text()))
         assert '"event":"log.dropped"' in text
         assert '"event":"report.written"' in text
 
@@ -318,7 +319,7 @@ def test_termination_log_that_cannot_be_written_costs_nothing(tmp_path: Path) ->
         with Loaded(directory, settings={"drain.termination_log": str(path)}) as loaded:
             loaded.stop()
             loaded.check_report()
-        check_summary(loaded.daemon.stderr)
+        check_summary(report_texts(loaded.daemon.stderr))
         assert loaded.logged("termination_log.not_written")
         assert loaded.logged("report.written")
 

@@ -28,6 +28,7 @@ from tests.acceptance.harness import (
     hookd,
     read_report,
     refusing_url,
+    report_texts,
     wait_until,
 )
 
@@ -176,7 +177,7 @@ def test_report_is_shown_in_25_lines_of_100_columns(stopped: Stopped) -> None:
     ):
         assert words in shown.stdout
     assert f"hookd resend {stopped.report}" in shown.stdout
-    assert shown.stdout in stopped.stderr
+    assert shown.stdout == report_texts(stopped.stderr)
     newest = hookd("report", "--json", "--reports", str(stopped.report.parent))
     assert json.loads(newest.stdout) == stopped.summary
 

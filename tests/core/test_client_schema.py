@@ -96,7 +96,7 @@ NEARLY = st.sampled_from(
 
 
 @given(DEFINITIONS)
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_definition_that_the_schema_allows_is_accepted(definition: Any) -> None:
     """Every field in every form that the document has."""
     assert VALIDATOR.is_valid(definition)
@@ -104,7 +104,7 @@ def test_definition_that_the_schema_allows_is_accepted(definition: Any) -> None:
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_definition_with_any_one_violation_of_the_schema_is_refused(data: st.DataObject) -> None:
     """A value of the wrong kind or form anywhere, a field that does not exist, or one left out."""
     definition = data.draw(DEFINITIONS)

@@ -27,7 +27,7 @@ from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 PENDING, FAILED, DELIVERED, EXHAUSTED = Status.PENDING, Status.FAILED, Status.DELIVERED, Status.EXHAUSTED
@@ -253,7 +253,6 @@ def test_history_keeps_the_first_and_the_last_nine(count: int, kept: list[int]) 
     assert [attempt.number for attempt in attempts] == kept
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60))
 def test_ledger_history_of_any_length_has_the_outcomes_of_what_it_keeps(count: int) -> None:
     """Each outcome stands with its own attempt, whichever were dropped between."""

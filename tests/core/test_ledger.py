@@ -488,7 +488,7 @@ def pages(
         before = cursor
 
 
-LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=20, stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = hypothesis_settings(max_examples=20, stateful_step_count=50)
 TestLedgerAgainstModel = LedgerMachine.TestCase
 
 

@@ -80,9 +80,9 @@ class PayloadRecorderMachine(RecorderMachine):
 
 
 TestRecorder = RecorderMachine.TestCase
-TestRecorder.settings = hypothesis_settings(max_examples=15, stateful_step_count=50, deadline=None)
+TestRecorder.settings = hypothesis_settings(max_examples=15, stateful_step_count=50)
 TestPayloadRecorder = PayloadRecorderMachine.TestCase
-TestPayloadRecorder.settings = hypothesis_settings(max_examples=10, stateful_step_count=50, deadline=None)
+TestPayloadRecorder.settings = hypothesis_settings(max_examples=10, stateful_step_count=50)
 
 
 @pytest.mark.parametrize("payloads", [False, True])

@@ -89,7 +89,7 @@ def test_what_stands_at_any_moment_is_the_history_so_far(payloads: bool) -> None
 
 
 @given(payloads=st.booleans(), end=st.integers(0, 4095))
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 def test_truncated_segment_is_a_prefix_and_is_said_to_be_cut(payloads: bool, end: int) -> None:
     """The newest segment ends at any byte: what it still names is as it was then, and what is missing is counted.
 
@@ -111,7 +111,7 @@ def test_truncated_segment_is_a_prefix_and_is_said_to_be_cut(payloads: bool, end
 
 
 @given(payloads=st.booleans(), at=st.integers(0, 2**20), value=st.integers(1, 255))
-@hypothesis_settings(max_examples=250, deadline=None)
+@hypothesis_settings(max_examples=250)
 def test_any_flipped_byte_is_noticed_and_misleads_nobody(payloads: bool, at: int, value: int) -> None:
     """One byte of one segment is another: its record and what follows in that segment are dropped and counted."""
     segments = flipped(history(payloads).store.segments(), at, value)
@@ -127,7 +127,7 @@ def test_any_flipped_byte_is_noticed_and_misleads_nobody(payloads: bool, at: int
     missing=st.sets(st.integers(0, 31), max_size=4),
     patches=st.lists(st.tuples(st.integers(0, 31), st.integers(0, 4096), st.binary(max_size=64)), max_size=4),
 )
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_any_damage_is_counted_and_never_fatal(
     payloads: bool, ends: list[int], missing: set[int], patches: list[tuple[int, int, bytes]]
 ) -> None:
@@ -144,7 +144,7 @@ def test_any_damage_is_counted_and_never_fatal(
 
 
 @given(st.lists(st.binary(max_size=300), max_size=3))
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 def test_random_files_name_nothing(contents: list[bytes]) -> None:
     """Files that only bear the name of a segment."""
     recording = read(list(enumerate(contents)))
@@ -201,7 +201,7 @@ def reframed(data: bytes, choose: int, patch: Callable[[bytes], bytes]) -> bytes
     patch=st.binary(max_size=24),
     keeps_kind=st.booleans(),
 )
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 def test_record_that_means_something_else_is_never_fatal(
     payloads: bool, segment: int, choose: int, at: int, patch: bytes, keeps_kind: bool
 ) -> None:

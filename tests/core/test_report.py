@@ -21,7 +21,7 @@ from hookd.core.run import Run, Stop
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
 from hookd.flow.report_lines import read_report_lines
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 # 2026-11-21T18:35:00Z
@@ -390,7 +390,6 @@ MOVES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(MOVES)
 def test_lines_name_each_undelivered_and_each_exhausted_held_once(moves: list[tuple[int, list[str]]]) -> None:
     """Nothing twice, nothing left out, and the summary's numbers are those of the lines."""
@@ -547,7 +546,6 @@ def payloads(draw: st.DrawFn) -> bytes:
     return written(draw(VALUES)).encode()
 
 
-@settings(deadline=None)
 @given(payloads())
 @example('"\u0085"'.encode())
 @example('"\u2028\\\\"'.encode())

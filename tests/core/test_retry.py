@@ -13,7 +13,7 @@ from hookd.core.retry import (
     delay_seconds,
     verdict,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SCHEDULES = st.lists(st.floats(0, 30 * 86400), min_size=1, max_size=50).map(tuple)
@@ -51,7 +51,6 @@ def judge(
     )
 
 
-@settings(deadline=None)
 @given(SCHEDULES, st.integers(1, 200), JITTERS, UNITS)
 def test_delay_stays_within_the_jitter_of_its_entry(
     schedule: tuple[float, ...], failures: int, jitter: float, unit: float
@@ -64,7 +63,6 @@ def test_delay_stays_within_the_jitter_of_its_entry(
     assert delay >= 0
 
 
-@settings(deadline=None)
 @given(SCHEDULES, st.integers(1, 60), JITTERS)
 def test_delay_reaches_both_ends_of_its_range_and_the_entry_between(
     schedule: tuple[float, ...], failures: int, jitter: float
@@ -79,7 +77,6 @@ def test_delay_reaches_both_ends_of_its_range_and_the_entry_between(
     assert latest == pytest.approx(entry * (1 + jitter))
 
 
-@settings(deadline=None)
 @given(SCHEDULES, UNITS, st.integers(0, 100))
 def test_delay_past_the_end_holds_the_last_entry(schedule: tuple[float, ...], unit: float, more: int) -> None:
     """A schedule that is used up does not grow, wrap or end."""
@@ -116,7 +113,6 @@ def test_verdict_on_a_failure_waits_the_entry_of_its_number(outcome: Outcome) ->
     assert judge(outcome, attempt_count=4) == GiveUp(Reason.ATTEMPTS_USED)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.floats(0, 1e6))
 def test_verdict_on_410_is_gone_at_any_attempt_and_age(attempt_count: int, age_seconds: float) -> None:
     """The client said stop; no other reason is as good."""
@@ -142,7 +138,6 @@ def test_verdict_at_the_limits_names_the_attempts_before_the_age(
     assert judge(Responded(500), attempt_count=attempt_count, age_seconds=age_seconds) == expected
 
 
-@settings(deadline=None)
 @given(SCHEDULES, st.data())
 def test_verdict_after_a_reopening_starts_the_schedule_anew(schedule: tuple[float, ...], data: st.DataObject) -> None:
     """The attempts before it do not count towards the delay: it is that of a fresh delivery."""
@@ -161,7 +156,6 @@ def test_verdict_after_a_reopening_starts_the_schedule_anew(schedule: tuple[floa
     assert isinstance(fresh, Retry)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 600), max_size=12).map(tuple),
     st.lists(st.sampled_from(FAILURES), min_size=1, max_size=3),
@@ -196,7 +190,6 @@ def test_driven_delivery_begins_exactly_attempts_max_attempts(
     assert age_seconds == pytest.approx(sum(schedule) * (1 - jitter + 2 * jitter * unit))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3600), st.integers(1, 3600))
 def test_driven_delivery_is_never_attempted_long_after_its_age(age_seconds_max: int, delay: int) -> None:
     """With attempts without end it is the age that ends it: at the first failure that is as old."""

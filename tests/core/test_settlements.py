@@ -109,7 +109,7 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRing = RingMachine.TestCase
-TestRing.settings = hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestRing.settings = hypothesis_settings(max_examples=30, stateful_step_count=20)
 
 
 @pytest.mark.parametrize(

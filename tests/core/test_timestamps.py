@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from hookd.core.timestamps import WALL_MAX, compact, parse_rfc3339, rfc3339, rfc3339_or_none
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 MILLISECONDS = st.integers(0, int(WALL_MAX) * 1000)
@@ -35,7 +35,6 @@ def test_rfc3339_or_none_of_none_is_none() -> None:
     assert rfc3339_or_none(0.0) is not None
 
 
-@settings(deadline=None)
 @given(MILLISECONDS)
 def test_rfc3339_of_whole_milliseconds_is_read_back_the_same(milliseconds: int) -> None:
     """Writing and reading loses nothing, up to the millisecond."""
@@ -44,7 +43,6 @@ def test_rfc3339_of_whole_milliseconds_is_read_back_the_same(milliseconds: int) 
     assert rfc3339(parse_rfc3339(text)) == text
 
 
-@settings(deadline=None)
 @given(MILLISECONDS, MILLISECONDS)
 def test_rfc3339_texts_sort_as_their_times_do(one: int, other: int) -> None:
     """A fixed width makes the text's order the time's order."""
@@ -96,7 +94,6 @@ def test_parse_of_a_time_that_cannot_be_written_is_refused(text: str) -> None:
         parse_rfc3339(text)
 
 
-@settings(deadline=None)
 @given(st.datetimes(timezones=OFFSETS))
 def test_parse_accepts_only_what_can_be_written(moment: datetime) -> None:
     """Whatever is read can be shown, and is the same time to the millisecond."""

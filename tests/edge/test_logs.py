@@ -3,10 +3,12 @@
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
 import threading
 
+from hookd.edge.log_lines import LineForm, form_on
 from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries
 
 
@@ -108,6 +110,7 @@ def test_lines_that_a_full_disk_did_not_take_are_counted_and_said(tmp_path):
     """A file that may not grow: half a line at its end is ended once there is room, and the lost lines are counted."""
     script = """
 import os, resource, signal, sys
+from hookd.edge.log_lines import LineForm, form_on
 from hookd.edge.logs import LogWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -180,3 +183,64 @@ def test_library_that_repeats_itself_is_heard_once_and_counted():
         ("no descriptors", None),
         ("no descriptors", 1),
     ]
+
+
+def test_line_for_the_journal_begins_with_its_priority():
+    """A report's lines have that of crit, whatever their level; every other line has its level's."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, priorities=True, wall=lambda: 1764000000.25)
+    for event, level in (("delivery.attempted", "info"), ("delivery.attempted", "warning"), ("flow.crashed", "error")):
+        log(event, level=level)
+    log("report", level="info")
+    log.text("hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 deliveries\n")
+    log("report.written", path="/reports/r1")
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = read_all(reader).decode().splitlines()
+    os.close(reader)
+    assert [line[:3] for line in lines] == ["<6>", "<4>", "<3>", "<2>", "<2>", "<2>"]
+    assert json.loads(lines[4][3:]) == {
+        "ts": "2025-11-24T16:00:00.250Z",
+        "level": "info",
+        "event": "report.text",
+        "text": "hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 deliveries\n",
+    }
+
+
+def test_report_on_a_terminal_is_text_as_it_is():
+    """People read it there."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=True, colours=True)
+    log.text("UNDELIVERED: 1 deliveries\n")
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    assert read_all(reader) == b"UNDELIVERED: 1 deliveries\n"
+    os.close(reader)
+
+
+def test_journal_is_told_by_device_and_inode():
+    """The variable alone is inherited by children whose stderr is something else."""
+    reader, writer = os.pipe()
+    other, found = os.pipe(), os.fstat(writer)
+    environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    assert form_on(writer, environ) == LineForm(pretty=False, priorities=True)
+    assert form_on(other[1], environ) == form_on(writer, {}) == LineForm(pretty=False)
+    controller, terminal = pty.openpty()
+    assert form_on(terminal, {}) == LineForm(pretty=True, colours=True)
+    assert form_on(terminal, {"NO_COLOR": "1"}) == LineForm(pretty=True)
+    for fd in (reader, writer, *other, controller, terminal):
+        os.close(fd)
+    assert not form_on(writer, environ).priorities  # closed
+
+
+def test_note_is_text_on_a_terminal_and_a_line_of_json_off_it():
+    """What a start has to say before the log is there."""
+    assert LineForm(pretty=True).note(0.0, "--dev: allowed", "warning") == "hookd: --dev: allowed\n"
+    note = LineForm(pretty=False, priorities=True).note(0.0, "--dev: allowed", "warning")
+    assert note.startswith("<4>{")
+    assert json.loads(note[3:]) == {
+        "ts": "1970-01-01T00:00:00.000Z",
+        "level": "warning",
+        "event": "start.note",
+        "message": "--dev: allowed",
+    }

@@ -22,6 +22,8 @@ from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import InvalidEvent, Malformed, Refused
 
 DEPTH_MAX = 1000
+# A body deeper than this is not decoded at all: how deep a decoder goes is the interpreter's affair.
+_DEPTH_READ_MAX = 2 * DEPTH_MAX
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -139,6 +141,9 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     Raises Malformed (not JSON, not UTF-8) or InvalidEvent (wrong shape, too deep).
     """
     check_text(body)
+    may_be_deep = _may_be_deep(body)
+    if may_be_deep and _depth(body) > _DEPTH_READ_MAX:
+        raise _too_deep(pointer)
     try:
         read = _body_decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -152,7 +157,7 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
         mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
     if event_id is not None and not is_id(event_id):
         mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
-    if is_too_deep(payload):
+    if may_be_deep and is_too_deep(payload):
         mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
     if not mistakes and _names_a_field_twice(read, body, payload):
         mistakes.append(Mistake(pointer, "names a field twice"))
@@ -244,18 +249,30 @@ def check_text(body: bytes) -> None:
 
 def is_too_deep(payload: bytes) -> bool:
     """Whether valid JSON is nested deeper than `DEPTH_MAX`."""
-    if payload.count(b"[") + payload.count(b"{") <= DEPTH_MAX:
-        return False
-    brackets = _STRINGS.sub(b"", payload).translate(None, _NOT_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX
+    return _may_be_deep(payload) and _depth(payload) > DEPTH_MAX
+
+
+def _may_be_deep(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > DEPTH_MAX
+
+
+def _depth(body: bytes) -> int:
+    """How deep its brackets go, those in strings left out."""
+    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _too_deep(pointer: str) -> InvalidEvent:
+    return InvalidEvent(
+        f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[Mistake(pointer, _DEPTH_RULE)]
+    )
 
 
 def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | InvalidEvent:
     """What msgspec raises of a body, in our words: a wrong shape is the event's, anything else is not JSON."""
     match error:
         case RecursionError():
-            mistake = Mistake(pointer, _DEPTH_RULE)
-            return InvalidEvent(f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[mistake])
+            return _too_deep(pointer)
         case msgspec.ValidationError():
             mistake = mistake_of(str(error), pointer)
             return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])

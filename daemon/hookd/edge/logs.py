@@ -1,4 +1,4 @@
-"""Owns the log: one line for each thing that happened, JSON off a terminal, for people on one.
+"""Owns the log: one line for each thing that happened. How a line looks is edge/log_lines'.
 
 Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
 a full stderr pipe stops no delivery. What does not fit, and what could not be written (a full disk), is counted, and
@@ -14,9 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import msgspec
-
-from hookd.core.timestamps import rfc3339
+from hookd.edge.log_lines import LineForm
 
 LINES_MAX = 10_000
 # Written at once: what a pipe holds.
@@ -25,9 +23,6 @@ WRITE_BYTES_MAX = 64 * 1024
 GATHER_SECONDS = 0.02
 # How long a library that says the same again is not heard.
 REPEATED_SECONDS = 60.0
-
-_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
-_RESET = "\x1b[0m"
 
 
 class LogWriter:
@@ -39,12 +34,12 @@ class LogWriter:
         *,
         pretty: bool,
         colours: bool,
+        priorities: bool = False,
         wall: Callable[[], float] = time.time,
         lines_max: int = LINES_MAX,
     ) -> None:
         self._fd = fd
-        self._encode = self._encode_pretty if pretty else self._encode_json
-        self._colours = colours
+        self._form = LineForm(pretty, colours, priorities)
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -66,11 +61,11 @@ class LogWriter:
         if self._lines.qsize() >= self._lines_max:
             self._dropped += 1
             return
-        self._lines.put(self._encode(event, level, fields))
+        self._lines.put(self._form.line(self._wall(), event, level, fields))
 
     def text(self, text: str) -> None:
-        """Text for people, as it is; it finds room even where the buffer is full."""
-        self._lines.put(text.encode())
+        """A report's text: as it is on a terminal, else one line. It finds room even where the buffer is full."""
+        self._lines.put(self._form.text(self._wall(), text))
 
     def close(self, *, timeout_seconds: float) -> bool:
         """Writes what is buffered, for so long at most; False where not all of it went out."""
@@ -78,22 +73,6 @@ class LogWriter:
         self._lines.put(None)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive() and not self._broken
-
-    def _encode_json(self, event: str, level: str, fields: dict[str, object]) -> bytes:
-        line = {"ts": rfc3339(self._wall()), "level": level, "event": event, **fields}
-        try:
-            return msgspec.json.encode(line) + b"\n"
-        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write
-            return msgspec.json.encode({name: _encodable(value) for name, value in line.items()}) + b"\n"
-
-    def _encode_pretty(self, event: str, level: str, fields: dict[str, object]) -> bytes:
-        time_of_day = rfc3339(self._wall())[11:-1]
-        pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
-        traceback = fields.get("traceback")
-        line = f"{time_of_day} {level:7} {event} " + (pairs if traceback is None else f"\n{_lines(traceback)}")
-        if self._colours:
-            line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
-        return f"{line}\n".encode(errors="backslashreplace")
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -107,7 +86,8 @@ class LogWriter:
         """What cannot be written is counted: it is closed, its reader is gone, its disk is full."""
         dropped, note = self.lines_dropped, b"\n" if self._is_torn else b""
         if dropped > self._dropped_said:
-            note += self._encode("log.dropped", "warning", {"lines": dropped - self._dropped_said})
+            fields = {"lines": dropped - self._dropped_said}
+            note += self._form.line(self._wall(), "log.dropped", "warning", fields)
         left = whole = note + chunk
         while left:
             try:
@@ -170,17 +150,3 @@ class LibraryLines(logging.Handler):
 def capture_libraries(log: LogWriter) -> None:
     """From here on no library writes to stderr by itself (httpx would log whole URLs at INFO, secrets and all)."""
     logging.basicConfig(handlers=[LibraryLines(log)], level=logging.WARNING, force=True)
-
-
-def _encodable(value: object) -> object:
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _lines(text: object) -> str:
-    """A traceback's own lines, set in: no message in it can pass for a line of the log."""
-    return "\n".join(f"    {_printable(line)}" for line in str(text).rstrip("\n").split("\n"))
-
-
-def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

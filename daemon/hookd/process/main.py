@@ -29,6 +29,7 @@ from hookd.edge import reports as report_files
 from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
 from hookd.edge.egress import open_sender
+from hookd.edge.log_lines import form_on
 from hookd.edge.logs import LogWriter, capture_libraries
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
 from hookd.edge.reports import CannotWriteReports, ReportDirectory
@@ -65,8 +66,8 @@ def run_process(
     signals = Signals(held)
     reports = _own_reports(settings.drain.report_directory)
     recorder_directory = _own_recorder_directory(settings)
-    is_terminal = os.isatty(STDERR)
-    log = LogWriter(STDERR, pretty=is_terminal, colours=is_terminal and "NO_COLOR" not in os.environ)
+    form = form_on(STDERR, os.environ)
+    log = LogWriter(STDERR, pretty=form.pretty, colours=form.colours, priorities=form.priorities)
     capture_libraries(log)
     tls = _tls(settings.http)
     log(
@@ -199,7 +200,8 @@ def _own_recorder_directory(settings: Settings) -> RecorderDirectory | None:
         if not settings.dev:
             directory.close()
             raise CannotStart(ExitCode.CONFIG, f'{detail}; name a folder that is, or "" to switch the recorder off')
-        say(STDERR, f"hookd: {detail}; taken under --dev only\n")
+        note = form_on(STDERR, os.environ).note(time.time(), f"{detail}; taken under --dev only", "warning")
+        say(STDERR, note)
     return directory
 
 

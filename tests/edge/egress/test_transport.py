@@ -775,7 +775,7 @@ async def test_cookies_are_never_sent() -> None:
 # --- any bytes at all
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.one_of(st.binary(max_size=20), st.sampled_from(OK.splitlines(keepends=True))), max_size=8),
     st.booleans(),

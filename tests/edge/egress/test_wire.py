@@ -464,7 +464,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(NEARLY_HTTP, damaged(), st.binary(max_size=60)), CUTS)
 @example(b"HTTP/1.1 150 X\r\nContent-Length: 5\r\n\r\nabcdeHTTP/1.1 200 OK\r\n\r\n", [])
 @example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", [3])
@@ -490,7 +490,7 @@ def test_no_bytes_in_any_split_make_an_answer_without_blemish_that_h11_does_not_
         assert whole.body == other[1]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(well_formed(), CUTS)
 def test_well_formed_response_is_read_as_h11_reads_it(data: bytes, cuts: list[int]) -> None:
     theirs = h11_reads(data)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from hookd.cli.configuration import load_configuration, load_or_exit, with_clien
 from hookd.cli.failures import fail
 from hookd.config.file import ConfigurationError
 from hookd.core.client import Client
+from hookd.edge.log_lines import form_on
 from hookd.edge.streams import STDERR, say
 from hookd.process.exit_codes import ExitCode
 
@@ -67,13 +69,18 @@ def run(
 
 
 def _settings(options: Options) -> "Settings":
-    """Says what the operator should know of them. A mistake ends the command."""
+    """Says what the operator should know of them. A mistake ends the command.
+
+    A secret that was made is plain text also between lines of JSON: stderr shows it, and no line of the log holds it.
+    """
+    form = form_on(STDERR, os.environ)
     loaded = load_or_exit(options.config, options.flags, dev=options.dev)
     settings, made = with_clients(loaded, options.clients)
     for warning in loaded.warnings:
-        say(STDERR, f"hookd: {warning}\n")
+        say(STDERR, form.note(time.time(), warning, "warning"))
     if options.dev:
-        say(STDERR, "hookd: --dev: plain http and private addresses are allowed as endpoints\n")
+        message = "--dev: plain http and private addresses are allowed as endpoints"
+        say(STDERR, form.note(time.time(), message, "warning"))
     for client_id, secret in made:
         say(STDERR, f"hookd: the secret of client {client_id}, shown this once: {secret}\n")
     return settings

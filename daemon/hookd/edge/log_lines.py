@@ -1,0 +1,100 @@
+"""Owns how a line of the log looks: JSON off a terminal, for people on one, with a priority where the journal reads it.
+
+Rules: one event is one line, and no value breaks out of it. Where stderr is the journal, each line begins with its
+priority as `<N>` (sd-daemon(3)). The journal's rate limit counts `crit` apart from errors, warnings and infos: a flood
+of attempts takes no line of a report along.
+Does not: write anything; edge/logs does, and edge/streams before the log is there.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from hookd.core.timestamps import rfc3339
+
+PRIORITIES = {"error": 3, "warning": 4, "info": 6}
+REPORT_PRIORITY = 2  # crit
+# What tells of a run's end: the only account of it, where the file is lost.
+REPORT_EVENTS = {"report", "report.text", "report.written", "report.not_written", "report.crashed", "crash.found"}
+REPORT_EVENTS |= {"run.ended_without_report"}
+
+_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
+_RESET = "\x1b[0m"
+
+
+class LineForm(NamedTuple):
+    """How lines look on one descriptor."""
+
+    pretty: bool
+    colours: bool = False
+    priorities: bool = False
+
+    def line(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
+        """`at` is wall time."""
+        return self._pretty(at, event, level, fields) if self.pretty else self._json(at, event, level, fields)
+
+    def text(self, at: float, text: str) -> bytes:
+        """A report's text: as it is for people, else as one line with the text in a field."""
+        return text.encode() if self.pretty else self._json(at, "report.text", "info", {"text": text})
+
+    def note(self, at: float, message: str, level: str) -> str:
+        """What is said before the log is there."""
+        if self.pretty:
+            return f"hookd: {message}\n"
+        return self._json(at, "start.note", level, {"message": message}).decode()
+
+    def _json(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
+        line = {"ts": rfc3339(at), "level": level, "event": event, **fields}
+        try:
+            encoded = msgspec.json.encode(line)
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write
+            encoded = msgspec.json.encode({name: _encodable(value) for name, value in line.items()})
+        return b"%s%s\n" % (self._priority(event, level), encoded)
+
+    def _priority(self, event: str, level: str) -> bytes:
+        if not self.priorities:
+            return b""
+        return b"<%d>" % (REPORT_PRIORITY if event in REPORT_EVENTS else PRIORITIES[level])
+
+    def _pretty(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
+        pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
+        traceback = fields.get("traceback")
+        line = f"{rfc3339(at)[11:-1]} {level:7} {event} " + (pairs if traceback is None else f"\n{_lines(traceback)}")
+        if self.colours:
+            line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
+        return f"{line}\n".encode(errors="backslashreplace")
+
+
+def form_on(fd: int, environ: Mapping[str, str]) -> LineForm:
+    """The form for what the descriptor is: a terminal, the journal, or anything else."""
+    if os.isatty(fd):
+        return LineForm(pretty=True, colours="NO_COLOR" not in environ)
+    return LineForm(pretty=False, priorities=is_journal(fd, environ))
+
+
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether systemd connected it to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
+
+    The variable alone proves nothing: a child that writes elsewhere inherits it.
+    """
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _encodable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _lines(text: object) -> str:
+    """A traceback's own lines, set in: no message in it can pass for a line of the log."""
+    return "\n".join(f"    {_printable(line)}" for line in str(text).rstrip("\n").split("\n"))
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
