@@ -271,7 +271,8 @@ def report_texts(log: str) -> str:
     for line in log.splitlines():
         with suppress(ValueError):
             fields = json.loads(line)
-            texts += [fields["text"]] * (fields["event"] == "report.text")
+            if fields["event"] == "report.text":
+                texts.append(fields["text"])
     return "".join(texts)
 
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 
-from hookd.edge.log_lines import LineForm, form_on
-from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries
+from hookd.core.log_line import LineForm
+from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries, form_on
 
 
 def read_all(fd: int) -> bytes:
@@ -110,7 +110,6 @@ def test_lines_that_a_full_disk_did_not_take_are_counted_and_said(tmp_path):
     """A file that may not grow: half a line at its end is ended once there is room, and the lost lines are counted."""
     script = """
 import os, resource, signal, sys
-from hookd.edge.log_lines import LineForm, form_on
 from hookd.edge.logs import LogWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""Owns the log: one line for each thing that happened. How a line looks is edge/log_lines'.
+"""Owns the log: one line for each thing that happened. How a line looks is core/log_line's.
 
 Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
 a full stderr pipe stops no delivery. What does not fit, and what could not be written (a full disk), is counted, and
@@ -12,9 +12,9 @@ import queue
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from hookd.edge.log_lines import LineForm
+from hookd.core.log_line import LineForm
 
 LINES_MAX = 10_000
 # Written at once: what a pipe holds.
@@ -23,6 +23,25 @@ WRITE_BYTES_MAX = 64 * 1024
 GATHER_SECONDS = 0.02
 # How long a library that says the same again is not heard.
 REPEATED_SECONDS = 60.0
+
+
+def form_on(fd: int, environ: Mapping[str, str]) -> LineForm:
+    """The form for what the descriptor is: a terminal, the journal, or anything else."""
+    if os.isatty(fd):
+        return LineForm(pretty=True, colours="NO_COLOR" not in environ)
+    return LineForm(pretty=False, priorities=reads_priorities(fd, environ))
+
+
+def reads_priorities(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether systemd connected it to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
+
+    The variable alone proves nothing: a child that writes elsewhere inherits it.
+    """
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class LogWriter:

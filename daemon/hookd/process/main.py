@@ -29,8 +29,7 @@ from hookd.edge import reports as report_files
 from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
 from hookd.edge.egress import open_sender
-from hookd.edge.log_lines import form_on
-from hookd.edge.logs import LogWriter, capture_libraries
+from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
 from hookd.edge.reports import CannotWriteReports, ReportDirectory
 from hookd.edge.server.api_server import Server

@@ -12,7 +12,7 @@ from hookd.cli.configuration import load_configuration, load_or_exit, with_clien
 from hookd.cli.failures import fail
 from hookd.config.file import ConfigurationError
 from hookd.core.client import Client
-from hookd.edge.log_lines import form_on
+from hookd.edge.logs import form_on
 from hookd.edge.streams import STDERR, say
 from hookd.process.exit_codes import ExitCode
 

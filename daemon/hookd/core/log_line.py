@@ -3,10 +3,9 @@
 Rules: one event is one line, and no value breaks out of it. Where stderr is the journal, each line begins with its
 priority as `<N>` (sd-daemon(3)). The journal's rate limit counts `crit` apart from errors, warnings and infos: a flood
 of attempts takes no line of a report along.
-Does not: write anything; edge/logs does, and edge/streams before the log is there.
+Does not: write anything; edge/logs does, and knows what stderr is.
 """
 
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -65,25 +64,6 @@ class LineForm(NamedTuple):
         if self.colours:
             line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
         return f"{line}\n".encode(errors="backslashreplace")
-
-
-def form_on(fd: int, environ: Mapping[str, str]) -> LineForm:
-    """The form for what the descriptor is: a terminal, the journal, or anything else."""
-    if os.isatty(fd):
-        return LineForm(pretty=True, colours="NO_COLOR" not in environ)
-    return LineForm(pretty=False, priorities=is_journal(fd, environ))
-
-
-def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
-    """Whether systemd connected it to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
-
-    The variable alone proves nothing: a child that writes elsewhere inherits it.
-    """
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def _encodable(value: object) -> object:
