@@ -149,7 +149,11 @@ def test_commands_say_how_to_pass_a_token_and_take_it(folder: Path) -> None:
                 done = hookd(*command, "--url", daemon.url)
                 assert (done.returncode, done.stdout) == (77, ""), done
                 assert "401 unauthorized" in done.stderr
-                assert "--token-file FILE or HOOKD_TOKEN_FILE" in done.stderr
+                assert "; give one with --token-file FILE or HOOKD_TOKEN_FILE" in done.stderr
+            (folder / "wrong").write_text("x" * 40)
+            refused = hookd("status", "--url", daemon.url, "--token-file", str(folder / "wrong"))
+            assert (refused.returncode, refused.stdout) == (77, "")
+            assert "; the token was refused: give another with --token-file FILE" in refused.stderr
             reader = environment(None, HOOKD_URL=daemon.url, HOOKD_TOKEN_FILE=str(folder / "reader"))
             forbidden = hookd("send", "acme", "a", env=reader)
             assert forbidden.returncode == 77
@@ -207,8 +211,34 @@ def test_status_without_a_daemon_is_69() -> None:
             assert "Traceback" not in done.stderr
     with Receiver() as receiver:
         done = hookd("status", "--url", receiver.url)
-        assert done.returncode == 69
-        assert "Traceback" not in done.stderr
+        assert (done.returncode, done.stdout) == (69, "")
+        assert "what answers there is no hookd" in done.stderr
+        assert "<html" not in done.stderr.lower()  # its page is not shown
+
+
+def test_https_where_http_is_spoken_and_a_full_disk_are_69_in_words(daemon: Daemon) -> None:
+    """Neither OpenSSL's constants nor a traceback."""
+    done = hookd("status", "--url", daemon.url.replace("http:", "https:"))
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "it speaks plain http there; write http://" in done.stderr
+    assert "WRONG_VERSION" not in done.stderr
+    for command in ("status", "status --json", "explain acme"):
+        line = [sys.executable, "-m", "hookd", *command.split(), "--url", daemon.url]
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run(line, cwd=ROOT, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
+        assert ended.returncode == 69, ended
+        assert b"Traceback" not in ended.stderr
+        assert b"No space left on device" in ended.stderr
+
+
+def test_missing_files_are_66(tmp_path: Path) -> None:
+    """A report that was named and is not there, or is none."""
+    (tmp_path / "other").write_text("[]\n")
+    for command in ("report", "resend"):
+        for name, words in (("none", "No such file or directory"), ("other", "is no report")):
+            done = hookd(command, str(tmp_path / name))
+            assert (done.returncode, done.stdout) == (66, ""), done
+            assert words in done.stderr
 
 
 def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
@@ -232,6 +262,9 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     assert "no event 'nope' is held" in nothing
     assert "404" in told("acme/nope", 2)
     assert "name a CLIENT, an EVENT, or CLIENT/EVENT" in told("../v1", 2)
+    unknown = hookd("send", "nope", "order.paid", "--url", daemon.url)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "404 unknown-client" in unknown.stderr
     found = json.loads(hookd("explain", "both", "--url", daemon.url, "--json").stdout)
     assert (found["client"]["id"], found["events"][0]["client_id"]) == ("both", "down")
 

@@ -372,6 +372,7 @@ class Flow:
             "housekeeping": self.housekeeping,
             "gauge_collector": self.gauge_collector,
             "previous_run": lambda: None,
+            "report_directory": "/reports",
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
             "connections": lambda: Connections(1, 1000, 0),
             "log_lines_dropped": lambda: 0,

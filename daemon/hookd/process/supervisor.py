@@ -11,6 +11,7 @@ Indentation is the lifetime:
 A signal or a crash of the flow stops it. Either way the run ends in a report and an exit code.
 """
 
+import os
 import traceback
 
 import trio
@@ -187,6 +188,7 @@ class Supervisor:
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
             connections=self._connections,
             log_lines_dropped=lambda: log.lines_dropped,
+            report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
             dev=effective.settings.dev,
         )

@@ -1,52 +1,111 @@
 """Owns `hookd report`: the newest report, or the one named; and which later run ended without one."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
 
+from hookd.cli.api_client import Refusal, Remote, Unreachable, Unreadable
+from hookd.cli.configuration import load_or_exit
 from hookd.cli.failures import fail
-from hookd.cli.options import json_option
+from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
 from hookd.core.report import Summary
 from hookd.core.report_text import text
 from hookd.edge.reports import ReportDirectory
 from hookd.process.exit_codes import ExitCode
 
+# Where the shipped unit, and a daemon without a configuration, write theirs.
+USUAL = ("/var/lib/hookd/reports", "reports")
+# A daemon that hangs must not hold up whoever wants to read its report.
+ASK_SECONDS_MAX = 3.0
+
 
 @click.command()
 @click.argument("file", required=False)
 @click.option("--reports", metavar="DIR", default=None, help="Where to look for the newest.")
+@click.option("--config", metavar="FILE", default=None, help="The daemon's configuration, which says where.")
+@url_option
+@token_option
 @json_option
-def report(file: str | None, reports: str | None, as_json: bool) -> None:
-    """Show the newest shutdown report, or the one named."""
-    path = Path(file) if file else _newest(reports)
+def report(
+    file: str | None,
+    reports: str | None,
+    config: str | None,
+    url: str | None,
+    token_file: str | None,
+    as_json: bool,
+) -> None:
+    """Show the newest shutdown report, or the one named.
+
+    It looks in --reports, else where --config says, else where the daemon at --url says, else in
+    /var/lib/hookd/reports and ./reports.
+    """
+    path = Path(file) if file else _newest(_directories(reports, config, url, token_file))
     summary, line = read_summary(path)
     if not file:
-        _say_ended_without_report(path, summary)
+        _say_ended_without_report(path.parent, summary)
     if as_json:
         click.echo(line.decode())
     else:
         click.echo(text(summary, path=str(path)), nl=False)
-        say_claimed(path)
+    say_claimed(path)
 
 
-def _newest(reports: str | None) -> Path:
-    state = os.environ.get("STATE_DIRECTORY")
-    directory = (
-        reports or os.environ.get("HOOKD_DRAIN__REPORT_DIRECTORY") or (f"{state}/reports" if state else "reports")
-    )
-    newest = ReportDirectory(directory).newest()
-    if newest is None:
-        _say_ended_without_report(Path(directory) / "none", None)
-        fail(ExitCode.NO_INPUT, f"no report in {directory}; name one, or its directory with --reports")
-    return newest
+def _directories(reports: str | None, config: str | None, url: str | None, token_file: str | None) -> Sequence[str]:
+    """Where the newest may be: the first source that knows it decides."""
+    if reports:
+        return [reports]
+    if config:
+        return [load_or_exit(config, {}, dev=True).settings.drain.report_directory]
+    if set_here := os.environ.get("HOOKD_DRAIN__REPORT_DIRECTORY"):
+        return [set_here]
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return [f"{state}/reports"]
+    return _of_daemon(url, token_file) or USUAL
 
 
-def _say_ended_without_report(newest: Path, summary: Summary | None) -> None:
+def _of_daemon(url: str | None, token_file: str | None) -> Sequence[str]:
+    """What the running daemon says; nothing where none answers, which is said where one was named."""
+    is_named = bool(url or os.environ.get("HOOKD_URL"))
+    try:
+        remote = Remote.named(url, token_file, timeout_seconds=ASK_SECONDS_MAX)
+        directory = remote.get("/v1/status").taken().get("report_directory")
+    except (Unreachable, Unreadable, Refusal) as error:
+        if is_named:
+            click.echo(f"hookd: {error}; looking in {' and '.join(USUAL)}", err=True)
+        return ()
+    if not isinstance(directory, str):
+        return ()
+    if not os.path.isdir(directory):
+        fail(ExitCode.NO_INPUT, f"the daemon at {remote.url} writes its reports to {directory}: not on this machine")
+    return [directory]
+
+
+def _newest(directories: Sequence[str]) -> Path:
+    """The newest report of them all; where there is none, the runs without one are said all the same."""
+    readable = [directory for directory in directories if os.access(directory, os.R_OK | os.X_OK)]
+    found = [path for path in (ReportDirectory(one).newest() for one in readable) if path is not None]
+    if not found:
+        _none(directories, readable)
+    return max(found, key=lambda path: path.name.partition("-")[2])
+
+
+def _none(directories: Sequence[str], readable: Sequence[str]) -> NoReturn:
+    for directory in readable:
+        _say_ended_without_report(Path(directory), None)
+    closed = [directory for directory in directories if os.path.exists(directory) and directory not in readable]
+    if closed:
+        fail(ExitCode.NO_INPUT, f"{' and '.join(closed)} may not be read by this user")
+    fail(ExitCode.NO_INPUT, f"no report in {' or '.join(directories)}; name one, or its directory with --reports")
+
+
+def _say_ended_without_report(directory: Path, summary: Summary | None) -> None:
     """The newest report is no good news where a later run has none."""
-    reports = ReportDirectory(str(newest.parent))
+    reports = ReportDirectory(str(directory))
     open_runs = reports.open_runs()
     if open_runs and reports.is_in_use():
         open_runs.pop()  # the newest is the one that runs

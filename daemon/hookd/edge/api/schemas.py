@@ -228,3 +228,4 @@ class StatusView(msgspec.Struct):
     crashed_couriers: Count
     waiting_for_client: Annotated[Count, Meta(description="Recovered deliveries of clients that are not registered")]
     previous_run: PreviousRun | None
+    report_directory: Annotated[str, Meta(description="Where this run's report will be, on the daemon's machine")]

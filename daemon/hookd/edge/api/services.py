@@ -48,5 +48,6 @@ class Services(NamedTuple):
     new_secret: Callable[[], str]
     connections: Callable[[], Connections]
     log_lines_dropped: Callable[[], int]
+    report_directory: str  # where this run's report will be; absolute
     reports_problem: Callable[[], str | None]
     dev: bool

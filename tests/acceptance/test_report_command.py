@@ -1,0 +1,77 @@
+"""`hookd report` finds its directory wherever it is typed, and says if the report was taken up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import Daemon, environment, hookd, refusing_url, write_shutdown_report
+
+URL = "http://127.0.0.1:9/hook"
+
+
+@pytest.fixture(name="nobody")
+def _nobody() -> object:
+    """The environment of someone whose HOOKD_URL nobody answers at."""
+    with refusing_url() as url:
+        yield environment(None, HOOKD_URL=url.removesuffix("/hook"))
+
+
+def test_report_of_the_configuration_is_found_from_anywhere(tmp_path: Path, nobody: dict[str, str]) -> None:
+    """--config decides, and no daemon is asked."""
+    path = write_shutdown_report(tmp_path / "kept", 3, URL)
+    config = tmp_path / "hookd.toml"
+    config.write_text(f'[drain]\nreport_directory = "{path.parent}"\n')
+    shown = hookd("report", "--config", str(config), env=nobody, cwd=Path("/"))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"hookd resend {path}" in shown.stdout
+    config.write_text("[drain]\nreport_directroy = 1\n")
+    wrong = hookd("report", "--config", str(config), env=nobody, cwd=Path("/"))
+    assert (wrong.returncode, wrong.stdout) == (78, "")
+    assert "report_directory" in wrong.stderr  # the suggestion
+
+
+def test_report_of_a_running_daemon_is_found_by_its_url(tmp_path: Path) -> None:
+    """By flag or environment: the daemon says where it writes, and `/v1/status` shows that."""
+    with Daemon(tmp_path / "first") as daemon:
+        assert daemon.stop() == 0
+    with Daemon(tmp_path / "first") as daemon:
+        with daemon.api as api:
+            assert api.status()["report_directory"] == str(daemon.reports)
+        named = hookd("report", "--url", daemon.url, "--json", cwd=Path("/"))
+        assert (named.returncode, named.stderr) == (0, "")
+        by_environment = hookd("report", "--json", env=environment(None, HOOKD_URL=daemon.url), cwd=Path("/"))
+        assert by_environment.stdout == named.stdout
+        assert json.loads(named.stdout)["run_id"] in daemon.report().name
+
+
+def test_report_beside_a_daemon_that_is_down_is_found_where_it_usually_is(
+    tmp_path: Path, nobody: dict[str, str]
+) -> None:
+    """./reports counts; that nobody answered is said, since somebody was named."""
+    path = write_shutdown_report(tmp_path / "reports", 2, URL)
+    shown = hookd("report", env=nobody, cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "UNDELIVERED: 2 deliveries" in shown.stdout
+    assert f"hookd resend {path}" in shown.stdout
+    assert f"no hookd answers at {nobody['HOOKD_URL']}" in shown.stderr
+    assert "looking in /var/lib/hookd/reports and reports" in shown.stderr
+
+
+def test_report_that_is_nowhere_is_66_and_names_the_places(tmp_path: Path, nobody: dict[str, str]) -> None:
+    """Also a file that was named and is not there."""
+    none = hookd("report", env=nobody, cwd=tmp_path)
+    assert (none.returncode, none.stdout) == (66, "")
+    assert "no report in /var/lib/hookd/reports or reports" in none.stderr
+    missing = hookd("report", str(tmp_path / "none.jsonl"))
+    assert (missing.returncode, missing.stdout) == (66, "")
+    assert "No such file or directory" in missing.stderr
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_report_says_that_it_was_taken_up(tmp_path: Path, form: list[str]) -> None:
+    """Whoever reads it must not send it a second time."""
+    path = write_shutdown_report(tmp_path / "reports", 2, URL)
+    assert hookd("report", str(path), *form).stderr == ""
+    Path(f"{path}.claimed-by-run7").touch()
+    assert "run run7 took up what this report lists" in hookd("report", str(path), *form).stderr
