@@ -10,10 +10,13 @@ surviving_files   the recorder's segments in memory, the report directory, and t
 wire              byte streams in memory
 network           names, addresses and network streams, and the tap that sees every byte the daemon sends or reads
 faults            the table of faults: what a receiver may do
+strange_answers   more of them: answers that count although something is strange
+talk              one request as its receiver handles it
 workload          the table of actions: what producers and operators may do, over HTTP
 starting          what the platform does at a start: it looks, registers, and sends reports again
 model             what is known from outside: registrations, events, duties, attempts
 invariants        the invariants, on what the model holds
+link_invariants   the same for links: which answers count, what a link may still be used for
 answer_invariants the same for what the daemon says of itself: answers and reports
 crashes           the same for crash reports
 recovering        what a start must take back, by the lines of unclaimed reports

@@ -48,7 +48,7 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     delivered = duty.delivered
     if status == "delivered" and delivered is None:
         world.fail("S9", f"{what} is delivered, and no 2xx was read")
-    if delivered is not None and status != "delivered" and _is_past(delivered.ended_at, asked_at):
+    if delivered is not None and status != "delivered" and _is_past(delivered.read_at, asked_at):
         world.fail("S2", f"{what} is {status}, and a 2xx was read at {delivered.read_at:.3f}")
     if duty.settled_status not in (None, status) and (duty.settled_status == "delivered" or duty.retried_at < 0):
         world.fail("S2", f"{what} was {duty.settled_status} and is {status}")
@@ -82,6 +82,11 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
             world.fail("S9", f"attempt {view['number']} of {what} was answered, and none was seen")
         return
     answer = seen.answer
+    has_repeated = len(seen.exchanges) > 1
+    if view["outcome"] is not None and has_repeated and not view["reconnected"]:
+        world.fail("S9", f"attempt {view['number']} of {what} posted twice, and does not say so")
+    if view["reconnected"] and not (seen.exchanges and seen.exchanges[0].is_kept):
+        world.fail("S9", f"attempt {view['number']} of {what} is reconnected, and had no kept link")
     if view["outcome"] == "responded" and (answer is None or answer.status != view["status_code"]):
         world.fail("S9", f"attempt {view['number']} of {what}: {view['status_code']}; read was {answer}")
     if view["outcome"] not in (None, "responded") and answer is not None:

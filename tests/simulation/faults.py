@@ -5,79 +5,18 @@ before the answer, so that the daemon connects anew and meets them. To add one: 
 """
 
 from collections.abc import Awaitable, Callable
-from random import Random
 
 import trio
 
-from tests.simulation.model import Answer, Exchange, Wired
-from tests.simulation.plan import chance
+from tests.simulation.model import Wired
+from tests.simulation.plan import STRANGE, chance
+from tests.simulation.strange_answers import STRANGE_ANSWERS
+from tests.simulation.talk import Talk
 from tests.simulation.wire import End
 
 NETWORK = ("dns_slow", "dns_hangs", "dns_fails", "rebound", "refused", "black_hole", "one_family", "connects_slowly")
+assert {*STRANGE_ANSWERS, "moves", "other_family"} == {*STRANGE}
 HEAD_BYTES_MAX = 65536
-
-
-class Talk:
-    """One request as its receiver handles it."""
-
-    def __init__(self, wired: Wired, end: End, draw: Random, latency: float, wall: Callable[[], float]) -> None:
-        self.wired = wired
-        self.end = end
-        self.draw = draw
-        self.latency = latency
-        self.wall = wall
-        self.unread = 0  # of the body
-
-    @property
-    def exchange(self) -> Exchange:
-        assert self.wired.exchange is not None
-        return self.wired.exchange
-
-    async def read_head(self) -> bool:
-        """Up to its empty line and no further; False where the daemon has no more requests."""
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            piece = await self.end.receive_some(1)
-            if not piece:
-                return False
-            head += piece
-            known = head[-3:]
-            where = (known + self.end.incoming.buffer).find(b"\r\n\r\n")
-            there = len(self.end.incoming.buffer) - 3 if where < 0 else where + 4 - len(known)
-            head += self.end.incoming.get(max(0, there))
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        self.unread = int(length.partition(b":")[2])
-        return True
-
-    async def read_body(self, most: float = float("inf")) -> None:
-        while self.unread and most > 0:
-            piece = await self.end.receive_some(int(min(self.unread, most, 65536)))
-            if not piece:
-                raise trio.BrokenResourceError
-            self.unread -= len(piece)
-            most -= len(piece)
-
-    async def answer(
-        self,
-        status: int,
-        *,
-        fields: str = "",
-        body: bytes = b"ok",
-        before: bytes = b"",
-        behind: bytes = b"",
-        length: int | None = None,
-    ) -> None:
-        """One whole head; `length` may promise more than `body` has."""
-        announced = len(body) if length is None else length
-        head = f"HTTP/1.1 {status} \r\ncontent-length: {announced}\r\n{fields}\r\n".encode()
-        written = self.end.outgoing.written + len(before)
-        retry_after = fields.partition(":")[2].strip() if fields.lower().startswith("retry-after") else None
-        self.exchange.answer = Answer(status, written + len(head), written + len(head) + announced, retry_after)
-        await self.end.send_all(before + head + body + behind)
-
-    async def until_closed(self) -> None:
-        while await self.end.receive_some():
-            pass
 
 
 # Each returns whether the link stays open.
@@ -278,6 +217,9 @@ BEHAVIOURS: dict[str, Fault] = {
     "dns_slow": _ok,
     "one_family": _ok,
     "connects_slowly": _ok,
+    "other_family": _ok,
+    "moves": _ok,
+    **STRANGE_ANSWERS,
 }
 FAULTS = tuple(sorted({*BEHAVIOURS, *NETWORK} - {"ok"}))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
+from tests.simulation import link_invariants
 from tests.simulation.model import HARD, SOFT, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Checks:
         self.world.trace("begun", host.name, fault)
         if not attempt.maybe_test:
             self._check_begin(endpoint, attempt, now)
+        link_invariants.check_earlier_attempts(self.world, endpoint)
         endpoint.open = [one for one in endpoint.open if one.is_open] + [attempt]
         self.open_attempts = {one: None for one in self.open_attempts if one.is_open}
         self.open_attempts[attempt] = None
@@ -109,7 +111,7 @@ class Checks:
 
     def dialled(self, attempt: Attempt, address: str) -> None:
         self.world.trace("dialled", address)
-        if address not in attempt.host.addresses or attempt.fault == "rebound":
+        if not link_invariants.may_be_dialled(self.world, attempt.host, address) or attempt.fault == "rebound":
             self.fail("S10", f"{address} was dialled for {attempt.host.name}")
 
     def sent(self, exchange: Exchange, data: bytes) -> None:
@@ -123,6 +125,8 @@ class Checks:
         self._check_framing(exchange, lines[0])
         event_id = exchange.head.get("webhook-id", "")
         attempt = exchange.attempt
+        link_invariants.check_repeat(self.world, attempt)
+        link_invariants.check_address(self.world, exchange)
         client_id, endpoint_id = attempt.host.key
         self.world.trace("sent", attempt.host.name, event_id, exchange.head.get("hookd-attempt"), len(data))
         if event_id.startswith("test_"):
@@ -136,6 +140,9 @@ class Checks:
             return
         self._check_identity(exchange, posted)
         self._check_order(exchange, posted, posted.duty(endpoint_id))
+
+    def sent_after(self, before: Exchange, received_bytes: int) -> None:
+        link_invariants.check_reuse(self.world, before, received_bytes)
 
     def read(self, exchange: Exchange) -> None:
         """The daemon has read a final head of this exchange: it decides."""
@@ -152,6 +159,7 @@ class Checks:
     def over(self, exchange: Exchange) -> None:
         """What was answered is read to its end or given up: from here on the answer has its consequences."""
         answer, host, now = exchange.answer, exchange.attempt.host, self.world.now()
+        link_invariants.check_closed(self.world, exchange)
         self.world.trace("over", host.name)
         if answer is None or exchange.read_at is None or exchange.head["webhook-id"].startswith("test_"):
             return
@@ -262,6 +270,7 @@ class Checks:
             self.fail("S3", f"{what} after {last and last[0]}")
         self._check_count(endpoint, duty, number, what)
         if last is not None and last[1] is not attempt:
+            link_invariants.check_timeout_of_request(self.world, last[1], what)
             self._check_delay(endpoint, duty, last, number, attempt, what)
         self._check_age(endpoint, duty, attempt, what)
         duty.attempts[number] = attempt

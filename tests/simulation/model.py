@@ -24,6 +24,7 @@ class Host:
     addresses: tuple[str, ...]
     is_tls: bool = False
     retired: bool = False
+    left: dict[str, float] = field(default_factory=dict)  # addresses that the name pointed to, and until when
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Answer:
     head_end: int
     end: int
     retry_after: str | None = None
+    ends_link: bool = False  # whatever comes behind it: the link is not to be used again
 
 
 @dataclass(eq=False)
@@ -52,6 +54,9 @@ class Exchange:
     over_at: float | None = None  # the whole answer was
     written_at: float | None = None  # the whole request was, which some are answered before
     closed_at: float | None = None
+    is_kept: bool = False  # it is not the first of its link
+    is_endless: bool = False  # the answer's body
+    hung_up_at: float | None = None  # by the receiver, which had answered
     was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 
     @property
@@ -62,6 +67,11 @@ class Exchange:
     def is_delivered(self) -> bool:
         """Its head says so and was read: its attempt is over, while the rest of the answer may still come."""
         return self.read_at is not None and self.answer is not None and 200 <= self.answer.status <= 299
+
+    @property
+    def is_repeated(self) -> bool:
+        """The receiver gave up waiting while the request was on its way: that is no answer to it."""
+        return self.is_kept and self.read_at is not None and self.answer is not None and self.answer.status == 408
 
     @property
     def ended_at(self) -> float | None:
@@ -85,6 +95,7 @@ class Wired:
     end: End
     attempt: "Attempt"
     exchange: Exchange | None = None
+    address: str = ""
 
 
 @dataclass(eq=False)
@@ -110,7 +121,7 @@ class Attempt:
     def answer(self) -> Answer | None:
         """The one that the daemon has read."""
         for exchange in self.exchanges:
-            if exchange.read_at is not None:
+            if exchange.read_at is not None and not exchange.is_repeated:
                 return exchange.answer
         return None
 

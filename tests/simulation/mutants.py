@@ -15,7 +15,7 @@ from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
 from hookd.edge import reports
-from hookd.edge.egress import addresses, connection
+from hookd.edge.egress import addresses, connection, finishing, happy_eyeballs, pool, sender, transport, wire
 from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
 from hookd.process import crash_reports, supervisor
 
@@ -167,6 +167,60 @@ MUTANTS = (
         "self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)",
         "pass",
         seeds=60,
+    ),
+    # Strange answers, and links
+    Mutant(
+        "blemished_refused",
+        wire.ResponseReader,
+        "_read_head",
+        "status_code = self._read_blemished(head)",
+        'raise httpx.RemoteProtocolError("not HTTP/1.1")',
+    ),
+    Mutant(
+        "unclean_link_used_again",
+        connection.Connection,
+        "is_reusable_after",
+        "response.leaves_connection_clean",
+        "response.is_complete",
+    ),
+    Mutant(
+        "204_with_chunks_used_again",
+        wire.ResponseReader,
+        "_read_head",
+        "if status_code in (204, 304) and self._announces_a_body():",
+        "if False:",
+    ),
+    Mutant("line_ends_before_a_head", wire.ResponseReader, "_skip_line_ends", r'data.lstrip(b"\r\n")', "data"),
+    Mutant(
+        "settled_with_the_body",
+        sender.HttpSender,
+        "_send",
+        "self._transport.finish(stream)",
+        "await _read_excerpt(stream, exchange)",
+    ),
+    Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX)", "60)"),
+    Mutant(
+        "early_answer_lost",
+        connection.Connection,
+        "_send",
+        "self._send_failure = error",
+        "self.close(); self._send_failure = error",
+    ),
+    Mutant(
+        "408_taken_as_the_answer",
+        transport.Transport,
+        "_is_answered",
+        "if response.status_code == REQUEST_TIMEOUT:",
+        "if False:",
+    ),
+    Mutant("reconnected_unsaid", transport.Transport, "_exchange", "progress.reconnected = True", "pass"),
+    Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", seeds=60),
+    Mutant(
+        "second_address_late",
+        happy_eyeballs._Race,
+        "run",
+        "trio.move_on_after(STAGGER_SECONDS)",
+        "trio.move_on_after(60)",
     ),
     Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
     Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),

@@ -27,6 +27,8 @@ class Tap(Protocol):
 
     def sent(self, exchange: Exchange, data: bytes) -> None: ...
 
+    def sent_after(self, before: Exchange, received_bytes: int) -> None: ...
+
     def read(self, exchange: Exchange) -> None: ...
 
     def over(self, exchange: Exchange) -> None: ...
@@ -112,6 +114,7 @@ class Network:
         self._by_address: dict[str, Host] = {}
         self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
         self._network_streams = 0
+        self._moves = 0
         self.is_dead = False  # the daemon's process
         self.ends: dict[End, Wired] = {}  # the daemon's, of this run
         self._draw = chance(seed, "network")
@@ -147,7 +150,17 @@ class Network:
         attempt = self._attempts.get(task)
         if attempt is None or attempt.host is not host:
             attempt = self._attempts[task] = self._tap.begun(host)
+            if attempt.fault == "moves":
+                self._move(host)
         return attempt
+
+    def _move(self, host: Host) -> None:
+        """The name points to another machine; the old one goes on answering."""
+        self._moves += 1
+        host.left.update(dict.fromkeys(host.addresses, trio.current_time()))
+        host.addresses = (f"5.1.{self._moves >> 8}.{self._moves & 255}", f"2a00:1::{self._moves:x}")
+        for address in host.addresses:
+            self._by_address[address] = host
 
     def attempt_of_task(self) -> Attempt | None:
         return self._attempts.get(trio.lowlevel.current_task())
@@ -169,6 +182,9 @@ class Network:
                     mixed = [self._draw.choice(FORBIDDEN), *host.addresses[: self._draw.choice((0, 1))]]
                     self._draw.shuffle(mixed)
                     return mixed
+                case "other_family":
+                    await trio.sleep(0.001)
+                    return host.addresses[::-1]
                 case _:
                     await trio.sleep(self._draw.choice((0, 0, 0.001)))
             return host.addresses
@@ -188,7 +204,7 @@ class Network:
             await self._connect(attempt, address)
             self._network_streams += 1
             ours, theirs = pair(chance(self._seed, "link", self._network_streams), capacity=self._capacity)
-            wired = Wired(self._network_streams, host, ours, attempt)
+            wired = Wired(self._network_streams, host, ours, attempt, address=address)
             self._watch(wired)
             self._nursery.start_soon(self._receive, wired, theirs)
             return NetworkStream(self, wired)
@@ -207,6 +223,8 @@ class Network:
             case "black_hole":
                 await trio.sleep_forever()
             case "one_family" if "." in address:
+                await trio.sleep_forever()
+            case "other_family" if ":" in address:
                 await trio.sleep_forever()
             case "connects_slowly":
                 await trio.sleep(self._draw.uniform(0.1, 5))
@@ -258,6 +276,9 @@ class Network:
     def _sent(self, wired: Wired, data: bytes) -> None:
         """A request begins with the first bytes after an answer; the transport sends each in one piece."""
         exchange = Exchange(wired, wired.attempt, trio.current_time(), wired.end.outgoing.written)
+        exchange.is_kept = wired.exchange is not None
+        if wired.exchange is not None:
+            self._tap.sent_after(wired.exchange, wired.end.incoming.written)
         wired.exchange = exchange
         wired.attempt.exchanges.append(exchange)
         exchange.sent_bytes = len(data)

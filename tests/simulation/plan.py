@@ -39,6 +39,17 @@ STOPS = {
     "crash after report": 1,
 }
 CRASHES = tuple(kind for kind in STOPS if kind.startswith("crash"))
+# Answers that count although they are strange, names that move, a family that leads nowhere.
+STRANGE = (
+    "408",
+    "answers_and_hangs_up",
+    "blemished",
+    "chunked_204",
+    "endless",
+    "moves",
+    "other_family",
+    "trails",
+)
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
 
@@ -139,7 +150,7 @@ def make_plan(
     long = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
     seconds = chance(seed, "seconds").choice((10.0, 20.0, 20.0, 20.0, 40.0, 60.0, long)) if seconds is None else seconds
     clients = _clients(draw)
-    kinds = tuple(kind for kind in faults if draw.random() < draw.choice((0.2, 0.4, 0.8)))
+    kinds = tuple(kind for kind in faults if kind not in STRANGE and draw.random() < draw.choice((0.2, 0.4, 0.8)))
     plan = Plan(
         seed=seed,
         seconds=seconds,
@@ -154,6 +165,7 @@ def make_plan(
     plan.full = _full(chance(seed, "full"), seconds, without)
     plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
     plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
+    _estrange(chance(seed, "strange"), plan, tuple(kind for kind in STRANGE if kind in faults), without)
     if "overtaken" not in without:
         _overtake(chance(seed, "overtaken"), plan)
     plan.actions = _actions(chance(seed, "actions"), actions, seconds, without)
@@ -310,6 +322,22 @@ def _weather(
                 found.append(Weather(at, client_id, endpoint["id"], kept or (("ok", 1),)))
                 at += draw.expovariate(1 / draw.choice((5.0, 30.0, 120.0)))
     return sorted(found, key=lambda one: one.at)
+
+
+def _estrange(draw: Random, plan: Plan, kinds: tuple[str, ...], without: frozenset[str]) -> None:
+    """In some seeds spells have strange troubles too, and connections are kept for a short while only."""
+    if not kinds or draw.random() < 0.5:
+        return
+    age_seconds = draw.choice((1.0, 5.0, 20.0, 60.0))
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(given, delivery=replace(given.delivery, connection_age_seconds_max=age_seconds))
+    found = []
+    for one in plan.weather:
+        more = [(kind, draw.randint(1, 4)) for kind in draw.sample(kinds, k=draw.choice((0, 1, 2)))]
+        faults = (*one.faults, *((kind, weight) for kind, weight in more if kind not in without))
+        found.append(Weather(one.at, one.client_id, one.endpoint_id, faults))
+    plan.weather = found
+    plan.kinds += tuple(sorted({kind for one in found for kind, _ in one.faults if kind in STRANGE}))
 
 
 def _overtake(draw: Random, plan: Plan) -> None:

@@ -51,6 +51,7 @@ class End(trio.abc.HalfCloseableStream):
         self.peer: End
         self.is_closed = False
         self.is_reset = False
+        self.is_hung_up = False  # by the peer: writing breaks, what it said before can be read
         self.on_send: Callable[[bytes], None] = lambda data: None
         self.on_sent: Callable[[], None] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
@@ -63,7 +64,7 @@ class End(trio.abc.HalfCloseableStream):
         while unsent:
             if self.is_closed or self.outgoing.is_ended:
                 raise trio.ClosedResourceError
-            if self.is_reset:
+            if self.is_reset or self.is_hung_up:
                 raise trio.BrokenResourceError
             if self.peer.is_closed:  # the packet goes out, and a reset comes back
                 self.is_reset = True
@@ -116,6 +117,12 @@ class End(trio.abc.HalfCloseableStream):
                 self.peer.reset()
             self.end()
             self.incoming.wake()
+
+    def hang_up(self) -> None:
+        """Takes nothing more, and lets the peer read what is there, as Linux does when a reset follows an answer."""
+        self.end()
+        self.peer.is_hung_up = True
+        self.peer.outgoing.wake()
 
     def abort(self) -> None:
         """Closes with a reset."""
