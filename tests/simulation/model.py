@@ -55,7 +55,6 @@ class Exchange:
     written_at: float | None = None  # the whole request was, which some are answered before
     closed_at: float | None = None
     is_kept: bool = False  # it is not the first of its link
-    is_endless: bool = False  # the answer's body
     hung_up_at: float | None = None  # by the receiver, which had answered
     was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
 

@@ -46,7 +46,6 @@ async def _endless(talk: Talk) -> bool:
     await trio.sleep(talk.latency)
     head = talk.draw.choice(ENDLESS)
     await talk.answer_raw(int(head[9:12]), head)
-    talk.exchange.is_endless = True
     piece = b"1\r\nx\r\n" if b"chunked" in head else b"x"
     for _ in range(talk.draw.choice((0, 20))):
         await trio.sleep(0.2)
@@ -56,7 +55,7 @@ async def _endless(talk: Talk) -> bool:
 
 
 async def _answers_and_hangs_up(talk: Talk) -> bool:
-    """While the body is still being written: what is written from then on breaks, and the answer is there to be read."""
+    """While the body is still being written. What is written from then on breaks; the answer is there to be read."""
     await talk.read_body(most=talk.draw.choice((0, 10, 5000)))
     await talk.answer(talk.draw.choice((200, 200, 503)), fields="connection: close\r\n")
     talk.exchange.hung_up_at = trio.current_time()

@@ -8,6 +8,8 @@ import trio
 from tests.simulation.model import Answer, Exchange, Wired
 from tests.simulation.wire import End
 
+NEVER = 1 << 60  # an offset
+
 
 class Talk:
     """One request as its receiver handles it."""
@@ -72,7 +74,10 @@ class Talk:
             pass
 
     async def answer_raw(self, status: int, head: bytes, body: bytes = b"", *, before: bytes = b"") -> None:
-        """A head as it stands, after which the link must not be used again; `body` is what comes behind it."""
+        """A head as it stands, after which the link must not be used again; `body` is what comes behind it.
+
+        Where that ends is a guess: it is over when the daemon closes.
+        """
         head_end = self.end.outgoing.written + len(before) + len(head)
-        self.exchange.answer = Answer(status, head_end, head_end + len(body), ends_link=True)
+        self.exchange.answer = Answer(status, head_end, NEVER, ends_link=True)
         await self.end.send_all(before + head + body)
