@@ -175,6 +175,7 @@ MUTANTS = (
         "_read_head",
         "status_code = self._read_blemished(head)",
         'raise httpx.RemoteProtocolError("not HTTP/1.1")',
+        first=8,
     ),
     Mutant(
         "unclean_link_used_again",
@@ -182,6 +183,7 @@ MUTANTS = (
         "is_reusable_after",
         "response.leaves_connection_clean",
         "response.is_complete",
+        first=1,
     ),
     Mutant(
         "204_with_chunks_used_again",
@@ -190,21 +192,25 @@ MUTANTS = (
         "if status_code in (204, 304) and self._announces_a_body():",
         "if False:",
     ),
-    Mutant("line_ends_before_a_head", wire.ResponseReader, "_skip_line_ends", r'data.lstrip(b"\r\n")', "data"),
+    Mutant(
+        "line_ends_before_a_head", wire.ResponseReader, "_skip_line_ends", r'data.lstrip(b"\r\n")', "data", first=572
+    ),
     Mutant(
         "settled_with_the_body",
         sender.HttpSender,
         "_send",
         "self._transport.finish(stream)",
         "await _read_excerpt(stream, exchange)",
+        first=8,
     ),
-    Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX)", "60)"),
+    Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX, first=8)", "60)"),
     Mutant(
         "early_answer_lost",
         connection.Connection,
         "_send",
         "self._send_failure = error",
         "self.close(); self._send_failure = error",
+        first=206,
     ),
     Mutant(
         "408_taken_as_the_answer",
@@ -213,14 +219,15 @@ MUTANTS = (
         "if response.status_code == REQUEST_TIMEOUT:",
         "if False:",
     ),
-    Mutant("reconnected_unsaid", transport.Transport, "_exchange", "progress.reconnected = True", "pass"),
-    Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", seeds=60),
+    Mutant("reconnected_unsaid", transport.Transport, "_exchange", "progress.reconnected = True", "pass", first=8),
+    Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", first=38),
     Mutant(
         "second_address_late",
         happy_eyeballs._Race,
         "run",
         "trio.move_on_after(STAGGER_SECONDS)",
         "trio.move_on_after(60)",
+        first=1,
     ),
     Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
     Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),
