@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from hookd.core.log_line import LineForm
 from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries, form_on
 
@@ -243,3 +244,17 @@ def test_note_is_text_on_a_terminal_and_a_line_of_json_off_it():
         "event": "start.note",
         "message": "--dev: allowed",
     }
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+def test_value_that_json_cannot_hold_costs_that_field(pretty):
+    """A number of 4,301 digits: the line is written, and nothing is raised."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=pretty, colours=False, wall=lambda: 1764000000.0)
+    log("run.ended_without_report", run_id="r1", counts={"accepted": 10**4300})
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    [line] = read_all(reader).splitlines()
+    os.close(reader)
+    assert b"r1" in line
+    assert b"cannot be written: ValueError" in line

@@ -1,13 +1,16 @@
 """The recorder's folder is ours and in memory, or it is refused; its room is there before it is needed."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import pytest
-from hookd.core.record import Counts, Header
+from hookd.core.record import FORMAT, HEAD_FORM, TAIL_FORM, Counts, Header, Kind
 from hookd.core.record_writer import header_record
 from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS
@@ -171,5 +174,21 @@ def test_header_of_another_format_is_nothing_that_we_read(base):
     (found,) = folder.left_behind()
     assert found.recording.header is None
     assert found.recording.unread_bytes > 0
+    segments.discard()
+    folder.close()
+
+
+@pytest.mark.parametrize("field", ["pid", "segment_bytes", "accepted"])
+def test_header_with_a_number_without_bounds_is_not_read(base, field):
+    """A report of it could not be written."""
+    folder = RecorderDirectory(where(base))
+    segments = Segments(folder, "r1", 8192)
+    segments.allocate()
+    written = msgspec.json.encode(Header(FORMAT, "r1", 0, "9", "h", 1, 1.8e9, False, 4096, Counts()))
+    body = re.sub(rf'"{field}":[0-9]+'.encode(), f'"{field}":'.encode() + b"9" * 4300, written)
+    tail = TAIL_FORM.pack(1, Kind.HEADER) + body
+    segments.begin(0, HEAD_FORM.pack(len(tail), crc32(tail, len(tail))) + tail)
+    (found,) = folder.left_behind()
+    assert found.recording.header is None
     segments.discard()
     folder.close()

@@ -4,13 +4,15 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from hookd.core.report import DeliveryCounts, EventCounts, Summary, Undelivered
+from hookd.core.report import DeliveryCounts, EventCounts, Line, Summary, Undelivered
 from hookd.core.run import Run
 from hookd.core.timestamps import parse_rfc3339
 from hookd.edge.reports import READ_BYTES, TERMINATION_LOG_BYTES_MAX, CannotWriteReports, ReportDirectory
+from hookd.flow.report_lines import read_report_lines
 
 
 def make_summary(stopped_at: str = "2026-11-21T20:00:00.000Z", run_id: str = "run1") -> Summary:
@@ -246,3 +248,46 @@ def test_past_runs_are_those_of_reports_and_of_markers(tmp_path):
     }
     assert (runs["c"].started_at, runs["c"].ended_at) == (started, started + 60)
     assert len(reports.past_runs()) == 3
+
+
+def a_line(**fields: Any) -> Line:
+    written = {
+        "kind": "undelivered",
+        "event_id": "e1",
+        "client_id": "acme",
+        "endpoint_id": "default",
+        "url": "https://acme.example/",
+        "type": "t",
+        "accepted_at": "2026-11-21T20:00:00.000Z",
+        "attempt_count": 1,
+        "next_attempt_at": None,
+        "last_outcome": None,
+        "payload": msgspec.Raw(b"{}"),
+    }
+    return Line(**(written | fields))
+
+
+def test_field_that_json_cannot_hold_costs_that_field_of_its_line(tmp_path):
+    """The report is written all the same, and a start reads each of its lines."""
+    lines = [a_line(attempt_count=10**4300), a_line(url="https://\ud800/"), a_line(event_id="e2")]
+    summary = msgspec.structs.replace(make_summary(), pid=10**4300)
+    path = ReportDirectory(str(tmp_path)).write(summary, lines)
+    first, *written = map(json.loads, Path(path).read_bytes().splitlines())
+    assert first.keys() == json.loads(msgspec.json.encode(make_summary())).keys() - {"pid"}
+    assert [line.get("attempt_count") for line in written] == [None, 1, 1]
+    assert [line["url"] for line in written] == ["https://acme.example/", "https://\\ud800/", "https://acme.example/"]
+    [read] = ReportDirectory(str(tmp_path)).slices(path)
+    assert [line.event_id for line in read_report_lines(read)] == ["e1", "e1", "e2"]
+
+
+@pytest.mark.parametrize("number", [b"9" * 4300, b"-" + b"9" * 4300, b"9" * 5000, b"9" * 20])
+def test_number_without_bounds_is_not_taken_from_a_file(tmp_path, number: bytes):
+    """Of a summary it makes the report unreadable; of a marker that can be read its counts are lost."""
+    summary = msgspec.json.encode(make_summary()).replace(b'"exhausted_held":0', b'"exhausted_held":' + number)
+    (tmp_path / "shutdown-20260101T000000Z-a1.jsonl").write_bytes(summary + b"\n")
+    reports = ReportDirectory(str(tmp_path))
+    assert reports.past_runs() == []
+    reports.open_run(Run("b2", "0", "h", 1, 0.0), 0.0, {"accepted": 345})
+    marker = tmp_path / "run-b2.open"
+    marker.write_bytes(marker.read_bytes().replace(b"345", number))
+    assert [one.counts for one in reports.open_runs()] == ([] if len(number) > 4300 else [{}])

@@ -203,7 +203,17 @@ async def test_report_without_payloads_is_left(autojump_clock, nursery) -> None:
     assert "no payloads" in left["error"]
 
 
-@pytest.mark.parametrize("damage", [b"\xff\n", b'{"kind": "undelivered"}\n', b'{"kind": "undelivered"', b"\0\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\xff\n",
+        b'{"kind": "undelivered"}\n',
+        b'{"kind": "undelivered"',
+        b"\0\n",
+        line("e3", attempt_count=msgspec.Raw(b"9" * 4300)),
+        line("e3", payload_base64="/w=="),
+    ],
+)
 async def test_report_with_one_bad_line_is_left_whole(autojump_clock, nursery, damage: bytes) -> None:
     """Nothing of it is admitted; the next report is taken up."""
     shelf = Shelf(bad=[line("e1"), damage], good=[line("e2")])

@@ -227,7 +227,13 @@ def test_summary_line_is_passed_over() -> None:
         ({"type": "?"}, "/type"),
         ({"attempt_count": -1}, "/attempt_count"),
         ({"attempt_count": "1"}, "/attempt_count"),
+        ({"attempt_count": msgspec.Raw(b"9" * 4300)}, "/attempt_count"),
+        ({"attempt_count": 2**31}, "/attempt_count"),
+        ({"attempt_count": 1, "crash_count": msgspec.Raw(b"9" * 4300)}, "/crash_count"),
         ({"payload_base64": "%"}, "/payload_base64"),
+        ({"payload_base64": "/w=="}, "/payload_base64"),  # not UTF-8
+        ({"payload_base64": "eyI="}, "/payload_base64"),  # {"
+        ({"payload_base64": base64.b64encode(b"[" * 1001 + b"]" * 1001).decode()}, "/payload_base64"),
         ({"accepted_at": "yesterday"}, "/accepted_at"),
     ],
 )

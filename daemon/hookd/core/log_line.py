@@ -48,7 +48,7 @@ class LineForm(NamedTuple):
         line = {"ts": rfc3339(at), "level": level, "event": event, **fields}
         try:
             encoded = msgspec.json.encode(line)
-        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write
+        except (OverflowError, ValueError, TypeError, RecursionError):  # half of a surrogate pair, 4,301 digits
             encoded = msgspec.json.encode({name: _encodable(value) for name, value in line.items()})
         return b"%s%s\n" % (self._priority(event, level), encoded)
 
@@ -67,7 +67,14 @@ class LineForm(NamedTuple):
 
 
 def _encodable(value: object) -> object:
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+    """Logging never raises: what JSON cannot hold costs that field."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    try:
+        msgspec.json.encode(value)
+    except (OverflowError, ValueError, TypeError, RecursionError) as error:
+        return f"cannot be written: {type(error).__name__}"
+    return value
 
 
 def _lines(text: object) -> str:
@@ -76,5 +83,5 @@ def _lines(text: object) -> str:
 
 
 def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(_encodable(value)).decode()
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

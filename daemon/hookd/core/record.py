@@ -25,6 +25,7 @@ from hookd.core.client_schema import URL_CHARS_MAX
 from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.read_number import ReadNumber
 from hookd.core.retry import Reason
 
 FORMAT = 3
@@ -88,14 +89,14 @@ class Unreadable(Exception):
 class Counts:
     """A run's totals as its records tell them. `unrecorded` events found no room, and are in none of the others."""
 
-    accepted: int = 0
-    recovered: int = 0
-    delivered: int = 0  # events
-    exhausted: int = 0  # events
-    opened: int = 0
-    deliveries_delivered: int = 0
-    deliveries_exhausted: int = 0
-    unrecorded: int = 0
+    accepted: ReadNumber = 0
+    recovered: ReadNumber = 0
+    delivered: ReadNumber = 0  # events
+    exhausted: ReadNumber = 0  # events
+    opened: ReadNumber = 0
+    deliveries_delivered: ReadNumber = 0
+    deliveries_exhausted: ReadNumber = 0
+    unrecorded: ReadNumber = 0
 
     def count_row(self, cause: Cause, was: Status | None, delivery_count: int) -> None:
         if cause is _ADMITTED or cause is _RECOVERED:
@@ -131,15 +132,15 @@ class Counts:
 class Header(msgspec.Struct, frozen=True):
     """A segment's first record: whose it is, and the totals up to it."""
 
-    format: int
+    format: ReadNumber
     run_id: str
-    segment: int
+    segment: ReadNumber
     version: str
     host: str
-    pid: int
+    pid: ReadNumber
     started_at: float  # wall
     payloads: bool
-    segment_bytes: int  # its whole length: a shorter one was cut
+    segment_bytes: ReadNumber  # its whole length: a shorter one was cut
     counts: Counts
 
 

@@ -9,6 +9,7 @@ terminal is core/report_text's, a crash report is core/crash's.
 """
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
@@ -22,6 +23,7 @@ from hookd.core.event import Event
 from hookd.core.health import Health
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import OutcomeName
+from hookd.core.read_number import ReadNumber
 from hookd.core.run import Run, Stop
 from hookd.core.timestamps import Time, rfc3339, rfc3339_or_none
 
@@ -35,24 +37,24 @@ _LINE_BREAK = re.compile("[\n\r\u0085\u2028\u2029]")
 
 
 class EventCounts(msgspec.Struct, frozen=True):
-    accepted: int
-    recovered: int
-    delivered: int
-    exhausted: int
-    undelivered: int
+    accepted: ReadNumber
+    recovered: ReadNumber
+    delivered: ReadNumber
+    exhausted: ReadNumber
+    undelivered: ReadNumber
 
 
 class DeliveryCounts(msgspec.Struct, frozen=True):
-    opened: int
-    delivered: int
-    exhausted: int
-    undelivered: int
+    opened: ReadNumber
+    delivered: ReadNumber
+    exhausted: ReadNumber
+    undelivered: ReadNumber
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    never_attempted: int
-    attempted_failed: int
-    outcome_unknown: int
+    never_attempted: ReadNumber
+    attempted_failed: ReadNumber
+    outcome_unknown: ReadNumber
 
 
 class ClientLine(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ class ClientLine(msgspec.Struct, frozen=True):
 
     client_id: str
     endpoint_id: str
-    undelivered: int
+    undelivered: ReadNumber
     oldest_accepted_at: str
     failing_since: str | None
     last_error: str | None
@@ -69,9 +71,9 @@ class ClientLine(msgspec.Struct, frozen=True):
 class Recorded(msgspec.Struct, frozen=True):
     """What of a run's flight recorder is not in its crash report; all 0 where the report is complete."""
 
-    unread_bytes: int
-    records_missing: int
-    events_unrecorded: int  # there was no room for them
+    unread_bytes: ReadNumber
+    records_missing: ReadNumber
+    events_unrecorded: ReadNumber  # there was no room for them
 
     @property
     def is_whole(self) -> bool:
@@ -82,11 +84,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The report's first line."""
 
     kind: str = "summary"
-    format: int = FORMAT
+    format: ReadNumber = FORMAT
     run_id: str
     version: str
     host: str
-    pid: int
+    pid: ReadNumber
     started_at: str
     stopped_at: str
     trigger: str
@@ -96,8 +98,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: DeliveryCounts
     undelivered: Undelivered
     balanced: bool
-    exhausted_held: int
-    exhausted_forgotten: int
+    exhausted_held: ReadNumber
+    exhausted_forgotten: ReadNumber
     payloads: bool | msgspec.UnsetType = msgspec.UNSET  # False: the lines have none, and cannot be sent again
     recovery: bool | msgspec.UnsetType = msgspec.UNSET  # True: starts take back what reports list
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
@@ -343,9 +345,7 @@ def client_line(
 
 def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, payloads: bool, **fields: Any) -> Line:
     if payloads and event.payload is not None:
-        fields["payload"] = msgspec.Raw(shown := one_line(event.payload))
-        if shown != event.payload:
-            fields["payload_base64"] = base64.b64encode(event.payload).decode()
+        fields |= _payload_fields(event.payload)
     return Line(
         event_id=event.id,
         client_id=event.client_id,
@@ -359,3 +359,13 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         last_outcome=last,
         **fields,
     )
+
+
+def _payload_fields(payload: bytes) -> dict[str, Any]:
+    """Raw where it can be read in a line; its bytes too where the line cannot show them as they are."""
+    fields: dict[str, Any] = {}
+    with contextlib.suppress(UnicodeDecodeError):
+        fields["payload"] = msgspec.Raw(shown := one_line(payload))
+        if shown == payload:
+            return fields
+    return fields | {"payload_base64": base64.b64encode(payload).decode()}

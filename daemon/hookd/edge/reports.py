@@ -20,7 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from hookd.core.read_number import ReadNumber
 from hookd.core.report import CRASH, Line, Summary
+from hookd.core.report_encoding import encoded
 from hookd.core.run import Run
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
@@ -53,7 +55,7 @@ class Marker(msgspec.Struct, frozen=True):
     run_id: str
     version: str
     host: str
-    pid: int
+    pid: ReadNumber
     started_at: str
     at: str
     counts: dict[str, object] = {}
@@ -109,7 +111,7 @@ class ReportDirectory:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(fd, "wb", buffering=WRITE_BYTES) as file:
-                for line in _encoded(summary, lines):
+                for line in encoded(summary, lines):
                     file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -194,7 +196,7 @@ class ReportDirectory:
             with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
                 marker = msgspec.json.decode(file.read(MARKER_BYTES_MAX), type=Marker)
                 parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
-                found.append(marker)
+                found.append(_with_bounded_counts(marker))
         return sorted(found, key=lambda marker: marker.started_at)
 
     def is_in_use(self) -> bool:
@@ -293,11 +295,13 @@ def _lost_run(marker: Marker) -> PastRun:
     return PastRun(marker.run_id, parse_rfc3339(marker.started_at), parse_rfc3339(marker.at), True, None)
 
 
-def _encoded(summary: Summary, lines: Iterable[Line]) -> Iterable[bytes]:
-    encoder = msgspec.json.Encoder()
-    yield encoder.encode(summary) + b"\n"
-    for line in lines:
-        yield encoder.encode(line) + b"\n"
+def _with_bounded_counts(marker: Marker) -> Marker:
+    """They go to the log and to a terminal. A number of 4,300 digits there costs the counts, not the run."""
+    try:
+        msgspec.convert(marker.counts, type=dict[str, ReadNumber | float | dict[str, ReadNumber]])
+    except msgspec.ValidationError:
+        return msgspec.structs.replace(marker, counts={})
+    return marker
 
 
 def _locked(fd: int, operation: int) -> bool:

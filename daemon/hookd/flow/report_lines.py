@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from hookd.core.client_schema import URL_CHARS_MAX
-from hookd.core.event import check_text, read_error
+from hookd.core.event import DEPTH_MAX, check_text, is_too_deep, read_error
 from hookd.core.ids import is_event_type, is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent
@@ -21,6 +21,8 @@ from hookd.core.timestamps import parse_rfc3339
 UNDELIVERED = "undelivered"
 KINDS = (UNDELIVERED, "exhausted")
 SUMMARY = "summary"
+# No schedule comes near it, and the recorder's 32 bits hold what is counted on from it.
+ATTEMPT_COUNT_MAX = 2**31 - 1
 
 
 class ReportLine(msgspec.Struct, frozen=True):
@@ -33,7 +35,9 @@ class ReportLine(msgspec.Struct, frozen=True):
     url: Annotated[str, Meta(examples=["https://acme.example/hook"])] = ""
     type: Annotated[str, Meta(examples=["invoice.paid"])] = ""
     accepted_at: Annotated[str, Meta(examples=["2026-11-21T18:35:00.123Z"])] = ""
-    attempt_count: Annotated[int, Meta(examples=[1])] = 0
+    attempt_count: Annotated[
+        int, Meta(extra_json_schema={"minimum": 0, "maximum": ATTEMPT_COUNT_MAX}, examples=[1])
+    ] = 0
     class_: Annotated[str, Meta(examples=["attempted_failed"])] = msgspec.field(default="", name="class")
     maybe_received: bool = False
     crash_count: Annotated[int, Meta(description="At how many crashes it was in flight", examples=[0])] = 0
@@ -87,17 +91,31 @@ def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
         found.append(("/url", f"is longer than {URL_CHARS_MAX:,} characters"))
     if line.attempt_count < 0:
         found.append(("/attempt_count", "must not be negative"))
+    if line.attempt_count > ATTEMPT_COUNT_MAX:
+        found.append(("/attempt_count", f"must be at most {ATTEMPT_COUNT_MAX:,}"))
     if not 0 <= line.crash_count <= max(0, line.attempt_count):
         found.append(("/crash_count", "must be from 0 to attempt_count"))
     if not 0 <= line.probe_failures <= max(0, line.attempt_count):
         found.append(("/probe_failures", "must be from 0 to attempt_count"))
-    try:
-        line.original_payload()
-    except (ValueError, binascii.Error):
-        found.append(("/payload_base64", "is not base64"))
+    if line.payload_base64 is not None and (detail := _payload_mistake(line)):
+        found.append(("/payload_base64", detail))
     try:
         if line.accepted_at:
             parse_rfc3339(line.accepted_at)
     except ValueError:
         found.append(("/accepted_at", "is not an RFC 3339 time"))
     return found
+
+
+def _payload_mistake(line: ReportLine) -> str | None:
+    """What stands in base64 is checked as a payload that is posted: the next report has to hold it."""
+    try:
+        payload = line.original_payload() or b""
+    except (ValueError, binascii.Error):
+        return "is not base64"
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return "is not JSON in UTF-8"
+    return f"is nested deeper than {DEPTH_MAX:,} levels" if is_too_deep(payload) else None
