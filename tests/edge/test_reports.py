@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +293,103 @@ def test_number_without_bounds_is_not_taken_from_a_file(tmp_path, number: bytes)
     marker = tmp_path / "run-b2.open"
     marker.write_bytes(marker.read_bytes().replace(b"345", number))
     assert [one.counts for one in reports.open_runs()] == ([] if len(number) > 4300 else [{}])
+
+
+def owing(run_id: str = "run1") -> Summary:
+    return msgspec.structs.replace(make_summary(run_id=run_id), deliveries=DeliveryCounts(1, 0, 0, 1))
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o777, 0o1777])
+def test_directory_that_others_may_write_is_refused(tmp_path, mode):
+    """Whoever writes there forges a report, and the next start delivers it with our signature."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports").chmod(mode)
+    with pytest.raises(CannotWriteReports, match=f"written by others .mode {mode:o}"):
+        ReportDirectory(str(tmp_path / "reports")).prove_writable()
+    (tmp_path / "reports").chmod(0o755)
+    ReportDirectory(str(tmp_path / "reports")).prove_writable()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_directory_or_report_of_another_user_is_refused(tmp_path):
+    """A forged report is one that cannot be read: it is not taken up, and it tells of no run."""
+    reports = ReportDirectory(str(tmp_path))
+    path = reports.write(owing(), [])
+    os.chown(path, 12345, 12345)
+    assert [found.run_id for found in reports.unclaimed()] == [None]
+    assert reports.past_runs() == []
+    assert reports.of_run("run1") is None
+    with pytest.raises(OSError, match="belongs to user 12345"):
+        next(reports.slices(path))
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(CannotWriteReports, match="belongs to user 12345"):
+        reports.prove_writable()
+
+
+def test_report_that_others_may_write_or_that_is_a_link_is_not_taken_up(tmp_path):
+    """Its name alone makes no report: the run that it names has none, and keeps its recording."""
+    (tmp_path / "d").mkdir()
+    reports = ReportDirectory(str(tmp_path / "d"))
+    path = Path(reports.write(owing(), []))
+    path.chmod(0o622)
+    assert [found.run_id for found in reports.unclaimed()] == [None]
+    assert reports.of_run("run1") is None
+    path.chmod(0o600)
+    assert reports.of_run("run1") == path
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert reports.of_run("run1") is None
+    assert reports.unclaimed() == []
+    assert reports.newest() is None
+    reports.prune(0)
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_directory_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(CannotWriteReports, match="is a link"):
+        ReportDirectory(str(tmp_path / "link")).prove_writable()
+
+
+def test_link_at_a_temporary_name_is_not_written_through(tmp_path):
+    """Somebody's file stays as it is; the marker and the report stand as plain files."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".run-b2.open.tmp").symlink_to(precious)
+    reports = ReportDirectory(str(tmp_path / "d"))
+    (tmp_path / "d" / f".{reports.path_of(make_summary()).name}.tmp").symlink_to(precious)
+    reports.open_run(Run("b2", "0", "h", 1, 0.0), 0.0)
+    reports.write(make_summary(), [])
+    assert precious.read_text() == "mine"
+    assert [marker.run_id for marker in reports.open_runs()] == ["b2"]
+    assert not (tmp_path / "d" / "run-b2.open").is_symlink()
+
+
+ASK = """
+import sys
+from hookd.edge.reports import CannotWriteReports, ReportDirectory
+reports = ReportDirectory(sys.argv[1])
+reports.prove_writable()
+print(reports.open_runs(), reports.past_runs(), reports.unclaimed(), reports.newest(), reports.of_run("a1"))
+print(reports.is_in_use(), reports.prune(0), reports.claimed_by("shutdown-20260101T000000Z-a1.jsonl"))
+try:
+    reports.lock()
+except CannotWriteReports as error:
+    print(error)
+"""
+
+
+def test_fifo_named_like_a_lock_a_marker_or_a_report_holds_nothing_up(tmp_path):
+    """Nobody waits for who would open its other end: in a process of its own, which must end."""
+    for name in (".lock", "run-a1.open", "shutdown-20260101T000000Z-a1.jsonl"):
+        os.mkfifo(tmp_path / name)
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, str(tmp_path)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert asked.stdout.splitlines() == [
+        "[] [] [] None None",
+        "False Pruned(deleted=0, held=0) None",
+        f"{tmp_path}/.lock: it is no plain file",
+    ]

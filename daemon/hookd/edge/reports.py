@@ -7,12 +7,16 @@
     .lock                                            one daemon at a time has it
 
 The directory is proved writable at the start, before anything is accepted that a report may have to list.
+It is ours alone, or refused: it and its files belong to us or to root, and nobody else may write them. A file is plain
+or passed over: no link is followed, and no FIFO is waited for.
 A report that lists something undelivered is never deleted until a run has claimed it, however old it is.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -73,6 +77,7 @@ class ReportDirectory:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._judge()
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
                 proof.write(b"hookd can write its report here\n")
                 proof.flush()
@@ -83,8 +88,14 @@ class ReportDirectory:
             raise CannotWriteReports(f"{self._directory}: a report of what is held now would find no room")
 
     def lock(self) -> None:
-        """Locks the directory while the process lives. Removes what a killed daemon was writing. Raises InUse."""
-        fd = os.open(self._directory / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
+        """Locks the directory while the process lives. Removes what a killed daemon was writing.
+
+        Raises InUse, and CannotWriteReports where `.lock` is no plain file of ours.
+        """
+        try:
+            fd = self._open_plain(self._directory / ".lock", os.O_CREAT)
+        except OSError as error:
+            raise CannotWriteReports(f"{self._directory}/.lock: {error.strerror}") from error
         deadline = time.monotonic() + LOCK_SECONDS_MAX
         while not _locked(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
@@ -101,7 +112,8 @@ class ReportDirectory:
 
     def of_run(self, run_id: str) -> Path | None:
         """The run's complete report."""
-        return next((path for path in self._all() if path.stem.rpartition("-")[2] == run_id), None)
+        named = (path for path in self._all() if path.stem.rpartition("-")[2] == run_id)
+        return next((path for path in named if self._is_of_run(path, run_id)), None)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
         """Returns the path. Raises OSError, and leaves no file then."""
@@ -137,7 +149,7 @@ class ReportDirectory:
         for path in self._all():
             if path.name in claimed:
                 continue
-            summary = _summary(path)
+            summary = self._summary(path)
             if summary is None:
                 found.append((("", path.name), Unclaimed(str(path), None)))
             elif summary.deliveries.undelivered:
@@ -146,7 +158,7 @@ class ReportDirectory:
 
     def slices(self, path: str) -> Iterator[list[bytes]]:
         """The report's lines after its summary, some at a time. Raises OSError."""
-        with open(path, "rb") as file:
+        with open(self._open_plain(path), "rb") as file:
             file.readline()
             while lines := file.readlines(READ_BYTES):
                 yield lines
@@ -163,14 +175,14 @@ class ReportDirectory:
     def claimed_by(self, path: str) -> str | None:
         """The run that took the report up first."""
         claims = self._claims().get(Path(path).name, [])
-        first = min(claims, key=lambda claim: claim.stat().st_mtime_ns, default=None)
+        first = min(claims, key=lambda claim: claim.lstat().st_mtime_ns, default=None)
         return None if first is None else first.name.partition(CLAIM)[2]
 
     # Runs before this one
 
     def past_runs(self) -> list[PastRun]:
         """Every run of which a report or a marker is there, in no order."""
-        reported = [_past_run(summary) for summary in map(_summary, self._all()) if summary is not None]
+        reported = [_past_run(summary) for summary in map(self._summary, self._all()) if summary is not None]
         run_ids = {run.run_id for run in reported}
         return reported + [_lost_run(marker) for marker in self.open_runs() if marker.run_id not in run_ids]
 
@@ -180,7 +192,8 @@ class ReportDirectory:
         marker = Marker(run.run_id, run.version, run.host, run.pid, started_at, rfc3339(at), counts or {})
         path = self._marker_path(run.run_id)
         temporary = path.with_name(f".{path.name}.tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(fd, "wb") as file:
             file.write(msgspec.json.encode(marker) + b"\n")
         os.rename(temporary, path)
@@ -193,7 +206,7 @@ class ReportDirectory:
         """The runs without a report, the running one too; oldest first. A file that is no marker is ignored."""
         found = []
         for path in self._directory.glob("run-*.open"):
-            with contextlib.suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+            with contextlib.suppress(OSError, ValueError, RecursionError), open(self._open_plain(path), "rb") as file:
                 marker = msgspec.json.decode(file.read(MARKER_BYTES_MAX), type=Marker)
                 parse_rfc3339(marker.started_at), parse_rfc3339(marker.at)
                 found.append(_with_bounded_counts(marker))
@@ -202,7 +215,7 @@ class ReportDirectory:
     def is_in_use(self) -> bool:
         """Whether a daemon runs that writes its reports here."""
         try:
-            fd = os.open(self._directory / ".lock", os.O_RDONLY)
+            fd = self._open_plain(self._directory / ".lock")
         except OSError:
             return False
         try:
@@ -214,7 +227,8 @@ class ReportDirectory:
         return self._directory / f"run-{run_id}.open"
 
     def _all(self) -> list[Path]:
-        return [*self._directory.glob("shutdown-*.jsonl"), *self._directory.glob("crash-*.jsonl")]
+        named = (*self._directory.glob("shutdown-*.jsonl"), *self._directory.glob("crash-*.jsonl"))
+        return [path for path in named if _is_plain(path)]
 
     def write_termination_log(self, path: str, text: str) -> None:
         """As much of the text as a container runtime keeps, whole lines. Raises OSError."""
@@ -232,15 +246,14 @@ class ReportDirectory:
         What this process wrote stays: it may look oldest, where the clock was set back. Where the last run crashed, the
         newest reports stay too: the next start counts the crashes in a row (core/run_history.py).
         """
-        by_time = sorted(self._directory.glob("*.jsonl"), key=lambda path: path.name.partition("-")[2], reverse=True)
-        reports = [path for path in by_time if path.name.startswith(("shutdown-", "crash-"))]
+        reports = sorted(self._all(), key=lambda path: path.name.partition("-")[2], reverse=True)
         has_crashed = bool(reports) and reports[0].name.startswith("crash-")
         spared = self._written | set(reports[: CRASHES_IN_A_ROW * has_crashed])
         claims_of = self._claims()
         deleted = held = 0
         for path in (path for path in reports[kept:] if path not in spared):
             claims = claims_of.get(path.name, [])
-            if not claims and _is_owed(path):
+            if not claims and self._is_owed(path):
                 held += 1
                 continue
             for each in (path, *claims):
@@ -267,22 +280,67 @@ class ReportDirectory:
         finally:
             os.close(fd)
 
+    # Whose they are
 
-def _is_owed(path: Path) -> bool:
-    """Whether it lists something undelivered; one that cannot be read may."""
-    summary = _summary(path)
-    return summary is None or bool(summary.deliveries.undelivered)
+    def _judge(self) -> None:
+        """Who may write here may have us send anything, signed. Raises CannotWriteReports."""
+        found = self._directory.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise CannotWriteReports(f"{self._directory} is a link; name the folder that it leads to")
+        if found.st_uid not in (os.geteuid(), 0):
+            raise CannotWriteReports(f"{self._directory} belongs to user {found.st_uid}, not to us")
+        if others := _writable_by_others(found):
+            raise CannotWriteReports(f"{self._directory} can be written by others ({others}); take that from them")
+
+    def _open_plain(self, path: str | Path, flags: int = 0) -> int:
+        """For reading. Raises OSError at once for what is no plain file, is not ours, or may be somebody else's words.
+
+        Whoever owns the directory may own it too: `hookd report` is run by others as well.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
+        found = os.fstat(fd)
+        why = None
+        if not stat.S_ISREG(found.st_mode):
+            why = "it is no plain file"
+        elif found.st_uid not in (os.geteuid(), 0, self._directory.stat().st_uid):
+            why = f"it belongs to user {found.st_uid}, not to us"
+        elif others := _writable_by_others(found):
+            why = f"it can be written by others ({others})"
+        if why is not None:
+            os.close(fd)
+            raise OSError(errno.EPERM, why, str(path))
+        return fd
+
+    def _is_owed(self, path: Path) -> bool:
+        """Whether it lists something undelivered; one that cannot be read may."""
+        summary = self._summary(path)
+        return summary is None or bool(summary.deliveries.undelivered)
+
+    def _is_of_run(self, path: Path, run_id: str) -> bool:
+        summary = self._summary(path)
+        return summary is not None and summary.run_id == run_id
+
+    def _summary(self, path: Path) -> Summary | None:
+        """None where it cannot be read."""
+        try:
+            with open(self._open_plain(path), "rb") as file:
+                summary = msgspec.json.decode(file.readline(SUMMARY_BYTES_MAX), type=Summary)
+            parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
+        except (OSError, ValueError, RecursionError):
+            return None
+        return summary
 
 
-def _summary(path: Path) -> Summary | None:
-    """None where it cannot be read."""
+def _is_plain(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            summary = msgspec.json.decode(file.readline(SUMMARY_BYTES_MAX), type=Summary)
-        parse_rfc3339(summary.started_at), parse_rfc3339(summary.stopped_at)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return summary
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # it has gone meanwhile
+        return False
+
+
+def _writable_by_others(found: os.stat_result) -> str:
+    """The mode, where others than the owner may write; else empty."""
+    return f"mode {stat.S_IMODE(found.st_mode):o}" if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
 def _past_run(summary: Summary) -> PastRun:
