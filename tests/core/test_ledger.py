@@ -67,6 +67,7 @@ class Known:
     client_id: str
     payload: bytes
     accepted_at: float
+    since: float  # when it last became unsettled
     has_bytes: bool = True
     duties: list[Duty] = field(default_factory=list)
 
@@ -111,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.effective, started=moment(0), on_settled=self.list_settled, on_forgotten=self.told.append
         )
         self.seconds = 0.0
-        self.unsettled: list[Known] = []  # in order of opening or reopening
+        self.unsettled: list[Known] = []  # in the order in which they last became unsettled
         self.settled: dict[Status, list[Known]] = {DELIVERED: [], EXHAUSTED: []}  # in order of settling
         self.forgotten: list[Known] = []
         self.excerpts: dict[tuple[Known, str], tuple[int, str]] = {}
@@ -183,6 +184,13 @@ class LedgerMachine(RuleBasedStateMachine):
         ):
             self.forget(exhausted[0])
 
+    def become_unsettled(self, known: Known) -> None:
+        """Before a change that leaves something owed; one that owed something already keeps its place."""
+        if not known.is_unsettled:
+            self.settled[known.status].remove(known)
+            self.unsettled.append(known)
+            known.since = self.seconds
+
     def forget(self, known: Known) -> None:
         self.settled[known.status].remove(known)
         self.forgotten.append(known)
@@ -226,7 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
             tuple(duty.delivery for duty in duties),
             now=self.now,
         )
-        known = Known(event, client_id, payload, WALL + self.seconds, duties=duties)
+        known = Known(event, client_id, payload, WALL + self.seconds, self.seconds, duties=duties)
         self.opened += len(duties)
         if duties:
             self.unsettled.append(known)
@@ -300,10 +308,9 @@ class LedgerMachine(RuleBasedStateMachine):
         known, duty = self.some(pick, lambda duty: duty.status is EXHAUSTED)
         if not known.is_unsettled and not self.has_room(known.client_id, known.cost):
             return
-        (self.unsettled if known.is_unsettled else self.settled[EXHAUSTED]).remove(known)
+        self.become_unsettled(known)
         self.ledger.reopen(known.event, duty.delivery, now=self.now)
         duty.status = PENDING
-        self.unsettled.append(known)
         assert duty.delivery.opened_at == duty.delivery.due_at == self.seconds
         assert duty.delivery.attempts_before == duty.begun
 
@@ -317,11 +324,10 @@ class LedgerMachine(RuleBasedStateMachine):
         missing = next(one for one in ENDPOINTS if all(duty.endpoint_id != one for duty in known.duties))
         duty = Duty(missing, delivery_to(missing, at=self.seconds))
         self.unrouted -= not known.duties
-        (self.unsettled if known.is_unsettled else self.settled[known.status]).remove(known)
+        self.become_unsettled(known)
         self.ledger.add_delivery(known.event, duty.delivery, payload=known.payload, now=self.now)
         known.duties.append(duty)
         known.has_bytes = True
-        self.unsettled.append(known)
         self.opened += 1
 
     @rule(most=st.integers(1, 4))
@@ -400,7 +406,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def unsettled_are_all_held_in_order(self) -> None:
         assert list(self.ledger.unsettled.values()) == [known.event for known in self.unsettled]
         since = [event.since for event in self.ledger.unsettled.values()]
-        assert since == sorted(since)
+        assert since == sorted(since) == [known.since for known in self.unsettled]
         for client_id, endpoint_id in itertools.product(CLIENTS, ENDPOINTS):
             mine = [
                 (known.event, duty)

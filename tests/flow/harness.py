@@ -385,6 +385,10 @@ class Flow:
         """As it is shown of the event's one delivery."""
         return self.ledger.terms.attempts_max(event, only(event))
 
+    def begins_at(self, event: Event) -> float | None:
+        """When the next attempt of the event's one delivery may begin, as it is shown."""
+        return self.ledger.terms.begins_at(event, only(event), now=self.clock.now().monotonic)
+
     def balanced(self) -> bool:
         """The totals are what a count of the rows comes to (nothing forgotten)."""
         totals, events = self.ledger.totals(), self.events()

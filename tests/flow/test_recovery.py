@@ -153,7 +153,7 @@ async def test_endpoint_that_is_gone_ends_its_deliveries(autojump_clock, nursery
     await start.recover(nursery, "acme")
     assert standing(start.event("e1")) == (Status.EXHAUSTED, Reason.ENDPOINT_REMOVED, 0)
     assert start.flow.ledger.health("acme", "old") is None
-    [given_up] = start.logged("delivery.given_up")
+    [given_up] = start.logged("delivery.exhausted")
     assert (given_up["event_id"], given_up["reason"]) == ("e1", "endpoint_removed")
     assert start.flow.balanced()
 
@@ -167,7 +167,7 @@ async def test_unregistered_client_waits_for_its_put(autojump_clock, nursery) ->
     await at(60)
     assert not flow.sender.transcript
     assert {standing(event)[:2] for event in flow.events()} == {(Status.PENDING, None)}
-    assert flow.ledger.begins_at(start.event("e1"), only(start.event("e1"))) is None
+    assert flow.begins_at(start.event("e1")) is None
     assert (await flow.gauge_collector.take()).waiting_for_client == 3
     assert len(list(undelivered(flow.ledger))) == 3
     assert not flow.retry_now.retry(start.event("e1"))

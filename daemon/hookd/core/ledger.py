@@ -8,18 +8,17 @@ Time, jitter and endpoints come in as values. core/retention keeps settled event
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Reversible, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from hookd.core import outcome as outcomes
 from hookd.core.attempt_end import AttemptEnd
-from hookd.core.book import Book
+from hookd.core.books import Books
 from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
-from hookd.core.health import Health
 from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
@@ -31,7 +30,7 @@ from hookd.core.timestamps import Moment
 from hookd.core.totals import RunningTotals, Totals
 
 
-class Ledger:
+class Ledger(Books):
     """`on_settled` gets each event that settles, in order; one that was reopened settles again.
 
     `on_given_up` gets each delivery that is given up, whichever way that comes, so that it is logged once.
@@ -51,6 +50,7 @@ class Ledger:
         registry: Registry | None = None,
         recorder: Recorder = NOTHING_RECORDED,
     ) -> None:
+        super().__init__()
         self._effective = effective
         registry = Registry(effective) if registry is None else registry
         self.terms = Terms(effective, registry=registry, health=self.health)
@@ -58,7 +58,6 @@ class Ledger:
         self._recorder = recorder
         self._on_settled = on_settled
         self._on_forgotten = on_forgotten
-        self._books: dict[str, Book] = {}
         self._retention = Retention(effective)
         self._budget = Budget(effective, recorder)
         self.counters = Counters()
@@ -70,54 +69,6 @@ class Ledger:
         self.remembers_since = started.wall  # of every event accepted later, at least the id is known
 
     # Reading
-
-    def find(self, client_id: str, event_id: str) -> Event | None:
-        book = self._books.get(client_id)
-        return None if book is None else book.events.get(event_id)
-
-    def find_everywhere(self, event_id: str) -> list[Event]:
-        """The events of this id, at most one for each client."""
-        return [book.events[event_id] for book in self._books.values() if event_id in book.events]
-
-    def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
-        """The endpoint's health, for whoever changes it: the first mention makes it."""
-        return self._book(client_id).ensure_health(endpoint_id)
-
-    def health(self, client_id: str, endpoint_id: str) -> Health | None:
-        """The endpoint's health, for whoever reads it. None: nothing was ever sent to it, and it is ok."""
-        book = self._books.get(client_id)
-        return None if book is None else book.endpoints.get(endpoint_id)
-
-    def is_disabled(self, client_id: str, endpoint_id: str) -> bool:
-        """Whether the endpoint answered 410 and nobody resumed it since."""
-        health = self.health(client_id, endpoint_id)
-        return health is not None and health.disabled
-
-    def of_client(self, client_id: str) -> Reversible[Event]:
-        """Every event held of one client, in order of admission."""
-        book = self._books.get(client_id)
-        return () if book is None else book.events.values()
-
-    def waiting(self, client_id: str, endpoint_id: str) -> list[tuple[Event, Delivery]]:
-        """The endpoint's unsettled deliveries that are not in flight, as a list that outlives their settling."""
-        return [pair for pair in self.unsettled_of(client_id, endpoint_id) if pair[1].is_waiting]
-
-    def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
-        book = self._books.get(client_id)
-        return iter(()) if book is None else book.unsettled_of(endpoint_id)
-
-    def unsettled_count(self, client_id: str, endpoint_ids: Iterable[str]) -> int:
-        book = self._books.get(client_id)
-        return 0 if book is None else book.unsettled_count(endpoint_ids)
-
-    def client_ids(self) -> list[str]:
-        """The clients of which anything is held, registered or not."""
-        return list(self._books)
-
-    def waiting_count(self, client_id: str) -> int:
-        """How many of the client's deliveries are unsettled and not in flight."""
-        book = self._books.get(client_id)
-        return 0 if book is None else book.waiting_count()
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
@@ -393,17 +344,3 @@ class Ledger:
         self._totals.exhausted_forgotten += exhausted
         if exhausted:
             self._on_forgotten(event)
-
-    def _health_of(self, event: Event, delivery: Delivery) -> Health:
-        """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""
-        return self._books[event.client_id].endpoints[delivery.endpoint_id]
-
-    def _book(self, client_id: str) -> Book:
-        book = self._books.get(client_id)
-        if book is None:
-            book = self._books[client_id] = Book()
-        return book
-
-    def _drop_if_empty(self, client_id: str) -> None:
-        if self._books[client_id].is_empty:
-            del self._books[client_id]

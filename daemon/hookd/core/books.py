@@ -1,0 +1,83 @@
+"""Owns the books of all clients of which anything is held, and how they are read.
+
+Rules:
+ 1. Reading changes nothing: what was never mentioned by a change has no book and no row.
+ 2. A book is made at the first change that mentions its client, and dropped once it is empty.
+What is changed in them, and when, is core/ledger's.
+"""
+
+from collections.abc import Iterable, Iterator, Reversible
+
+from hookd.core.book import Book
+from hookd.core.delivery import Delivery
+from hookd.core.event import Event
+from hookd.core.health import Health
+
+
+class Books:
+    def __init__(self) -> None:
+        self._books: dict[str, Book] = {}
+
+    def find(self, client_id: str, event_id: str) -> Event | None:
+        book = self._books.get(client_id)
+        return None if book is None else book.events.get(event_id)
+
+    def find_everywhere(self, event_id: str) -> list[Event]:
+        """The events of this id, at most one for each client."""
+        return [book.events[event_id] for book in self._books.values() if event_id in book.events]
+
+    def health(self, client_id: str, endpoint_id: str) -> Health | None:
+        """The endpoint's health, for whoever reads it. None: nothing was ever sent to it, and it is ok."""
+        book = self._books.get(client_id)
+        return None if book is None else book.endpoints.get(endpoint_id)
+
+    def is_disabled(self, client_id: str, endpoint_id: str) -> bool:
+        """Whether the endpoint answered 410 and nobody resumed it since."""
+        health = self.health(client_id, endpoint_id)
+        return health is not None and health.disabled
+
+    def of_client(self, client_id: str) -> Reversible[Event]:
+        """Every event held of one client, in order of admission."""
+        book = self._books.get(client_id)
+        return () if book is None else book.events.values()
+
+    def waiting(self, client_id: str, endpoint_id: str) -> list[tuple[Event, Delivery]]:
+        """The endpoint's unsettled deliveries that are not in flight, as a list that outlives their settling."""
+        return [pair for pair in self.unsettled_of(client_id, endpoint_id) if pair[1].is_waiting]
+
+    def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
+        book = self._books.get(client_id)
+        return iter(()) if book is None else book.unsettled_of(endpoint_id)
+
+    def unsettled_count(self, client_id: str, endpoint_ids: Iterable[str]) -> int:
+        book = self._books.get(client_id)
+        return 0 if book is None else book.unsettled_count(endpoint_ids)
+
+    def client_ids(self) -> list[str]:
+        """The clients of which anything is held, registered or not."""
+        return list(self._books)
+
+    def waiting_count(self, client_id: str) -> int:
+        """How many of the client's deliveries are unsettled and not in flight."""
+        book = self._books.get(client_id)
+        return 0 if book is None else book.waiting_count()
+
+    # For whoever changes them
+
+    def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
+        """The endpoint's health, for whoever changes it: the first mention makes it."""
+        return self._book(client_id).ensure_health(endpoint_id)
+
+    def _health_of(self, event: Event, delivery: Delivery) -> Health:
+        """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""
+        return self._books[event.client_id].endpoints[delivery.endpoint_id]
+
+    def _book(self, client_id: str) -> Book:
+        book = self._books.get(client_id)
+        if book is None:
+            book = self._books[client_id] = Book()
+        return book
+
+    def _drop_if_empty(self, client_id: str) -> None:
+        if self._books[client_id].is_empty:
+            del self._books[client_id]
