@@ -198,7 +198,7 @@ async def test_probe_by_a_schedule_that_is_used_up_takes_nothing_from_it(autojum
     assert standing(oldest) == (Status.FAILED, None, 13)
     assert flow.sender.times("second") == []
     assert flow.sender.times("third") == []
-    assert standing(second) == (Status.FAILED, None, 1)
+    assert standing(second) == (Status.PENDING, None, 0)
 
 
 async def test_recovery_resumes_with_a_window_of_one_and_grows(autojump_clock, nursery) -> None:
@@ -332,7 +332,7 @@ async def test_time_paused_by_an_operator_is_no_age(autojump_clock, nursery) -> 
     assert [event.deliveries[0].reason for event in (early, in_the_pause)] == [Reason.EXPIRED, None]
     await at(1102)
     assert in_the_pause.deliveries[0].reason is Reason.EXPIRED
-    assert [line["paused_by"] for line in flow.log.of("endpoint.paused")][:2] == ["operator", "operator"]
+    assert [line["paused_by"] for line in flow.log.of("endpoint.paused")] == ["operator"]  # once for each change
     assert len(flow.log.of("endpoint.resumed")) == 1
 
 
@@ -444,14 +444,11 @@ async def test_dead_endpoint_costs_one_attempt_a_probe_and_its_events_expire(aut
     assert waits[:4] == [10, 20, 40, 60]
     assert set(waits[4:]) == {60}
     assert sum(only(event).attempt_count for event in events) == len(times) < 75
-    used = [event for event in events if event.status is Status.EXHAUSTED]
-    assert {only(event).reason for event in used} == {Reason.ATTEMPTS_USED}
-    assert len(used) <= len(times) / 6
+    assert set(statuses(events)) == {Status.FAILED, Status.PENDING}  # a probe takes nothing from the schedule
     await at(3700)
     assert statuses(events) == {Status.EXHAUSTED: 20_000}
-    expired = [event for event in events if only(event).reason is Reason.EXPIRED]
-    assert len(expired) == 20_000 - len(used)
-    assert {event.settled_at for event in expired} <= {EPOCH + 3600, EPOCH + 3601}
+    assert {only(event).reason for event in events} == {Reason.EXPIRED}
+    assert {event.settled_at for event in events} <= {EPOCH + 3600, EPOCH + 3601}
     assert flow.ledger.totals().unsettled_events == 0
 
 
