@@ -33,6 +33,7 @@ from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
+from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.gauges import GaugeCollector
@@ -286,13 +287,19 @@ class Flow:
         self.states = EndpointStates(ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"ledger": self.ledger}
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
+        self.endings = Endings(ledger=self.ledger, registry=self.registry, clock=self.clock)
         everything |= {"registry": self.registry}
         departures, arrivals = trio.open_memory_channel[Event](math.inf)
         self.departures = departures
         self.pacer = Pacer(self.effective)
         self.dispatch = Dispatch(arrivals, new_courier=new_courier or self._new_courier, log=self.log)
         self.housekeeping = Housekeeping(
-            effective=self.effective, ledger=self.ledger, states=self.states, clock=self.clock, log=self.log
+            effective=self.effective,
+            ledger=self.ledger,
+            states=self.states,
+            endings=self.endings,
+            clock=self.clock,
+            log=self.log,
         )
         everything |= {"dispatch": self.dispatch}
         self.gauge_collector = GaugeCollector(
@@ -300,7 +307,7 @@ class Flow:
         )
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
-        self.registration = Registration(**everything, states=self.states)
+        self.registration = Registration(**everything, states=self.states, endings=self.endings)
         del everything["log"]
         reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["effective"]
@@ -320,6 +327,7 @@ class Flow:
     def begin(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.housekeeping.run)
+        nursery.start_soon(self.endings.run)
 
     # What tests do to it
 
@@ -346,6 +354,7 @@ class Flow:
         await drain(
             dispatch=self.dispatch,
             pacer=self.pacer,
+            endings=self.endings,
             timeout_seconds=timeout_seconds,
             forced=trio.Event() if forced is None else forced,
         )
@@ -420,6 +429,7 @@ class Flow:
             attempter=self.attempter,
             pacer=self.pacer,
             states=self.states,
+            endings=self.endings,
             clock=self.clock,
         )
 

@@ -448,7 +448,9 @@ async def test_dead_endpoint_costs_one_attempt_a_probe_and_its_events_expire(aut
     await at(3700)
     assert statuses(events) == {Status.EXHAUSTED: 20_000}
     assert {only(event).reason for event in events} == {Reason.EXPIRED}
-    assert {event.settled_at for event in events} <= {EPOCH + 3600, EPOCH + 3601}
+    settled_at = [event.settled_at or 0.0 for event in events]
+    assert min(settled_at) >= EPOCH + 3600
+    assert max(settled_at) <= EPOCH + 3602  # 10,000 a second
     assert flow.ledger.totals().unsettled_events == 0
 
 

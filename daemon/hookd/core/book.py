@@ -1,9 +1,8 @@
 """Owns what the ledger holds of one client: its events, its endpoints' health, and its usage of the budget."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from hookd.core.budget import Usage
-from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
 
@@ -27,16 +26,6 @@ class Book:
             health = self.endpoints[endpoint_id] = Health()
         return health
 
-    def unsettled_of(self, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
-        for event in self.events.values():
-            delivery = event.delivery_to(endpoint_id)
-            if delivery is not None and not delivery.is_settled:
-                yield event, delivery
-
-    def unsettled_count(self, endpoint_ids: Iterable[str]) -> int:
-        """Deliveries to these endpoints."""
-        return sum(self.endpoints[one].unsettled for one in endpoint_ids if one in self.endpoints)
-
-    def waiting_count(self) -> int:
-        """Deliveries that are unsettled and not in flight."""
-        return sum(health.unsettled - health.in_flight for health in self.endpoints.values())
+    def owed(self, endpoint_ids: Iterable[str]) -> int:
+        """Unsettled deliveries to these endpoints, those of a removed endpoint of the same id left out."""
+        return sum(self.endpoints[one].owed for one in endpoint_ids if one in self.endpoints)

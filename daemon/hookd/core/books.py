@@ -7,6 +7,7 @@ What is changed in them, and when, is core/ledger's.
 """
 
 from collections.abc import Iterable, Iterator, Reversible
+from operator import attrgetter
 
 from hookd.core.book import Book
 from hookd.core.delivery import Delivery
@@ -17,6 +18,7 @@ from hookd.core.health import Health
 class Books:
     def __init__(self) -> None:
         self._books: dict[str, Book] = {}
+        self.unsettled: dict[int, Event] = {}  # of all clients, in order of `since`
 
     def find(self, client_id: str, event_id: str) -> Event | None:
         book = self._books.get(client_id)
@@ -46,21 +48,40 @@ class Books:
         return [pair for pair in self.unsettled_of(client_id, endpoint_id) if pair[1].is_waiting]
 
     def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
-        book = self._books.get(client_id)
-        return iter(()) if book is None else book.unsettled_of(endpoint_id)
+        """In order of admission."""
+        for event in self._unsettled_events(client_id):
+            delivery = event.delivery_to(endpoint_id)
+            if delivery is not None and not delivery.is_settled:
+                yield event, delivery
 
     def unsettled_count(self, client_id: str, endpoint_ids: Iterable[str]) -> int:
+        """How many deliveries a removal of these endpoints would end."""
         book = self._books.get(client_id)
-        return 0 if book is None else book.unsettled_count(endpoint_ids)
+        return 0 if book is None else book.owed(endpoint_ids)
+
+    def endpoint_ids(self, client_id: str) -> list[str]:
+        """The endpoints of which anything is held, registered or not."""
+        book = self._books.get(client_id)
+        return [] if book is None else list(book.endpoints)
 
     def client_ids(self) -> list[str]:
         """The clients of which anything is held, registered or not."""
         return list(self._books)
 
     def waiting_count(self, client_id: str) -> int:
-        """How many of the client's deliveries are unsettled and not in flight."""
+        """How many deliveries wait for a client that is not registered."""
         book = self._books.get(client_id)
-        return 0 if book is None else book.waiting_count()
+        return 0 if book is None else book.owed(book.endpoints)
+
+    def _unsettled_events(self, client_id: str) -> Iterable[Event]:
+        """Looks at whichever is less: all that the client has, settled or not, or all that is unsettled."""
+        book = self._books.get(client_id)
+        if book is None:
+            return ()
+        if len(book.events) <= len(self.unsettled):
+            return book.events.values()
+        mine = [event for event in self.unsettled.values() if event.client_id == client_id]
+        return sorted(mine, key=attrgetter("sequence"))
 
     # For whoever changes them
 

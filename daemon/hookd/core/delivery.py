@@ -94,7 +94,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     attempts: tuple[Attempt, ...] = ()
-    is_abandoned: bool = False  # its endpoint was removed while it was in flight: this attempt is the last
+    is_abandoned: bool = False  # its endpoint was removed: no attempt begins, and one in flight is the last
     crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
 
     @property
@@ -103,8 +103,8 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
 
     @property
     def is_waiting(self) -> bool:
-        """Unsettled and not in flight: a lane holds it."""
-        return not self.in_flight and self.status not in SETTLED
+        """Unsettled, not in flight and not about to be given up: a lane holds it."""
+        return not self.in_flight and self.status not in SETTLED and not self.is_abandoned
 
     @property
     def failures(self) -> int:
@@ -122,6 +122,10 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         return max(self.attempts_allowed(attempts_of_schedule), self.attempt_count + (not self.in_flight))
 
     # Only core/ledger calls these: it keeps the totals in step
+
+    def freeze(self, attempts_of_schedule: int) -> None:
+        """From here on it shows the attempts that this schedule granted, whatever is in force later."""
+        self.attempts_max_at_end = max(self.attempts_allowed(attempts_of_schedule), self.attempt_count)
 
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""

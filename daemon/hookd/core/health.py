@@ -56,6 +56,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     unsettled: int = 0
     in_flight: int = 0
+    abandoned: int = 0  # of the unsettled: those of an endpoint of this id that was removed
     disabled: bool = False
     since: float = -math.inf  # monotonic: when its present state began; says nothing while that is ok
     paused_by: PausedBy | None = None
@@ -83,6 +84,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if self.paused_by is not None:
             return State.PAUSED
         return State.THROTTLED if self.throttled or now < self.not_before else State.OK
+
+    @property
+    def owed(self) -> int:
+        """Unsettled deliveries that are still to be attempted, or whose attempt in flight need not be the last."""
+        return self.unsettled - self.abandoned
 
     @property
     def is_held(self) -> bool:

@@ -61,7 +61,6 @@ class Ledger(Books):
         self._retention = Retention(effective)
         self._budget = Budget(effective, recorder)
         self.counters = Counters()
-        self.unsettled: dict[int, Event] = {}  # in order of `since`
         self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0
         self._totals = RunningTotals()
@@ -228,11 +227,17 @@ class Ledger(Books):
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
-    def abandon(self, event: Event, delivery: Delivery) -> None:
-        """Its endpoint was removed: the attempt in flight is its last, even if the id is registered again."""
-        assert delivery.in_flight
-        delivery.attempts_max_at_end = self.terms.attempts_max(event, delivery)
+    def abandon(self, event: Event, delivery: Delivery, *, attempts_of_schedule: int) -> None:
+        """Its endpoint was removed, whatever is registered under the id from here on.
+
+        An attempt in flight is its last; one that waits is to be given up. `attempts_of_schedule`: the endpoint's own.
+        """
+        assert not delivery.is_settled
+        assert not delivery.is_abandoned
+        delivery.freeze(attempts_of_schedule)
         delivery.is_abandoned = True
+        delivery.due_at = None
+        self._health_of(event, delivery).abandoned += 1
 
     def retarget(self, delivery: Delivery, *, url: str) -> None:
         """A waiting delivery goes to its endpoint's new URL."""
@@ -283,13 +288,13 @@ class Ledger(Books):
         before = event.status
         source, target = delivery.status, after(delivery.status, change)
         if target in SETTLED and not delivery.is_abandoned:
-            allowed = self.terms.attempts_allowed(event, delivery)
-            delivery.attempts_max_at_end = max(allowed, delivery.attempt_count)
+            delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
         delivery.status, delivery.reason = target, reason
         delivery.settled_at = now.wall if target in SETTLED else None
         self._totals.move_delivery(source, target)
         health = self.ensure_health(event.client_id, delivery.endpoint_id)
         health.unsettled += (source in SETTLED) - (target in SETTLED)
+        health.abandoned -= delivery.is_abandoned and target in SETTLED
         if source in SETTLED and before in SETTLED:
             self._retention.release(event, before)
             event.settled_at = None

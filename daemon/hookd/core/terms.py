@@ -55,8 +55,11 @@ class Terms:
         return self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max
 
     def expires_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
-        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
-        if delivery.is_settled:
+        """When it is given up as too old (monotonic); None while an operator's pause holds it.
+
+        None too when it is settled, or is about to be because its endpoint was removed.
+        """
+        if delivery.is_settled or delivery.is_abandoned:
             return None
         age_seconds_max = self._effective.settings.retry.age_seconds_max
         health = self._health_of(event, delivery)
@@ -64,18 +67,19 @@ class Terms:
 
     def attempts_max(self, event: Event, delivery: Delivery) -> int:
         """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
-        return delivery.attempts_max(self._attempts_of_schedule(event.client_id, delivery.endpoint_id))
+        return delivery.attempts_max(self.attempts_of_schedule(event, delivery))
 
     def attempts_allowed(self, event: Event, delivery: Delivery) -> int:
         """How many attempts the schedule in force grants it; it may have had more already."""
-        return delivery.attempts_allowed(self._attempts_of_schedule(event.client_id, delivery.endpoint_id))
+        return delivery.attempts_allowed(self.attempts_of_schedule(event, delivery))
 
     def is_used_up(self, event: Event, delivery: Delivery) -> bool:
         """Whether the schedule in force grants no attempt after those that it has had."""
         return delivery.attempt_count >= self.attempts_allowed(event, delivery)
 
-    def _attempts_of_schedule(self, client_id: str, endpoint_id: str) -> int:
-        return self._effective.attempts_of_schedule(self._registry.endpoint(client_id, endpoint_id))
+    def attempts_of_schedule(self, event: Event, delivery: Delivery) -> int:
+        """How many attempts the schedule in force grants to a delivery."""
+        return self._effective.attempts_of_schedule(self._registry.endpoint(event.client_id, delivery.endpoint_id))
 
     def _health_of(self, event: Event, delivery: Delivery) -> Health:
         """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""

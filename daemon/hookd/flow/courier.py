@@ -24,6 +24,7 @@ from hookd.core.outcome import Exchange, Responded
 from hookd.core.registry import Registry
 from hookd.core.retry import GONE, Reason
 from hookd.flow.attempt import Attempter
+from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
@@ -50,6 +51,7 @@ class Courier:
         attempter: Attempter,
         pacer: Pacer,
         states: EndpointStates,
+        endings: Endings,
         clock: Clock,
     ) -> None:
         self.client_id = client_id
@@ -59,6 +61,7 @@ class Courier:
         self._attempter = attempter
         self._pacer = pacer
         self._states = states
+        self._endings = endings
         self._nursery: trio.Nursery | None = None  # while the task runs
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
@@ -81,7 +84,10 @@ class Courier:
     def take_client(self, client: Client | None) -> None:
         """The client as it is registered from here on; None: it is registered no more."""
         for lane in self._lanes.values():
+            was_registered = lane.endpoint is not None
             lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)
+            if was_registered and lane.endpoint is None:
+                lane.clear()
 
     @property
     def has_work(self) -> bool:
@@ -148,7 +154,7 @@ class Courier:
                 exchange.sending_started = True
                 duration_seconds = now.monotonic - flight.began_at
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
-            if not delivery.is_waiting:
+            if delivery.is_settled:
                 continue
             reason = self._reason_to_give_up(lane, event, delivery)
             if reason is None:
@@ -249,11 +255,9 @@ class Courier:
         """`endpoint` answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
         if lane.endpoint is None or lane.endpoint.url != endpoint.url:  # the answer says nothing of another URL
             return
-        now = self._clock.now()
-        self._ledger.ensure_health(self.client_id, endpoint.id).disable(now.monotonic)
+        self._ledger.ensure_health(self.client_id, endpoint.id).disable(self._clock.now().monotonic)
         self._states.tell(self.client_id, endpoint.id)
-        for event, delivery in self._ledger.waiting(self.client_id, endpoint.id):
-            self._ledger.give_up(event, delivery, Reason.GONE, now=now)
+        self._endings.gone(self.client_id, endpoint.id)
 
     def _reason_to_give_up(self, lane: Lane, event: Event, delivery: Delivery) -> Reason | None:
         """Why a delivery whose attempt was cut by a crash of the task is not attempted again, if it is not."""

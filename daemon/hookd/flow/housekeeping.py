@@ -1,23 +1,24 @@
 """Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
 
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import trio
 
-from hookd.core.delivery import Status
+from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
-from hookd.core.retry import Reason
+from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.ports import Clock, Log
 
 TICK_SECONDS = 1.0
 COUNTS_EVERY_SECONDS = 60.0
 RATES_OVER_TICKS = 10
-# Rows looked at, settled or forgotten in one go, about 5 ms; then others have a turn.
+# Rows looked at or forgotten in one go, about 5 ms; then others have a turn.
 ROWS_AT_ONCE = 1000
 
 
@@ -38,11 +39,19 @@ class Rates(NamedTuple):
 
 class Housekeeping:
     def __init__(
-        self, *, effective: EffectiveSettings, ledger: Ledger, states: EndpointStates, clock: Clock, log: Log
+        self,
+        *,
+        effective: EffectiveSettings,
+        ledger: Ledger,
+        states: EndpointStates,
+        endings: Endings,
+        clock: Clock,
+        log: Log,
     ) -> None:
         self._effective = effective
         self._ledger = ledger
         self._states = states
+        self._endings = endings
         self._clock = clock
         self._log = log
         self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
@@ -84,15 +93,15 @@ class Housekeeping:
 
         An event that settles between two slices moves the rows behind it up. Some are missed then, until the next tick.
         """
-        stays = 0  # how many of those looked at are still unsettled, all of them in front of the others
-        while True:
-            old = self._old(stays)
+        expired: list[tuple[Event, Delivery]] = []
+        looked_at = 0
+        while old := self._old(looked_at):
+            looked_at += len(old)
             for event in old:
-                self._expire_event(event)
-                stays += event.sequence in self._ledger.unsettled
-            if len(old) < ROWS_AT_ONCE:
-                return
+                expired += self._expired_of(event)
             await trio.lowlevel.checkpoint()
+        if expired:
+            self._endings.expired(expired)
 
     def _old(self, skipped: int) -> list[Event]:
         """In order of `since`. No delivery of an event is older than that; its age may stand still at times."""
@@ -100,11 +109,11 @@ class Housekeeping:
         rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
         return list(takewhile(lambda event: event.since <= opened_until, rows))
 
-    def _expire_event(self, event: Event) -> None:
-        now = self._clock.now()
+    def _expired_of(self, event: Event) -> Iterator[tuple[Event, Delivery]]:
+        now = self._clock.now().monotonic
         for delivery in event.deliveries:
-            if delivery.is_waiting and self._ledger.terms.has_expired(event, delivery, now=now.monotonic):
-                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
+            if delivery.is_waiting and self._ledger.terms.has_expired(event, delivery, now=now):
+                yield event, delivery
 
     def log_counts(self) -> None:
         self._log("counts", **self.counts())

@@ -70,6 +70,12 @@ class Lane:
         assert delivery.due_at is not None
         self._expedited.append(_Row(delivery.due_at, next(_order), event))
 
+    def clear(self) -> None:
+        """Its endpoint was removed: nothing that waits here is attempted any more."""
+        self._firsts.clear()
+        self._expedited.clear()
+        self._retries.clear()
+
     def next_due(self) -> float:
         """When the next delivery is due (monotonic), infinity if none waits."""
         self._pass_over()

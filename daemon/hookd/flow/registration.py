@@ -18,9 +18,9 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
 from hookd.core.registry import Registry
-from hookd.core.retry import Reason
 from hookd.core.urls import shown_url
 from hookd.flow.dispatch import Dispatch
+from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log
@@ -36,6 +36,7 @@ class Registration:
         dispatch: Dispatch,
         intake: Intake,
         states: EndpointStates,
+        endings: Endings,
         clock: Clock,
         log: Log,
     ) -> None:
@@ -45,6 +46,7 @@ class Registration:
         self._dispatch = dispatch
         self._intake = intake
         self._states = states
+        self._endings = endings
         self._clock = clock
         self._log = log
 
@@ -67,7 +69,7 @@ class Registration:
         self._refuse_if_managed(old)
         self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
         self._unregister(client_id)
-        self._end(client_id, old.endpoints)
+        self._end_all(client_id, old.endpoints)
 
     def take_config(self, clients: Iterable[Client]) -> None:
         """The config file's clients, at the start and at SIGHUP. Raises RegistryFull with nothing changed.
@@ -78,7 +80,7 @@ class Registration:
         self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
             self._unregister(old.id)
-            self._end(old.id, old.endpoints)
+            self._end_all(old.id, old.endpoints)
         for client in wanted.values():
             before = self._registry.find(client.id)
             client = self._with_old_secrets(before, client)
@@ -168,7 +170,7 @@ class Registration:
 
     def _follow(self, old: Client | None, client: Client) -> None:
         """Does to the deliveries what the registry says now."""
-        self._end(client.id, _removed(old, client))
+        self._end_all(client.id, _removed(old, client))
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
         for endpoint in client.endpoints:
@@ -190,36 +192,31 @@ class Registration:
     def _adopt(self, client: Client) -> None:
         """The deliveries that waited for this client's registration."""
         now = self._clock.now()
-        for event in list(self._ledger.of_client(client.id)):
-            for delivery in event.deliveries:
-                if not delivery.is_waiting:
-                    continue
-                endpoint = client.endpoint(delivery.endpoint_id)
-                if endpoint is None:
-                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
-                    self._ledger.forget_endpoint(client.id, delivery.endpoint_id)
-                else:
-                    self._ledger.retarget(delivery, url=shown_url(endpoint.url))
-                    self._ledger.make_due(delivery, now=now)
-                    self._dispatch.add(event, delivery)
+        for endpoint_id in self._ledger.endpoint_ids(client.id):
+            endpoint = client.endpoint(endpoint_id)
+            if endpoint is None:
+                self._end(client.id, endpoint_id, endpoint)
+                continue
+            for event, delivery in self._ledger.waiting(client.id, endpoint_id):
+                self._ledger.retarget(delivery, url=shown_url(endpoint.url))
+                self._ledger.make_due(delivery, now=now)
+                self._dispatch.add(event, delivery)
 
-    def _end(self, client_id: str, removed: Sequence[Endpoint]) -> None:
-        now = self._clock.now()
+    def _end_all(self, client_id: str, removed: Sequence[Endpoint]) -> None:
         for endpoint in removed:
-            waiting = 0
-            for event, delivery in list(self._ledger.unsettled_of(client_id, endpoint.id)):
-                if delivery.in_flight:
-                    self._ledger.abandon(event, delivery)
-                else:
-                    waiting += 1
-                    self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)
-            # The health stays while an attempt is in flight, and an endpoint registered meanwhile takes it over.
-            health = self._ledger.health(client_id, endpoint.id)
-            if health is not None:
-                health.be_removed(now.monotonic)
-            self._ledger.forget_endpoint(client_id, endpoint.id)
-            self._states.tell(client_id, endpoint.id)
-            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=waiting)
+            ended = self._end(client_id, endpoint.id, endpoint)
+            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=ended)
+
+    def _end(self, client_id: str, endpoint_id: str, removed: Endpoint | None) -> int:
+        """Ends what is owed to an endpoint that is registered no more, or never was; returns how much waited."""
+        attempts_of_schedule = self._effective.attempts_of_schedule(removed)
+        # The health stays while anything is unsettled, and an endpoint registered meanwhile takes it over.
+        health = self._ledger.health(client_id, endpoint_id)
+        if health is not None:
+            health.be_removed(self._clock.now().monotonic)
+        ended = self._endings.removed(client_id, endpoint_id, attempts_of_schedule=attempts_of_schedule)
+        self._states.tell(client_id, endpoint_id)
+        return ended
 
 
 def _removed(old: Client | None, client: Client) -> list[Endpoint]:

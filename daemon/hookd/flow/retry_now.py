@@ -1,7 +1,7 @@
 """Owns "retry now": attempting an event's unsettled or exhausted deliveries at once (contract section 2).
 
 Rules:
- 1. It does not wait for backoff or a probe. A disabled endpoint is not attempted.
+ 1. It does not wait for backoff or a probe. It does wait for a Retry-After. A disabled endpoint is not attempted.
  2. A delivery in flight is left alone.
  3. What is reopened takes budget again.
  4. Everything that can refuse is asked before anything is changed.
@@ -48,11 +48,12 @@ class RetryNow:
             for delivery in event.deliveries
             if delivery.is_waiting
             and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+            and not self._is_disabled(event, delivery)
             and self._waits_for(event, delivery) > now.monotonic
         ]
         if reopenable:
             self._reopening.refuse_if_no_room(event, now)
-        elif not expedited and any(self._is_disabled(event, delivery) for delivery in exhausted):
+        elif not expedited and any(self._is_blocked(event, delivery) for delivery in event.deliveries):
             raise EndpointDisabled(
                 f"every endpoint of event {event.id!r} that could be retried answered 410 and is disabled; "
                 "resume it or register another URL first"
@@ -72,6 +73,11 @@ class RetryNow:
         if health is None or health.paused_by is not PausedBy.FAILURES:
             return delivery.due_at
         return health.begins_from(delivery.due_at)
+
+    def _is_blocked(self, event: Event, delivery: Delivery) -> bool:
+        """Whether it could be retried but for the 410; one that waits still is about to be given up."""
+        is_retriable = delivery.is_waiting or delivery.status is Status.EXHAUSTED
+        return is_retriable and self._is_disabled(event, delivery)
 
     def _is_disabled(self, event: Event, delivery: Delivery) -> bool:
         registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None

@@ -32,6 +32,7 @@ from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
+from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
@@ -89,6 +90,7 @@ class Supervisor:
             recorder=outside.recorder,
         )
         self._states = states = EndpointStates(ledger=ledger, clock=clock, log=log)
+        self._endings = endings = Endings(ledger=ledger, registry=registry, clock=clock)
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(effective)
         self._attempter = Attempter(
@@ -101,7 +103,9 @@ class Supervisor:
             user_agent=f"hookd/{run.version}",
         )
         self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
-        self._housekeeping = Housekeeping(effective=effective, ledger=ledger, states=states, clock=clock, log=log)
+        self._housekeeping = Housekeeping(
+            effective=effective, ledger=ledger, states=states, endings=endings, clock=clock, log=log
+        )
         self._intake = intake = Intake(
             departures,
             effective=effective,
@@ -119,6 +123,7 @@ class Supervisor:
             dispatch=dispatch,
             intake=intake,
             states=states,
+            endings=endings,
             clock=clock,
             log=log,
         )
@@ -202,6 +207,7 @@ class Supervisor:
             attempter=self._attempter,
             pacer=self._pacer,
             states=self._states,
+            endings=self._endings,
             clock=self._outside.clock,
         )
 
@@ -235,6 +241,7 @@ class Supervisor:
                 if not self._stopping.requested.is_set() or self._seconds_to_drain() > 0:
                     flow.start_soon(self._pacer.run)
                 flow.start_soon(self._housekeeping.run)
+                flow.start_soon(self._endings.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
@@ -269,6 +276,7 @@ class Supervisor:
         await drain(
             dispatch=self._dispatch,
             pacer=self._pacer,
+            endings=self._endings,
             timeout_seconds=self._seconds_to_drain(),
             forced=self._stopping.forced,
         )
