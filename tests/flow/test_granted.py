@@ -8,10 +8,14 @@ from hookd.core.health import State
 from hookd.core.outcome import Unreachable
 from hookd.core.retry import Reason
 from hookd.core.settings import RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
 from hookd.edge.api.rendering import delivery_view
 from hookd.flow.housekeeping import TICK_SECONDS
+from hookd.flow.replay import Span
+from hookd.process.reloading import reload
 
 from tests.flow.harness import (
+    EPOCH,
     SECRET,
     URL,
     Flow,
@@ -43,6 +47,10 @@ def reload_schedule(flow: Flow, *entries: float) -> None:
     flow.set(retry=msgspec.structs.replace(flow.effective.settings.retry, schedule_seconds=entries))
 
 
+def shown(seconds: float) -> str:
+    return rfc3339(EPOCH + seconds)
+
+
 def promised(flow: Flow, event):
     """The next attempt and the expiry as they are shown."""
     view = delivery_view(flow.services(), event, only(event), flow.clock.now())
@@ -52,12 +60,14 @@ def promised(flow: Flow, event):
 # Retry-After
 
 
-@pytest.mark.parametrize("asked", ["3600", "60000", "1800000000"])
-@pytest.mark.parametrize("jitter_unit", [0.0, 1.0])
-async def test_retry_after_of_an_hour_and_more_expires_nothing(autojump_clock, nursery, asked, jitter_unit) -> None:
+@pytest.mark.parametrize("asked", ["3600", "60000", "1800000000", "Fri, 15 Jan 2027 20:00:00 GMT"])
+@pytest.mark.parametrize(("status_code", "jitter_unit"), [(503, 0.0), (503, 1.0), (429, 1.0)])
+async def test_retry_after_of_an_hour_and_more_expires_nothing(
+    autojump_clock, nursery, asked, status_code, jitter_unit
+) -> None:
     """All that waits is attempted after an hour, never later, though `retry.age_max` is an hour."""
     flow = await started(nursery, jitter_unit=jitter_unit)
-    flow.sender.script(URL, Later(503, asked), 200)
+    flow.sender.script(URL, Later(status_code, asked), 200)
     events = flow.admit_many(10)
     await at(HOUR / 2)
     late = flow.admit()
@@ -66,9 +76,50 @@ async def test_retry_after_of_an_hour_and_more_expires_nothing(autojump_clock, n
         next_attempt_at, expires_at = promised(flow, event)
         assert next_attempt_at is not None
         assert next_attempt_at < expires_at
+        assert next_attempt_at == shown(HOUR)
+    await at(HOUR - 0.001)
+    assert len(flow.sender.transcript) == 2  # the first two went out together
     await at(HOUR + 60)
     assert {event.status for event in (*events, late)} == {Status.DELIVERED}
-    assert max(sent.at for sent in flow.sender.transcript if sent.attempt_number == 1) <= HOUR + 1
+    assert {sent.at for sent in flow.sender.transcript[2:]} == {HOUR}
+    assert not flow.log.of("delivery.exhausted")
+
+
+@pytest.mark.parametrize(("jitter_unit", "held_until"), [(0.0, 2900.0), (0.5, 3190.0), (1.0, 3480.0)])
+async def test_hold_is_jittered_upward_within_the_hour(autojump_clock, nursery, jitter_unit, held_until) -> None:
+    """By a fifth at most; half an hour and 20 minutes asked for is an hour at most."""
+    flow = await started(nursery, jitter_unit=jitter_unit)
+    flow.sender.script(URL, Later(503, "2900"), 200)
+    flow.admit(event_id="e1")
+    await at(HOUR + 1)
+    assert flow.sender.times("e1") == [0, held_until]
+
+
+async def test_retry_after_of_a_date_that_is_past_holds_nothing(autojump_clock, nursery) -> None:
+    flow = await started(nursery)
+    flow.sender.script(URL, Later(503, "Thu, 01 Jan 1970 00:00:00 GMT"), 200)
+    flow.admit(event_id="e1")
+    await at(6)
+    assert flow.sender.times("e1") == [0, 5]
+
+
+async def test_retry_goes_over_backoff_and_not_over_a_retry_after(autojump_clock, nursery) -> None:
+    """What waits by its schedule, and what was never attempted, is due at the end of the hold, and not before."""
+    retry = RetrySettings(jitter=0.0, schedule_seconds=(600.0,) * 5)
+    flow = await started(nursery, retry=retry, jitter_unit=0.0)
+    flow.put("acme", endpoint(concurrency=1))
+    flow.sender.script(URL, Later(503, "100"), 200)
+    first, second = flow.admit(event_id="e1"), flow.admit(event_id="e2")
+    await at(10)
+    assert flow.begins_at(first) == 600
+    assert flow.retry_now.retry(first)
+    assert not flow.retry_now.retry(first)  # due already, and held
+    assert not flow.retry_now.retry(second)
+    assert (flow.begins_at(first), flow.begins_at(second)) == (100, 100)
+    await at(99.9)
+    assert len(flow.sender.transcript) == 1
+    await at(100)
+    assert [(sent.event_id, sent.at) for sent in flow.sender.transcript[1:]] == [("e1", 100), ("e2", 100)]
 
 
 @pytest.mark.parametrize("by", ["resume", "another URL"])
@@ -234,13 +285,51 @@ async def test_schedule_put_away_and_back_is_the_same_again(autojump_clock, nurs
     assert flow.attempts_max(event) == 6
 
 
-async def test_reload_that_gives_an_endpoint_its_old_schedule_changes_nothing(autojump_clock, nursery) -> None:
-    flow = await started(nursery)
-    flow.sender.script(URL, 500)
-    event = flow.admit()
-    await at(7)
-    reload_schedule(flow, 5.0)
-    flow.put("acme", endpoint(schedule_seconds=PLAIN.schedule_seconds))
+async def test_schedule_put_away_and_back_in_flight_grants_its_whole_length(autojump_clock, nursery) -> None:
+    flow, held = await started(nursery), Held()
+    flow.sender.script(URL, held, 500)
+    event = flow.admit(event_id="e1")
+    await now()
+    for schedule in ((1.0,) * 5, (), (1.0,) * 5):
+        flow.put("acme", endpoint(schedule_seconds=schedule))
+    held.release(500)
+    await at(60)
+    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 6)
+    assert flow.sender.times("e1") == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("is_in_flight", [False, True])
+async def test_reload_that_gives_an_endpoint_its_old_schedule_changes_nothing(
+    autojump_clock, nursery, is_in_flight
+) -> None:
+    """One SIGHUP shortens the global schedule and gives the endpoint the old one as its own."""
+
+    def configured(entries: tuple[float, ...], own: tuple[float, ...] | None) -> Settings:
+        client = Client(id="acme", endpoints=(endpoint(schedule_seconds=own),), managed_by_config=True)
+        return Settings(retry=RetrySettings(jitter=0.0, schedule_seconds=entries), clients=(client,))
+
+    def take(settings: Settings) -> None:
+        reload(
+            lambda: settings,
+            effective=flow.effective,
+            registration=flow.registration,
+            settlements=flow.feed.settlements,
+            log=flow.log,
+        )
+
+    flow, held = Flow(), Held()
+    await flow.start(nursery)
+    take(configured(PLAIN.schedule_seconds, None))
+    flow.sender.script(URL, *[held] * is_in_flight, 500)
+    event = flow.admit(event_id="e1")
+    await at(4)
+    take(configured((5.0,), PLAIN.schedule_seconds))
+    assert flow.attempts_max(event) == 6
+    held.release(500)
+    await at(HOUR - 1)
+    assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 6)
+    began = 4.0 if is_in_flight else 0.0
+    assert flow.sender.times("e1") == [0, *(began + later for later in (5, 35, 155, 755, 2555))]
     assert flow.attempts_max(event) == 6
 
 
@@ -255,7 +344,8 @@ async def test_what_settled_shows_the_schedule_of_then(autojump_clock, nursery) 
 # Each delivery its own age
 
 
-async def test_replay_of_one_delivery_leaves_the_others_age(autojump_clock, nursery) -> None:
+@pytest.mark.parametrize("by", ["retry", "replay"])
+async def test_reopening_of_one_delivery_leaves_the_others_age(autojump_clock, nursery, by) -> None:
     flow = await started(nursery, retry=RetrySettings(jitter=0.0, schedule_seconds=(50.0,) * 50, age_seconds_max=600.0))
     flow.put("acme", endpoint("default"), endpoint("b", OTHER, schedule_seconds=()))
     flow.sender.script(URL, 404)
@@ -265,7 +355,10 @@ async def test_replay_of_one_delivery_leaves_the_others_age(autojump_clock, nurs
     for minute in range(1, 10):
         await at(minute * 60)
         assert replayed.status is Status.EXHAUSTED
-        flow.retry_now.retry(event)
+        if by == "retry":
+            assert flow.retry_now.retry(event)
+        else:
+            assert await flow.replay.replay("acme", Span()) == (1, 1)
     await at(602)
     assert (waiting.status, waiting.reason) == (Status.EXHAUSTED, Reason.EXPIRED)
 
@@ -354,7 +447,7 @@ A, B, C = (f"whsec_{letter * 32}" for letter in "ABC")
 @pytest.mark.parametrize("by", ["put", "config", "rotation"])
 async def test_secret_that_changes_leaves_the_one_before_for_a_while(autojump_clock, nursery, by) -> None:
     flow = Flow(Settings(retry=PLAIN))
-    await flow.start(nursery)
+    await flow.stand_by(nursery)  # a day without a tick in each second of it
 
     def register(secret: str) -> None:
         if by == "config":

@@ -55,11 +55,8 @@ class Terms:
         return self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max
 
     def expires_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
-        """When it is given up as too old (monotonic); None while an operator's pause holds it.
-
-        None too when it is settled, or is about to be because its endpoint was removed.
-        """
-        if delivery.is_settled or delivery.is_abandoned:
+        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
+        if delivery.is_settled:
             return None
         age_seconds_max = self._effective.settings.retry.age_seconds_max
         health = self._health_of(event, delivery)
