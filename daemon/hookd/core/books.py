@@ -49,7 +49,7 @@ class Books:
 
     def unsettled_of(self, client_id: str, endpoint_id: str) -> Iterator[tuple[Event, Delivery]]:
         """In order of admission."""
-        for event in self._unsettled_events(client_id):
+        for event in self.unsettled_events(client_id):
             delivery = event.delivery_to(endpoint_id)
             if delivery is not None and not delivery.is_settled:
                 yield event, delivery
@@ -73,8 +73,11 @@ class Books:
         book = self._books.get(client_id)
         return 0 if book is None else book.owed(book.endpoints)
 
-    def _unsettled_events(self, client_id: str) -> Iterable[Event]:
-        """Looks at whichever is less: all that the client has, settled or not, or all that is unsettled."""
+    def unsettled_events(self, client_id: str) -> Iterable[Event]:
+        """The client's events of which something is unsettled, and maybe others, in order of admission.
+
+        Looks at whichever is less: all that the client has, or all that is unsettled.
+        """
         book = self._books.get(client_id)
         if book is None:
             return ()

@@ -125,7 +125,8 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
 
     def freeze(self, attempts_of_schedule: int) -> None:
         """From here on it shows the attempts that this schedule granted, whatever is in force later."""
-        self.attempts_max_at_end = max(self.attempts_allowed(attempts_of_schedule), self.attempt_count)
+        allowed = self.attempts_before + attempts_of_schedule + self.probe_failures  # as in `attempts_allowed`
+        self.attempts_max_at_end = allowed if allowed > self.attempt_count else self.attempt_count
 
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""

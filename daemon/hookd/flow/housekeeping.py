@@ -1,13 +1,12 @@
 """Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
 
 from collections import deque
-from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import trio
 
-from hookd.core.delivery import Delivery, Status
+from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
@@ -93,12 +92,11 @@ class Housekeeping:
 
         An event that settles between two slices moves the rows behind it up. Some are missed then, until the next tick.
         """
-        expired: list[tuple[Event, Delivery]] = []
+        expired: list[Event] = []
         looked_at = 0
         while old := self._old(looked_at):
             looked_at += len(old)
-            for event in old:
-                expired += self._expired_of(event)
+            expired += filter(self._has_expired, old)
             await trio.lowlevel.checkpoint()
         if expired:
             self._endings.expired(expired)
@@ -109,11 +107,10 @@ class Housekeeping:
         rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
         return list(takewhile(lambda event: event.since <= opened_until, rows))
 
-    def _expired_of(self, event: Event) -> Iterator[tuple[Event, Delivery]]:
-        now = self._clock.now().monotonic
-        for delivery in event.deliveries:
-            if delivery.is_waiting and self._ledger.terms.has_expired(event, delivery, now=now):
-                yield event, delivery
+    def _has_expired(self, event: Event) -> bool:
+        """Whether something of it that waits has."""
+        now, has_expired = self._clock.now().monotonic, self._ledger.terms.has_expired
+        return any(one.is_waiting and has_expired(event, one, now=now) for one in event.deliveries)
 
     def log_counts(self) -> None:
         self._log("counts", **self.counts())
