@@ -16,7 +16,18 @@ from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
 from hookd.edge import reports
 from hookd.edge.egress import addresses, connection, finishing, happy_eyeballs, pool, sender, transport, wire
-from hookd.flow import attempt, courier, drain, final_report, housekeeping, intake, recovery, registration, resend
+from hookd.flow import (
+    attempt,
+    courier,
+    drain,
+    endings,
+    final_report,
+    housekeeping,
+    intake,
+    recovery,
+    registration,
+    resend,
+)
 from hookd.process import crash_reports, supervisor
 
 
@@ -117,8 +128,8 @@ MUTANTS = (
     Mutant(
         "expired_kept",
         housekeeping.Housekeeping,
-        "_expire_event",
-        "self._ledger.terms.has_expired(event, delivery, now=now.monotonic)",
+        "_has_expired",
+        "one.is_waiting and has_expired(event, one, now=now)",
         "False",
         first=28,
     ),
@@ -162,10 +173,10 @@ MUTANTS = (
     ),
     Mutant(
         "removed_go_on_waiting",
-        registration.Registration,
-        "_end",
-        "self._ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=now)",
-        "pass",
+        endings.Endings,
+        "_applies",
+        "return delivery.is_abandoned and not delivery.in_flight and not delivery.is_settled",
+        "return False",
         seeds=60,
     ),
     # Strange answers, and links
