@@ -53,10 +53,36 @@ class Duty:
     status: Status = PENDING
     flying: bool = False
     begun: int = 0
+    begun_before: int = 0  # of these, before it was last reopened
+    probing: bool = False
+    probes_failed: int = 0  # since it was last reopened
+    abandoned: bool = False
+    frozen: int = 0  # the attempts that it shows once settled or abandoned
+
+    @property
+    def is_unsettled(self) -> bool:
+        return self.status in (PENDING, FAILED)
 
     @property
     def waits(self) -> bool:
-        return self.status in (PENDING, FAILED) and not self.flying
+        return self.is_unsettled and not self.flying and not self.abandoned
+
+    @property
+    def may_be_given_up(self) -> bool:
+        return self.is_unsettled and not self.flying
+
+    def granted(self, entries: int) -> int:
+        """By a schedule of so many entries: its first attempt, each entry, and each probe that failed."""
+        return self.begun_before + 1 + entries + self.probes_failed
+
+    def shown(self, entries: int) -> int:
+        if self.abandoned or not self.is_unsettled:
+            return self.frozen
+        return max(self.granted(entries), self.begun if self.flying else self.begun + 1)
+
+    def freeze(self, entries: int) -> None:
+        if not self.abandoned:
+            self.frozen = max(self.granted(entries), self.begun)
 
 
 @dataclass(eq=False)
@@ -117,6 +143,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.forgotten: list[Known] = []
         self.excerpts: dict[tuple[Known, str], tuple[int, str]] = {}
         self.unrouted = self.opened = self.attempts = 0
+        self.entries = 5  # of the schedule in force
 
     def list_settled(self, event: Event) -> None:
         assert event.settled_at == WALL + self.seconds
@@ -199,6 +226,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def land(self, known: Known, duty: Duty, body: bytes, *, succeeded: bool) -> None:
         duty.flying = False
+        duty.probes_failed += duty.probing and not succeeded
+        duty.probing = False
         if succeeded:
             return
         self.excerpts.pop((known, duty.endpoint_id), None)
@@ -212,6 +241,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 3.0, 11.0]))
     def time_passes(self, seconds: float) -> None:
         self.seconds += seconds
+
+    @rule(entries=st.integers(0, 8))
+    def reload(self, entries: int) -> None:
+        retry = msgspec.structs.replace(self.effective.settings.retry, schedule_seconds=(7.0,) * entries)
+        self.effective.settings = msgspec.structs.replace(self.effective.settings, retry=retry)
+        self.entries = entries
 
     @rule(
         client_id=st.sampled_from(CLIENTS),
@@ -243,13 +278,14 @@ class LedgerMachine(RuleBasedStateMachine):
             self.settle(known, DELIVERED)
 
     @precondition(lambda self: self.pairs(lambda duty: duty.waits))
-    @rule(pick=PICK)
-    def begin(self, pick: int) -> None:
+    @rule(pick=PICK, is_probe=st.booleans())
+    def begin(self, pick: int, is_probe: bool) -> None:
         known, duty = self.some(pick, lambda duty: duty.waits)
-        duty.flying = True
+        duty.flying, duty.probing = True, is_probe
         duty.begun += 1
         self.attempts += 1
-        assert self.ledger.begin_attempt(known.event, duty.delivery, url=URL, now=self.now) == duty.begun
+        begun = self.ledger.begin_attempt(known.event, duty.delivery, url=URL, now=self.now, is_probe=is_probe)
+        assert begun == duty.begun
 
     @precondition(lambda self: self.pairs(lambda duty: duty.flying))
     @rule(
@@ -257,6 +293,8 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def end(self, pick: int, kind: Status, size: int, answered: bool) -> None:
         known, duty = self.some(pick, lambda duty: duty.flying)
+        if duty.abandoned and kind is FAILED:  # it was the last
+            kind = EXHAUSTED
         before, exchange = known.status, Exchange()
         exchange.excerpt = b"r" * size
         outcome = Responded(204) if kind is DELIVERED else Responded(500) if answered else TimedOut(15.0)
@@ -271,6 +309,8 @@ class LedgerMachine(RuleBasedStateMachine):
             AttemptEnd(outcome=outcome, verdict=verdict, exchange=exchange, duration_seconds=0.1, now=self.now),
         )
         duty.status = kind
+        if kind is not FAILED:
+            duty.freeze(self.entries)
         assert duty.delivery.due_at == (self.seconds + 7.0 if kind is FAILED else None)
         assert duty.delivery.reason is (Reason.ATTEMPTS_USED if kind is EXHAUSTED else None)
         self.settle(known, before)
@@ -285,15 +325,34 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.cut_attempt(known.event, duty.delivery, exchange=exchange, duration_seconds=0.1)
         assert duty.delivery.maybe_received
 
-    @precondition(lambda self: self.pairs(lambda duty: duty.waits))
+    @precondition(lambda self: self.pairs(lambda duty: duty.may_be_given_up))
     @rule(pick=PICK, reason=st.sampled_from(Reason))
     def give_up(self, pick: int, reason: Reason) -> None:
-        known, duty = self.some(pick, lambda duty: duty.waits)
+        known, duty = self.some(pick, lambda duty: duty.may_be_given_up)
         before = known.status
         self.ledger.give_up(known.event, duty.delivery, reason, now=self.now)
         duty.status = EXHAUSTED
+        duty.freeze(self.entries)
         assert (duty.delivery.reason, duty.delivery.due_at) == (reason, None)
         self.settle(known, before)
+
+    @rule(client_id=st.sampled_from(CLIENTS), endpoint_id=st.sampled_from(ENDPOINTS), own_entries=st.integers(0, 8))
+    def abandon(self, client_id: str, endpoint_id: str, own_entries: int) -> None:
+        """All that is unsettled there, once, and by the endpoint's own schedule; what waits is named."""
+        owed = [
+            (known, duty)
+            for known in reversed(self.newest_first)
+            for duty in known.duties
+            if (known.client_id, duty.endpoint_id) == (client_id, endpoint_id)
+            and duty.is_unsettled
+            and not duty.abandoned
+        ]
+        waited = self.ledger.abandon(client_id, endpoint_id, attempts_of_schedule=1 + own_entries)
+        assert waited == [known.event for known, duty in owed if not duty.flying]
+        for _, duty in owed:
+            duty.freeze(own_entries)
+            duty.abandoned = True
+            assert duty.delivery.due_at is None
 
     @precondition(lambda self: self.pairs(lambda duty: duty.waits))
     @rule(pick=PICK)
@@ -311,6 +370,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.become_unsettled(known)
         self.ledger.reopen(known.event, duty.delivery, now=self.now)
         duty.status = PENDING
+        duty.begun_before, duty.probes_failed, duty.abandoned = duty.begun, 0, False
         assert duty.delivery.opened_at == duty.delivery.due_at == self.seconds
         assert duty.delivery.attempts_before == duty.begun
 
@@ -345,10 +405,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for known in gone:
             self.forget(known)
 
-    @precondition(lambda self: self.pairs(lambda duty: not duty.waits and not duty.flying))
+    @precondition(lambda self: self.pairs(lambda duty: not duty.is_unsettled))
     @rule(pick=PICK)
     def illegal_change_raises(self, pick: int) -> None:
-        known, duty = self.some(pick, lambda duty: not duty.waits and not duty.flying)
+        known, duty = self.some(pick, lambda duty: not duty.is_unsettled)
         reason = duty.delivery.reason
         with pytest.raises(IllegalTransition):
             self.ledger.give_up(known.event, duty.delivery, Reason.CRASHED, now=self.now)
@@ -414,7 +474,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 for duty in known.duties
                 if (known.client_id, duty.endpoint_id) == (client_id, endpoint_id) and duty.status in (PENDING, FAILED)
             ]
-            assert self.ledger.unsettled_count(client_id, [endpoint_id]) == len(mine)
+            owed = [duty for _, duty in mine if not duty.abandoned]
+            assert self.ledger.unsettled_count(client_id, [endpoint_id]) == len(owed)
+            assert [event for event, _ in self.ledger.unsettled_of(client_id, endpoint_id)] == [one for one, _ in mine]
             waiting = [(event, duty.delivery) for event, duty in mine if duty.waits]
             assert self.ledger.waiting(client_id, endpoint_id) == waiting
 
@@ -444,6 +506,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert event.has_payload(known.payload)
             assert not event.has_payload(known.payload + b" ")
             for duty in known.duties:
+                assert self.ledger.terms.attempts_max(event, duty.delivery) == duty.shown(self.entries)
                 number, text = self.excerpts.get((known, duty.endpoint_id), (None, None))
                 assert self.ledger.excerpt(event, duty.delivery, duty.begun) == (text if number == duty.begun else None)
                 if number is not None:
