@@ -1063,3 +1063,19 @@ def test_retarget_takes_the_new_settings_and_leaves_an_attempt() -> None:
         retry = msgspec.structs.replace(desk.effective.settings.retry, schedule_seconds=(1.0,) * entries)
         desk.effective.settings = msgspec.structs.replace(desk.effective.settings, retry=retry)
         assert desk.ledger.terms.attempts_max(event, delivery) == attempts_max
+
+
+def test_what_a_removal_ends_is_named_once_and_waits_again_when_it_is_reopened() -> None:
+    """A second removal finds it ended already, by the first one's schedule; a reopening is owed to whoever is there."""
+    desk = Desk()
+    event = desk.open()
+    (delivery,) = event.deliveries
+    assert desk.ledger.abandon("a", "x", attempts_of_schedule=3) == [event]
+    assert desk.ledger.abandon("a", "x", attempts_of_schedule=9) == []
+    health = desk.ledger.ensure_health("a", "x")
+    assert (delivery.is_waiting, health.unsettled, health.owed) == (False, 1, 0)
+    desk.ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=desk.now)
+    assert (desk.ledger.terms.attempts_max(event, delivery), health.unsettled, health.owed) == (3, 0, 0)
+    desk.ledger.reopen(event, delivery, now=desk.now)
+    assert (delivery.is_waiting, health.unsettled, health.owed) == (True, 1, 1)
+    assert desk.ledger.terms.attempts_max(event, delivery) == 6
