@@ -1072,6 +1072,9 @@ def test_what_a_removal_ends_is_named_once_and_waits_again_when_it_is_reopened()
     (delivery,) = event.deliveries
     assert desk.ledger.abandon("a", "x", attempts_of_schedule=3) == [event]
     assert desk.ledger.abandon("a", "x", attempts_of_schedule=9) == []
+    later = desk.open()
+    assert desk.ledger.abandon("a", "x", attempts_of_schedule=9) == [later]
+    desk.exhaust(later)
     health = desk.ledger.ensure_health("a", "x")
     assert (delivery.is_waiting, health.unsettled, health.owed) == (False, 1, 0)
     desk.ledger.give_up(event, delivery, Reason.ENDPOINT_REMOVED, now=desk.now)
