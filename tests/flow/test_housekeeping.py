@@ -5,8 +5,9 @@ import trio
 from hookd.core.delivery import Status
 from hookd.core.retry import Reason
 from hookd.core.settings import DeliverySettings, RetentionSettings, RetrySettings, Settings
+from hookd.core.timestamps import Moment
 
-from tests.flow.harness import URL, Flow, Hang, Slow, at, endpoint, now, standing, statuses
+from tests.flow.harness import URL, Flow, Hang, Slow, VirtualClock, at, endpoint, now, standing, statuses
 
 OTHER = "https://other.example/hook"
 
@@ -183,3 +184,31 @@ async def test_housekeeping_is_idle_between_ticks(autojump_clock, nursery) -> No
     await trio.sleep(100)
     trio.lowlevel.remove_instrument(counting)
     assert steps < 1000
+
+
+class CostlyClock(VirtualClock):
+    """Each reading takes half a millisecond of its own time: as if whoever reads it worked so long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readings = 0
+
+    def now(self) -> Moment:
+        self.readings += 1
+        moment = super().now()
+        return Moment(moment.monotonic + self.readings * 0.0005, moment.wall)
+
+
+async def test_looks_at_what_a_pause_holds_take_a_tenth_of_the_time(autojump_clock, nursery) -> None:
+    """2,000 that are old and stay: once a second would be a reading for each of them, each second."""
+    clock = CostlyClock()
+    flow = Flow(Settings(retry=RetrySettings(age_seconds_max=60.0)), clock=clock)
+    await flow.start(nursery)
+    flow.put()
+    flow.ledger.ensure_health("acme", "default").pause(clock.now().monotonic)
+    events = flow.admit_many(2000)
+    await at(100)
+    before = clock.readings
+    await at(300)
+    assert 10_000 < clock.readings - before < 200 * 2000 / 5
+    assert statuses(events) == {Status.PENDING: 2000}

@@ -1,7 +1,8 @@
 """Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
 
+from bisect import bisect_right
 from collections import deque
-from itertools import islice, takewhile
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import trio
@@ -19,6 +20,8 @@ COUNTS_EVERY_SECONDS = 60.0
 RATES_OVER_TICKS = 10
 # Rows looked at or forgotten in one go, about 5 ms; then others have a turn.
 ROWS_AT_ONCE = 1000
+# After a look at what is old, none for so many times as long as it took.
+REST_PER_LOOK = 9
 
 
 class Sample(NamedTuple):
@@ -55,6 +58,7 @@ class Housekeeping:
         self._log = log
         self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
         self._lags: deque[float] = deque([0.0], maxlen=RATES_OVER_TICKS)
+        self._look_from = float("-inf")  # monotonic: when what is old may be looked at again
 
     @property
     def loop_lag_seconds(self) -> float:
@@ -90,22 +94,29 @@ class Housekeeping:
     async def _expire(self) -> None:
         """Gives up what has waited longer than `retry.age_max`: looks at all that is old enough, a slice at a time.
 
-        An event that settles between two slices moves the rows behind it up. Some are missed then, until the next tick.
+        What a pause holds is old for as long as it lasts. So a look takes at most a tenth of the time.
         """
+        began = self._clock.now().monotonic
+        if began < self._look_from:
+            return
+        old = self._old(began)
         expired: list[Event] = []
-        looked_at = 0
-        while old := self._old(looked_at):
-            looked_at += len(old)
-            expired += filter(self._has_expired, old)
+        for start in range(0, len(old), ROWS_AT_ONCE):
+            expired += filter(self._has_expired, old[start : start + ROWS_AT_ONCE])
             await trio.lowlevel.checkpoint()
+        ended = self._clock.now().monotonic
+        self._look_from = ended + (ended - began) * REST_PER_LOOK
         if expired:
             self._endings.expired(expired)
 
-    def _old(self, skipped: int) -> list[Event]:
-        """In order of `since`. No delivery of an event is older than that; its age may stand still at times."""
-        opened_until = self._clock.now().monotonic - self._effective.settings.retry.age_seconds_max
-        rows = islice(self._ledger.unsettled.values(), skipped, skipped + ROWS_AT_ONCE)
-        return list(takewhile(lambda event: event.since <= opened_until, rows))
+    def _old(self, now: float) -> list[Event]:
+        """No delivery of an event is older than its `since`, by which they stand; its age may stand still at times."""
+        opened_until = now - self._effective.settings.retry.age_seconds_max
+        oldest = next(iter(self._ledger.unsettled.values()), None)
+        if oldest is None or oldest.since > opened_until:
+            return []
+        rows = list(self._ledger.unsettled.values())
+        return rows[: bisect_right(rows, opened_until, key=attrgetter("since"))]
 
     def _has_expired(self, event: Event) -> bool:
         """Whether something of it that waits has."""
