@@ -17,7 +17,7 @@ PRIORITIES = {"error": 3, "warning": 4, "info": 6}
 REPORT_PRIORITY = 2  # crit
 # What tells of a run's end: the only account of it, where the file is lost.
 REPORT_EVENTS = {"report", "report.text", "report.written", "report.not_written", "report.crashed", "crash.found"}
-REPORT_EVENTS |= {"run.ended_without_report"}
+REPORT_EVENTS |= {"report.without_payloads", "run.ended_without_report"}
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"

@@ -76,6 +76,15 @@ def text_not_written(why: str, summary: Summary | None, *, is_recorded: bool) ->
     return "".join(f"{_clip(row)}\n" for row in rows)
 
 
+def text_without_payloads(why: str) -> str:
+    """Before the summary of a report that found room for no more."""
+    rows = [
+        f"THE REPORT HAS NO PAYLOADS: {why}",
+        "There was room for ids alone. This holds, and not the text before it:",
+    ]
+    return "".join(f"{_clip(row)}\n" for row in rows)
+
+
 def _ending(summary: Summary) -> str:
     if summary.trigger == CRASH:
         return f"crashed or was killed; last heard of {summary.stopped_at}"

@@ -76,7 +76,7 @@ class ReportDirectory:
         Raises CannotWriteReports, also where a file of `room_bytes` would find no room.
         """
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             self._judge()
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
                 proof.write(b"hookd can write its report here\n")
@@ -116,8 +116,9 @@ class ReportDirectory:
         return next((path for path in named if self._is_of_run(path, run_id)), None)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
-        """Returns the path. Raises OSError, and leaves no file then."""
+        """Returns the path. Makes the directory where it was removed. Raises OSError, and leaves no file then."""
         path = self.path_of(summary)
+        self._make()
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.unlink(missing_ok=True)  # a start that was killed may have left half of this report
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -279,6 +280,9 @@ class ReportDirectory:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _make(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     # Whose they are
 
