@@ -207,6 +207,30 @@ def test_report_directory_that_was_removed_is_made_again(tmp_path: Path) -> None
     assert loaded.logged("report.not_written") == []
 
 
+def test_claim_that_everybody_may_write_is_refused_and_a_folder_in_it_is_made(tmp_path: Path) -> None:
+    """As Kubernetes mounts one: 78 with the command that helps; the folder is for its owner alone, and has the report.
+    Opened to the group afterwards, as fsGroup does at each mount, it is refused until that is taken back."""
+    claim = tmp_path / "claim"
+    claim.mkdir()
+    claim.chmod(0o2777)
+    start = ("run", "--bind", "127.0.0.1:0", "--reports")
+    refused = hookd(*start, str(claim))
+    assert (refused.returncode, refused.stdout) == (78, "")
+    assert f"drain.report_directory cannot be used: {claim} can be written by others (mode 2777)" in refused.stderr
+    assert f"chmod go-w {claim}, or name a folder in it ({claim}/hookd)" in refused.stderr
+    with Loaded(claim) as loaded:
+        loaded.stop()
+    reports = loaded.daemon.reports
+    assert (reports.parent, stat.S_IMODE(reports.stat().st_mode) & 0o777) == (claim, 0o700)
+    reports.chmod(0o2770)
+    refused = hookd(*start, str(reports))
+    assert (refused.returncode, f"chmod go-w {reports}" in refused.stderr) == (78, True)
+    reports.chmod(0o2700)
+    settings = {**SETTINGS, "recovery.enabled": True}
+    with Daemon(claim, settings=settings) as after, after.api as api:
+        assert api.status()["events"]["recovered"] == len(CLASSES)
+
+
 @pytest.mark.parametrize("recorder", ["", "auto"])
 def test_report_without_room_for_payloads_lists_the_ids_and_says_so(tmp_path: Path, recorder: str) -> None:
     """A file may have 64 KiB, and a payload alone has more: exit 3 with a list that `hookd resend` cannot send."""
