@@ -252,6 +252,6 @@ async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_cl
     told = "\n".join(explained(found, str))
     assert "event e7 of client later" in told
     assert "Client later is not registered." in told
-    assert "Attempt 3 of 3 waits for its client to be registered." in told
+    assert "Attempt 3 of 6 waits for its client to be registered." in told
     with pytest.raises(NotFound):
         find(Asked(), "nobody")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ Does not: write anything; flow/final_report does.
 
 import shlex
 
+from hookd.core.printable import printable
 from hookd.core.report import CRASH, DeliveryCounts, EventCounts, Recorded, Summary
 from hookd.core.timestamps import parse_rfc3339
 from hookd.core.units import format_duration
@@ -121,7 +122,7 @@ def _text_clients(summary: Summary) -> list[str]:
 
 def _clip(row: str) -> str:
     """Paths are never cut: a command that cannot be pasted is worse than a long line. Errors may hold anything."""
-    row = "".join(character if character.isprintable() else "?" for character in row)
+    row = printable(row)
     if len(row) <= TEXT_COLUMNS_MAX or row.startswith(("report: ", "  hookd ")):
         return row
     return row[: TEXT_COLUMNS_MAX - 1] + "…"
