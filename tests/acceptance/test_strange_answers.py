@@ -1,7 +1,10 @@
-"""Answers with a blemish, through the whole daemon: the status line counts, as it does for curl."""
+"""Answers with a blemish and connections that went stale, through the whole daemon."""
 
 import json
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,52 @@ def test_410_with_a_blemish_disables_its_endpoint(tmp_path: Path, blemish: str) 
     exhausted = [(line["event_id"], line["reason"]) for line in lines if line["event"] == "delivery.exhausted"]
     assert len(exhausted) == len(set(exhausted)) == 5
     assert {reason for _, reason in exhausted} == {"gone"}
+
+
+@contextmanager
+def speaking(*connections: list[bytes]) -> Iterator[str]:
+    """A receiver with a script: of each connection what it answers to each request in turn; b"" closes it instead."""
+
+    def request(peer: socket.socket) -> bool:
+        data = b""
+        while not data.endswith(b"{}"):  # the payload
+            if not (more := peer.recv(65536)):
+                return False
+            data += more
+        return True
+
+    def speak(listening: socket.socket) -> None:
+        for answers in connections:
+            peer, _ = listening.accept()
+            with peer:
+                for answered in answers:
+                    assert request(peer)
+                    peer.sendall(answered)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        listening.settimeout(30)
+        spoken = pool.submit(speak, listening)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
+        spoken.result(30)
+
+
+FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("second", [b"", LATE], ids=["closed", "408"])
+def test_attempt_that_posted_twice_says_so_everywhere(tmp_path: Path, second: bytes) -> None:
+    """On a kept connection that went stale, or timed out at its peer: one attempt, delivered, shown and counted."""
+    with speaking([FINE, second], [FINE]) as url, Daemon(tmp_path, settings=SETTINGS) as daemon, daemon.api as api:
+        api.put_client("acme", {"url": url})
+        for number, event_id in enumerate(("first", "second"), 1):
+            assert api.post("acme", event_id).status == 202
+            wait_until(lambda number=number: api.deliveries()["delivered"] == number, what=event_id)
+        attempts = {event["id"]: event["deliveries"][0]["attempts"] for event in api.listed()}
+        assert {name: [one["reconnected"] for one in found] for name, found in attempts.items()} == {
+            "first": [False],
+            "second": [True],
+        }
+        metrics = api.ask("GET", "/metrics").content.decode().splitlines()
+        assert "hookd_reconnects_total 1.0" in metrics
+        assert daemon.stop() == 0
