@@ -280,7 +280,10 @@ class _Telling:
             yield f"{attempt} will not come: the delivery is too old before it is due."
         elif parse_rfc3339(delivery["next_attempt_at"]) > self._now:
             yield f"{attempt} {self._due(delivery['next_attempt_at'])}{_why_then(delivery, health)}."
-            if health["not_before"] != delivery["next_attempt_at"]:
+            if health["not_before"] and parse_rfc3339(health["not_before"]) > self._now:  # no retry goes over it
+                yield "To call it all the same:"
+                yield f"  {self._resume(event['client_id'], endpoint)}"
+            else:
                 yield "To try it now:"
                 yield f"  {self._retry(event)}"
         elif health["in_flight"] >= health["concurrency_now"]:
