@@ -93,7 +93,7 @@ async def test_event_behind_a_full_window_says_how_many_are_in_flight(autojump_c
 
 
 async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nursery) -> None:
-    """No `retry` is offered: it would wait as well."""
+    """No `retry` is offered: it would wait as well. A resume lifts it, also where a delivery is due later still."""
     api = await with_event(nursery, Later(503, "100"))
     await at(10)
     told = await of_event(api)
@@ -101,6 +101,8 @@ async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nur
     waits = "comes in 1m 40s, at 08:01:50Z"
     assert f"Attempt 2 of 6 {waits}: the endpoint asked by Retry-After not to be called before." in told
     assert "retry" not in told
+    assert "To call it all the same:" in told
+    assert "/v1/clients/acme/endpoints/default/resume" in told
     client = await of_client(api)
     assert f"default -> {URL}: throttled since 08:00:00Z (10s ago)" in client
     assert f"It asked by Retry-After to be left alone: the next attempt {waits}." in client
@@ -252,6 +254,6 @@ async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_cl
     told = "\n".join(explained(found, str))
     assert "event e7 of client later" in told
     assert "Client later is not registered." in told
-    assert "Attempt 3 of 3 waits for its client to be registered." in told
+    assert "Attempt 3 of 6 waits for its client to be registered." in told
     with pytest.raises(NotFound):
         find(Asked(), "nobody")  # type: ignore[arg-type]

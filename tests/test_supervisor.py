@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -254,16 +255,37 @@ async def test_crash_of_dispatch_ends_in_a_report_and_exit_1(start):
     assert "AttributeError" in daemon.log.of("flow.crashed")[0]["traceback"]
 
 
-async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start):
-    """With the directory gone the summary is in the log and on stderr all the same, and the exit code is right."""
+def put_file_in_place_of(directory: Path) -> None:
+    """So that it cannot be made again."""
+    shutil.rmtree(directory)
+    directory.write_text("")
+
+
+async def test_report_directory_that_was_removed_is_made_again(start):
+    """For the report alone, and for its owner alone; the exit code says what the report says."""
     daemon = await start()
     daemon.sender.hangs = True
-    await daemon.post()
+    await daemon.post(id="e1")
     await until(lambda: bool(daemon.sender.sent))
     shutil.rmtree(daemon.directory)
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
     assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert [line.get("event_id") for line in daemon.report()] == [None, "e1"]
+    assert stat.S_IMODE(daemon.directory.stat().st_mode) == 0o700
+
+
+async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start):
+    """With a file in the directory's place the summary is in the log and on stderr all the same. The exit code is 1:
+    3 would say that a report names what was left."""
+    daemon = await start()
+    daemon.sender.hangs = True
+    await daemon.post()
+    await until(lambda: bool(daemon.sender.sent))
+    put_file_in_place_of(daemon.directory)
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.BUG
     assert daemon.log.of("report.not_written")
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     assert "COULD NOT BE WRITTEN" in daemon.log.texts[1]
@@ -285,7 +307,7 @@ async def test_recorder_goes_once_the_report_is_on_disk_and_not_before(start, re
     (marker,) = daemon.directory.glob("run-*.open")
     assert json.loads(marker.read_text())["run_id"] == "run1"
     if not report_is_written:
-        shutil.rmtree(daemon.directory)
+        put_file_in_place_of(daemon.directory)
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
     assert recorder.discards == report_is_written

@@ -163,6 +163,14 @@ def test_send_follows_to_the_end(daemon: Daemon, receiver: Receiver) -> None:
     assert "attempt 2" in failed.stderr
 
 
+def test_send_takes_a_payload_that_looks_like_an_option(daemon: Daemon, receiver: Receiver) -> None:
+    """A negative number is JSON, before and behind the options."""
+    for payload, arguments in (("-1", ("-1", "--url", daemon.url)), ("-2.5e3", ("--url", daemon.url, "-2.5e3"))):
+        sent = hookd("send", "good", "order.paid", *arguments)
+        assert (sent.returncode, sent.stdout) == (0, "delivered\n"), sent.stderr
+        assert receiver.log[-1].body == payload.encode()
+
+
 def test_send_without_a_daemon_is_69() -> None:
     """Nobody answers there."""
     with refusing_url() as url:

@@ -4,6 +4,7 @@ The ends that no test can have (a host, a power cut) are what they do to files: 
 """
 
 import re
+import resource
 import shutil
 import signal
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
     "and `recovery.enabled`": {"recorder.payloads": True, "recovery.enabled": True},
 }
 IDS = {"e0", "e1", "e2"}
+# One alone has no room in a file that may have room for ids.
+PAYLOAD, ROOM_FOR_IDS_BYTES = b'"' + b"x" * 100_000 + b'"', 64 * 1024
 
 
 class End(NamedTuple):
@@ -42,10 +45,12 @@ class End(NamedTuple):
     loses_memory: bool = False  # what stands in shared memory
     loses_disks: bool = False
     finds_no_room: bool = False  # for its report
+    has_room_for_ids: bool = False  # and for nothing else
 
 
 ENDS = {
     "SIGTERM, SIGINT, or a bug": End(signal.SIGTERM),
+    "SIGTERM, and its report has room for ids alone": End(signal.SIGTERM, has_room_for_ids=True),
     "SIGTERM, and its report finds no room": End(signal.SIGTERM, finds_no_room=True),
     "SIGKILL, or out of memory": End(signal.SIGKILL),
     "container restarted, its shared memory gone": End(signal.SIGKILL, loses_memory=True),
@@ -86,15 +91,20 @@ def test_end_leaves_what_the_readme_says(tmp_path: Path, row: str, column: str) 
         with Daemon(tmp_path, settings=settings) as daemon, daemon.api as api:
             api.put_client("acme", {"url": receiver.url})
             for event_id in sorted(IDS):
-                assert api.post("acme", event_id).status == 202
+                assert api.post("acme", event_id, PAYLOAD).status == 202
             wait_until(lambda: api.deliveries()["failed"] == len(IDS))
             run_id = api.status()["run_id"]
             if end.finds_no_room:
                 daemon.reports.rename(tmp_path / "aside")
+                daemon.reports.write_text("")  # else it would be made again
+            if end.has_room_for_ids:
+                limits = (ROOM_FOR_IDS_BYTES, ROOM_FOR_IDS_BYTES)
+                resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, limits)
             daemon.signal(end.signal)
-            assert daemon.wait(10) == (3 if end.signal is signal.SIGTERM else -signal.SIGKILL)
-            log = daemon.stderr
+            code, log = daemon.wait(10), daemon.stderr
+        assert code == exit_code(end, is_reported=bool(list(daemon.reports.glob("shutdown-*"))))
         if end.finds_no_room:
+            daemon.reports.unlink()
             (tmp_path / "aside").rename(daemon.reports)
         if end.loses_memory:
             shutil.rmtree(runtime_directory(daemon.reports))
@@ -105,6 +115,13 @@ def test_end_leaves_what_the_readme_says(tmp_path: Path, row: str, column: str) 
         with Daemon(tmp_path, settings=settings) as after:
             assert left(after, receiver, run_id, log, lost=end.loses_disks) == table()[row][column]
             assert after.stop() == 0
+
+
+def exit_code(end: End, *, is_reported: bool) -> int:
+    """3 says that a report stands, 1 that none could be written."""
+    if end.signal is not signal.SIGTERM:
+        return -end.signal
+    return 3 if is_reported else 1
 
 
 def left(after: Daemon, receiver: Receiver, run_id: str, log: str, *, lost: bool) -> str:

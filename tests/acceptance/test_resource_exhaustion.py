@@ -162,6 +162,34 @@ def test_wall_clock_that_jumps_moves_no_attempt_and_is_what_is_signed(tmp_path: 
         assert abs(int(received.header["webhook-timestamp"]) - clock.of(received)) < 60
 
 
+@pytest.mark.parametrize("years", [-1, -60])
+def test_wall_clock_that_is_years_off_spoils_no_age_and_no_report(tmp_path: Path, years: int) -> None:
+    """Set back while it runs, also to before 1970: what is waited and aged is as long as it took; the stop reports."""
+    clock = WallClock(tmp_path)
+    with Receiver(503) as receiver, Daemon(tmp_path, settings={**NO_RETRY_SOON, **DRAIN}, env=clock.environ) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url})
+            assert api.post("acme", "e1").status == 202
+            wait_until(lambda: api.deliveries()["failed"] == 1)
+            clock.jump(years * 366 * 24 * HOUR_SECONDS)
+            assert api.post("acme", "e2").status == 202
+            wait_until(lambda: api.deliveries()["failed"] == 2)
+            status = api.status()
+            [endpoint] = api.get("/v1/clients/acme")["endpoints"]
+            for name, seconds in (
+                ("uptime", status["uptime_seconds"]),
+                ("oldest", status["oldest_unsettled_seconds"]),
+                ("the client's oldest", endpoint["health"]["oldest_unsettled_seconds"]),
+            ):
+                assert 0 <= seconds < 300, name
+            attempts = [event["deliveries"][0]["attempts"][0] for event in api.listed()]
+            assert all(0 <= attempt["duration_seconds"] < 60 for attempt in attempts)
+        assert daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED
+    summary, lines = read_report(daemon.report())
+    assert (summary["balanced"], 0 <= summary["drain_seconds"] < 60) == (True, True)
+    assert {line["event_id"] for line in lines} == {"e1", "e2"}
+
+
 # --- descriptors ------------------------------------------------------------------------------------------------------
 
 

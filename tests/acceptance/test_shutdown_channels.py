@@ -1,12 +1,15 @@
 """What a stop says when one of its channels is gone: another one has the summary, the exit code is true, it ends.
 
-The channels are the report's file, stderr (the log, and the text for people) and the termination log. Where the file
-cannot be written the flight recorder stays, and the next start makes the report of it.
+The channels are the report's file, stderr (the log, and the text for people) and the termination log. A file that
+finds no room is written without payloads. Where it cannot be written at all the exit code is 1, the flight recorder
+stays, and the next start makes the report of it.
 """
 
 import json
 import os
+import resource
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,15 +41,24 @@ DRAIN_SECONDS = 0.5
 # drain.timeout + 2 s is the promise; the rest is for the report, and for a machine that has other things to do.
 STOP_SECONDS_MAX = DRAIN_SECONDS + 2 + 8
 SETTINGS = {**NO_RETRY_SOON, "drain.timeout": f"{DRAIN_SECONDS:g}s", "delivery.timeout": "60s"}
-EXIT_UNDELIVERED = 3
+EXIT_NO_REPORT, EXIT_UNDELIVERED = 1, 3
+LARGE = b'"' + b"x" * 100_000 + b'"'
 CLASSES = {"flying": "outcome_unknown", "failed": "attempted_failed", "waiting": "never_attempted"}
 
 
 class Loaded:
     """A daemon with one undelivered event of each class, and the receivers that make it so."""
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, object] | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, object] | None = None,
+        payload: bytes = b'{"n": 1}',
+        **more: Any,
+    ) -> None:
         self.directory = directory
+        self._payload = payload
         self.termination_log = directory / "termination-log"
         self.books = Books()
         self._settings = {**SETTINGS, "drain.termination_log": str(self.termination_log), **(settings or {})}
@@ -63,8 +75,8 @@ class Loaded:
                 api.put_client("hung", {"url": self._hung.url, "concurrency": 1})
                 api.put_client("down", {"url": refusing})
                 for client_id, event_id in (("hung", "flying"), ("hung", "waiting"), ("down", "failed")):
-                    self.books.note(client_id, event_id, b'{"n": 1}')
-                    assert api.post(client_id, event_id, b'{"n": 1}').status == 202
+                    self.books.note(client_id, event_id, self._payload)
+                    assert api.post(client_id, event_id, self._payload).status == 202
                 wait_until(lambda: self._hung.hanging == 1 and api.deliveries()["failed"] == 1)
                 self.run_id = api.status()["run_id"]
             self._stack = stack.pop_all()
@@ -73,10 +85,10 @@ class Loaded:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def stop(self) -> None:
-        """In time, and with the exit code for undelivered events."""
+    def stop(self, code: int = EXIT_UNDELIVERED) -> None:
+        """In time, and with this exit code."""
         began = time.monotonic()
-        assert self.daemon.stop(STOP_SECONDS_MAX + 10) == EXIT_UNDELIVERED, self.daemon.stderr
+        assert self.daemon.stop(STOP_SECONDS_MAX + 10) == code, self.daemon.stderr
         assert time.monotonic() - began < STOP_SECONDS_MAX
 
     def check_report(self) -> None:
@@ -126,19 +138,26 @@ class Breakage(NamedTuple):
 BREAKAGES = {
     "full": Breakage("No space left on device", fill, free),
     "read-only": Breakage("Read-only file system", lambda path: remount(path, "ro"), lambda path: remount(path, "rw")),
-    "gone": Breakage("No such file or directory", shutil.rmtree, Path.mkdir, is_mounted=False),
+    "no directory": Breakage(
+        "File exists", lambda path: put_file_in_place_of(path), lambda path: path.unlink(), is_mounted=False
+    ),
 }
+
+
+def put_file_in_place_of(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_text("somebody's own\n")
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_report_that_has_no_place_is_said_and_made_by_the_next_start(tmp_path: Path, name: str) -> None:
-    """Disk full, read-only or gone at the stop: exit 3 in time; the summary, and that there is no file, is on stderr,
-    in the log and in the termination log; the start after it names every undelivered event, and sends none."""
+    """Disk full, read-only or no directory at the stop: exit 1 in time; the summary, and that there is no file, is on
+    stderr, in the log and in the termination log; the start after it names every undelivered event, and sends none."""
     breakage, reports = BREAKAGES[name], tmp_path / "reports"
     with mounted(reports) if breakage.is_mounted else nullcontext():
         with Loaded(tmp_path) as loaded:
             breakage.befall(reports)
-            loaded.stop()
+            loaded.stop(EXIT_NO_REPORT)
         assert list(tmp_path.rglob("shutdown-*")) == []
         check_not_written(loaded, breakage.error)
         breakage.mend(reports)
@@ -178,15 +197,109 @@ def check_next_start(loaded: Loaded) -> None:
         assert after.stop() == 0
 
 
+def test_report_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    """By a cleaner, while it ran: the report is whole, its directory is for its owner alone, the exit code is 3."""
+    with Loaded(tmp_path) as loaded:
+        shutil.rmtree(loaded.daemon.reports)
+        loaded.stop()
+        loaded.check_report()
+    assert stat.S_IMODE(loaded.daemon.reports.stat().st_mode) == 0o700
+    assert loaded.logged("report.not_written") == []
+
+
+def test_claim_that_everybody_may_write_is_refused_and_a_folder_in_it_is_made(tmp_path: Path) -> None:
+    """As Kubernetes mounts one: 78 with the command that helps; the folder is for its owner alone, and has the report.
+    Opened to the group afterwards, as fsGroup does at each mount, it is refused until that is taken back."""
+    claim = tmp_path / "claim"
+    claim.mkdir()
+    claim.chmod(0o2777)
+    start = ("run", "--bind", "127.0.0.1:0", "--reports")
+    refused = hookd(*start, str(claim))
+    assert (refused.returncode, refused.stdout) == (78, "")
+    assert f"drain.report_directory cannot be used: {claim} can be written by others (mode 2777)" in refused.stderr
+    assert f"chmod go-w {claim}, or name a folder in it ({claim}/hookd)" in refused.stderr
+    with Loaded(claim) as loaded:
+        loaded.stop()
+    reports = loaded.daemon.reports
+    assert (reports.parent, stat.S_IMODE(reports.stat().st_mode) & 0o777) == (claim, 0o700)
+    reports.chmod(0o2770)
+    refused = hookd(*start, str(reports))
+    assert (refused.returncode, f"chmod go-w {reports}" in refused.stderr) == (78, True)
+    reports.chmod(0o2700)
+    settings = {**SETTINGS, "recovery.enabled": True}
+    with Daemon(claim, settings=settings) as after, after.api as api:
+        assert api.status()["events"]["recovered"] == len(CLASSES)
+
+
+@pytest.mark.parametrize("recorder", ["", "auto"])
+def test_report_without_room_for_payloads_lists_the_ids_and_says_so(tmp_path: Path, recorder: str) -> None:
+    """A file may have 64 KiB, and a payload alone has more: exit 3 with a list that `hookd resend` cannot send."""
+    settings = {"recorder.directory": recorder}
+    with Loaded(tmp_path, payload=LARGE, settings=settings) as loaded:
+        resource.prlimit(loaded.daemon.process.pid, resource.RLIMIT_FSIZE, (64 * 1024, 64 * 1024))
+        loaded.stop()
+    check_without_payloads(loaded, "File too large")
+    resent = resend_to_another(tmp_path, loaded.daemon.report())
+    assert (resent.returncode, "no-payload: 3" in resent.stdout) == (EXIT_UNDELIVERED, True)
+
+
+def test_report_on_a_disk_without_room_for_payloads_lists_the_ids(tmp_path: Path) -> None:
+    """The same where the disk has 64 KiB left."""
+    with mounted(tmp_path / "reports", size="128k"), Loaded(tmp_path, payload=LARGE) as loaded:
+        (tmp_path / "reports" / "filler").write_bytes(bytes(64 * 1024))
+        loaded.stop()
+        check_without_payloads(loaded, "No space left on device")
+
+
+def check_without_payloads(loaded: Loaded, error: str) -> None:
+    summary, lines = read_report(loaded.daemon.report())
+    assert (summary["payloads"], summary["balanced"]) == (False, True)
+    assert {line["event_id"]: line["class"] for line in lines} == CLASSES
+    assert not [line for line in lines if "payload" in line or "payload_base64" in line]
+    [said] = loaded.logged("report.without_payloads")
+    assert error in said["error"]
+    assert len(loaded.logged("report.written")) == 1
+    assert not list(loaded.daemon.reports.glob("run-*.open"))
+    text, last = report_texts(loaded.daemon.stderr), loaded.termination_log.read_text()
+    assert text.endswith(last)
+    assert last.startswith("THE REPORT HAS NO PAYLOADS: ")
+    check_summary(last)
+    assert "post these events again from your own records" in last
+    assert "hookd resend" not in last
+
+
+def resend_to_another(directory: Path, report: Path) -> subprocess.CompletedProcess[str]:
+    with Receiver(200) as receiver, Daemon(directory / "other") as other, other.api as api:
+        for client_id in ("hung", "down"):
+            api.put_client(client_id, {"url": receiver.url})
+        return hookd("resend", str(report), "--url", other.url)
+
+
+def test_recorder_with_payloads_is_kept_rather_than_a_report_without(tmp_path: Path) -> None:
+    """There is no second try: what the recorder has is more. Exit 1; the next start's report has the payloads."""
+    settings = {"recorder.payloads": True, "recorder.directory": "auto"}
+    with Loaded(tmp_path, payload=LARGE, settings=settings) as loaded:
+        resource.prlimit(loaded.daemon.process.pid, resource.RLIMIT_FSIZE, (64 * 1024, 64 * 1024))
+        loaded.stop(EXIT_NO_REPORT)
+    assert loaded.logged("report.without_payloads") == []
+    assert list(loaded.daemon.reports.glob("*.jsonl")) == []
+    with Daemon(tmp_path, settings={**SETTINGS, **settings}) as after:
+        [path] = after.reports.glob("crash-*.jsonl")
+        assert {
+            line["event_id"]: json.dumps(line["payload"]).encode() for line in read_report(path)[1]
+        } == dict.fromkeys(CLASSES, LARGE)
+        assert after.stop() == 0
+
+
 def test_all_channels_gone_at_once_still_end_in_time(tmp_path: Path) -> None:
-    """The report's disk is full, stderr's too, and so is the termination log's: exit 3, and the recorder remains."""
+    """The report's disk is full, stderr's too, and so is the termination log's: exit 1, and the recorder remains."""
     reports = tmp_path / "reports"
     with mounted(reports):
         full = os.open("/dev/full", os.O_WRONLY)
         with Loaded(tmp_path, settings={"drain.termination_log": "/dev/full"}, stderr=full) as loaded:
             os.close(full)
             fill(reports)
-            loaded.stop()
+            loaded.stop(EXIT_NO_REPORT)
         free(reports)
         check_next_start(loaded)
 

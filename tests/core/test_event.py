@@ -115,7 +115,7 @@ def test_read_event_of_exactly_the_greatest_depth_is_taken() -> None:
         assert read_array(array) == [body(nested(DEPTH_MAX))]
 
 
-@pytest.mark.parametrize("depth", [DEPTH_MAX + 1, DEPTH_MAX + FRAMES - 100])
+@pytest.mark.parametrize("depth", [DEPTH_MAX + 1, DEPTH_MAX + 199])
 def test_read_event_one_level_deeper_is_refused_at_the_payload(depth: int) -> None:
     """The pointer is the payload's, the words are the limit's."""
     with frames_of_the_daemon(), pytest.raises(InvalidEvent, match="deeper than 1,000 levels") as raised:
@@ -127,7 +127,7 @@ def read_batch(body: bytes) -> list[Submission]:
     return [read_event(item, client_id=None) for item in read_array(body)]
 
 
-@pytest.mark.parametrize("depth", [2 * DEPTH_MAX, 10_001, 100_000])
+@pytest.mark.parametrize("depth", [DEPTH_MAX + 201, 2 * DEPTH_MAX, 10_001, 100_000])
 def test_read_of_absurd_depth_is_an_invalid_event(depth: int) -> None:
     """Deeper than is read at all: the pointer is the event's, however deep this interpreter's decoder goes."""
     with frames_of_the_daemon():
@@ -135,6 +135,8 @@ def test_read_of_absurd_depth_is_an_invalid_event(depth: int) -> None:
             with pytest.raises(InvalidEvent, match="deeper than 1,000 levels") as raised:
                 read_event(body(opened), client_id=None, pointer="/3")
             assert pointers(raised) == ["/3"]
+            if opened != nested(depth) and depth < 10_001:
+                continue  # it is no JSON besides, which a batch's decoder that goes so deep says first
             with pytest.raises(InvalidEvent, match="deeper than 1,000 levels"):
                 read_batch(b"[" + opened + b"]")
 

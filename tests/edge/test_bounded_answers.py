@@ -104,6 +104,7 @@ async def test_long_header_is_not_repeated(autojump_clock, nursery) -> None:
                 {"content-type": f"{next(iter(operation.bodies))}; charset={long}"},
                 {"content-type": next(iter(operation.bodies)), "content-encoding": long},
             ):
+                headers["content-length"] = "2"  # as a server would have it; rotate-secret reads no body without
                 refused_shortly(await asked(api, method, filled(path), b"{}", headers=headers))
         if operation.scope is not None:
             for headers in ({"host": long}, {"origin": long}, {"sec-fetch-site": long}):

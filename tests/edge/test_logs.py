@@ -12,6 +12,8 @@ import pytest
 from hookd.core.log_line import LineForm
 from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries, form_on
 
+from tests.core.test_printable import HOSTILE
+
 
 def read_all(fd: int) -> bytes:
     chunks = []
@@ -38,6 +40,35 @@ def test_line_off_a_terminal_is_one_json_object():
         "error": "a\nb\x1b[31m",
         "attempt": 1,
     }
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+def test_value_of_others_reaches_no_terminal_in_either_form(pretty: bool):
+    """DEL, C1, the line ends of Unicode and bidi stand as escapes, in JSON too; JSON's readers get them back."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=pretty, colours=False, wall=lambda: 1764000000.0)
+    log("library", message=HOSTILE, names={HOSTILE: [HOSTILE]}, logger="é")
+    log("library", traceback=f"Error: {HOSTILE}")
+    if not pretty:
+        log.text(f"row {HOSTILE}\n")
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    written = read_all(reader).decode()
+    os.close(reader)
+    assert written.count("\n") == len(written.splitlines()) == (4 if pretty else 3)  # a traceback has lines of its own
+    assert written.replace("\n", "").isprintable()
+    if not pretty:
+        first, second, third = map(json.loads, written.splitlines())
+        assert (first["message"], first["names"], first["logger"]) == (HOSTILE, {HOSTILE: [HOSTILE]}, "é")
+        assert second["traceback"] == f"Error: {HOSTILE}"
+        assert third["text"] == f"row {HOSTILE}\n"
+
+
+def test_note_of_a_start_is_harmless_in_either_form():
+    for pretty in (False, True):
+        note = LineForm(pretty).note(0.0, f"{HOSTILE} is no key", "warning")
+        assert note.endswith("\n")
+        assert note[:-1].isprintable()
 
 
 def test_line_on_a_terminal_is_for_people_and_cannot_be_forged():

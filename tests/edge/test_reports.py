@@ -310,6 +310,46 @@ def test_directory_that_others_may_write_is_refused(tmp_path, mode):
     ReportDirectory(str(tmp_path / "reports")).prove_writable()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o2775, 0o1777])
+def test_folder_in_a_directory_of_everybodys_is_made_and_judged_by_itself(tmp_path, mode):
+    """A Kubernetes claim is mounted like that. The refusal names the command, and the folder that helps."""
+    claim = tmp_path / "a claim"
+    claim.mkdir()
+    claim.chmod(mode)
+    with pytest.raises(CannotWriteReports) as refused:
+        ReportDirectory(str(claim)).prove_writable()
+    assert f"chmod go-w '{claim}'" in str(refused.value)
+    own = claim / "hookd"
+    assert f"({own})" in str(refused.value)
+    reports = ReportDirectory(str(own))
+    reports.prove_writable()
+    reports.lock()
+    assert stat.S_IMODE(own.stat().st_mode) & 0o777 == 0o700
+    path = reports.write(owing(), [])
+    assert [one.path for one in ReportDirectory(str(own)).unclaimed()] == [path]
+    own.rename(claim / "taken away")  # by whoever may write the claim
+    own.symlink_to(claim / "taken away")
+    with pytest.raises(CannotWriteReports, match="is a link"):
+        reports.prove_writable()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_folder_that_somebody_puts_in_the_place_of_ours_is_refused(tmp_path):
+    """Who may write the directory that ours stands in can take it away. What they put there is theirs, and is seen."""
+    claim = tmp_path / "claim"
+    claim.mkdir()
+    claim.chmod(0o777)
+    reports = ReportDirectory(str(claim / "hookd"))
+    reports.prove_writable()
+    (claim / "hookd").rename(claim / "taken away")
+    (claim / "hookd").mkdir(mode=0o755)
+    write_report(claim / "hookd", "shutdown-20260101T000000Z-forged.jsonl", undelivered=1)
+    for forged in (claim / "hookd" / "shutdown-20260101T000000Z-forged.jsonl", claim / "hookd"):
+        os.chown(forged, 12345, 12345)
+    with pytest.raises(CannotWriteReports, match="belongs to user 12345"):
+        reports.prove_writable()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_directory_or_report_of_another_user_is_refused(tmp_path):
     """A forged report is one that cannot be read: it is not taken up, and it tells of no run."""

@@ -9,14 +9,14 @@ import os
 import re
 import shlex
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from hookd.cli.terminal import printable
+from hookd.core.printable import printable
 
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
             said = f" ({printable(self._line)})" if self._line else ""
             return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}"
         slug = str(self.body.get("type", "")).rpartition("/")[2]
-        return f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}"
+        return printable(f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}")
 
     @property
     def _line(self) -> str:
@@ -79,13 +79,16 @@ class Answer(NamedTuple):
             return f"; the token was refused: give another with {give}" if self.has_token else f"; give one with {give}"
         return f"; another token is given with {give}" if self.status == 403 and self.has_token else ""
 
-    def taken(self) -> dict[str, Any]:
-        """The object that a 200 brought. Raises Refusal for anything else."""
-        if self.status != 200:
+    def taken(self, *names: str, statuses: Sequence[int] = (200,)) -> dict[str, Any]:
+        """The object that a 200 brought, with these fields. Raises Refusal for another status, Unreachable for what no
+        hookd says."""
+        if self.status not in statuses:
             raise Refusal(self)
         if not self.is_hookds:
             raise Unreachable(f"{NO_HOOKD}: its answer is no JSON object")
         body: dict[str, Any] = self.body
+        if not body.keys() >= set(names):
+            raise Unreachable(f"{NO_HOOKD}: its answer lacks {', '.join(sorted(set(names) - body.keys()))}")
         return body
 
 

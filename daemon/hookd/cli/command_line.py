@@ -5,7 +5,6 @@ stdout, messages to stderr. Heavy modules are imported inside the commands, so t
 at once.
 """
 
-import errno
 import os
 import sys
 from typing import Any
@@ -23,10 +22,9 @@ from hookd.cli.commands.run import run
 from hookd.cli.commands.send import send
 from hookd.cli.commands.status import status
 from hookd.cli.failures import fail
+from hookd.core.no_room import NO_ROOM
 from hookd.edge.streams import STDOUT
 from hookd.process.exit_codes import ExitCode
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Commands(click.Group):

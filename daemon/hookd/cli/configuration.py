@@ -18,6 +18,7 @@ from hookd.cli.failures import usage
 from hookd.config.file import ConfigurationError
 from hookd.core.client import Client
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.printable import printable
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.process.exit_codes import ExitCode
 
@@ -33,7 +34,7 @@ def load_or_exit(config: str | None, flags: Mapping[str, object], *, dev: bool) 
         return load_configuration(config, flags, dev=dev)
     except ConfigurationError as error:
         for line in error.lines:
-            click.echo(line, err=True)
+            click.echo(printable(line), err=True)
         sys.exit(ExitCode.CONFIG)
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from hookd.cli.api_client import Answer, Refusal, Unreachable, Unreadable
+from hookd.core.printable import printable
 from hookd.edge.streams import STDERR, say
 from hookd.process.exit_codes import ExitCode
 
@@ -46,9 +47,9 @@ def refused(answer: Answer) -> NoReturn:
 
 
 def usage(message: str) -> NoReturn:
-    raise click.UsageError(message)
+    raise click.UsageError(printable(message))
 
 
 def fail(code: int, message: str) -> NoReturn:
-    say(STDERR, f"hookd: {message}\n")
+    say(STDERR, f"hookd: {printable(message)}\n")
     sys.exit(code)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import click
 import msgspec
 
 from hookd.cli.failures import fail
+from hookd.cli.terminal import tell
 from hookd.core.report import Summary
 from hookd.edge.reports import ReportDirectory
 from hookd.process.exit_codes import ExitCode
@@ -27,4 +27,4 @@ def say_claimed(path: Path) -> None:
     """Whoever sends it again by hand should know that it was."""
     run_id = ReportDirectory(str(path.parent)).claimed_by(str(path))
     if run_id is not None:
-        click.echo(f"hookd: run {run_id} took up what this report lists as undelivered", err=True)
+        tell(f"run {run_id} took up what this report lists as undelivered")

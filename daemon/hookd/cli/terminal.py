@@ -1,27 +1,28 @@
-"""Owns how text gets onto a terminal: what others wrote is made harmless, rows are cut, times and ages are short.
+"""Owns how text gets onto a terminal: what others wrote is made harmless (core/printable), rows are cut, times and ages
+are short. Messages go through `tell`, or end the command by way of failures.py.
 
 Ages and times go by the daemon's clock: a command may run on a machine whose clock is off.
 """
 
-import json
 import shutil
 
+import click
 import msgspec
 
+from hookd.core.printable import printable, printable_json
 from hookd.core.timestamps import parse_rfc3339, rfc3339
 
 COLUMNS_MAX = 100
 
 
-def printable(text: object) -> str:
-    """Without what would move the cursor, colour the screen or turn the line round: those characters as escapes."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
+def tell(message: object) -> None:
+    """A line on stderr."""
+    click.echo(f"hookd: {printable(message)}", err=True)
 
 
 def json_text(value: object) -> str:
-    """One line of JSON, with the same characters escaped: outside ASCII they only stand in strings."""
-    text = msgspec.json.encode(value).decode()
-    return text if text.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    """One line of JSON."""
+    return printable_json(msgspec.json.encode(value)).decode()
 
 
 def clip(row: str, columns: int = COLUMNS_MAX) -> str:

@@ -1,8 +1,11 @@
-"""Owns one entry of `http.bind`: the forms that it has, and whether only this machine gets in by it."""
+"""Owns one entry of `http.bind`: the forms that it has, whether only this machine gets in by it, and who asks there."""
 
 import ipaddress
 import re
 from typing import NamedTuple
+
+# How the server names to the app whoever asks through a unix socket; no IP address reads like it.
+UNIX_PEER = ("unix", 0)
 
 
 class Bind(NamedTuple):

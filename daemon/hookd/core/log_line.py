@@ -1,8 +1,8 @@
 """Owns how a line of the log looks: JSON off a terminal, for people on one, with a priority where the journal reads it.
 
-Rules: one event is one line, and no value breaks out of it. Where stderr is the journal, each line begins with its
-priority as `<N>` (sd-daemon(3)). The journal's rate limit counts `crit` apart from errors, warnings and infos: a flood
-of attempts takes no line of a report along.
+Rules: one event is one line, and no value breaks out of it, whatever it holds (core/printable). Where stderr is the
+journal, each line begins with its priority as `<N>` (sd-daemon(3)). The journal's rate limit counts `crit` apart from
+errors, warnings and infos: a flood of attempts takes no line of a report along.
 Does not: write anything; edge/logs does, and knows what stderr is.
 """
 
@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from hookd.core.printable import printable, printable_json
 from hookd.core.timestamps import rfc3339
 
 PRIORITIES = {"error": 3, "warning": 4, "info": 6}
 REPORT_PRIORITY = 2  # crit
 # What tells of a run's end: the only account of it, where the file is lost.
 REPORT_EVENTS = {"report", "report.text", "report.written", "report.not_written", "report.crashed", "crash.found"}
-REPORT_EVENTS |= {"run.ended_without_report"}
+REPORT_EVENTS |= {"report.without_payloads", "run.ended_without_report"}
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -41,7 +42,7 @@ class LineForm(NamedTuple):
     def note(self, at: float, message: str, level: str) -> str:
         """What is said before the log is there."""
         if self.pretty:
-            return f"hookd: {message}\n"
+            return f"hookd: {printable(message)}\n"
         return self._json(at, "start.note", level, {"message": message}).decode()
 
     def _json(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
@@ -50,7 +51,7 @@ class LineForm(NamedTuple):
             encoded = msgspec.json.encode(line)
         except (OverflowError, ValueError, TypeError, RecursionError):  # half of a surrogate pair, 4,301 digits
             encoded = msgspec.json.encode({name: _encodable(value) for name, value in line.items()})
-        return b"%s%s\n" % (self._priority(event, level), encoded)
+        return b"%s%s\n" % (self._priority(event, level), printable_json(encoded))
 
     def _priority(self, event: str, level: str) -> bytes:
         if not self.priorities:
@@ -58,7 +59,7 @@ class LineForm(NamedTuple):
         return b"<%d>" % (REPORT_PRIORITY if event in REPORT_EVENTS else PRIORITIES[level])
 
     def _pretty(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
-        pairs = " ".join(f"{name}={_printable(value)}" for name, value in fields.items() if value is not None)
+        pairs = " ".join(f"{name}={_shown(value)}" for name, value in fields.items() if value is not None)
         traceback = fields.get("traceback")
         line = f"{rfc3339(at)[11:-1]} {level:7} {event} " + (pairs if traceback is None else f"\n{_lines(traceback)}")
         if self.colours:
@@ -79,9 +80,8 @@ def _encodable(value: object) -> object:
 
 def _lines(text: object) -> str:
     """A traceback's own lines, set in: no message in it can pass for a line of the log."""
-    return "\n".join(f"    {_printable(line)}" for line in str(text).rstrip("\n").split("\n"))
+    return "\n".join(f"    {printable(line)}" for line in str(text).rstrip("\n").split("\n"))
 
 
-def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(_encodable(value)).decode()
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def _shown(value: object) -> str:
+    return printable(value if isinstance(value, str) else msgspec.json.encode(_encodable(value)).decode())

@@ -7,6 +7,7 @@ Does not: write anything; flow/final_report does.
 
 import shlex
 
+from hookd.core.printable import printable
 from hookd.core.report import CRASH, DeliveryCounts, EventCounts, Recorded, Summary
 from hookd.core.timestamps import parse_rfc3339
 from hookd.core.units import format_duration
@@ -76,6 +77,15 @@ def text_not_written(why: str, summary: Summary | None, *, is_recorded: bool) ->
     return "".join(f"{_clip(row)}\n" for row in rows)
 
 
+def text_without_payloads(why: str) -> str:
+    """Before the summary of a report that found room for no more."""
+    rows = [
+        f"THE REPORT HAS NO PAYLOADS: {why}",
+        "There was room for ids alone. This holds, and not the text before it:",
+    ]
+    return "".join(f"{_clip(row)}\n" for row in rows)
+
+
 def _ending(summary: Summary) -> str:
     if summary.trigger == CRASH:
         return f"crashed or was killed; last heard of {summary.stopped_at}"
@@ -112,7 +122,7 @@ def _text_clients(summary: Summary) -> list[str]:
 
 def _clip(row: str) -> str:
     """Paths are never cut: a command that cannot be pasted is worse than a long line. Errors may hold anything."""
-    row = "".join(character if character.isprintable() else "?" for character in row)
+    row = printable(row)
     if len(row) <= TEXT_COLUMNS_MAX or row.startswith(("report: ", "  hookd ")):
         return row
     return row[: TEXT_COLUMNS_MAX - 1] + "…"

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -76,7 +77,7 @@ class ReportDirectory:
         Raises CannotWriteReports, also where a file of `room_bytes` would find no room.
         """
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             self._judge()
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".proof-") as proof:
                 proof.write(b"hookd can write its report here\n")
@@ -116,8 +117,13 @@ class ReportDirectory:
         return next((path for path in named if self._is_of_run(path, run_id)), None)
 
     def write(self, summary: Summary, lines: Iterable[Line]) -> str:
-        """Returns the path. Raises OSError, and leaves no file then."""
+        """Returns the path. Raises OSError, and leaves no file then.
+
+        Makes the directory where it was removed. It is not judged again: the file is ours alone wherever it stands,
+        and the next start judges before it reads.
+        """
         path = self.path_of(summary)
+        self._make()
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.unlink(missing_ok=True)  # a start that was killed may have left half of this report
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -280,17 +286,28 @@ class ReportDirectory:
         finally:
             os.close(fd)
 
+    def _make(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     # Whose they are
 
     def _judge(self) -> None:
-        """Who may write here may have us send anything, signed. Raises CannotWriteReports."""
+        """Who may write here may have us send anything, signed. Raises CannotWriteReports.
+
+        The folder that it stands in may be anybody's, such as a mounted claim of mode 777: who may write there can
+        take this one away, and neither read it nor put a report of theirs in its place.
+        """
         found = self._directory.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise CannotWriteReports(f"{self._directory} is a link; name the folder that it leads to")
         if found.st_uid not in (os.geteuid(), 0):
             raise CannotWriteReports(f"{self._directory} belongs to user {found.st_uid}, not to us")
         if others := _writable_by_others(found):
-            raise CannotWriteReports(f"{self._directory} can be written by others ({others}); take that from them")
+            raise CannotWriteReports(
+                f"{self._directory} can be written by others ({others}): "
+                f"chmod go-w {shlex.quote(str(self._directory))}, or name a folder in it "
+                f"({self._directory}/hookd), which hookd makes for itself"
+            )
 
     def _open_plain(self, path: str | Path, flags: int = 0) -> int:
         """For reading. Raises OSError at once for what is no plain file, is not ours, or may be somebody else's words.

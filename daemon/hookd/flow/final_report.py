@@ -5,6 +5,8 @@ Rules:
  2. Then it goes to the termination log, and last the whole report goes to its file. Each has a deadline of its own: a
     file system that hangs holds nothing else up.
  3. Recorder and marker are removed once the file is there. Without the file they are all that the next start has.
+ 4. A file that finds no room is tried once more without payloads, and says so; not where the recorder holds them, which
+    are more than that file would be.
 What the report says is core/report's; where its files are is edge/reports'.
 """
 
@@ -12,14 +14,17 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
+import msgspec
 import trio
 
 from hookd.core import report, report_text
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
+from hookd.core.no_room import NO_ROOM
 from hookd.core.recorder import NoRecorder, Recorder
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run, Stop
+from hookd.core.timestamps import Moment
 from hookd.flow.ports import Channel, Clock, Pruned
 
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
@@ -97,31 +102,59 @@ class FinalReport:
     # The report
 
     async def give(self, *, trigger: str, forced: bool, drain_seconds: float) -> bool:
-        """Gives the run's one report. False where that crashed: a bug, and the log has the traceback."""
+        """Gives the run's one report. False where no file of it stands; the log says why."""
         self.is_given = True
         now, text = self._clock.now(), ""
         try:
-            summary = self._summarise(Stop(now.wall, trigger, forced, drain_seconds))
-            text = report_text.text(summary, path=str(self._reports.path_of(summary)))
+            stop = Stop(now.wall, trigger, forced, drain_seconds)
+            summary = self._summarise(stop)
+            self._log("report", level=_level(summary), **_without_clients(summary))
+            text = self._text(summary)
             self._log.text(text)
             await self._write_termination_log(text)
-            payloads = self._effective.settings.drain.report_payloads
-            lines = report.lines(self._ledger, now_monotonic=now.monotonic, now_wall=now.wall, payloads=payloads)
             with trio.fail_after(REPORT_SECONDS_MAX):
-                path = await self._in_thread(self._reports.write, summary, lines)
+                path = await self._write(summary, stop, now)
         except Exception as error:
             await self._say_not_written(error, text)
-            return isinstance(error, OSError | trio.TooSlowError)
+            return False
         self._log("report.written", path=path)
         self._end()
         await self._prune()
         return True
 
-    def _summarise(self, stop: Stop) -> Summary:
+    async def _write(self, summary: Summary, stop: Stop, now: Moment) -> str:
+        """Returns the path. Raises OSError."""
+        payloads = summary.payloads is msgspec.UNSET
+        try:
+            return await self._write_lines(summary, now, payloads=payloads)
+        except OSError as error:
+            if error.errno not in NO_ROOM or not payloads or self._recorder_has_payloads:
+                raise
+            why = f"{type(error).__name__}: {error}"
+        summary = self._summarise(stop, payloads=False)
+        path = await self._write_lines(summary, now, payloads=False)
+        self._log("report.without_payloads", level="error", error=why)
+        text = report_text.text_without_payloads(why) + self._text(summary)
+        self._log.text(text)
+        await self._write_termination_log(text)
+        return path
+
+    async def _write_lines(self, summary: Summary, now: Moment, *, payloads: bool) -> str:
+        lines = report.lines(self._ledger, now_monotonic=now.monotonic, now_wall=now.wall, payloads=payloads)
+        path: str = await self._in_thread(self._reports.write, summary, lines)
+        return path
+
+    @property
+    def _recorder_has_payloads(self) -> bool:
+        return self._effective.settings.recorder.payloads and not isinstance(self._recorder, NoRecorder)
+
+    def _text(self, summary: Summary) -> str:
+        return report_text.text(summary, path=str(self._reports.path_of(summary)))
+
+    def _summarise(self, stop: Stop, *, payloads: bool = True) -> Summary:
         settings = self._effective.settings
-        payloads, recovery = settings.drain.report_payloads, settings.recovery.enabled
+        payloads, recovery = payloads and settings.drain.report_payloads, settings.recovery.enabled
         self.summary = summary = report.summarise(self._ledger, self._run, stop, payloads=payloads, recovery=recovery)
-        self._log("report", level=_level(summary), **_without_clients(summary))
         return summary
 
     async def _say_not_written(self, error: Exception, text: str) -> None:

@@ -176,7 +176,7 @@ def _own_reports(directory: str) -> ReportDirectory:
         reports.prove_writable()
         reports.lock()
     except CannotWriteReports as error:
-        raise CannotStart(ExitCode.CONFIG, f"drain.report_directory cannot be written: {error}") from error
+        raise CannotStart(ExitCode.CONFIG, f"drain.report_directory cannot be used: {error}") from error
     except report_files.InUse as error:
         raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
     return reports

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import tomllib
+from pathlib import Path
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -20,6 +23,7 @@ from tests.edge.server.harness import (
 )
 from tests.edge.server.probes import CHUNKS, LENGTH, chunked, post, status_of
 
+ROOT = Path(__file__).parents[3]
 CLOSING = b"Connection: close\r\n"
 BEHIND = {
     "CRLF": b"\r\n",
@@ -37,6 +41,16 @@ ENDS = {
     "HTTP/1.0": post(LENGTH).replace(b"HTTP/1.1", b"HTTP/1.0"),
     "close without a body": GET_OK_AND_CLOSE,
 }
+
+
+def test_inner_name_of_h11_is_there_and_its_release_line_pinned() -> None:
+    """Empty lines before a request are skipped through it: without it, each would be answered 400."""
+    buffer = h11.Connection(h11.SERVER)._receive_buffer
+    buffer += b"\r\nGET"
+    assert buffer.maybe_extract_lines() == []
+    assert bytes(buffer) == b"GET"
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert [one for one in named if one.startswith("h11")] == ["h11==0.16.*"]
 
 
 @pytest.mark.parametrize("behind", BEHIND)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hookd.cli.configuration import load_or_exit
+from hookd.core.printable import printable
 
 if TYPE_CHECKING:
     from hookd.core.settings import Settings
@@ -23,11 +24,11 @@ def check(file: str, dev: bool) -> None:
     loaded = load_or_exit(file, {}, dev=dev)
     settings = loaded.settings
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {printable(warning)}", err=True)
     parts = worst_case_bytes(settings)
-    click.echo(f"{file}: valid")
+    click.echo(f"{printable(file)}: valid")
     for line in who_gets_in(settings):
-        click.echo(line)
+        click.echo(printable(line))
     click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
@@ -64,7 +65,7 @@ def _say_recorder(settings: "Settings") -> None:
     try:
         where = place(recorder.directory, report_directory=reports, environ=os.environ, dev=settings.dev)
     except CannotRecord as error:
-        click.echo(f"flight recorder: {error}")
+        click.echo(f"flight recorder: {printable(error)}")
         return
     free = free_bytes(where.directory)
     bytes_max = recorder.bytes_max if free is None else min(recorder.bytes_max, free)
@@ -72,4 +73,4 @@ def _say_recorder(settings: "Settings") -> None:
     room = "" if free is None else f", where {approximate_size(free)} are free"
     events = plan.events_max(bytes_max, payload_bytes=payload_bytes)
     click.echo(f"flight recorder: about {events:,} unsettled events of one delivery, {of}")
-    click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {where}{room}")
+    click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {printable(where)}{room}")

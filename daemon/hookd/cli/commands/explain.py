@@ -16,7 +16,8 @@ import click
 from hookd.cli.api_client import Answer, Remote
 from hookd.cli.failures import asking, fail
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import ago, ahead, json_text, printable, span
+from hookd.cli.terminal import ago, ahead, json_text, span
+from hookd.core.printable import printable
 from hookd.core.timestamps import parse_rfc3339
 from hookd.process.exit_codes import ExitCode
 
@@ -64,17 +65,17 @@ class NotFound(Exception):
 
 def find(remote: Remote, name: str) -> Found:
     """Raises NotFound, Unreachable or Refusal."""
-    status = remote.get("/v1/status").taken()
+    status = remote.get("/v1/status").taken("now", "state")
     now = parse_rfc3339(status["now"])
     client_id, slash, event_id = name.partition("/")
     if slash:
         answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")
         if answer.status == 404:
             raise NotFound(answer.problem)
-        event = answer.taken()
+        event = answer.taken("id", "deliveries")
         return Found(name, None, [(event, _client_of(remote, event))], [], status, now)
     asked = remote.get(f"/v1/clients/{_part(name)}")
-    client = None if asked.status == 404 else asked.taken()
+    client = None if asked.status == 404 else asked.taken("id", "endpoints")
     answer = remote.get(f"/v1/events/{_part(name)}")
     ambiguous = answer.body.get("clients", []) if answer.status == 409 else []
     if answer.status in (404, 409):
@@ -82,9 +83,9 @@ def find(remote: Remote, name: str) -> Found:
         if waiting:
             return Found(name, None, [(event, None) for event in waiting], [], status, now)
         if client is None and not ambiguous:
-            raise NotFound(f"{asked.problem}\n{answer.problem}")
+            raise NotFound(f"{asked.problem}; {answer.problem}")
         return Found(name, client, [], ambiguous, status, now)
-    event = answer.taken()
+    event = answer.taken("id", "deliveries")
     return Found(name, client, [(event, _client_of(remote, event))], [], status, now)
 
 
@@ -119,7 +120,7 @@ def _waiting_for_client(remote: Remote, name: str) -> list[dict[str, Any]]:
 
 def _client_of(remote: Remote, event: dict[str, Any]) -> dict[str, Any] | None:
     answer: Answer = remote.get(f"/v1/clients/{_part(event['client_id'])}")
-    return None if answer.status == 404 else answer.taken()
+    return None if answer.status == 404 else answer.taken("id", "endpoints")
 
 
 def _part(text: str) -> str:
@@ -279,7 +280,10 @@ class _Telling:
             yield f"{attempt} will not come: the delivery is too old before it is due."
         elif parse_rfc3339(delivery["next_attempt_at"]) > self._now:
             yield f"{attempt} {self._due(delivery['next_attempt_at'])}{_why_then(delivery, health)}."
-            if health["not_before"] != delivery["next_attempt_at"]:
+            if health["not_before"] and parse_rfc3339(health["not_before"]) > self._now:  # no retry goes over it
+                yield "To call it all the same:"
+                yield f"  {self._resume(event['client_id'], endpoint)}"
+            else:
                 yield "To try it now:"
                 yield f"  {self._retry(event)}"
         elif health["in_flight"] >= health["concurrency_now"]:

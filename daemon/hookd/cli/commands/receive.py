@@ -29,7 +29,8 @@ import msgspec
 
 from hookd.cli import failures
 from hookd.cli.options import json_option
-from hookd.cli.terminal import COLUMNS_MAX, clip, json_text, printable
+from hookd.cli.terminal import COLUMNS_MAX, clip, json_text
+from hookd.core.printable import printable
 from hookd.core.report import one_line
 from hookd.core.timestamps import rfc3339
 from hookd.core.units import parse_duration

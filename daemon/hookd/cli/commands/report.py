@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import msgspec
 
 from hookd.cli.api_client import Refusal, Remote, Unreachable, Unreadable
 from hookd.cli.configuration import load_or_exit
 from hookd.cli.failures import fail
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
+from hookd.cli.terminal import json_text, tell
+from hookd.core.printable import printable_json
 from hookd.core.report import Summary
 from hookd.core.report_text import text
 from hookd.edge.reports import ReportDirectory
@@ -49,7 +50,7 @@ def report(
     if not file:
         _say_ended_without_report(path.parent, summary)
     if as_json:
-        click.echo(line.decode())
+        click.echo(printable_json(line).decode())
     else:
         click.echo(text(summary, path=str(path)), nl=False)
     say_claimed(path)
@@ -76,7 +77,7 @@ def _of_daemon(url: str | None, token_file: str | None) -> Sequence[str]:
         directory = remote.get("/v1/status").taken().get("report_directory")
     except (Unreachable, Unreadable, Refusal) as error:
         if is_named:
-            click.echo(f"hookd: {error}; looking in {' and '.join(USUAL)}", err=True)
+            tell(f"{error}; looking in {' and '.join(USUAL)}")
         return ()
     if not isinstance(directory, str):
         return ()
@@ -111,10 +112,9 @@ def _say_ended_without_report(directory: Path, summary: Summary | None) -> None:
         open_runs.pop()  # the newest is the one that runs
     for marker in open_runs:
         if (summary is None or marker.started_at > summary.started_at) and reports.of_run(marker.run_id) is None:
-            click.echo(
-                f"hookd: RUN {marker.run_id} ENDED WITHOUT A REPORT: started {marker.started_at}, "
-                f"last heard of {marker.at}; the next start says what it left, if its recorder still stands",
-                err=True,
+            tell(
+                f"RUN {marker.run_id} ENDED WITHOUT A REPORT: started {marker.started_at}, "
+                f"last heard of {marker.at}; the next start says what it left, if its recorder still stands"
             )
             if marker.counts:
-                click.echo(f"hookd: its counts then: {msgspec.json.encode(marker.counts).decode()}", err=True)
+                tell(f"its counts then: {json_text(marker.counts)}")

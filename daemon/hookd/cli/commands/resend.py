@@ -16,11 +16,14 @@ from typing import NamedTuple, NoReturn
 import click
 import msgspec
 
-from hookd.cli.api_client import Answer, Remote
+from hookd.cli.api_client import NO_HOOKD, Answer, Remote, Unreachable
 from hookd.cli.failures import asking, fail
 from hookd.cli.options import token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
+from hookd.cli.terminal import tell
 from hookd.core.event import DEPTH_MAX
+from hookd.core.ids import is_id
+from hookd.core.printable import printable
 from hookd.edge.reports import CLAIM, ReportDirectory
 from hookd.process.exit_codes import ExitCode
 
@@ -63,16 +66,24 @@ def resend(
         sys.exit(ExitCode.UNDELIVERED if unreadable else ExitCode.CLEAN)
     with asking():
         remote = Remote.named(url, token_file)
-        run_id = remote.get("/v1/status").taken()["run_id"]
+        run_id = _run_id(remote)
         tally = Resending(remote, lines).run()
     if unreadable:
         tally.counts[UNREADABLE] = unreadable
     for word, count in tally.counts.items():
-        click.echo(f"{word}: {count:,}")
+        click.echo(f"{printable(word)}: {count:,}")
     if not set(tally.counts) <= TAKEN:
         _end_owing(tally)
     if kind == "undelivered" and only_client is None and _claim(path, run_id):
-        click.echo(f"claimed: {path.with_name(f'{path.name}{CLAIM}{run_id}')}", err=True)
+        click.echo(printable(f"claimed: {path.with_name(f'{path.name}{CLAIM}{run_id}')}"), err=True)
+
+
+def _run_id(remote: Remote) -> str:
+    """It becomes part of a file's name. Raises Unreachable or Refusal."""
+    run_id = remote.get("/v1/status").taken().get("run_id")
+    if not isinstance(run_id, str) or not is_id(run_id):
+        raise Unreachable(f"{NO_HOOKD}: it names no run")
+    return run_id
 
 
 def _claim(path: Path, run_id: str) -> bool:
@@ -84,7 +95,7 @@ def _end_owing(tally: "Tally") -> NoReturn:
     for word, count in tally.counts.items():
         if word not in TAKEN:
             names = ", ".join(list(tally.names.get(word, ()))[:NAMED_MAX])
-            click.echo(f"hookd: {count:,} {word}{f' ({names})' if names else ''}: {ADVICE.get(word, '')}", err=True)
+            tell(f"{count:,} {word}{f' ({names})' if names else ''}: {ADVICE.get(word, '')}")
     fail(ExitCode.UNDELIVERED, "not all of it was taken; what was is known there, and is not sent twice")
 
 
@@ -112,12 +123,12 @@ def _read(path: Path, kind: str, only_client: str | None) -> tuple[list[Line], i
         for number, data in enumerate(file, 1):
             text = data.strip()
             if not text:
-                click.echo(f"hookd: line {number:,} of {path} is blank, and passed over", err=True)
+                tell(f"line {number:,} of {path} is blank, and passed over")
                 continue
             try:
                 read = _decoder.decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                click.echo(f"hookd: line {number:,} of {path} is cut or no JSON, and not sent: {error}", err=True)
+                tell(f"line {number:,} of {path} is cut or no JSON, and not sent: {error}")
                 unreadable += 1
                 continue
             if read.kind == kind and only_client in (None, read.client_id):
@@ -166,7 +177,7 @@ class Resending:
             answer.taken()  # raises
         if answer.status == 200:
             self._refused = 0
-            for line, word in zip(piece, answer.taken()["lines"], strict=True):
+            for line, word in zip(piece, _words(answer, len(piece)), strict=True):
                 self.tally.note(line, word)
             return len(piece)
         if len(piece) > 1:
@@ -185,10 +196,19 @@ class Resending:
         self._refused += 1
         if line.client_id not in self._said:
             self._said.add(line.client_id)
-            click.echo(f"\nhookd: client {line.client_id} waits for room: {answer.problem}", err=True)
+            click.echo(err=True)  # below the bar
+            tell(f"client {line.client_id} waits for room: {answer.problem}")
         if self._refused >= len(self._pieces):
             self._refused = 0
             time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
+
+
+def _words(answer: Answer, count: int) -> list[str]:
+    """One for each line. Raises Unreachable."""
+    words = answer.taken("lines")["lines"]
+    if not isinstance(words, list) or len(words) != count or not all(isinstance(word, str) for word in words):
+        raise Unreachable(f"{NO_HOOKD}: it answered no word for each line")
+    return words
 
 
 def _pieces(lines: list[Line]) -> Iterator[list[Line]]:

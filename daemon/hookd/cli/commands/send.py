@@ -8,11 +8,14 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote
-from hookd.cli.failures import asking, refused, usage
+from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option
+from hookd.cli.terminal import json_text
+from hookd.core.printable import printable
 from hookd.process.exit_codes import ExitCode
 
 FOLLOW_EVERY_SECONDS = 0.2
+OF_EVENT = ("id", "client_id", "status", "unrouted", "settled_at", "deliveries")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # a payload may be -1
@@ -29,9 +32,7 @@ def send(client: str, event_type: str, payload: str, url: str | None, token_file
     with asking():
         remote = Remote.named(url, token_file)
         answer = remote.post(f"/v1/clients/{client}/events", body)
-        if answer.status not in (200, 202):
-            refused(answer)
-        _follow(remote, answer.body, as_json=as_json)
+        _follow(remote, answer.taken(*OF_EVENT, statuses=(200, 202)), as_json=as_json)
 
 
 def _checked_json(raw: bytes) -> bytes:
@@ -47,7 +48,7 @@ def _checked_json(raw: bytes) -> bytes:
 def _follow(remote: Remote, event: dict[str, Any], *, as_json: bool) -> NoReturn:
     """Until it is settled; one line for each attempt."""
     shown: set[tuple[str, int]] = set()
-    click.echo(f"{event['id']} accepted for {event['client_id']}", err=True)
+    click.echo(printable(f"{event['id']} accepted for {event['client_id']}"), err=True)
     while True:
         for delivery in event["deliveries"]:
             for attempt in delivery["attempts"]:
@@ -55,14 +56,11 @@ def _follow(remote: Remote, event: dict[str, Any], *, as_json: bool) -> NoReturn
                 if attempt["outcome"] is not None and key not in shown:
                     shown.add(key)
                     what = attempt["status_code"] or attempt["error"]
-                    click.echo(f"{delivery['endpoint_id']} attempt {attempt['number']}: {what}", err=True)
+                    click.echo(printable(f"{delivery['endpoint_id']} attempt {attempt['number']}: {what}"), err=True)
         if event["settled_at"] is not None:
             break
         time.sleep(FOLLOW_EVERY_SECONDS)
-        answer = remote.get(f"/v1/clients/{event['client_id']}/events/{event['id']}")
-        if answer.status != 200:
-            refused(answer)
-        event = answer.body
+        event = remote.get(f"/v1/clients/{event['client_id']}/events/{event['id']}").taken(*OF_EVENT)
     status = "delivered (to nobody)" if event["unrouted"] else event["status"]
-    click.echo(msgspec.json.encode(event).decode() if as_json else status)
+    click.echo(json_text(event) if as_json else printable(status))
     sys.exit(0 if event["status"] == "delivered" else ExitCode.UNDELIVERED)

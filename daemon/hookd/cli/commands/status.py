@@ -16,7 +16,8 @@ import click
 from hookd.cli.api_client import Remote, Unreachable
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import clip, json_text, printable, screen_size, span
+from hookd.cli.terminal import clip, json_text, screen_size, span
+from hookd.core.printable import printable
 from hookd.core.units import approximate_size
 
 ROWS_MAX = 20
@@ -101,7 +102,7 @@ def keep_showing(remote: Remote, *, as_json: bool) -> None:
 
 def read(remote: Remote) -> Overview:
     """Raises Unreachable or Refusal."""
-    status = remote.get("/v1/status").taken()
+    status = remote.get("/v1/status").taken("run_id", "events", "deliveries", "memory", "per_second", "endpoints")
     endpoints = needy = 0
 
     def counted() -> Iterator[Row]:
@@ -168,7 +169,7 @@ def _put(text: str, *, redraws: bool, apart: bool) -> None:
 def _endpoints(remote: Remote) -> Iterator[Row]:
     cursor = ""
     while True:
-        page = remote.get(f"/v1/clients?limit={PAGE}{cursor}").taken()
+        page = remote.get(f"/v1/clients?limit={PAGE}{cursor}").taken("clients", "next_cursor")
         for client in page["clients"]:
             for endpoint in client["endpoints"]:
                 yield Row(client["id"], endpoint["id"], endpoint["health"])

@@ -16,6 +16,7 @@ import ipaddress
 import math
 import re
 
+from hookd.core.bind import UNIX_PEER
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import Forbidden, Refused, Unauthorized
@@ -26,7 +27,6 @@ from hookd.flow.ports import Clock, Log
 
 OWN_SITES = (None, "same-origin", "none")
 LINE_EVERY_SECONDS = 1.0
-UNIX_PEER = ("unix", 0)  # as the server names whoever asks through a unix socket; no IP address reads like it
 _HOST = re.compile(r"(localhost|[0-9.]{7,15}?|\[[0-9a-f:.]{2,45}\])\.?(?::[0-9]{0,5})?")
 
 

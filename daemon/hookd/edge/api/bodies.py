@@ -30,6 +30,12 @@ async def read_body(effective: EffectiveSettings, *media_types: str) -> bytes:
     raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
+def has_body() -> bool:
+    """Whether this request announces one: a length over 0, or pieces of a length that is not known yet."""
+    request = this_request()
+    return bool(request.content_length) or b"transfer-encoding" in request.first
+
+
 async def finish_body(request: ApiRequest, response: Response) -> None:
     """Frees the body, and reads for a while what no route read of it.
 

@@ -10,13 +10,12 @@ from hookd.core.client import Client, Endpoint
 from hookd.core.client_schema import SECRET_PATTERN, Secret
 from hookd.core.event import check_text, mistake_of
 from hookd.core.mistakes import Mistake
-from hookd.core.quoting import quoted
+from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import InvalidQuery, Malformed, NotFound
 from hookd.core.report import AttemptView
-from hookd.edge.api.bodies import JSON
+from hookd.edge.api.bodies import JSON, has_body, read_body
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.rendering import client_view, json_response
-from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import ClientView
 from hookd.edge.api.services import Services
 
@@ -78,12 +77,13 @@ def endpoint_routes(services: Services) -> Blueprint:
         "Make a new secret, or take the one given; the one before signs too for a while",
         scope=Scope.ADMIN,
         bodies={JSON: RotateBody},
+        is_body_optional=True,
         answers={200: ClientView},
-        problems=("malformed-json", "unknown-client", "not-found", "managed-by-config", "too-large", "draining"),
+        problems=("unknown-client", "not-found", "managed-by-config", "draining"),
     )
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
         _find(services, client_id, endpoint_id)
-        given = await _given_secret()
+        given = await _given_secret(services)
         secret = given or services.new_secret()
         client = services.registration.rotate_secret(client_id, endpoint_id, secret)
         services.log("endpoint.secret_rotated", client_id=client_id, endpoint_id=endpoint_id)
@@ -92,11 +92,12 @@ def endpoint_routes(services: Services) -> Blueprint:
     return routes
 
 
-async def _given_secret() -> str | None:
-    """The secret in the body; None where the body names none, or is empty. Raises Malformed or InvalidQuery."""
-    body = await this_request().exchange.read_body()  # of any media type: without a secret it was never asked for one
-    if not body.strip():
+async def _given_secret(services: Services) -> str | None:
+    """The secret in the body; None where there is no body, or none in it. Raises what `read_body` raises, and Malformed
+    or InvalidQuery."""
+    if not has_body():
         return None
+    body = await read_body(services.effective, JSON)
     check_text(body)
     try:
         secret = _decoder.decode(body).secret
@@ -105,7 +106,7 @@ async def _given_secret() -> str | None:
         detail = f"this is no rotation: {mistake.pointer or 'it'} {mistake.detail}"
         raise InvalidQuery(detail, mistakes=[mistake]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {error}; without a body a secret is made") from None
+        raise Malformed(f"the body is not JSON: {cut(str(error))}; without a body a secret is made") from None
     if secret is not None and not re.fullmatch(SECRET_PATTERN, secret):
         mistake = Mistake("/secret", "must be whsec_ and then 24 to 64 bytes in base64")
         raise InvalidQuery(f"this is no rotation: /secret {mistake.detail}", mistakes=[mistake])

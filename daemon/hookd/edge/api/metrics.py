@@ -33,6 +33,7 @@ from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Connections, Services
 from hookd.flow.gauges import Gauges
 
+LAG = "From an event's admission in this run, or its last reopening, to a delivery's 2xx."
 OPENMETRICS = "application/openmetrics-text"
 FORMS = tuple(choose_encoder(accept)[1] for accept in ("", OPENMETRICS))  # as the library says them
 
@@ -146,7 +147,7 @@ def _deliveries(totals: Totals, counters: Counters) -> Iterator[Metric]:
         "Exhausted deliveries that are remembered no more.",
         totals.exhausted_forgotten,
     )
-    yield _histogram("hookd_delivery_lag_seconds", "From an event's acceptance to a 2xx.", counters.lag_seconds)
+    yield _histogram("hookd_delivery_lag_seconds", LAG, counters.lag_seconds)
 
 
 def _attempts(totals: Totals, counters: Counters) -> Iterator[Metric]:

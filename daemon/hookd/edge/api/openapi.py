@@ -115,7 +115,7 @@ class _Describing:
         }
         if one.bodies:
             content = {media_type: self._body(media_type, kind) for media_type, kind in one.bodies.items()}
-            found["requestBody"] = {"required": True, "content": content}
+            found["requestBody"] = {"required": not one.is_body_optional, "content": content}
         found["responses"] = self._responses(rule, one)
         if one.scope is not None and self._has_tokens:
             found["security"] = [{"bearer": [scope.value for scope in _scopes(one)]}]

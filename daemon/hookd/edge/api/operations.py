@@ -34,6 +34,7 @@ class Operation(NamedTuple):
     problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
     headers: Mapping[str, str]  # of its answers: name -> what it says
     request_headers: Mapping[str, str] = {}  # of its own that hold an id: name -> what it says
+    is_body_optional: bool = False  # the route does without one, too
 
 
 def operation(
@@ -47,6 +48,7 @@ def operation(
     problems: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
     request_headers: Mapping[str, str] | None = None,
+    is_body_optional: bool = False,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """The decorator that stands under the route's own."""
     described = Operation(
@@ -59,6 +61,7 @@ def operation(
         problems,
         headers or {},
         request_headers or {},
+        is_body_optional,
     )
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

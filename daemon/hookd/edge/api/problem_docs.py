@@ -104,7 +104,8 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "Mend the fields that the pointers name. Plain http needs egress.allow_http, or --dev.",
     ),
     "invalid-query": ProblemDoc(
-        "A query parameter is unknown here, stands twice or has a value it cannot have; or a replay's body does.",
+        "A query parameter is unknown here, stands twice or has a value it cannot have; or the body of a replay or a\n"
+        "rotation does.",
         "Mend what `detail` names. A cursor is only good for the listing that gave it.",
     ),
     "client-full": ProblemDoc(

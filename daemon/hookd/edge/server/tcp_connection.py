@@ -31,6 +31,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
+from hookd.core.bind import UNIX_PEER
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES_MAX = 65536
 LINGER_SECONDS = 2.0
-UNIX_PEER = ("unix", 0)  # as the app is told of one; no IP address reads like it
 PLAIN_HTTP = (
     b"HTTP/1.1 400 \r\ncontent-type: text/plain\r\ncontent-length: 31\r\nconnection: close\r\n\r\n"
     b"this address speaks https only\n"
