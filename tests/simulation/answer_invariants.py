@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tests.simulation import log_invariants, terms_invariants
 from tests.simulation.model import Duty, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 SETTLED = ("delivered", "exhausted")
 EVENT_COST = DELIVERY_COST = 512
 CRASHES_MAX = 3
-# Expiry is looked at once a second.
-EXPIRY_SLACK_SECONDS = 2.5
 
 
 def check_event(world: "World", view: dict[str, Any], asked_at: float) -> None:
@@ -55,8 +54,9 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     if status in SETTLED and duty.retried_at < asked_at:
         duty.settled_status = status
     if status == "exhausted":
-        endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
-        check_reason(world, posted, duty, endpoint, view["reason"], view["attempt_count"], what, at=world.now())
+        check_reason(world, duty, world.checks.registered[posted.client_id, view["endpoint_id"]], view["reason"], what)
+        key = (posted.client_id, posted.id, view["endpoint_id"])
+        log_invariants.check_exhausted(world, key, view["reason"], view["attempt_count"])
     elif view["reason"] is not None:
         world.fail("S1", f"{what} is {status} with a reason")
     seen = max((number for number, one in duty.attempts.items() if one.begun_at < asked_at), default=0)
@@ -66,9 +66,11 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     open_since = [one.begun_at for one in duty.attempts.values() if one.is_open]
     if waits and open_since and max(open_since) < asked_at:
         world.fail("S1", f"{what} is in flight and is not said to be")
-    if status not in SETTLED and not view["in_flight"]:
-        endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
-        check_not_expired(world, duty, endpoint, what, at=world.now())
+    endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
+    terms_invariants.check_attempts_max(world, endpoint, duty, view, asked_at, what)
+    if waits:
+        terms_invariants.check_not_expired(world, duty, endpoint, what, at=world.now())
+        terms_invariants.check_promise(world, endpoint, duty, view, asked_at, what)
     if view["in_flight"] and status in SETTLED:
         world.fail("S1", f"{what} is {status} and in flight")
     for attempt in view["attempts"]:
@@ -85,6 +87,9 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
     has_repeated = len(seen.exchanges) > 1
     if view["outcome"] is not None and has_repeated and not view["reconnected"]:
         world.fail("S9", f"attempt {view['number']} of {what} posted twice, and does not say so")
+    has_written = any(one.written_at is not None for one in seen.exchanges)
+    if view["outcome"] is not None and has_written and not view["request_sent"]:
+        world.fail("S9", f"attempt {view['number']} of {what} wrote its whole request, and does not say so")
     if view["reconnected"] and not (seen.exchanges and seen.exchanges[0].is_kept):
         world.fail("S9", f"attempt {view['number']} of {what} is reconnected, and had no kept link")
     if view["outcome"] == "responded" and (answer is None or answer.status != view["status_code"]):
@@ -93,30 +98,11 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
         world.fail("S9", f"attempt {view['number']} of {what}: {view['outcome']}; read was {answer.status}")
 
 
-def check_reason(
-    world: "World",
-    posted: Posted,
-    duty: Duty,
-    endpoint: Registered,
-    reason: str,
-    attempt_count: int,
-    what: str,
-    *,
-    at: float,
-) -> None:
+def check_reason(world: "World", duty: Duty, endpoint: Registered, reason: str, what: str) -> None:
+    """Whether it is used up or too old is checked when the log says so (log_invariants)."""
     match reason:
-        case "attempts_used":
-            least = 1 + min((len(one) for one in endpoint.schedules), default=0)
-            if duty.carried:
-                least = duty.carried + 1  # of which one at least was left
-            if not endpoint.changes and attempt_count < least:
-                world.fail("S3", f"{what} is exhausted after {attempt_count} attempts of {least}")
-        case "expired":
-            if duty.opened_at is None or duty.first_asked_at is None:
-                return
-            age = at - duty.first_asked_at
-            if age < world.settings.retry.age_seconds_max - 1e-6:
-                world.fail("S3", f"{what} is expired at the age of {age:.3f} s")
+        case "attempts_used" | "expired":
+            pass
         case "gone":
             if not endpoint.ever_gone:
                 world.fail("S2", f"{what} is gone, and nobody answered 410")
@@ -229,14 +215,15 @@ def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any])
     endpoint = world.checks.registered[client_id, endpoint_id]
     if line["kind"] == "exhausted":
         check_maybe_received(world, duty, line, what)
-        return check_reason(world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=world.now())
+        log_invariants.check_exhausted(world, key, line["reason"], line["attempt_count"])
+        return check_reason(world, duty, endpoint, line["reason"], what)
     if duty.settled_status is not None and duty.retried_at < 0:
         world.fail("S2", f"{what} was {duty.settled_status} and is undelivered")
     in_flight = any(one.was_cut for one in duty.attempts.values())
     if endpoint.was_removed and not endpoint.is_registered and not endpoint.is_changing and not in_flight:
         world.fail("S2", f"{what} is undelivered, and its endpoint was removed")
     _check_class(world, duty, line, what)
-    check_not_expired(world, duty, endpoint, what, at=world.now())
+    terms_invariants.check_not_expired(world, duty, endpoint, what, at=world.now())
     return None
 
 
@@ -282,17 +269,6 @@ def _check_class(world: "World", duty: Duty, line: dict[str, Any], what: str) ->
         allowed = {"attempted_failed", "outcome_unknown"} if may_be_unknown else {"attempted_failed"}
     if said not in allowed or line["attempt_count"] < max(duty.attempts, default=duty.carried):
         world.fail("S13", f"{what} is {said} after {line['attempt_count']} attempts; known is {sorted(allowed)}")
-
-
-def check_not_expired(world: "World", duty: Duty, endpoint: Registered, what: str, *, at: float) -> None:
-    if duty.opened_at is None or duty.retried_at >= 0 or endpoint.paused_at is not None or endpoint.is_changing:
-        return
-    if any(one.was_cut for one in duty.attempts.values()):
-        return
-    age = at - duty.opened_at - endpoint.paused_seconds
-    # One in flight is not given up; its end and the next look at ages come after it.
-    if age > world.settings.retry.age_seconds_max + EXPIRY_SLACK_SECONDS + endpoint.timeout:
-        world.fail("S3", f"{what} is undelivered at the age of {age:.3f} s")
 
 
 def _check_complete(world: "World", summary: dict[str, Any], listed: dict[tuple[str, str, str], Any]) -> None:

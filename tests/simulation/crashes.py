@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import answer_invariants
+from tests.simulation import answer_invariants, terms_invariants
 from tests.simulation.model import Attempt, Duty, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class CrashReportCheck:
         endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
         if duty.settled_status is not None and duty.retried_at < 0:
             self.fail(f"{what} was {duty.settled_status} and is undelivered")
-        answer_invariants.check_not_expired(self.world, duty, endpoint, what, at=self.model.ended_at)
+        terms_invariants.check_not_expired(self.world, duty, endpoint, what, at=self.model.ended_at)
         return None
 
     def _posted(self, line: dict[str, Any]) -> Posted | None:
@@ -224,9 +224,7 @@ class CrashReportCheck:
 
     def _check_exhausted(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
-        answer_invariants.check_reason(
-            self.world, posted, duty, endpoint, line["reason"], line["attempt_count"], what, at=self.model.ended_at
-        )
+        answer_invariants.check_reason(self.world, duty, endpoint, line["reason"], what)
         answer_invariants.check_maybe_received(self.world, duty, line, what)
 
     def _check_class(self, duty: Duty, line: dict[str, Any], what: str) -> None:

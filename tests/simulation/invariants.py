@@ -5,13 +5,15 @@ under way, a test may be the one that began), nothing is claimed.
 """
 
 import copy
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation import link_invariants
-from tests.simulation.model import HARD, SOFT, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
+from tests.simulation import link_invariants, log_invariants, terms_invariants
+from tests.simulation.log_invariants import Told
+from tests.simulation.model import HARD, SOFT, Answer, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 EPSILON = 1e-6
 PAUSE_AFTER_ATTEMPTS, PAUSE_AFTER_SECONDS, PROBE_SECONDS_MIN = 10, 30.0, 5.0
 RETRY_AFTER_SECONDS_MAX = 3600.0
+# RFC 9110, section 5.6.7: IMF-fixdate, RFC 850, asctime.
+DATE_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
 CRASHES_MAX = 3  # at which a delivery was in flight: then it is suspected of them
 
 
@@ -32,12 +36,14 @@ class Checks:
         self._nameless_before: dict[tuple[str, bytes], Posted] = {}  # of earlier runs
         self.registered: dict[tuple[str, str], Registered] = {}
         self.open_attempts: dict[Attempt, None] = {}
+        self.told = Told()
 
     def fail(self, rule: str, message: str) -> None:
         self.world.fail(rule, message)
 
     def begin_run(self) -> None:
         self.open_attempts.clear()
+        self.told = Told()
         self._nameless_before |= self.nameless
         self.nameless.clear()
         for posted in (*self.posted.values(), *self._nameless_before.values()):
@@ -56,6 +62,7 @@ class Checks:
         for registered in self.registered.values():
             for attempt in (*registered.open, *registered.history):
                 attempt.was_cut |= attempt in registered.open or attempt.was_open_at(since - EPSILON)
+        log_invariants.check_end(self.world)
 
     def model(self, run_id: str, ended_at: float, *, is_torn: bool) -> Model:
         """Of the run that is over, before the next begins."""
@@ -95,9 +102,8 @@ class Checks:
         fault = "tls" if host.is_tls else self.world.fault_of(host)
         attempt = Attempt(host, now, fault, maybe_test=endpoint.tests_open > 0)
         attempt.maybe_paused = self._may_be_paused(endpoint, now)
-        if not endpoint.is_changing:
-            old_secrets = [old for old, until in endpoint.old_secrets if now <= until]
-            attempt.secrets = (endpoint.secret, *old_secrets)
+        if not endpoint.is_changing and not endpoint.secrets.is_unsure:
+            attempt.secrets, attempt.secrets_due = endpoint.secrets.may_sign(now), endpoint.secrets.must_sign(now)
         self.world.trace("begun", host.name, fault)
         if not attempt.maybe_test:
             self._check_begin(endpoint, attempt, now)
@@ -165,6 +171,7 @@ class Checks:
             return
         endpoint = self.registered[host.key]
         endpoint.ever_gone |= answer.status == 410
+        self._hold(endpoint, exchange, answer)
         if host is not endpoint.host or host.retired or endpoint.is_changing or not endpoint.is_registered:
             return
         if answer.status == 410:
@@ -173,6 +180,15 @@ class Checks:
             seconds = self._retry_after(answer.retry_after)
             if seconds is not None and now + seconds > endpoint.not_before:
                 endpoint.not_before, endpoint.not_before_at = now + seconds, now
+
+    def _hold(self, endpoint: Registered, exchange: Exchange, answer: Answer) -> None:
+        """What Retry-After asks for, in doubt too: one of another URL may hold what has this one's name by now."""
+        seconds = None if answer.retry_after is None else self._retry_after(answer.retry_after)
+        if seconds is None or exchange.read_at is None or answer.status < 300:
+            return
+        host = exchange.attempt.host
+        is_sure = host is endpoint.host and not host.retired and not endpoint.is_changing and endpoint.is_registered
+        endpoint.holds.hold(exchange.read_at, self.world.now(), seconds, is_sure=is_sure)
 
     # When an attempt may begin
 
@@ -215,6 +231,7 @@ class Checks:
         )
         if paused_at is None or now <= paused_at:
             return
+        attempt.is_probe = True
         probes = [one for one in history if one.begun_at > paused_at]
         since = now - max((one.begun_at for one in probes), default=paused_at)
         if since < PROBE_SECONDS_MIN - EPSILON or any(one.is_open for one in probes):
@@ -246,8 +263,10 @@ class Checks:
         given = head.get("webhook-signature", "").split(" ")
         secrets = exchange.attempt.secrets
         accepted = [Webhook(secret).sign(posted.id, moment, exchange.body.decode()) for secret in secrets]
-        if accepted and (accepted[0] not in given or not set(given) <= set(accepted)):
-            self.fail("S7", f"the signature of {posted.id} is not the secret's")
+        due = [sign for secret, sign in zip(secrets, accepted, strict=True) if secret in exchange.attempt.secrets_due]
+        if accepted and not set(due) <= set(given) <= set(accepted):
+            counts = f"{len(given)} of {len(due)} to {len(accepted)}"
+            self.fail("S7", f"{posted.id} is not signed by the secrets in force: {counts}")
 
     def _check_order(self, exchange: Exchange, posted: Posted, duty: Duty) -> None:
         attempt = exchange.attempt
@@ -268,52 +287,29 @@ class Checks:
         last = duty.last()
         if number <= duty.carried or (last is not None and number <= last[0] and last[1] is not attempt):
             self.fail("S3", f"{what} after {last and last[0]}")
-        self._check_count(endpoint, duty, number, what)
+        terms_invariants.check_count(self.world, endpoint, duty, number, attempt, what)
         if last is not None and last[1] is not attempt:
             link_invariants.check_timeout_of_request(self.world, last[1], what)
-            self._check_delay(endpoint, duty, last, number, attempt, what)
-        self._check_age(endpoint, duty, attempt, what)
+            terms_invariants.check_delay(self.world, endpoint, duty, last, number, attempt, what)
+        terms_invariants.check_age(self.world, endpoint, duty, attempt, what)
         duty.attempts[number] = attempt
 
-    def _check_count(self, endpoint: Registered, duty: Duty, number: int, what: str) -> None:
-        longest = max((len(one) for one in endpoint.schedules), default=0)
-        most = (1 + longest) * (1 + duty.retries_sent) + endpoint.changes
-        if duty.carried:
-            most = max(most, duty.carried + 1 + (1 + longest) * duty.retries_sent) + endpoint.changes
-        if number > most:
-            self.fail("S3", f"{what}; there are {most}")
-
-    def _check_delay(
-        self, endpoint: Registered, duty: Duty, last: tuple[int, Attempt], number: int, attempt: Attempt, what: str
-    ) -> None:
-        """Not sooner than the schedule says, for each attempt since the last that was seen."""
-        number_before, before = last
-        if attempt.maybe_paused or duty.retried_at >= before.begun_at or endpoint.is_changing:
-            return
-        least = sum(self._delay(endpoint, duty, failures) for failures in range(number_before, number))
-        waited = attempt.begun_at - before.ended_at()
-        if waited < least * (1 - self.world.settings.retry.jitter) - EPSILON:
-            self.fail("S4", f"{what} began {waited:.3f} s after attempt {number_before}; the schedule says {least:g}")
-
-    def _delay(self, endpoint: Registered, duty: Duty, failures: int) -> float:
-        if duty.retries_sent:  # the schedule began anew at some attempt
-            return min((min(one, default=0.0) for one in endpoint.schedules), default=0.0)
-        return min((one[min(failures, len(one)) - 1] if one else 0.0 for one in endpoint.schedules), default=0.0)
-
-    def _check_age(self, endpoint: Registered, duty: Duty, attempt: Attempt, what: str) -> None:
-        if duty.opened_at is None or duty.retried_at >= duty.opened_at:
-            return
-        now = attempt.begun_at
-        paused = endpoint.paused_seconds + (now - endpoint.paused_at if endpoint.paused_at is not None else 0.0)
-        age = now - duty.opened_at - paused
-        if age > self.world.settings.retry.age_seconds_max + EPSILON:
-            self.fail("S3", f"{what} at the age of {age:.3f} s")
-
     def _retry_after(self, text: str) -> float | None:
-        if text.isdigit():
-            return min(float(text), RETRY_AFTER_SECONDS_MAX)
+        """Seconds, or a date in any of the three forms; the same twice is that, and two that differ are nothing."""
+        first, _, second = text.partition(", ") if text[:1].isdigit() else (text, "", "")
+        if second and first != second:
+            return None
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", first):
+            return min(float(first), RETRY_AFTER_SECONDS_MAX)
+        dates = [date for date in (self._date(first, form) for form in DATE_FORMS) if date is not None]
+        return min(max(dates[0] - self.world.wall(), 0.0), RETRY_AFTER_SECONDS_MAX) if dates else None
+
+    def _date(self, text: str, form: str) -> float | None:
         try:
-            date = datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+            date = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             return None
-        return min(max(date.timestamp() - self.world.wall(), 0.0), RETRY_AFTER_SECONDS_MAX)
+        if "%y" in form:  # never more than 50 years ahead
+            year = datetime.fromtimestamp(self.world.wall(), UTC).year
+            date = date.replace(year=next(each for each in range(year + 50, 0, -1) if each % 100 == date.year % 100))
+        return date.timestamp()

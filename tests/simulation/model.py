@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tests.simulation.in_force import Holds, Schedules, Secrets
 from tests.simulation.wire import End
 
 HARD = "hard"  # unreachable, timed out or 5xx
@@ -109,7 +110,9 @@ class Attempt:
     exchanges: list[Exchange] = field(default_factory=list)
     failed_at: float | None = None  # a look-up or dial failed
     maybe_paused: bool = False  # the endpoint, when it began: then it may be a probe, due or not
+    is_probe: bool = False  # for sure
     secrets: tuple[str, ...] = ()  # that may sign it; none where that is not certain
+    secrets_due: tuple[str, ...] = ()  # that must
     was_cut: bool = False  # by the end of its run
 
     @property
@@ -165,15 +168,22 @@ class Duty:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     delivered: Exchange | None = None
     carried: int = 0  # attempts before it was resent or recovered
+    carried_probes: int = 0  # of these, probes that failed
     carried_unknown: bool = False
     crashes: int = 0  # at which it was in flight, as the reports say that it came from
     is_recovered: bool = False
     retries_sent: int = 0
     retried_at: float = -1.0  # when the last one was sent
-    first_asked_at: float | None = None  # not open before: when the first post was sent
-    opened_at: float | None = None  # by then it was open for sure: when the producer read the answer
+    first_asked_at: float | None = None  # not open before: when the first post was sent, or the retry that reopened it
+    opened_at: float | None = None  # by then it was open for sure: when the answer to that was read
+    before_least: int = 0  # attempts before it was last reopened
+    before_most: int = 0
+    given_up_before: int = 0  # how often, until it was last reopened
+    retry_asked_at: float = -1.0  # the first of those
+    retries_open: int = 0  # sent, and not answered: it may be reopened at any moment
     last_status: str = "pending"
     settled_status: str | None = None
+    shown_max: int | None = None  # its attempts_max, once it had settled
     removed_at: float | None = None  # its endpoint was, for sure
 
     def was_delivered_before(self, moment: float) -> bool:
@@ -258,10 +268,9 @@ class Registered:
     is_changing: bool = False  # a PUT or DELETE is under way: what holds is not known
     was_removed: bool = False  # in this run
     changes: int = 0  # PUTs that changed it in this run
-    secret: str = ""
-    old_secrets: list[tuple[str, float]] = field(default_factory=list)  # with the time until which they may sign
+    secrets: Secrets = field(default_factory=Secrets)
+    holds: Holds = field(default_factory=Holds)
     paused: bool = False  # by the operator, for sure
-    paused_seconds: float = 0.0
     paused_at: float | None = None  # when the pause was asked for
     gone: bool = False  # disabled by a 410, for sure
     gone_at: float = -1.0
@@ -269,7 +278,7 @@ class Registered:
     not_before: float = -1.0  # Retry-After
     not_before_at: float = -1.0  # when that was read
     concurrency: int = 1  # the most that may be in flight
-    schedules: list[tuple[float, ...]] = field(default_factory=list)  # those in force in this run
+    schedules_in_force: Schedules = field(default_factory=Schedules)
     timeout: float = 15.0
     tests_open: int = 0
     tests_ever: int = 0
@@ -279,13 +288,19 @@ class Registered:
     loosened_at: float = -1.0  # a retry, resume or PUT: a pause need not hold
     history: list[Attempt] = field(default_factory=list)  # of this run
 
+    @property
+    def schedules(self) -> list[tuple[float, ...]]:
+        """All that may have been in force in this run."""
+        return [one.schedule for one in self.schedules_in_force.spans]
+
     def begin_run(self) -> None:
         self.is_registered = self.is_changing = self.was_removed = False
         self.changes = self.begun = self.tests_ever = self.tests_open = 0
         self.paused = self.gone = self.ever_gone = False
-        self.paused_seconds, self.paused_at = 0.0, None
+        self.paused_at = None
         self.not_before = self.last_begun_at = self.loosened_at = -1.0
-        self.old_secrets, self.open, self.history, self.schedules = [], [], [], []
+        self.secrets, self.holds, self.schedules_in_force = Secrets(self.secrets.current), Holds(), Schedules()
+        self.open, self.history = [], []
         for host in self.hosts:
             host.retired = host is not self.host  # a new run knows only what it is told
 

@@ -35,6 +35,7 @@ class Owed:
     """One delivery as the unclaimed reports have it, taken together."""
 
     attempt_count: int = 0
+    probes: int = 0  # of these, that failed
     crashes: int = 0
     maybe_received: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -42,7 +43,8 @@ class Owed:
 
     def add(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
-        self.attempt_count = max(self.attempt_count, line["attempt_count"])
+        if line["attempt_count"] > self.attempt_count:
+            self.attempt_count, self.probes = line["attempt_count"], line.get("probe_failures", 0)
         self.crashes = max(self.crashes, line.get("crash_count", 0))
         self.maybe_received |= line["class"] == "outcome_unknown"
 
@@ -81,6 +83,7 @@ class Recovering:
             posted.may_be_forgotten |= self.world.plan.retention_is_tiny
             duty = posted.duty(endpoint_id)
             duty.carried, duty.carried_unknown, duty.crashes = owed.attempt_count, owed.maybe_received, owed.crashes
+            duty.carried_probes = owed.probes
             duty.is_recovered, duty.first_asked_at = True, self.world.now()
 
     def _posted(self, owed: Owed) -> Posted:

@@ -29,7 +29,7 @@ class Starting:
         """What a platform does when its daemon starts: register, and send again what the last one left."""
         steady = self.world.checks.registered[STEADY, "default"]
         steady.is_registered, steady.timeout = True, self.world.settings.delivery.timeout_seconds
-        steady.schedules = [self.world.settings.retry.schedule_seconds]
+        steady.schedules_in_force.offer(self.world.settings.retry.schedule_seconds, run.started_at)
         self.workload._busy.clear()
         draw = chance(self.world.plan.seed, "set up", run.number)
         if draw.random() < 0.3:  # it need not know that its daemon was away
@@ -117,7 +117,8 @@ class Starting:
         posted.may_be_forgotten |= self.world.plan.retention_is_tiny
         if line["endpoint_id"] not in posted.endpoints:
             duty = posted.duty(line["endpoint_id"])
-            duty.carried = line["attempt_count"]
+            duty.carried, duty.carried_probes = line["attempt_count"], line.get("probe_failures", 0)
+            duty.before_least = duty.before_most = 0
             duty.carried_unknown = line["class"] == "outcome_unknown"
             duty.crashes = line.get("crash_count", 0)
             duty.first_asked_at = self.world.now()

@@ -4,6 +4,7 @@ To add one: a method, and a row in `ACTIONS` with its weight. A method takes its
 what the answer says in the model (invariants.py holds them).
 """
 
+import base64
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from tests.simulation import answer_invariants
+from tests.simulation import answer_invariants, log_invariants
 from tests.simulation.callers import Answered, Callers
+from tests.simulation.in_force import InForce, Secrets
 from tests.simulation.model import Posted, Registered
 from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, seconds_of
 from tests.simulation.posting import FULL, Posting
@@ -41,7 +43,8 @@ class Workload:
 
     def _meet_steady(self) -> None:
         host = self.world.network.add_host(STEADY_HOST, (STEADY, "default"))
-        endpoint = Registered((STEADY, "default"), {"id": "default"}, host, [host], secret=STEADY_SECRET, concurrency=3)
+        endpoint = Registered((STEADY, "default"), {"id": "default"}, host, [host], concurrency=3)
+        endpoint.secrets = Secrets(STEADY_SECRET)
         self.world.checks.registered[endpoint.key] = endpoint
 
     def _meet(self, client_id: str, defined: dict[str, Any]) -> Registered:
@@ -94,6 +97,9 @@ class Workload:
         run, defined = self.world.run, self._defined[client_id]
         affected = [self._endpoint(client_id, key) for key in defined]
         self._begin_change(client_id, affected)
+        asked_at = self.world.now()
+        for endpoint in affected:
+            endpoint.holds.lift_asked(asked_at, pauses=True)
         flag = draw.choice(("true", "false"))
         answered = await self._callers.ask("DELETE", f"/v1/clients/{client_id}?end_unsettled={flag}")
         if self._is_stale(run, answered):
@@ -101,7 +107,7 @@ class Workload:
         assert answered is not None
         if answered.status == 204:
             for endpoint in affected:
-                self._remove(endpoint)
+                self._remove(endpoint, asked_at)
             for key in defined:
                 host = self._new_host((client_id, key))
                 endpoint = self._endpoint(client_id, key)
@@ -114,8 +120,15 @@ class Workload:
             self._end_change(client_id, affected)
 
     async def _put(
-        self, client_id: str, defined: dict[str, dict[str, Any]], hosts: dict[str, Any], *, end_unsettled: bool = True
+        self,
+        client_id: str,
+        defined: dict[str, dict[str, Any]],
+        hosts: dict[str, Any],
+        *,
+        end_unsettled: bool = True,
+        secrets: dict[str, str] | None = None,
     ) -> None:
+        """`secrets` are sent for some endpoints instead of what the platform has stored: empty for none."""
         if client_id in self._busy:
             return
         run = self.world.run
@@ -125,13 +138,20 @@ class Workload:
         removed_before = [endpoint.was_removed for endpoint in affected]
         for endpoint in affected:
             endpoint.was_removed |= endpoint.key[1] not in defined  # it may be, before the answer says so
-        endpoints = []
+            if endpoint.key[1] not in defined:
+                endpoint.holds.lift_asked(self.world.now(), pauses=True)
+        endpoints, sent, offers = [], {}, {}
+        asked_at = self.world.now()
         for key, one in defined.items():
             scheme = "https" if hosts[key].is_tls else "http"
             body = {**one, "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY"}
             endpoint = self._endpoint(client_id, key)
-            if endpoint.secret:
-                body["secret"] = endpoint.secret
+            sent[key] = (secrets or {}).get(key, endpoint.secrets.current)
+            if sent[key]:
+                body["secret"] = sent[key]
+            offers[key] = endpoint.schedules_in_force.offer(self._schedule(one), asked_at)
+            if endpoint.host is not hosts[key]:
+                endpoint.holds.lift_asked(asked_at, pauses=False)
             if endpoint.is_registered:  # it may hold before the answer says so
                 concurrency = one.get("concurrency", self.world.settings.delivery.concurrency)
                 endpoint.concurrency = max(endpoint.concurrency, concurrency)
@@ -142,12 +162,15 @@ class Workload:
             return
         assert answered is not None
         if answered.status in (200, 201):
-            secrets = {one["id"]: one.get("secret") for one in answered.body["endpoints"]}
-            self._take_over(client_id, defined, hosts, secrets)
+            made = {one["id"]: one.get("secret") for one in answered.body["endpoints"]}
+            secrets = {key: made[key] or sent[key] for key in defined}
+            self._take_over(client_id, defined, hosts, secrets, offers, asked_at)
         else:
             self._refused(answered, "unsettled-deliveries", "draining")
             for endpoint, was_removed in zip(affected, removed_before, strict=True):
                 endpoint.was_removed = was_removed
+            for offer in offers.values():
+                offer.ends = self.world.now()
             for key, host in hosts.items():
                 host.retired |= host is not self._endpoint(client_id, key).host
         self._end_change(client_id, affected)
@@ -157,35 +180,43 @@ class Workload:
         client_id: str,
         defined: dict[str, dict[str, Any]],
         hosts: dict[str, Any],
-        secrets: dict[str, str | None],
+        secrets: dict[str, str],
+        offers: dict[str, InForce],
+        asked_at: float,
     ) -> None:
         for key in self._defined[client_id]:
             if key not in defined:
-                self._remove(self._endpoint(client_id, key))
-        settings = self.world.settings
+                self._remove(self._endpoint(client_id, key), asked_at)
+        settings, now = self.world.settings, self.world.now()
         for key, one in defined.items():
             endpoint = self._endpoint(client_id, key)
             if endpoint.host is not hosts[key]:
                 endpoint.host.retired = True
                 endpoint.host, endpoint.gone, endpoint.not_before = hosts[key], False, -1.0
+                endpoint.holds.lifted(asked_at, now, pauses=False)
             endpoint.host.retired = False
             endpoint.definition = one
             concurrency = one.get("concurrency", settings.delivery.concurrency)
             was_registered, endpoint.is_registered = endpoint.is_registered, True
             endpoint.concurrency = max(endpoint.concurrency, concurrency) if was_registered else concurrency
-            schedule = one.get("schedule")
-            endpoint.schedules.append(
-                settings.retry.schedule_seconds if schedule is None else tuple(map(seconds_of, schedule))
-            )
+            endpoint.schedules_in_force.settle(offers[key], now)
             timeout = one.get("timeout")
             endpoint.timeout = settings.delivery.timeout_seconds if timeout is None else seconds_of(timeout)
             endpoint.changes += was_registered
-            given = secrets.get(key)
-            if given is not None:
-                endpoint.secret = given
+            if not was_registered:
+                endpoint.secrets = Secrets(secrets[key])
+            elif secrets[key]:
+                endpoint.secrets.put(secrets[key], asked_at, now, settings.delivery.secret_overlap_seconds)
         self._defined[client_id] = defined
 
-    def _remove(self, endpoint: Registered) -> None:
+    def _schedule(self, one: dict[str, Any]) -> tuple[float, ...]:
+        """As its definition has it, or as the settings do."""
+        own = one.get("schedule")
+        return self.world.settings.retry.schedule_seconds if own is None else tuple(map(seconds_of, own))
+
+    def _remove(self, endpoint: Registered, asked_at: float) -> None:
+        endpoint.holds.lifted(asked_at, self.world.now(), pauses=True)
+        endpoint.schedules_in_force.end(self.world.now())
         endpoint.is_registered, endpoint.was_removed, endpoint.host.retired = False, True, True
         endpoint.paused, endpoint.paused_at, endpoint.gone, endpoint.not_before = False, None, False, -1.0
         for posted in self.world.checks.posted.values():
@@ -220,9 +251,11 @@ class Workload:
         endpoint.loosened_at = self.world.now()
         if endpoint.paused_at is None:
             endpoint.paused_at = self.world.now()
+        endpoint.holds.pause_asked(self.world.now())
         answered = await self._operate(endpoint, "pause")
         if not self._is_stale(run, answered):
             endpoint.paused = True
+            endpoint.holds.paused(self.world.now())
             self._busy.discard(endpoint.key[0])
 
     async def resume(self, draw: Random) -> None:
@@ -235,13 +268,14 @@ class Workload:
         self._busy.add(endpoint.key[0])
         endpoint.loosened_at = self.world.now()
         endpoint.paused = endpoint.gone = False
-        endpoint.gone_at = self.world.now()
+        endpoint.gone_at, endpoint.not_before = self.world.now(), -1.0
+        asked_at = self.world.now()
+        endpoint.holds.lift_asked(asked_at, pauses=True)
         was_changing, endpoint.is_changing = endpoint.is_changing, True
         answered = await self._operate(endpoint, "resume")
         if not self._is_stale(run, answered):
-            if endpoint.paused_at is not None:
-                endpoint.paused_seconds += self.world.now() - endpoint.paused_at
-                endpoint.paused_at = None
+            endpoint.holds.lifted(asked_at, self.world.now(), pauses=True)
+            endpoint.paused_at = None
             endpoint.loosened_at = self.world.now()
             endpoint.is_changing = was_changing
             self._busy.discard(endpoint.key[0])
@@ -252,15 +286,18 @@ class Workload:
             return
         run = self.world.run
         self._begin_change(endpoint.key[0], [endpoint])
-        answered = await self._operate(endpoint, "rotate-secret")
+        given = draw.choice(("", "", new_secret(draw), *(one.secret for one in endpoint.secrets.old[-1:])))
+        asked_at, body = self.world.now(), msgspec.json.encode({"secret": given}) if given else b""
+        answered = await self._operate(endpoint, "rotate-secret", body)
         if self._is_stale(run, answered):
             return
         assert answered is not None
         if answered.status == 200:
-            made = next(one["secret"] for one in answered.body["endpoints"] if one["id"] == endpoint.key[1])
-            until = self.world.now() + self.world.settings.delivery.secret_overlap_seconds
-            endpoint.old_secrets = [(endpoint.secret, until), *endpoint.old_secrets]
-            endpoint.secret = made
+            made = next(one.get("secret") for one in answered.body["endpoints"] if one["id"] == endpoint.key[1])
+            if bool(made) is bool(given):
+                self.world.fail("S7", f"rotate-secret was {'' if given else 'not '}given a secret, and shows {made!r}")
+            overlap_seconds = self.world.settings.delivery.secret_overlap_seconds
+            endpoint.secrets.change(made or given, asked_at, self.world.now(), overlap_seconds)
         self._end_change(endpoint.key[0], [endpoint])
 
     async def test(self, draw: Random) -> None:
@@ -274,9 +311,9 @@ class Workload:
         if not self._is_stale(run, answered):
             endpoint.tests_open -= 1
 
-    async def _operate(self, endpoint: Registered, what: str) -> Answered | None:
+    async def _operate(self, endpoint: Registered, what: str, body: bytes = b"") -> Answered | None:
         client_id, endpoint_id = endpoint.key
-        answered = await self._callers.ask("POST", f"/v1/clients/{client_id}/endpoints/{endpoint_id}/{what}")
+        answered = await self._callers.ask("POST", f"/v1/clients/{client_id}/endpoints/{endpoint_id}/{what}", body)
         if answered is not None and answered.status != 200:
             self._refused(answered, "draining")
         return answered
@@ -289,16 +326,35 @@ class Workload:
             duty = posted.duty(endpoint_id)
             duty.retries_sent += 1
             duty.retried_at = self.world.now()
+            duty.retry_asked_at = duty.retry_asked_at if duty.retries_open else self.world.now()
+            duty.retries_open += 1
             self._endpoint(posted.client_id, endpoint_id).loosened_at = self.world.now()
         asked_at = self.world.now()
         answered = await self._callers.ask("POST", f"/v1/clients/{posted.client_id}/events/{posted.id}/retry")
         if answered is None:
             return
+        views = {one["endpoint_id"]: one for one in answered.body.get("deliveries", ())}
+        for endpoint_id in posted.endpoints:
+            self._note_retried(posted, endpoint_id, views.get(endpoint_id))
         if answered.status in (200, 202):
             answer_invariants.check_event(self.world, answered.body, asked_at)
         else:
             allowed = ("unknown-event", "unknown-client") if posted.may_be_forgotten else ()
             self._refused(answered, "draining", "endpoint-disabled", *FULL, *allowed)
+
+    def _note_retried(self, posted: Posted, endpoint_id: str, view: dict[str, Any] | None) -> None:
+        """Whether it was reopened: it had been given up, and is pending again."""
+        duty, told = posted.duty(endpoint_id), self.world.checks.told.given_up
+        duty.retries_open -= 1
+        if view is None or view["status"] in answer_invariants.SETTLED:
+            return  # refused, or left as it was
+        given_up = told.get((posted.client_id, posted.id, endpoint_id), [])
+        if len(given_up) == duty.given_up_before:
+            return
+        duty.given_up_before = len(given_up)
+        duty.first_asked_at, duty.opened_at = duty.retry_asked_at, self.world.now()
+        duty.before_least = duty.before_most = given_up[-1].attempts
+        duty.settled_status = duty.shown_max = None
 
     # Readers
 
@@ -341,7 +397,18 @@ class Workload:
             self.world.fail("S8", f"{view['id']} is listed and was never posted")
 
     async def get_client(self, draw: Random) -> None:
-        await self._callers.ask("GET", f"/v1/clients/{draw.choice(sorted(self._defined))}")
+        client_id, run, asked_at = draw.choice(sorted(self._defined)), self.world.run, self.world.now()
+        answered = await self._callers.ask("GET", f"/v1/clients/{client_id}")
+        if answered is None or run is not self.world.run or answered.status != 200:
+            return
+        for one in answered.body["endpoints"]:
+            log_invariants.check_health(self.world, (client_id, one["id"]), one["health"], asked_at)
+
+    async def get_metrics(self, draw: Random) -> None:
+        run, counted_before = self.world.run, self.world.checks.told.counts.copy()
+        answered = await self._callers.ask("GET", "/metrics")
+        if answered is not None and run is self.world.run:
+            log_invariants.check_metrics(self.world, answered.text.decode(), counted_before)
 
     async def jump(self, draw: Random) -> None:
         """The wall clock; not the daemon's fault, and not its business."""
@@ -399,7 +466,7 @@ class Workload:
                 if endpoint.paused_at is not None or endpoint.ever_gone:  # of any other trouble it must find out itself
                     await self._resume(endpoint)
         owed = [one for one in self.world.checks.posted.values() if one.admitted]
-        await trio.sleep(self._horizon(len(owed)))
+        await trio.sleep(self._horizon(len(owed), core))
         await self.get_status(chance(0, "status"))
         for posted in owed:
             await self._check_settled(posted, core)
@@ -407,13 +474,13 @@ class Workload:
             for client_id, endpoint_id in core:
                 await self._check_fresh(client_id, endpoint_id)
 
-    def _horizon(self, owed: int) -> float:
+    def _horizon(self, owed: int, core: tuple[tuple[str, str], ...]) -> float:
         longest = max(
             delay for one in self.world.checks.registered.values() for each in one.schedules for delay in each
         )
         timeouts = 4 * max(one.timeout for one in self.world.checks.registered.values())
-        held = max(0.0, *(one.not_before - self.world.now() for one in self.world.checks.registered.values()))
-        return longest * 1.5 + PROBE_SECONDS_MAX + RETRY_AFTER_SECONDS + held * 1.2 + timeouts + owed * 0.7
+        held = max(self.world.checks.registered[key].holds.left_most(self.world.now()) for key in core)
+        return longest * 1.5 + PROBE_SECONDS_MAX + RETRY_AFTER_SECONDS + held + timeouts + owed * 0.7
 
     async def _check_settled(self, posted: Posted, core: tuple[tuple[str, str], ...]) -> None:
         if not any((posted.client_id, endpoint_id) in core for endpoint_id in posted.endpoints):
@@ -435,6 +502,10 @@ class Workload:
         duty = posted.duty(endpoint_id)
         if duty.delivered is None and not posted.may_be_forgotten:
             self.world.fail("L1", f"{posted.id} to {client_id}/{endpoint_id} was posted 5 s ago to an idle endpoint")
+
+
+def new_secret(draw: Random) -> str:
+    return "whsec_" + base64.b64encode(draw.randbytes(24)).decode()
 
 
 def _posting(name: str) -> Callable[[Workload, Random], Awaitable[None]]:

@@ -22,7 +22,7 @@ from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.supervisor import supervise
 
-from tests.simulation import answer_invariants
+from tests.simulation import answer_invariants, log_invariants
 from tests.simulation.faults import Receivers
 from tests.simulation.invariants import Checks
 from tests.simulation.machine import Machine
@@ -111,6 +111,7 @@ class World:
         if event == "report.not_recovered":
             self.run.not_recovered.add(fields["path"].rpartition("/")[2])
         if not self.run.is_over:
+            log_invariants.note(self, event, fields)
             self._cover(event, fields)
 
     def _outside(self, run: Run, identity: RunIdentity) -> Outside:
@@ -183,6 +184,9 @@ class World:
 
     def jump(self, seconds: float) -> None:
         self._walls.append((self.now(), self._walls[-1][1] + seconds))
+
+    def has_jumped_since(self, moment: float) -> bool:
+        return self._walls[-1][0] >= moment > 0
 
     @property
     def has_jumped(self) -> bool:
