@@ -56,6 +56,7 @@ ATTEMPTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "resets_in_answer": (("unreachable",), ()),
     "resets_in_request": (("unreachable",), ()),
     "retry_after": (("delivered", "responded"), ()),
+    "retry_after_long": (("responded",), ()),
     "slow": (("delivered",), ("timed_out",)),
     "trails": (("delivered", "responded"), ()),
 }

@@ -5,11 +5,12 @@ before the answer, so that the daemon connects anew and meets them. To add one: 
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import trio
 
 from tests.simulation.model import Wired
-from tests.simulation.plan import STRANGE, chance
+from tests.simulation.plan import HOLDS_LONG, STRANGE, chance
 from tests.simulation.strange_answers import STRANGE_ANSWERS
 from tests.simulation.talk import Talk
 from tests.simulation.wire import End
@@ -50,7 +51,8 @@ def _status(*codes: int) -> Fault:
 async def _retry_after(talk: Talk) -> bool:
     await talk.read_body()
     date = _http_date(talk.wall() + talk.draw.randint(-5, 40))
-    said = talk.draw.choice(("0", "1", "3", "10", "30", date, date, "soon", "-1"))
+    other = _other_date(talk.wall() + talk.draw.randint(-5, 40), talk.draw.choice(OTHER_DATES))
+    said = talk.draw.choice(("0", "1", "3", "10", "30", date, date, "soon", "-1", other, "2.0", "5, 5", "5, 9"))
     await talk.answer(talk.draw.choice((429, 503, 429, 200, 400)), fields=f"retry-after: {said}\r\n")
     return True
 
@@ -59,6 +61,24 @@ def _http_date(wall: float) -> str:
     from email.utils import formatdate
 
     return formatdate(int(wall), usegmt=True)
+
+
+async def _retry_after_long(talk: Talk) -> bool:
+    """Longer than most deliveries may live: in seconds, as the epoch's, as a date."""
+    await talk.read_body()
+    wall = talk.wall() + talk.draw.choice((60, 1800, 3600, 7200))
+    dates = [_http_date(wall), *(_other_date(wall, form) for form in OTHER_DATES)]
+    said = talk.draw.choice(("60", "600", "3600", "60000", "1800.5", str(int(wall)), *dates))
+    await talk.answer(talk.draw.choice((429, 503, 404)), fields=f"retry-after: {said}\r\n")
+    return True
+
+
+# RFC 850, asctime.
+OTHER_DATES = ("%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
+
+
+def _other_date(wall: float, form: str) -> str:
+    return datetime.fromtimestamp(int(wall), UTC).strftime(form)
 
 
 async def _hangs(talk: Talk) -> bool:
@@ -197,6 +217,7 @@ BEHAVIOURS: dict[str, Fault] = {
     "4xx": _status(400, 401, 404, 301, 302),
     "429": _status(429, 503),
     "retry_after": _retry_after,
+    HOLDS_LONG: _retry_after_long,
     "410": _status(410),
     "hangs": _hangs,
     "never_reads": _never_reads,

@@ -36,6 +36,14 @@ class Schedules:
             if span is not chosen:
                 span.ends = min(span.ends, now)
 
+    def replace(self, schedule: tuple[float, ...], now: float) -> None:
+        """From now on, of what is in force."""
+        for span in self.spans:
+            if span.ends > now:
+                span.ends = now
+                self.spans.append(InForce(schedule, now))
+                return
+
     def end(self, now: float) -> None:
         for span in self.spans:
             span.ends = min(span.ends, now)

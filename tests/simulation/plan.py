@@ -3,6 +3,7 @@
 Each part is drawn from a source of its own: leaving out one kind of fault or action does not change the others.
 """
 
+import base64
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -50,6 +51,19 @@ STRANGE = (
     "other_family",
     "trails",
 )
+# What changes what deliveries are granted, by weight: in some seeds, beside the other actions (changes.py).
+CHANGES = {
+    "reload": 3,
+    "put_schedule": 4,
+    "put_secret": 3,
+    "pause_long": 3,
+    "jump_far": 1,
+    "get_client": 2,
+    "get_metrics": 1,
+    "get_event": 4,
+    "retry": 2,
+}
+HOLDS_LONG = "retry_after_long"
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
 
@@ -150,7 +164,8 @@ def make_plan(
     long = draw.choice((20.0, 60.0, 120.0, 240.0, 600.0))
     seconds = chance(seed, "seconds").choice((10.0, 20.0, 20.0, 20.0, 40.0, 60.0, long)) if seconds is None else seconds
     clients = _clients(draw)
-    kinds = tuple(kind for kind in faults if kind not in STRANGE and draw.random() < draw.choice((0.2, 0.4, 0.8)))
+    planned_apart = (*STRANGE, HOLDS_LONG)
+    kinds = tuple(kind for kind in faults if kind not in planned_apart and draw.random() < draw.choice((0.2, 0.4, 0.8)))
     plan = Plan(
         seed=seed,
         seconds=seconds,
@@ -172,6 +187,7 @@ def make_plan(
     plan.stops = _stops(chance(seed, "stops"), seconds, without)
     if {"recovery ends", "start killed", "crash"}.isdisjoint(without):
         _suspect(chance(seed, "suspect"), plan)
+    _change(chance(seed, "changes"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -359,9 +375,41 @@ def _overtake(draw: Random, plan: Plan) -> None:
     )
 
 
+def _change(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """In some seeds what is granted changes all the time: settings, schedules, secrets, pauses, clocks.
+
+    And some answers ask to wait for an hour. All that is drawn is drawn before anything is left out.
+    """
+    if draw.random() < 0.5:
+        return
+    replace, given = msgspec.structs.replace, plan.settings
+    age_seconds_max = draw.choice((20.0, 20.0, 60.0, 3600.0))
+    plan.settings = replace(given, retry=replace(given.retry, age_seconds_max=age_seconds_max))
+    found = []
+    for one in plan.weather:
+        is_held = draw.random() < 0.2 and HOLDS_LONG not in without
+        faults = (*one.faults, (HOLDS_LONG, 1)) if is_held else one.faults
+        found.append(Weather(one.at, one.client_id, one.endpoint_id, faults))
+    plan.weather = found
+    if any(kind == HOLDS_LONG for one in found for kind, _ in one.faults):
+        plan.kinds += (HOLDS_LONG,)
+    chosen = {kind: weight for kind, weight in CHANGES.items() if draw.random() < 0.7} or CHANGES
+    at, rate = 0.0, draw.choice((0.2, 0.5, 1.0))
+    for number in range(2000, 2060):
+        at += draw.expovariate(rate)
+        kind = draw.choices(list(chosen), list(chosen.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
+
+
+def new_secret(draw: Random) -> str:
+    return "whsec_" + base64.b64encode(draw.randbytes(24)).decode()
+
+
 def _actions(draw: Random, weights: dict[str, int], seconds: float, without: frozenset[str]) -> list[Action]:
     """A swarm: each seed leaves out some kinds, and has a rate of its own."""
-    chosen = {kind: weight for kind, weight in weights.items() if kind.startswith("post") or draw.random() < 0.7}
+    known = {kind: weight for kind, weight in weights.items() if weight}
+    chosen = {kind: weight for kind, weight in known.items() if kind.startswith("post") or draw.random() < 0.7}
     rate = draw.choice((0.3, 1.0, 3.0))
     found = []
     at = 0.0

@@ -4,7 +4,6 @@ To add one: a method, and a row in `ACTIONS` with its weight. A method takes its
 what the answer says in the model (invariants.py holds them).
 """
 
-import base64
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ import trio
 
 from tests.simulation import answer_invariants, log_invariants
 from tests.simulation.callers import Answered, Callers
+from tests.simulation.changes import Changes
 from tests.simulation.in_force import InForce, Secrets
 from tests.simulation.model import Posted, Registered
-from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, seconds_of
+from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, new_secret, seconds_of
 from tests.simulation.posting import FULL, Posting
 
 if TYPE_CHECKING:
@@ -244,8 +244,10 @@ class Workload:
 
     async def pause(self, draw: Random) -> None:
         endpoint = self._one_endpoint(draw)
-        if endpoint is None:
-            return
+        if endpoint is not None:
+            await self._pause(endpoint)
+
+    async def _pause(self, endpoint: Registered) -> None:
         run = self.world.run
         self._busy.add(endpoint.key[0])
         endpoint.loosened_at = self.world.now()
@@ -504,13 +506,16 @@ class Workload:
             self.world.fail("L1", f"{posted.id} to {client_id}/{endpoint_id} was posted 5 s ago to an idle endpoint")
 
 
-def new_secret(draw: Random) -> str:
-    return "whsec_" + base64.b64encode(draw.randbytes(24)).decode()
-
-
 def _posting(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
     async def act(workload: Workload, draw: Random) -> None:
         await getattr(Posting(workload), name)(draw)
+
+    return act
+
+
+def _changing(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
+    async def act(workload: Workload, draw: Random) -> None:
+        await getattr(Changes(workload), name)(draw)
 
     return act
 
@@ -537,4 +542,11 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "list_events": (2, Workload.list_events),
     "get_client": (1, Workload.get_client),
     "jump": (2, Workload.jump),
+    # Planned apart: plan.CHANGES.
+    "reload": (0, _changing("reload")),
+    "put_schedule": (0, _changing("put_schedule")),
+    "put_secret": (0, _changing("put_secret")),
+    "pause_long": (0, _changing("pause_long")),
+    "jump_far": (0, _changing("jump_far")),
+    "get_metrics": (0, Workload.get_metrics),
 }

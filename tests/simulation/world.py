@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
-from typing import Any, NoReturn
+from typing import Any
 
 import trio
 from hookd.core.run import Run as RunIdentity
@@ -20,6 +20,7 @@ from hookd.edge.server import Server
 from hookd.edge.systemd import Systemd
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
+from hookd.process.reloading import ReloadRefused
 from hookd.process.supervisor import supervise
 
 from tests.simulation import answer_invariants, log_invariants
@@ -86,7 +87,8 @@ class World:
         self._faults: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
         self._fault_draws: dict[tuple[str, str], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
-        self._ids = 0
+        self._ids = self._reloads = 0
+        self._refused: ReloadRefused | None = None
         self._nursery: trio.Nursery
         self._jitter = chance(plan.seed, "jitter")
         self._bytes = chance(plan.seed, "bytes")
@@ -120,9 +122,6 @@ class World:
         def attach(deliver: Callable[[str, float], None]) -> None:
             run.signal = lambda name: deliver(name, 0.0)
 
-        def refuse_reload() -> NoReturn:
-            raise AssertionError("nobody asked for a reload")
-
         return Outside(
             clock=_Clock(self),
             log=log,
@@ -137,12 +136,27 @@ class World:
             jitter_unit=self._jitter.random,
             new_event_id=self._new_id,
             announce=lambda urls: None,
-            reload=refuse_reload,
+            reload=self._read_configuration,
             in_thread=self._threads_of(run),
             past_runs=self.machine.directory.past_runs(),
             is_unaccounted=bool(self.machine.folder.left_behind()),
             recorder=self.machine.recorder(identity),
         )
+
+    def reload(self, settings: Settings, refused: ReloadRefused | None) -> bool:
+        """SIGHUP, with another file or one that has a mistake; whether the daemon took it. One that stops does not."""
+        before = self.settings
+        self.settings, self._refused, self._reloads = settings, refused, 0
+        self.run.signal("SIGHUP")
+        if not self._reloads or refused is not None:
+            self.settings = before
+        return bool(self._reloads)
+
+    def _read_configuration(self) -> Settings:
+        self._reloads += 1
+        if self._refused is not None:
+            raise self._refused
+        return self.settings
 
     def _threads_of(self, run: Run) -> Callable[..., Awaitable[Any]]:
         """Virtual time has none. The process may be killed on either side of the report's writing, and stopped at any
@@ -417,6 +431,10 @@ class _Log:
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self._world.log(event, level=level, **fields)
+
+    @property
+    def lines_dropped(self) -> int:
+        return 0
 
     def text(self, text: str) -> None:
         self._world.trace("stderr", text.replace(str(self._world.machine.where), "/reports"))
