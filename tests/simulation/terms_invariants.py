@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EPSILON = 1e-6
-SHOWN_SECONDS = 0.002  # times are shown in milliseconds
+SHOWN_SECONDS = 0.01  # times are shown in milliseconds
 # Expiry is looked at once a second.
 EXPIRY_SLACK_SECONDS = 2.5
 

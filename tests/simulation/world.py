@@ -194,7 +194,8 @@ class World:
         return trio.current_time()
 
     def wall(self) -> float:
-        return EPOCH + trio.current_time() + self._walls[-1][1]
+        """Never before 1970, as the daemon's own clock."""
+        return max(0.0, EPOCH + trio.current_time() + self._walls[-1][1])
 
     def jump(self, seconds: float) -> None:
         self._walls.append((self.now(), self._walls[-1][1] + seconds))
@@ -223,7 +224,7 @@ class World:
             until = self._walls[index + 1][0] if index + 1 < len(self._walls) else end
             first, last = max(begin, since), min(end, until)
             if first <= last:
-                found.append((EPOCH + first + offset, EPOCH + last + offset))
+                found.append((max(0.0, EPOCH + first + offset), max(0.0, EPOCH + last + offset)))
         return found
 
     def trace(self, *parts: object) -> None:
