@@ -21,6 +21,7 @@ from hookd.flow import (
     courier,
     drain,
     endings,
+    endpoint_states,
     final_report,
     housekeeping,
     intake,
@@ -28,7 +29,7 @@ from hookd.flow import (
     registration,
     resend,
 )
-from hookd.process import crash_reports, supervisor
+from hookd.process import crash_reports, reloading, supervisor
 
 
 class Mutant(NamedTuple):
@@ -49,6 +50,11 @@ LATER = """
             %s
         trio.lowlevel.spawn_system_task(later)
 """
+
+# A longer schedule gives more attempts to what waits, for good.
+ADDS_UP = """for _, waiting in self._ledger.waiting(client_id, endpoint.id):
+        waiting.attempts_before += len(endpoint.schedule_seconds or ())
+    """
 
 MUTANTS = (
     Mutant(
@@ -179,7 +185,127 @@ MUTANTS = (
         "return False",
         seeds=60,
     ),
+    # What is granted: attempts, ages, secrets
+    Mutant("pause_counted_at_resume", health.Health, "_lift", "self.age_from = now", "pass"),
+    Mutant("pause_counted_for_what_was_in_flight", Terms, "age_seconds", "0.0 if health.is_held else", "", seeds=40),
+    Mutant(
+        "throttled_time_counted",
+        health.Health,
+        "_hold_back",
+        "self.age_from = max(self.age_from, self.not_before)",
+        "pass",
+    ),
+    Mutant("hold_not_lifted_by_resume", health.Health, "resume", "self._lift(now)", "pass"),
+    Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass"),
+    Mutant(
+        "hold_longer_than_an_hour",
+        health.Health,
+        "note",
+        "min(wait_seconds, RETRY_AFTER_SECONDS_MAX)",
+        "wait_seconds",
+    ),
+    Mutant(
+        "attempt_promised_after_the_expiry",
+        Terms,
+        "begins_at",
+        "is_too_late = expires_at is not None and begins_from >= expires_at",
+        "is_too_late = False",
+    ),
+    Mutant("reopening_moves_the_age", ledger.Ledger, "reopen", "if before in SETTLED:", "if True:"),
+    Mutant(
+        "probe_takes_from_the_schedule",
+        Delivery,
+        "end_attempt",
+        "self.probe_failures += outcome is None or not is_success(outcome)",
+        "pass",
+    ),
+    Mutant("probe_is_the_last", attempt.Attempter, "_verdict", "not delivery.is_probing and ", ""),
+    Mutant(
+        "schedule_change_adds_up",
+        registration.Registration,
+        "_retarget",
+        "if before.url == endpoint.url:",
+        ADDS_UP + "if before.url == endpoint.url:",
+    ),
+    Mutant(
+        "schedule_of_a_reload_ignored",
+        reloading,
+        "reload",
+        "old, effective.settings = effective.settings, settings",
+        "old = effective.settings; effective.settings = msgspec.structs.replace(settings, retry=old.retry)",
+    ),
+    Mutant(
+        "old_secret_forgotten_at_put",
+        registration.Registration,
+        "_with_old_secrets",
+        "endpoint = self._with_secret(endpoint, before=before, secret=secret)",
+        "endpoint = msgspec.structs.replace(endpoint, secret=secret)",
+    ),
+    Mutant(
+        "repeated_secret_brought_back",
+        registration.Registration,
+        "_with_old_secrets",
+        "is_repeated = not client.managed_by_config and endpoint.secret in before.secrets(now)",
+        "is_repeated = False",
+    ),
+    # What is told
+    Mutant(
+        "disabled_never_told",
+        endpoint_states.EndpointStates,
+        "tell",
+        "if told == health.told:",
+        "if told == health.told or state is State.DISABLED:",
+    ),
+    Mutant(
+        "disabled_told_twice",
+        endpoint_states.EndpointStates,
+        "tell",
+        "health.told = told",
+        "health.told = told if state is not State.DISABLED else None",
+    ),
+    Mutant(
+        "end_of_a_hold_never_told",
+        endpoint_states.EndpointStates,
+        "tell_of_time",
+        "self.tell(client_id, endpoint_id)",
+        "pass",
+    ),
+    Mutant(
+        "given_up_as_gone_never_told",
+        ledger.Ledger,
+        "give_up",
+        "if self._on_given_up is not None:",
+        "if reason is not Reason.GONE:",
+    ),
+    Mutant(
+        "given_up_told_twice",
+        ledger.Ledger,
+        "give_up",
+        "self._on_given_up(event, delivery)",
+        "(self._on_given_up(event, delivery), self._on_given_up(event, delivery))",
+    ),
+    Mutant(
+        "given_up_counted_twice",
+        ledger.Ledger,
+        "give_up",
+        "self.counters.given_up[reason] += 1",
+        "self.counters.given_up[reason] += 2",
+    ),
+    Mutant(
+        "recovery_not_taken_off_the_drain",
+        supervisor.Supervisor,
+        "_drain",
+        "timeout_seconds=self._seconds_to_drain()",
+        "timeout_seconds=timeout_seconds",
+    ),
     # Strange answers, and links
+    Mutant(
+        "request_sent_unset_on_a_reconnect",
+        transport.Transport,
+        "_exchange",
+        "progress.reconnected = True",
+        "progress.reconnected = True; progress.request_sent = False",
+    ),
     Mutant(
         "blemished_refused",
         wire.ResponseReader,
@@ -214,7 +340,7 @@ MUTANTS = (
         "await _read_excerpt(stream, exchange)",
         first=8,
     ),
-    Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX, first=8)", "60)"),
+    Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX)", "60)", first=8),
     Mutant(
         "early_answer_lost",
         connection.Connection,
@@ -312,7 +438,7 @@ MUTANTS = (
         "owed_report_pruned",
         reports.ReportDirectory,
         "prune",
-        "if not claims and _is_owed(path):",
+        "if not claims and self._is_owed(path):",
         "if False:",
         first=20,
     ),

@@ -118,6 +118,7 @@ class Plan:
     retention_is_tiny: bool = False
     layout: SegmentLayout | None = None  # the recorder's; None where it is off
     segments_max: int = 1_000_000  # that its file system has room for
+    look_seconds: float = 0.0  # that each look at a file takes before a run has answered for the first time
     full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
 
     def knobs(self) -> str:
@@ -144,6 +145,7 @@ class Plan:
             "recorder payloads": given.recorder.payloads,
             "reports_kept": given.drain.reports_kept,
             "reports full": self.full,
+            "a look at files takes": self.look_seconds,
             "recovery": given.recovery.enabled,
             "core": self.core,
         }
@@ -177,6 +179,8 @@ def make_plan(
         payload_bytes=draw.choice(((20,), (2, 20, 200), (20, 3000), (20, 17_000, 40_000))),
     )
     _set_recorder(chance(seed, "recorder"), plan)
+    slow = chance(seed, "slow files")
+    plan.look_seconds = slow.choice((0.5, 2.0)) if slow.random() < 0.1 and "slow files" not in without else 0.0
     plan.full = _full(chance(seed, "full"), seconds, without)
     plan.retention_is_tiny = plan.settings.retention.delivered_events_max < 1000
     plan.weather = _weather(chance(seed, "weather"), clients, kinds, seconds, without)
@@ -188,6 +192,8 @@ def make_plan(
     if {"recovery ends", "start killed", "crash"}.isdisjoint(without):
         _suspect(chance(seed, "suspect"), plan)
     _change(chance(seed, "changes"), plan, without)
+    if "pause_long" not in without:
+        _pause_in_flight(chance(seed, "paused in flight"), plan)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -400,6 +406,26 @@ def _change(draw: Random, plan: Plan, without: frozenset[str]) -> None:
         kind = draw.choices(list(chosen), list(chosen.values()))[0]
         if at < plan.seconds and kind not in without:
             plan.actions.append(Action(at, kind, number))
+
+
+def _pause_in_flight(draw: Random, plan: Plan) -> None:
+    """Now and then an operator pauses what is in flight just when it has become too old to be attempted again."""
+    if draw.random() > 0.04:
+        return
+    client_id, endpoints = next(iter(plan.clients.items()))
+    plan.clients[client_id] = [{"id": one["id"]} for one in endpoints[:1]]
+    plan.weather = [one for one in plan.weather if one.client_id != client_id]
+    plan.weather.append(Weather(0.0, client_id, endpoints[0]["id"], (("hangs", 1),)))
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        delivery=replace(given.delivery, timeout_seconds=15.0),
+        retry=replace(given.retry, age_seconds_max=20.0, schedule_seconds=(1.0,) * 4),
+    )
+    at = draw.uniform(1, 3)
+    plan.seconds, plan.stops = max(plan.seconds, 60.0), []
+    plan.actions = [Action(at + n / 10, "post", 3000 + n) for n in range(12)]
+    plan.actions += [Action(at + 21 + n, "pause_long", 3100 + n) for n in range(4)]
 
 
 def new_secret(draw: Random) -> str:

@@ -44,7 +44,7 @@ def _parts(plan: Plan) -> Iterator[frozenset[str]]:
     """All at once, then one by one."""
     stops = tuple(sorted({stop.kind for stop in plan.stops}))
     kinds = tuple(sorted({action.kind for action in plan.actions}))
-    for group in (stops, ("start killed", "recovery ends", "full", "overtaken"), plan.kinds, kinds):
+    for group in (stops, ("start killed", "recovery ends", "full", "slow files", "overtaken"), plan.kinds, kinds):
         if group:
             yield frozenset(group)
         for kind in group:

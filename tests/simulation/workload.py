@@ -480,9 +480,8 @@ class Workload:
                 await self._check_fresh(client_id, endpoint_id)
 
     def _horizon(self, owed: int, core: tuple[tuple[str, str], ...]) -> float:
-        longest = max(
-            delay for one in self.world.checks.registered.values() for each in one.schedules for delay in each
-        )
+        schedules = [each for one in self.world.checks.registered.values() for each in one.schedules]
+        longest = max((delay for each in schedules for delay in each), default=0.0)
         timeouts = 4 * max(one.timeout for one in self.world.checks.registered.values())
         held = max(self.world.checks.registered[key].holds.left_most(self.world.now()) for key in core)
         return longest * 1.5 + PROBE_SECONDS_MAX + RETRY_AFTER_SECONDS + held + timeouts + owed * 0.7

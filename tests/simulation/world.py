@@ -37,6 +37,7 @@ from tests.simulation.workload import Workload
 EPOCH = 1_700_000_000.0
 SECOND_SIGNAL_AFTER = 0.4
 STOP_SLACK_SECONDS = 2.0
+LOOKS_MAX = 60  # at files, until a start has recovered
 # What a log may say of us that is never right.
 BUGS = ("attempt.crashed", "courier.crashed", "flow.crashed", "api.crashed", "request.crashed", "request.failed")
 VIRTUAL_SECONDS_MAX = 20_000.0
@@ -165,7 +166,7 @@ class World:
         draw = chance(self.plan.seed, "threads", run.number)
 
         async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-            await trio.sleep(0 if run.has_answered else draw.choice((0, 0, 0, 0.02)))
+            await trio.sleep(0 if run.has_answered else draw.choice((0, 0, 0, 0.02)) + self.plan.look_seconds)
             if run.looks_left is not None and not run.has_answered:
                 run.looks_left -= 1
                 if run.looks_left < 0:
@@ -379,6 +380,8 @@ class World:
         run.stop_asked_at, run.ended_by = self.now(), stop
         run.no_attempts_after = self.now() + drain_seconds
         run.must_end_by = run.no_attempts_after + STOP_SLACK_SECONDS
+        if not run.has_answered:  # it recovers first
+            run.must_end_by += LOOKS_MAX * self.plan.look_seconds
         self._nursery.start_soon(self._watch_end, run)
         run.signal("SIGINT" if kind == "sigint" else "SIGTERM")
         if kind == "twice":
