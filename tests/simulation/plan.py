@@ -193,7 +193,7 @@ def make_plan(
         _suspect(chance(seed, "suspect"), plan)
     _change(chance(seed, "changes"), plan, without)
     if "pause_long" not in without:
-        _pause_in_flight(chance(seed, "paused in flight"), plan)
+        _pause_in_flight(chance(seed, "too old in flight"), plan)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
