@@ -211,14 +211,6 @@ MUTANTS = (
         "is_too_late = expires_at is not None and begins_from >= expires_at",
         "is_too_late = False",
     ),
-    Mutant("reopening_moves_the_age", ledger.Ledger, "reopen", "if before in SETTLED:", "if True:"),
-    Mutant(
-        "probe_takes_from_the_schedule",
-        Delivery,
-        "end_attempt",
-        "self.probe_failures += outcome is None or not is_success(outcome)",
-        "pass",
-    ),
     Mutant("probe_is_the_last", attempt.Attempter, "_verdict", "not delivery.is_probing and ", ""),
     Mutant(
         "schedule_change_adds_up",
@@ -262,13 +254,6 @@ MUTANTS = (
         "tell",
         "health.told = told",
         "health.told = told if state is not State.DISABLED else None",
-    ),
-    Mutant(
-        "end_of_a_hold_never_told",
-        endpoint_states.EndpointStates,
-        "tell_of_time",
-        "self.tell(client_id, endpoint_id)",
-        "pass",
     ),
     Mutant(
         "given_up_as_gone_never_told",

@@ -1,11 +1,16 @@
-"""What the simulation found in the daemon, each as the plan that shows it: seeds change with the tables."""
+"""What the simulation found in the daemon, each as the plan that shows it: seeds change with the tables.
+
+And what is too rare in seeds to be waited for: a plan that shows a bug which was seeded.
+"""
 
 import msgspec
 import pytest
+from hookd.core.delivery import Delivery
 from hookd.core.health import Health
 from hookd.core.ledger import Ledger
 from hookd.core.segment_layout import SegmentLayout
 from hookd.edge.reports import ReportDirectory
+from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.pacer import Pacer
 from hookd.flow.recovery import Recovery
 from hookd.process.supervisor import Supervisor
@@ -104,7 +109,64 @@ def _killed_before_it_claimed() -> Plan:
     return plan
 
 
+def _retried(plan: Plan, *, schedule_seconds: tuple[float, ...], age_seconds_max: float = 3600.0) -> None:
+    retry = msgspec.structs.replace(
+        plan.settings.retry, schedule_seconds=schedule_seconds, jitter=0.0, age_seconds_max=age_seconds_max
+    )
+    delivery = msgspec.structs.replace(plan.settings.delivery, timeout_seconds=1.0)
+    plan.settings = msgspec.structs.replace(plan.settings, retry=retry, delivery=delivery)
+
+
+def _probes_of_an_outage() -> Plan:
+    """Rare in seeds: an outage that lasts, and a schedule that its probes would use up."""
+    posts = [Action(1.0 + number / 10, "post", number) for number in range(12)]
+    plan = _plan(*posts, *(Action(60.0 + n, "get_event", 20 + n) for n in range(40)), fault="5xx")
+    plan.seconds = 120.0
+    _retried(plan, schedule_seconds=(4.0,) * 10)
+    return plan
+
+
+def _one_of_two_reopened() -> Plan:
+    """Rare in seeds: of two deliveries of an event one is reopened while the other waits until it is too old."""
+    looks = [Action(28.0 + n, "get_event", 10 + n) for n in range(4)]
+    plan = _plan(Action(1.0, "post", 1), Action(15.0, "retry", 2), *looks, fault="4xx")
+    plan.clients, plan.seconds = {"c0": [{"id": "e0", "schedule": []}, {"id": "e1"}]}, 35.0
+    plan.weather = [Weather(0.0, "c0", each, (("4xx", 1),)) for each in ("e0", "e1")]
+    plan.core = (("c0", "e0"),)
+    _retried(plan, schedule_seconds=(40.0, 40.0), age_seconds_max=20.0)
+    return plan
+
+
+def _hold_that_runs_out() -> Plan:
+    """Rare in seeds: an answer that is no 429 asks to wait, and somebody looks just when that is over."""
+    posts = [Action(at, "post", number) for number, at in enumerate((1.0, 50.0))]
+    plan = _plan(*posts, *(Action(2.0 + n, "get_client", 30 + n) for n in range(98)), fault="retry_after")
+    endpoints = [f"e{number}" for number in range(12)]
+    plan.clients, plan.seconds, plan.core = {"c0": [{"id": each} for each in endpoints]}, 100.0, (("c0", "e0"),)
+    plan.weather = [Weather(0.0, "c0", each, (("retry_after", 1),)) for each in endpoints]
+    _retried(plan, schedule_seconds=())
+    return plan
+
+
 FOUND = {
+    "probes_use_up": (
+        _probes_of_an_outage,
+        Mutant(
+            "probes_use_up",
+            Delivery,
+            "end_attempt",
+            "self.probe_failures += outcome is None or not is_success(outcome)",
+            "pass",
+        ),
+    ),
+    "reopening_moves_the_age": (
+        _one_of_two_reopened,
+        Mutant("reopening_moves_the_age", Ledger, "reopen", "if before in SETTLED:", "if True:"),
+    ),
+    "end_of_a_hold_never_told": (
+        _hold_that_runs_out,
+        Mutant("end_of_a_hold_never_told", EndpointStates, "tell_of_time", "self.tell(client_id, endpoint_id)", "pass"),
+    ),
     "stays_paused": (
         _removed_in_flight,
         Mutant("stays_paused", Health, "be_removed", "self.resume(now)", "self.disabled = False"),
