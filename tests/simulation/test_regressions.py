@@ -139,10 +139,10 @@ def _one_of_two_reopened() -> Plan:
 
 def _hold_that_runs_out() -> Plan:
     """Rare in seeds: an answer that is no 429 asks to wait, and somebody looks just when that is over."""
-    posts = [Action(at, "post", number) for number, at in enumerate((1.0, 50.0))]
-    plan = _plan(*posts, *(Action(2.0 + n, "get_client", 30 + n) for n in range(98)), fault="retry_after")
+    posts = [Action(at, "post", number) for number, at in enumerate((1.0, 40.0, 80.0, 120.0))]
+    plan = _plan(*posts, *(Action(2.0 + n, "get_client", 30 + n) for n in range(168)), fault="retry_after")
     endpoints = [f"e{number}" for number in range(12)]
-    plan.clients, plan.seconds, plan.core = {"c0": [{"id": each} for each in endpoints]}, 100.0, (("c0", "e0"),)
+    plan.clients, plan.seconds, plan.core = {"c0": [{"id": each} for each in endpoints]}, 170.0, (("c0", "e0"),)
     plan.weather = [Weather(0.0, "c0", each, (("retry_after", 1),)) for each in endpoints]
     _retried(plan, schedule_seconds=())
     return plan
