@@ -29,7 +29,7 @@ from hookd.flow import (
     registration,
     resend,
 )
-from hookd.process import crash_reports, reloading, supervisor
+from hookd.process import crash_reports, supervisor
 
 
 class Mutant(NamedTuple):
@@ -221,7 +221,7 @@ MUTANTS = (
     ),
     Mutant(
         "schedule_of_a_reload_ignored",
-        reloading,
+        supervisor,
         "reload",
         "old, effective.settings = effective.settings, settings",
         "old = effective.settings; effective.settings = msgspec.structs.replace(settings, retry=old.retry)",
