@@ -196,7 +196,7 @@ MUTANTS = (
         "pass",
     ),
     Mutant("hold_not_lifted_by_resume", health.Health, "resume", "self._lift(now)", "pass"),
-    Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass"),
+    Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass", first=32),
     Mutant(
         "hold_longer_than_an_hour",
         health.Health,
@@ -211,7 +211,6 @@ MUTANTS = (
         "is_too_late = expires_at is not None and begins_from >= expires_at",
         "is_too_late = False",
     ),
-    Mutant("probe_is_the_last", attempt.Attempter, "_verdict", "not delivery.is_probing and ", ""),
     Mutant(
         "schedule_change_adds_up",
         registration.Registration,
@@ -225,6 +224,7 @@ MUTANTS = (
         "reload",
         "old, effective.settings = effective.settings, settings",
         "old = effective.settings; effective.settings = msgspec.structs.replace(settings, retry=old.retry)",
+        first=14,
     ),
     Mutant(
         "old_secret_forgotten_at_put",
@@ -232,13 +232,7 @@ MUTANTS = (
         "_with_old_secrets",
         "endpoint = self._with_secret(endpoint, before=before, secret=secret)",
         "endpoint = msgspec.structs.replace(endpoint, secret=secret)",
-    ),
-    Mutant(
-        "repeated_secret_brought_back",
-        registration.Registration,
-        "_with_old_secrets",
-        "is_repeated = not client.managed_by_config and endpoint.secret in before.secrets(now)",
-        "is_repeated = False",
+        first=5,
     ),
     # What is told
     Mutant(
@@ -275,13 +269,7 @@ MUTANTS = (
         "give_up",
         "self.counters.given_up[reason] += 1",
         "self.counters.given_up[reason] += 2",
-    ),
-    Mutant(
-        "recovery_not_taken_off_the_drain",
-        supervisor.Supervisor,
-        "_drain",
-        "timeout_seconds=self._seconds_to_drain()",
-        "timeout_seconds=timeout_seconds",
+        first=8,
     ),
     # Strange answers, and links
     Mutant(

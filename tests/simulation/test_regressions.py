@@ -10,7 +10,7 @@ from hookd.core.health import Health
 from hookd.core.ledger import Ledger
 from hookd.core.segment_layout import SegmentLayout
 from hookd.edge.reports import ReportDirectory
-from hookd.flow.endpoint_states import EndpointStates
+from hookd.flow.attempt import Attempter
 from hookd.flow.pacer import Pacer
 from hookd.flow.recovery import Recovery
 from hookd.process.supervisor import Supervisor
@@ -137,14 +137,10 @@ def _one_of_two_reopened() -> Plan:
     return plan
 
 
-def _hold_that_runs_out() -> Plan:
-    """Rare in seeds: an answer that is no 429 asks to wait, and somebody looks just when that is over."""
-    posts = [Action(at, "post", number) for number, at in enumerate((1.0, 40.0, 80.0, 120.0))]
-    plan = _plan(*posts, *(Action(2.0 + n, "get_client", 30 + n) for n in range(168)), fault="retry_after")
-    endpoints = [f"e{number}" for number in range(12)]
-    plan.clients, plan.seconds, plan.core = {"c0": [{"id": each} for each in endpoints]}, 170.0, (("c0", "e0"),)
-    plan.weather = [Weather(0.0, "c0", each, (("retry_after", 1),)) for each in endpoints]
-    _retried(plan, schedule_seconds=())
+def _last_attempts_in_an_outage() -> Plan:
+    """Rare in seeds: what waits for its last attempt when the pause begins, so that a probe is that attempt."""
+    plan = _probes_of_an_outage()
+    _retried(plan, schedule_seconds=(15.0, 20.0))
     return plan
 
 
@@ -159,13 +155,13 @@ FOUND = {
             "pass",
         ),
     ),
+    "probe_is_the_last": (
+        _last_attempts_in_an_outage,
+        Mutant("probe_is_the_last", Attempter, "_verdict", "not delivery.is_probing and ", ""),
+    ),
     "reopening_moves_the_age": (
         _one_of_two_reopened,
         Mutant("reopening_moves_the_age", Ledger, "reopen", "if before in SETTLED:", "if True:"),
-    ),
-    "end_of_a_hold_never_told": (
-        _hold_that_runs_out,
-        Mutant("end_of_a_hold_never_told", EndpointStates, "tell_of_time", "self.tell(client_id, endpoint_id)", "pass"),
     ),
     "stays_paused": (
         _removed_in_flight,
