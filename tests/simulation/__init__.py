@@ -13,10 +13,14 @@ faults            the table of faults: what a receiver may do
 strange_answers   more of them: answers that count although something is strange
 talk              one request as its receiver handles it
 workload          the table of actions: what producers and operators may do, over HTTP
+changes           actions that change what deliveries are granted: reloads, schedules, secrets, long pauses, far clocks
 starting          what the platform does at a start: it looks, registers, and sends reports again
 model             what is known from outside: registrations, events, duties, attempts
 invariants        the invariants, on what the model holds
 link_invariants   the same for links: which answers count, what a link may still be used for
+terms_invariants  the same for what a delivery is granted: attempts, ages, what is promised
+log_invariants    the same for what the log and the counters tell, once
+in_force          schedules, secrets and holds: what is in force from when to when
 answer_invariants the same for what the daemon says of itself: answers and reports
 crashes           the same for crash reports
 recovering        what a start must take back, by the lines of unclaimed reports
