@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from hookd.core.batch import read_array, read_lines
 from hookd.core.event import (
     DEPTH_MAX,
     Event,
@@ -13,9 +14,7 @@ from hookd.core.event import (
     check_text,
     is_too_deep,
     payload_digest,
-    read_array,
     read_event,
-    read_lines,
 )
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, Malformed

@@ -8,7 +8,8 @@ than 1,000 brackets at all.
 
 import itertools
 import re
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, getincrementaldecoder
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Annotated
 
@@ -17,9 +18,11 @@ from msgspec import Meta
 
 from hookd.core.delivery import Delivery, Status, status_of_event
 from hookd.core.ids import EventType, Id, is_event_type, is_id
+from hookd.core.json_scan import Unended, after_space, value_end
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
 from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import InvalidEvent, Malformed, Refused
+from hookd.core.refusal import InvalidEvent, Malformed, Refused, TooLarge
+from hookd.core.units import format_size
 
 DEPTH_MAX = 1000
 # A body deeper than this is not decoded at all: how deep a decoder goes is the interpreter's affair. Python 3.11's goes
@@ -36,6 +39,10 @@ _TYPE_RULE = "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"
 _DEPTH_RULE = f"is nested deeper than {DEPTH_MAX:,} levels"
 # A body with ten thousand unknown fields deserves an answer, not ten thousand comparisons on the event loop.
 _UNKNOWN_FIELDS_SHOWN = 20
+_FIELDS_COUNTED_MAX = 1000
+# What an event may be long beside its payload: names and texts take 500 B at most, spaces may take the rest.
+ENVELOPE_BYTES_MAX = 64 * 1024
+_TEXT_BYTES_AT_ONCE = 256 * 1024
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -75,23 +82,24 @@ class EventBody(ClientEventBody, kw_only=True):
     client_id: Annotated[Id, Meta(examples=["acme"])]
 
 
-class _Ids(msgspec.Struct):
-    """Read loosely, of what is not an event."""
+class _Fields(msgspec.Struct):
+    """Read loosely, of what is not an event: nothing is built, and what an event has not is passed over."""
 
-    client_id: object = None
-    id: object = None
+    client_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _body_decoder = msgspec.json.Decoder(ClientEventBody)
-_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_fields_decoder = msgspec.json.Decoder(_Fields)
+_text_decoder = msgspec.json.Decoder(str)
 _TEXT_DECODERS = {
     "client_id": msgspec.json.Decoder(str | None),
     "type": msgspec.json.Decoder(str),
     "id": msgspec.json.Decoder(str | None),
 }
 _FIELDS = ClientEventBody.__struct_fields__
-_ids_decoder = msgspec.json.Decoder(_Ids)
-_array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
@@ -180,10 +188,11 @@ def _client_mistakes(given: str | None, client_id: str | None, pointer: str) -> 
 def _misshapen(error: msgspec.ValidationError, body: bytes, client_id: str | None, pointer: str) -> Refused:
     """Every mistake at once of an object with a wrong field; msgspec knows the first one alone."""
     try:
-        fields = _fields_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        read = _fields_decoder.decode(body)
+        mistakes, texts = _unknown_fields(body, pointer), {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Unended):
         return read_error(error, body, pointer)
-    mistakes, texts = _unknown_fields(fields, pointer), {}
+    fields = {name: raw for name in _FIELDS if not isinstance(raw := getattr(read, name), msgspec.UnsetType)}
     for name, decoder in _TEXT_DECODERS.items():
         try:
             texts[name] = decoder.decode(fields[name]) if name in fields else None
@@ -201,51 +210,98 @@ def _misshapen(error: msgspec.ValidationError, body: bytes, client_id: str | Non
     return InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
 
 
-def _unknown_fields(fields: dict[str, msgspec.Raw], pointer: str) -> list[Mistake]:
-    unknown = [name for name in fields if name not in _FIELDS]
+def _unknown_fields(body: bytes, pointer: str) -> list[Mistake]:
+    """Of an object that is JSON. Names are built one at a time."""
+    names, count = _unknown_names(body)
     mistakes = [
-        Mistake(pointer_to(pointer, name), f"is not a field of an event{suggestion(name, _FIELDS)}")
-        for name in unknown[:_UNKNOWN_FIELDS_SHOWN]
+        Mistake(pointer_to(pointer, name), f"is not a field of an event{suggestion(name, _FIELDS)}") for name in names
     ]
-    if len(unknown) > len(mistakes):
-        detail = f"has {len(unknown):,} fields that an event has not; the first {len(mistakes)} are listed"
-        mistakes.append(Mistake(pointer, detail))
+    if count > len(names):
+        many = f"more than {count:,}" if count == _FIELDS_COUNTED_MAX else f"{count:,}"
+        mistakes.append(Mistake(pointer, f"has {many} fields that an event has not; the first {len(names)} are listed"))
     return mistakes
+
+
+def _unknown_names(body: bytes) -> tuple[list[str], int]:
+    """The first of them, without those given twice, and how many there are, as far as they are counted."""
+    names: dict[str, None] = {}
+    count, at = 0, after_space(body, 0)
+    while body[at] != ord("}") and count < _FIELDS_COUNTED_MAX:
+        at = after_space(body, at + 1)  # past the brace, or the comma
+        if body[at] == ord("}"):  # there is no field at all
+            break
+        colon = value_end(body, at, bytes_max=len(body))
+        name = _text_decoder.decode(memoryview(body)[at:colon])
+        at = value_end(body, after_space(body, colon + 1), bytes_max=len(body))
+        if name in _FIELDS or name in names:
+            continue
+        count += 1
+        if len(names) < _UNKNOWN_FIELDS_SHOWN:
+            names[name] = None
+    return list(names), count
+
+
+def without_spaces(body: bytes, payload_bytes_max: int, pointer: str) -> bytes:
+    """The event, without spaces around it where it is long. Raises TooLarge where it is too long to be looked at."""
+    bytes_max = payload_bytes_max + ENVELOPE_BYTES_MAX
+    if len(body) <= bytes_max:
+        return body
+    body = body.strip()
+    if len(body) > bytes_max:
+        detail = (
+            f"the event has {len(body):,} bytes; with intake.payload_bytes_max at {format_size(payload_bytes_max)} "
+        )
+        detail += f"it has at most {bytes_max:,}"
+        raise TooLarge(detail, mistakes=[Mistake(pointer, f"is larger than {bytes_max:,} bytes")])
+    return body
+
+
+def refuse_long_payload(length: int, payload_bytes_max: int, pointer: str) -> None:
+    """Raises TooLarge."""
+    if length > payload_bytes_max:
+        detail = f"the payload has {length:,} bytes; intake.payload_bytes_max is {format_size(payload_bytes_max)}"
+        raise TooLarge(
+            detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(payload_bytes_max)}")]
+        )
 
 
 def read_ids(body: bytes) -> tuple[str | None, str | None]:
     """The id and client id of an event that is refused, as far as they can be read: its producer looks for them."""
     try:
-        read = _ids_decoder.decode(body)
+        read = _fields_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None
-    event_id, client_id = (one if isinstance(one, str) and is_id(one) else None for one in (read.id, read.client_id))
-    return event_id, client_id
+    return _id_in(read.id), _id_in(read.client_id)
 
 
-def read_array(body: bytes) -> list[bytes]:
-    """The raw items of a JSON array. Raises Malformed or InvalidEvent."""
-    check_text(body)
+def _id_in(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     try:
-        return [bytes(raw) for raw in _array_decoder.decode(body)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise read_error(error, body, "") from None
-
-
-def read_lines(body: bytes) -> list[bytes]:
-    """The lines of NDJSON; empty lines are passed over. Raises Malformed."""
-    check_text(body)
-    return [line for line in body.split(b"\n") if line.strip()]
+        text = None if isinstance(raw, msgspec.UnsetType) else _text_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return text if text is not None and is_id(text) else None
 
 
 def check_text(body: bytes) -> None:
     """Raises Malformed unless the body is UTF-8: `msgspec.Raw` does not look inside the payload."""
     if body.isascii():
         return
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed(f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from None
+    for _ in text_checks(body):
+        pass
+
+
+def text_checks(body: bytes) -> Iterator[int]:
+    """The same a piece at a time; yields how far it came. As a whole, text takes four times the memory of its bytes."""
+    decoder = getincrementaldecoder("utf-8")()
+    for at in range(0, max(len(body), 1), _TEXT_BYTES_AT_ONCE):
+        pending = len(decoder.getstate()[0])
+        piece = memoryview(body)[at : at + _TEXT_BYTES_AT_ONCE]
+        try:
+            decoder.decode(piece, final=at + len(piece) == len(body))
+        except UnicodeDecodeError as error:
+            wrong = at - pending + error.start
+            raise Malformed(f"the body is not UTF-8: byte {wrong} is {body[wrong]:#04x}") from None
+        yield at + len(piece)
 
 
 def is_too_deep(payload: bytes) -> bool:

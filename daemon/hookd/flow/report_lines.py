@@ -5,17 +5,19 @@ Rules: the summary line is passed over. Lines are checked as a whole before any 
 
 import base64
 import binascii
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from hookd.core.client_schema import URL_CHARS_MAX
+from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import DEPTH_MAX, check_text, is_too_deep, read_error
 from hookd.core.ids import is_event_type, is_id
 from hookd.core.mistakes import Mistake
-from hookd.core.refusal import InvalidEvent
+from hookd.core.refusal import InvalidEvent, TooLarge
 from hookd.core.timestamps import parse_rfc3339
 
 UNDELIVERED = "undelivered"
@@ -23,6 +25,9 @@ KINDS = (UNDELIVERED, "exhausted")
 SUMMARY = "summary"
 # No schedule comes near it, and the recorder's 32 bits hold what is counted on from it.
 ATTEMPT_COUNT_MAX = 2**31 - 1
+# A line has the payload twice at most, once of them in base64; both are looked at in one go, 40 ms for the worst.
+LINE_BYTES_MAX = 2**20
+LINE_PAYLOADS = 4
 
 
 class ReportLine(msgspec.Struct, frozen=True):
@@ -59,23 +64,52 @@ class ReportLine(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(ReportLine)
 
 
-def read_report_lines(lines: Sequence[bytes]) -> list[ReportLine]:
-    """The deliveries among a report's lines. Raises Malformed or InvalidEvent, pointers from /0."""
-    read: list[ReportLine] = []
-    mistakes: list[Mistake] = []
+def read_report_lines(lines: Iterable[bytes]) -> list[ReportLine]:
+    """The deliveries among the lines of a report of our own. Raises Malformed or InvalidEvent, pointers from /0."""
+    found = ReportLines(line_bytes_max=sys.maxsize)
     for index, line in enumerate(lines):
-        check_text(line)
-        try:
-            report_line = _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise read_error(error, line, f"/{index}") from None
+        found.add(line, index)
+    return found.checked()
+
+
+def line_bytes_max(effective: EffectiveSettings) -> int:
+    """Of a line that is posted."""
+    return max(LINE_BYTES_MAX, LINE_PAYLOADS * effective.settings.intake.payload_bytes_max)
+
+
+class ReportLines:
+    """The deliveries among a report's lines, as they are added; and what is wrong with them."""
+
+    def __init__(self, *, line_bytes_max: int) -> None:
+        self._bytes_max = line_bytes_max
+        self._lines: list[ReportLine] = []
+        self._mistakes: list[Mistake] = []
+
+    def add(self, line: bytes, index: int) -> None:
+        """Raises Malformed, InvalidEvent or TooLarge, with the pointer /index."""
+        if len(line) > self._bytes_max:
+            detail = f"line {index:,} has {len(line):,} bytes and at most {self._bytes_max:,} are read"
+            raise TooLarge(f"{detail}; with a larger intake.payload_bytes_max it can be sent")
+        report_line = _read(line, index)
         if report_line.kind != SUMMARY:
-            mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
-            read.append(report_line)
-    if mistakes:
-        first = mistakes[0]
-        raise InvalidEvent(f"not lines of a report: {first.pointer} {first.detail}", mistakes=mistakes)
-    return read
+            self._mistakes += [Mistake(f"/{index}{at}", detail) for at, detail in _mistakes(report_line)]
+            self._lines.append(report_line)
+
+    def checked(self) -> list[ReportLine]:
+        """Raises InvalidEvent where anything is wrong with any of them."""
+        if self._mistakes:
+            first = self._mistakes[0]
+            detail = f"not lines of a report: {first.pointer} {first.detail}"
+            raise InvalidEvent(detail, mistakes=self._mistakes)
+        return self._lines
+
+
+def _read(line: bytes, index: int) -> ReportLine:
+    check_text(line)
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise read_error(error, line, f"/{index}") from None
 
 
 def _mistakes(line: ReportLine) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Owns the routes that admit: one event, batches of them, and a report's lines.
 
-Rule: once a body is read, decoding, admitting and answering are synchronous. A producer that hangs up cancels its
-request at an await, and there is none. So its event is admitted and accounted for, or it is not there.
+Rule: once a body is read and taken apart, admitting and answering are synchronous. A producer that hangs up cancels its
+request at an await, and there is none. So its event is admitted and accounted for, or it is not there. A long body is
+taken apart in slices, before anything of it is admitted.
 """
 
 from collections.abc import Callable
@@ -16,16 +17,17 @@ from hookd.core.event import (
     Event,
     EventBody,
     Submission,
-    read_array,
     read_event,
     read_ids,
-    read_lines,
+    refuse_long_payload,
+    without_spaces,
 )
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
-from hookd.core.refusal import InvalidEvent, Refused, TooLarge, UnsupportedMediaType
-from hookd.edge.api.bodies import JSON, NDJSON, check_payload_size, read_body
+from hookd.core.refusal import InvalidEvent, Refused, UnsupportedMediaType
+from hookd.edge.api.batch_bodies import BatchBodies, Items
+from hookd.edge.api.bodies import JSON, NDJSON, read_body
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import body_of
 from hookd.edge.api.queries import query
@@ -34,7 +36,7 @@ from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import BatchAnswer, BatchItem, EventView, ResendAnswer
 from hookd.edge.api.services import Services
 from hookd.flow.intake import Admitted
-from hookd.flow.report_lines import ReportLine, read_report_lines
+from hookd.flow.report_lines import ReportLine, ReportLines, line_bytes_max
 
 T = TypeVar("T")
 
@@ -52,6 +54,7 @@ class BatchQuery(msgspec.Struct):
 
 def admission_routes(services: Services) -> Blueprint:
     routes = Blueprint("admission", __name__)
+    batches = BatchBodies(services.effective)
 
     @routes.post("/v1/events")
     @operation(
@@ -78,7 +81,7 @@ def admission_routes(services: Services) -> Blueprint:
     )
     async def post_batch() -> Response:
         body = await read_body(services.effective, JSON, NDJSON)
-        return _batch(services, _items(body), client_id=None)
+        return await _batch(services, batches, body, client_id=None)
 
     @routes.post("/v1/clients/<client_id>/events")
     @operation(
@@ -94,7 +97,7 @@ def admission_routes(services: Services) -> Blueprint:
     async def post_client_event(client_id: str) -> Response:
         body = await read_body(services.effective, JSON, NDJSON)
         if request.mimetype == NDJSON or body.lstrip()[:1] == b"[":
-            return _batch(services, _items(body), client_id=client_id)
+            return await _batch(services, batches, body, client_id=client_id)
         return _single(services, _read(services, body, client_id=client_id))
 
     @routes.post("/v1/resend")
@@ -107,9 +110,10 @@ def admission_routes(services: Services) -> Blueprint:
     )
     async def resend() -> Response:
         body = await read_body(services.effective, NDJSON)
-        lines = read_report_lines(_bounded(services, read_lines(body)))
-        answers = services.resend.resend(lines)
-        return json_response(ResendAnswer(answers))
+        lines = ReportLines(line_bytes_max=line_bytes_max(services.effective))
+        async with batches.turn(body):
+            await batches.read(body, lines.add, is_lines=True)
+            return json_response(ResendAnswer(services.resend.resend(lines.checked())))
 
     return routes
 
@@ -137,24 +141,38 @@ def _single(services: Services, submission: Submission) -> Response:
     return response
 
 
-def _batch(services: Services, items: list[bytes], *, client_id: str | None) -> Response:
-    if not items:
-        raise InvalidEvent("the batch is empty; send at least one event")
-    submissions = [
-        _read_or_refused(services, item, client_id, index) for index, item in enumerate(_bounded(services, items))
+async def _batch(services: Services, batches: BatchBodies, body: bytes, *, client_id: str | None) -> Response:
+    def read(item: bytes, index: int) -> Submission | Refused:
+        return _read_or_refused(services, item, client_id, index)
+
+    async with batches.turn(body):
+        items, submissions = await batches.read(body, read, is_lines=request.mimetype == NDJSON)
+        if not submissions:
+            raise InvalidEvent("the batch is empty; send at least one event")
+        if KEY_FIELD in this_request().first:
+            _refuse_key(submissions)
+        if query(BatchQuery).partial:
+            return _admit_partial(services, items, submissions, client_id)
+        admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
+        return json_response(BatchAnswer([_item(each.event) for each in admitted]), 202)
+
+
+def _admit_partial(
+    services: Services, items: Items, submissions: list[Submission | Refused], client_id: str | None
+) -> Response:
+    answers = services.intake.admit_partial(submissions)
+    services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
+    found = [
+        _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
+        for item, answer in zip(items, answers, strict=True)
     ]
-    if KEY_FIELD in this_request().first and any(not each.id for each in submissions if isinstance(each, Submission)):
+    return json_response(BatchAnswer(found), 202)
+
+
+def _refuse_key(submissions: list[Submission | Refused]) -> None:
+    """Raises InvalidEvent where the header's key would stand for an event of a batch."""
+    if any(not each.id for each in submissions if isinstance(each, Submission)):
         raise InvalidEvent(f"{KEY} stands for the id of one event; in a batch give each event its own id")
-    if query(BatchQuery).partial:
-        answers = services.intake.admit_partial(submissions)
-        services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
-        found = [
-            _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
-            for item, answer in zip(items, answers, strict=True)
-        ]
-        return json_response(BatchAnswer(found), 202)
-    admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)
-    return json_response(BatchAnswer([_item(each.event) for each in admitted]), 202)
 
 
 def _keyed(submission: Submission) -> Submission:
@@ -172,8 +190,10 @@ def _keyed(submission: Submission) -> Submission:
 
 
 def _read(services: Services, body: bytes, *, client_id: str | None, pointer: str = "") -> Submission:
+    payload_bytes_max = services.effective.settings.intake.payload_bytes_max
+    body = without_spaces(body, payload_bytes_max, pointer)
     submission = read_event(body, client_id=client_id, pointer=pointer)
-    check_payload_size(services.effective, submission.payload, pointer)
+    refuse_long_payload(len(submission.payload), payload_bytes_max, pointer)
     return submission
 
 
@@ -182,17 +202,6 @@ def _read_or_refused(services: Services, item: bytes, client_id: str | None, ind
         return _read(services, item, client_id=client_id, pointer=f"/{index}")
     except Refused as refused:
         return refused
-
-
-def _items(body: bytes) -> list[bytes]:
-    return read_lines(body) if request.mimetype == NDJSON else read_array(body)
-
-
-def _bounded(services: Services, items: list[bytes]) -> list[bytes]:
-    events_max = services.effective.settings.intake.batch_events_max
-    if len(items) > events_max:
-        raise TooLarge(f"{len(items):,} items in one batch; intake.batch_events_max is {events_max:,}")
-    return items
 
 
 def _logged(services: Services, admit: Callable[[], T], submission: Submission | None) -> T:

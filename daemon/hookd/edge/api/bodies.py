@@ -4,11 +4,9 @@ import trio
 from quart import Response
 
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import BodyTimeout, TooLarge, UnsupportedMediaType
-from hookd.core.units import format_size
-from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, too_large
+from hookd.core.refusal import BodyTimeout, UnsupportedMediaType
+from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, too_large, too_large_here
 from hookd.edge.api.request_exchange import ApiRequest, this_request
 
 JSON = "application/json"
@@ -17,16 +15,24 @@ NDJSON = "application/x-ndjson"
 BODY_TIMEOUT_SECONDS = 60.0
 
 
-async def read_body(effective: EffectiveSettings, *media_types: str) -> bytes:
-    """The whole body. Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout."""
+async def read_body(effective: EffectiveSettings, *media_types: str, bytes_max: int | None = None) -> bytes:
+    """The whole body, of at most `bytes_max` where the route takes no more.
+
+    Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout.
+    """
     request = this_request()
     _check_media_type(request, media_types)
-    bytes_max = effective.settings.intake.body_bytes_max
-    announced = request.content_length
-    if announced is not None and announced > bytes_max:
-        raise too_large(bytes_max)
+    of_all = effective.settings.intake.body_bytes_max
+    announced = request.content_length or 0
+    if announced > of_all:
+        raise too_large(of_all)
+    if bytes_max is not None and announced > bytes_max:
+        raise too_large_here(bytes_max)
     with trio.move_on_after(BODY_TIMEOUT_SECONDS):
-        return await request.exchange.read_body()
+        body = await request.exchange.read_body()
+        if bytes_max is not None and len(body) > bytes_max:
+            raise too_large_here(bytes_max)
+        return body
     raise BodyTimeout(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} s")
 
 
@@ -50,14 +56,6 @@ async def finish_body(request: ApiRequest, response: Response) -> None:
         if is_hopeless or not await request.exchange.discard_body():
             response.headers["connection"] = "close"
     body.drop()
-
-
-def check_payload_size(effective: EffectiveSettings, payload: bytes, pointer: str) -> None:
-    """Raises TooLarge."""
-    bytes_max = effective.settings.intake.payload_bytes_max
-    if len(payload) > bytes_max:
-        detail = f"the payload has {len(payload):,} bytes; intake.payload_bytes_max is {format_size(bytes_max)}"
-        raise TooLarge(detail, mistakes=[Mistake(f"{pointer}/payload", f"is larger than {format_size(bytes_max)}")])
 
 
 def _check_media_type(request: ApiRequest, media_types: tuple[str, ...]) -> None:

@@ -97,3 +97,7 @@ class CountedBody:
 
 def too_large(bytes_max: int) -> TooLarge:
     return TooLarge(f"the body is larger than intake.body_bytes_max, {format_size(bytes_max)}")
+
+
+def too_large_here(bytes_max: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {format_size(bytes_max)}, which is more than this route has a use for")

@@ -21,6 +21,8 @@ from hookd.edge.api.services import Services
 
 # The pacer does not count test attempts. While so many run, the next one waits for one to end.
 TESTS_AT_ONCE_MAX = 16
+# One secret.
+ROTATE_BYTES_MAX = 64 * 1024
 
 
 class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +99,7 @@ async def _given_secret(services: Services) -> str | None:
     or InvalidQuery."""
     if not has_body():
         return None
-    body = await read_body(services.effective, JSON)
+    body = await read_body(services.effective, JSON, bytes_max=ROTATE_BYTES_MAX)
     check_text(body)
     try:
         secret = _decoder.decode(body).secret

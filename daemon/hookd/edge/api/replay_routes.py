@@ -19,6 +19,9 @@ from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Services
 from hookd.flow.replay import Span
 
+# Four short fields; more would only hold the loop.
+BODY_BYTES_MAX = 64 * 1024
+
 
 class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which of the client's deliveries to reopen: those given up from `since` to `until`."""
@@ -54,7 +57,7 @@ def replay_routes(services: Services) -> Blueprint:
         problems=("malformed-json", "unknown-client", "too-large", "unsupported-media-type", "draining"),
     )
     async def replay(client_id: str) -> Response:
-        wanted = _decode(await read_body(services.effective, JSON))
+        wanted = _decode(await read_body(services.effective, JSON, bytes_max=BODY_BYTES_MAX))
         reopen = partial(services.replay.replay, client_id, _span(wanted), dry_run=wanted.dry_run)
         replayed = await this_request().exchange.listening(reopen)
         return json_response(ReplayView(*replayed))

@@ -1,0 +1,92 @@
+"""Owns how the body of a batch is read: counted, taken apart, and its items read, in slices where it is long.
+
+Rules: the items are counted before any of them is built. A short body is read without a wait. Of the long ones one at
+a time is taken apart, and others have a turn meanwhile; nothing of it is admitted before all of it is read.
+
+Worst case beside the body: BODY_MULTIPLE times its size, of one body at a time.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeVar
+
+import trio
+
+from hookd.core.batch import Span, array_spans, is_short_array, line_spans, read_array, too_many
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.event import text_checks
+from hookd.edge.api.slices import Slices
+
+T = TypeVar("T")
+
+# Read in 5 ms at most.
+SHORT_BODY_BYTES = 64 * 1024
+# What reading a body may take beside it: the payloads, which the ledger keeps; and of one item its text, which has four
+# bytes a character. tests/edge/test_long_bodies.py measures it.
+BODY_MULTIPLE = 2
+# An item costs more than its bytes: with a thousand brackets its depth is counted, 50 ns each.
+ITEM_SLICE_BYTES = 32 * 1024
+
+
+class BatchBodies:
+    """One for the daemon."""
+
+    def __init__(self, effective: EffectiveSettings) -> None:
+        self._effective = effective
+        self._one_at_a_time = trio.Lock()
+
+    def turn(self, body: bytes) -> AbstractAsyncContextManager[Any]:
+        """To be held while the body is read and admitted."""
+        return nullcontext() if len(body) <= SHORT_BODY_BYTES else self._one_at_a_time
+
+    async def read(self, body: bytes, read: Callable[[bytes, int], T], *, is_lines: bool) -> tuple["Items", list[T]]:
+        """The items, and what `read` makes of each and its index. Raises TooLarge, Malformed or InvalidEvent."""
+        items = await self._items(body, is_lines=is_lines)
+        slices = Slices(bytes_at_once=ITEM_SLICE_BYTES)
+        is_long = len(body) > SHORT_BODY_BYTES
+        made = []
+        for index in range(len(items)):
+            item = items[index]
+            made.append(read(item, index))
+            if is_long:
+                await slices.did(len(item))
+        return items, made
+
+    async def _items(self, body: bytes, *, is_lines: bool) -> "Items":
+        events_max = self._effective.settings.intake.batch_events_max
+        if not is_lines and len(body) <= SHORT_BODY_BYTES and is_short_array(body):
+            items = read_array(body)
+            if len(items) > events_max:
+                raise too_many(events_max)
+            return Items(body, items)
+        is_long = len(body) > SHORT_BODY_BYTES
+        for _ in text_checks(body):
+            if is_long:
+                await trio.lowlevel.checkpoint()
+        spans: list[Span] = []
+        slices = Slices()
+        for span in line_spans(body) if is_lines else array_spans(body):
+            if len(spans) == events_max:
+                raise too_many(events_max)
+            spans.append(span)
+            if is_long:
+                await slices.did(span[1] - span[0])
+        return Items(body, spans)
+
+
+class Items:
+    """The items of one body; each is cut out of it when it is asked for."""
+
+    def __init__(self, body: bytes, found: list[bytes] | list[Span]) -> None:
+        self._body = body
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, index: int) -> bytes:
+        found = self._found[index]
+        return found if isinstance(found, bytes) else self._body[found[0] : found[1]].strip()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[index] for index in range(len(self)))
