@@ -73,18 +73,15 @@ class Books:
         book = self._books.get(client_id)
         return 0 if book is None else book.owed(book.endpoints)
 
-    def unsettled_events(self, client_id: str) -> Iterable[Event]:
-        """The client's events of which something is unsettled, and maybe others, in order of admission.
-
-        Looks at whichever is less: all that the client has, or all that is unsettled.
-        """
+    def oldest_unsettled(self, client_id: str) -> dict[str, float]:
+        """By endpoint, since when (monotonic) its oldest unsettled event is; none where nothing is unsettled."""
         book = self._books.get(client_id)
-        if book is None:
-            return ()
-        if len(book.events) <= len(self.unsettled):
-            return book.events.values()
-        mine = [event for event in self.unsettled.values() if event.client_id == client_id]
-        return sorted(mine, key=attrgetter("sequence"))
+        return {} if book is None else book.oldest_unsettled()
+
+    def unsettled_events(self, client_id: str) -> list[Event]:
+        """The client's events of which something is unsettled, in order of admission."""
+        book = self._books.get(client_id)
+        return [] if book is None else sorted(book.unsettled.values(), key=attrgetter("sequence"))
 
     # For whoever changes them
 

@@ -335,13 +335,15 @@ class Ledger(Books):
 
     def _enter(self, event: Event) -> None:
         """The event is unsettled from here on and takes budget."""
-        self.unsettled[event.sequence] = event
-        self._budget.enter(event, self._book(event.client_id).usage)
+        book = self._book(event.client_id)
+        self.unsettled[event.sequence] = book.unsettled[event.sequence] = event
+        self._budget.enter(event, book.usage)
 
     def _leave(self, event: Event, *, settled_at: float | None = None) -> None:
         """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
-        del self.unsettled[event.sequence]
-        self._budget.leave(event, self._book(event.client_id).usage, settled_at=settled_at)
+        book = self._book(event.client_id)
+        del self.unsettled[event.sequence], book.unsettled[event.sequence]
+        self._budget.leave(event, book.usage, settled_at=settled_at)
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall

@@ -77,7 +77,8 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
 
 def client_view(services: Services, client: Client, *, secrets: dict[str, str] | None = None) -> ClientView:
     """`secrets` are those made in this call; they are shown this once."""
-    endpoints = [endpoint_view(services, client.id, endpoint) for endpoint in client.endpoints]
+    oldest = services.ledger.oldest_unsettled(client.id)
+    endpoints = [endpoint_view(services, client.id, one, oldest.get(one.id)) for one in client.endpoints]
     for view in endpoints:
         if secrets and view.id in secrets:
             view.secret = secrets[view.id]
@@ -89,7 +90,8 @@ def client_view(services: Services, client: Client, *, secrets: dict[str, str] |
     )
 
 
-def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> EndpointView:
+def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest: float | None) -> EndpointView:
+    """`oldest`: since when (monotonic) its oldest unsettled event is."""
     effective = services.effective
     return EndpointView(
         id=endpoint.id,
@@ -99,17 +101,15 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint) -> End
         timeout_seconds=effective.timeout_seconds(endpoint),
         concurrency=effective.concurrency(endpoint),
         schedule=[format_duration(delay_seconds) for delay_seconds in effective.policy(endpoint).schedule_seconds],
-        health=health_view(services, client_id, endpoint),
+        health=health_view(services, client_id, endpoint, oldest),
     )
 
 
-def health_view(services: Services, client_id: str, endpoint: Endpoint) -> HealthView:
+def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: float | None) -> HealthView:
     health = services.ledger.health(client_id, endpoint.id) or Health()
     now = services.clock.now()
     state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
-    unsettled = services.ledger.unsettled_of(client_id, endpoint.id) if health.unsettled else ()
-    oldest = min((event.since for event, _ in unsettled), default=None)
     return HealthView(
         state=state,
         state_since=None if state is State.OK else _shown(health.since, now),
