@@ -79,6 +79,7 @@ class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     bind: Annotated[tuple[str, ...], Entries(1, 50)] = ("127.0.0.1:8080",)
     connections_max: Connections = 1000
+    sending_bytes_max: Size = 64 * _MIB
     certificate_file: str = ""
     key_file: str = ""
     tokens: tuple[TokenSettings, ...] = ()

@@ -3,7 +3,8 @@
 import resource
 from typing import NamedTuple
 
-# Listening sockets, logs, the report, look-ups and what the interpreter keeps open; half of a very small limit.
+# Listening sockets, logs, the report, look-ups, the API's spare connections and what the interpreter keeps open; half
+# of a very small limit.
 RESERVED = 64
 
 

@@ -19,6 +19,7 @@ from quart_trio import QuartTrio
 
 GET_OK = b"GET /ok HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_OK_AND_CLOSE = b"GET /ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_BIG = b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"
 HALF_A_REQUEST = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"
@@ -61,6 +62,10 @@ class Harness:
         @app.route("/ok", methods=["GET", "POST"])
         async def ok() -> str:
             return "ok"
+
+        @app.route("/livez")
+        async def livez() -> str:
+            return "alive"
 
         @app.route("/body", methods=["POST"])
         async def body() -> bytes:

@@ -275,28 +275,6 @@ async def test_stop_before_serve_ends_it_at_once() -> None:
 # --- limits, binds, lifespan
 
 
-async def test_connections_over_the_limit_get_503_and_are_counted() -> None:
-    async with serving(connections_max=2) as harness:
-        first, second = [await harness.connect() for _ in range(2)]
-        with trio.fail_after(5):
-            for stream in (first, second):
-                await stream.send_all(GET_OK)
-                await read_response(stream)
-            for _ in range(2):
-                async with await harness.connect() as third:
-                    assert (await read_all(third)).startswith(b"HTTP/1.1 503")
-            statistics = harness.server.statistics()
-            assert (statistics.connections_open, statistics.connections_max) == (2, 2)
-            assert statistics.connections_refused == 2
-            assert [event for event, _ in harness.logged] == ["connection.refused"]
-            await first.aclose()
-            await second.send_all(GET_OK)
-            await read_response(second)
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            await harness.assert_alive()
-            await second.aclose()
-
-
 async def test_port_0_is_reported_as_the_real_port() -> None:
     async with serving(("127.0.0.1:0", "[::1]:0")) as harness:
         assert harness.port > 0

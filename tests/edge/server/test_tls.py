@@ -15,11 +15,13 @@ import trio
 import trio.testing
 import trustme
 from hookd.core.settings import HttpSettings, Settings
+from hookd.edge.server.api_server import SPARE_CONNECTIONS
 from hookd.edge.server.tls import BadCertificate, Tls, certificate_conflicts
 
 from tests.edge.server.harness import (
     GET_BIG,
     GET_HELD,
+    GET_LIVEZ,
     GET_OK,
     GET_OK_AND_CLOSE,
     Harness,
@@ -148,14 +150,19 @@ async def test_failed_handshake_costs_that_connection_only(tmp_path: Path) -> No
 
 
 async def test_connection_over_the_limit_is_closed_without_a_handshake(tmp_path: Path) -> None:
-    """A handshake is the dearest part of a connection: none is done only to say 503."""
+    """A handshake is the dearest part of a connection: none is done only to say 503. One is done for a probe."""
     async with serving(tls=tls_of(tmp_path), connections_max=1) as harness:
-        first = await connected(harness)
+        held = await connected(harness)
         with trio.fail_after(5):
-            await first.send_all(GET_OK)
-            await read_response(first)
+            await held.send_all(GET_HELD)
+            await harness.entered.wait()
+            probe = await connected(harness)
+            await probe.send_all(GET_LIVEZ)
+            await read_response(probe, b"alive")
+            spare = [await harness.connect() for _ in range(SPARE_CONNECTIONS)]
             assert await harness.ask(b"") == b""
-        await first.aclose()
+        for stream in (held, probe, *spare):
+            await trio.aclose_forcefully(stream)
 
 
 async def test_deaf_peer_is_cut_at_the_write_deadline_over_tls(

@@ -136,6 +136,8 @@ def _single(services: Services, submission: Submission) -> Response:
     if KEY_FIELD in this_request().first:
         submission = _keyed(submission)
     admitted = _logged(services, lambda: services.intake.admit(submission), submission)
+    if not admitted.is_new:  # it may have a long history
+        this_request().exchange.answer.refuse_if_full()
     response = json_response(event_view(services, admitted.event), 202 if admitted.is_new else 200)
     response.headers["location"] = f"/v1/clients/{admitted.event.client_id}/events/{admitted.event.id}"
     return response
@@ -151,6 +153,7 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
             raise InvalidEvent("the batch is empty; send at least one event")
         if KEY_FIELD in this_request().first:
             _refuse_key(submissions)
+        this_request().exchange.answer.refuse_if_full()
         if query(BatchQuery).partial:
             return _admit_partial(services, items, submissions, client_id)
         admitted = _logged(services, lambda: services.intake.admit_whole(submissions), None)

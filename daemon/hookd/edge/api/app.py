@@ -17,6 +17,7 @@ from werkzeug.routing import MapAdapter
 from hookd.core.event import DEPTH_MAX
 from hookd.core.refusal import Refused
 from hookd.edge.api.admission import admission_routes
+from hookd.edge.api.answer_budget import AnswerBudget
 from hookd.edge.api.auth import Auth
 from hookd.edge.api.bodies import finish_body
 from hookd.edge.api.body_budget import BodyBudget
@@ -32,7 +33,7 @@ from hookd.edge.api.page import page_routes
 from hookd.edge.api.problem_docs import problem_routes
 from hookd.edge.api.problems import answer
 from hookd.edge.api.replay_routes import replay_routes
-from hookd.edge.api.request_exchange import ApiRequest, ClientDisconnected, RequestExchange
+from hookd.edge.api.request_exchange import ApiRequest, ClientDisconnected, RequestExchange, length_of
 from hookd.edge.api.services import Services
 from hookd.edge.api.settlement_routes import settlement_routes
 from hookd.edge.api.status_routes import status_routes
@@ -57,6 +58,7 @@ class Api(QuartTrio):
                 raise
             except Exception as error:
                 response = self._refusal(request, error)
+                request.exchange.answer.settle(length_of(response))
             await finish_body(request, response)
             return response
 
@@ -74,8 +76,17 @@ class Api(QuartTrio):
         # 3. The route, which reads and checks the body.
         arguments = request.view_args or {}
         if route.operation.bodies:  # once its body is read it waits for nothing, or says so itself
-            return await route.view(**arguments)
-        return await request.exchange.listening(partial(route.view, **arguments))
+            return await self._run(request, route, arguments)
+        return await request.exchange.listening(partial(self._run, request, route, arguments))
+
+    async def _run(self, request: ApiRequest, route: "Route", arguments: dict[str, Any]) -> Response:
+        """The route's answer, which counts from here on. Where it has a body, the route itself asks for room."""
+        answer = request.exchange.answer
+        if route.operation.scope is not None and not route.operation.bodies:
+            answer.refuse_if_full()
+        response = await route.view(**arguments)
+        answer.settle(length_of(response))
+        return response
 
     def _refusal(self, request: ApiRequest, error: Exception) -> Response:
         counted = partial(_counted, self._services)
@@ -91,7 +102,9 @@ class Api(QuartTrio):
 
     def __init__(self, services: Services) -> None:
         super().__init__("hookd", static_folder=None)
-        self.asgi_http_class = partial(RequestExchange, BodyBudget(services.effective))  # type: ignore[assignment]
+        self.asgi_http_class = partial(  # type: ignore[assignment]
+            RequestExchange, BodyBudget(services.effective), AnswerBudget(services.effective)
+        )
         self._services = services
         self._auth = Auth(services.effective, services.clock, services.log)
         self._routes: dict[str, Route] = {}

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import msgspec
+import trio
 from msgspec import Meta
 from quart import Blueprint, Response
 
@@ -16,8 +17,10 @@ from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.operations import Scope, operation
+from hookd.edge.api.pages import Page
 from hookd.edge.api.queries import query
 from hookd.edge.api.rendering import client_view, json_response
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import LIMIT_DEFAULT, ClientPage, ClientView, Limit
 from hookd.edge.api.services import Services
 
@@ -41,6 +44,7 @@ class ClientsQuery(msgspec.Struct):
 
 def client_routes(services: Services) -> Blueprint:
     routes = Blueprint("clients", __name__)
+    one_at_a_time = trio.Lock()
 
     @routes.put("/v1/clients/<client_id>")
     @operation(
@@ -55,6 +59,7 @@ def client_routes(services: Services) -> Blueprint:
         endpoints_max = services.effective.settings.registry.endpoints_max
         body = await read_body(services.effective, JSON, bytes_max=endpoints_max * ENDPOINT_BYTES_MAX)
         _refuse_many_values(body, endpoints_max * ENDPOINT_VALUES_MAX)
+        this_request().exchange.answer.refuse_if_full()
         client, made = _define(services, client_id, _decode(body))
         is_new = services.registration.put(client, end_unsettled=query(ChangeQuery).end_unsettled)
         services.log(
@@ -91,7 +96,8 @@ def client_routes(services: Services) -> Blueprint:
     @routes.get("/v1/clients")
     @operation("The registered clients", scope=Scope.READ, query=ClientsQuery, answers={200: ClientPage})
     async def list_clients() -> Response:
-        return json_response(_page(services, query(ClientsQuery)))
+        async with one_at_a_time:
+            return json_response(await _page(services, query(ClientsQuery)))
 
     return routes
 
@@ -140,12 +146,15 @@ def _define(services: Services, client_id: str, definition: object) -> tuple[Cli
     return client, {endpoint.id: endpoint.secret for endpoint in client.endpoints if endpoint.secret in fresh}
 
 
-def _page(services: Services, asked: ClientsQuery) -> ClientPage:
-    """Ordered by id; the cursor is the last id of the page before."""
+async def _page(services: Services, asked: ClientsQuery) -> ClientPage:
+    """Ordered by id; the cursor is the last id of the page before. One that is removed meanwhile is left out."""
     after = asked.cursor or ""
     ids = sorted(client.id for client in services.registry if client.id > after)
-    page = ids[: asked.limit]
-    return ClientPage(
-        clients=[client_view(services, services.registry.get(client_id)) for client_id in page],
-        next_cursor=page[-1] if len(ids) > len(page) else None,
-    )
+    page = Page[ClientView](this_request().exchange.answer)
+    last = after
+    for client_id in ids[: asked.limit]:
+        client = services.registry.find(client_id)
+        if client is not None and not await page.add(client_view(services, client)):
+            break
+        last = client_id
+    return ClientPage(clients=page.rows, next_cursor=last if ids and last != ids[-1] else None)

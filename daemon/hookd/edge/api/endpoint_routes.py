@@ -16,6 +16,7 @@ from hookd.core.report import AttemptView
 from hookd.edge.api.bodies import JSON, has_body, read_body
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.rendering import client_view, json_response
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import ClientView
 from hookd.edge.api.services import Services
 
@@ -86,6 +87,7 @@ def endpoint_routes(services: Services) -> Blueprint:
     async def rotate_secret(client_id: str, endpoint_id: str) -> Response:
         _find(services, client_id, endpoint_id)
         given = await _given_secret(services)
+        this_request().exchange.answer.refuse_if_full()
         secret = given or services.new_secret()
         client = services.registration.rotate_secret(client_id, endpoint_id, secret)
         services.log("endpoint.secret_rotated", client_id=client_id, endpoint_id=endpoint_id)

@@ -5,6 +5,7 @@ import binascii
 from typing import Annotated
 
 import msgspec
+import trio
 from msgspec import Meta
 from quart import Blueprint, Response
 
@@ -15,8 +16,10 @@ from hookd.core.quoting import quoted
 from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.operations import Scope, operation
+from hookd.edge.api.pages import Page
 from hookd.edge.api.queries import query
 from hookd.edge.api.rendering import event_view, json_response
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import (
     LIMIT_DEFAULT,
     ClientId,
@@ -37,6 +40,7 @@ class EventsQuery(msgspec.Struct):
 
 def event_routes(services: Services) -> Blueprint:
     routes = Blueprint("events", __name__)
+    one_at_a_time = trio.Lock()
 
     @routes.get("/v1/clients/<client_id>/events/<event_id>")
     @operation(
@@ -78,7 +82,8 @@ def event_routes(services: Services) -> Blueprint:
         answers={200: EventPage},
     )
     async def list_events() -> Response:
-        return json_response(_page(services, query(EventsQuery)))
+        async with one_at_a_time:
+            return json_response(await _page(services, query(EventsQuery)))
 
     @routes.post("/v1/clients/<client_id>/events/<event_id>/retry")
     @operation(
@@ -114,7 +119,7 @@ def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
     )
 
 
-def _page(services: Services, asked: EventsQuery) -> EventPage:
+async def _page(services: Services, asked: EventsQuery) -> EventPage:
     events, before = services.ledger.page(
         client_id=asked.client_id,
         status=asked.status,
@@ -122,10 +127,12 @@ def _page(services: Services, asked: EventsQuery) -> EventPage:
         before=None if asked.cursor is None else _before(asked.cursor),
         limit=asked.limit,
     )
-    return EventPage(
-        events=[event_view(services, event) for event in events],
-        next_cursor=None if before is None else _cursor_of(before),
-    )
+    page = Page[EventView](this_request().exchange.answer)
+    for number, event in enumerate(events):
+        if not await page.add(event_view(services, event)):
+            before = events[number - 1].sequence
+            break
+    return EventPage(events=page.rows, next_cursor=None if before is None else _cursor_of(before))
 
 
 def _before(cursor: str) -> int:

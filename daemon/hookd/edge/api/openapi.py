@@ -39,7 +39,7 @@ SLUGS_OF_READING = ("not-acceptable",)
 SLUGS_OF_PATHS = ("not-found",)  # an id with a slash in it is another path
 SLUGS_OF_PARAMETERS = ("invalid-query",)
 SLUGS_OF_BODIES = ("malformed-json", "body-timeout", "too-large", "unsupported-media-type")
-SLUGS_OF_SCOPES = ("forbidden",)
+SLUGS_OF_SCOPES = ("forbidden", "full")  # full: of answers that nobody takes
 SLUGS_OF_TOKENS = ("unauthorized",)
 HEADERS = {
     "Allow": "The methods that the path takes",

@@ -121,7 +121,8 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
     ),
     "full": ProblemDoc(
         "The whole daemon holds as many unsettled events or bytes as intake.unsettled_events_max and\n"
-        "unsettled_bytes_max allow, or as many bodies are being read as fit. Nothing was admitted.",
+        "unsettled_bytes_max allow, or as many bodies are being read as fit (intake.receiving_bytes_max), or as many\n"
+        "answers wait for their readers to take them (http.sending_bytes_max). Nothing was admitted.",
         "Keep the event, wait for the seconds that `Retry-After` says, post it again under the same id.\n"
         "GET /v1/clients says whose backlog it is.",
     ),

@@ -9,7 +9,7 @@ Rules:
    the server, which could then neither end the request nor notice that its peer is gone.
  * A peer that hangs up (a reset, not the end of its sending) ends its request at the next wait, by ClientDisconnected;
    what no longer waits is done and answered.
- * An answer's time is the server's to bound: it has a deadline for each write.
+ * The server has a deadline for each write. A long answer is written in pieces, and has one for all of them besides.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,12 +22,19 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 from werkzeug.datastructures import Headers
 
+from hookd.edge.api.answer_budget import AnswerBudget, CountedAnswer
 from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, BodyBudget, CountedBody
 
 T = TypeVar("T")
 
 DISCARD_SECONDS_MAX = 1.0
 
+# What is written at once; a long answer is not copied as a whole on its way through h11 and TLS.
+SENT_AT_ONCE_BYTES = 64 * 1024
+# 1 MiB in this time are 17 kB/s; a slower peer would keep others from their answers.
+SENDING_SECONDS_MAX = 60.0
+
+_READING = ("GET", "HEAD")
 _WITHOUT_BODY = ("GET", "HEAD", "DELETE", "OPTIONS")
 
 
@@ -57,8 +64,9 @@ def this_request() -> ApiRequest:
 class RequestExchange(TrioASGIHTTPConnection):
     """Quart's name for one request and its answer."""
 
-    def __init__(self, body_budget: BodyBudget, app: Any, scope: Any) -> None:
+    def __init__(self, body_budget: BodyBudget, answer_budget: AnswerBudget, app: Any, scope: Any) -> None:
         super().__init__(app, scope)
+        self.answer = CountedAnswer(answer_budget, reads=scope["method"] in _READING)
         self.body = CountedBody(body_budget, is_read=scope["method"] not in _WITHOUT_BODY)
         self._receive: Callable[[], Awaitable[Any]]
 
@@ -75,6 +83,7 @@ class RequestExchange(TrioASGIHTTPConnection):
             pass
         finally:
             self.body.drop()
+            self.answer.drop()
 
     async def read_body(self) -> bytes:
         """The whole body. It still counts. Raises TooLarge or Full as soon as that is known."""
@@ -147,8 +156,28 @@ class RequestExchange(TrioASGIHTTPConnection):
         )
 
     async def _send_response(self, send: Any, response: Any) -> None:
-        assert isinstance(response, Response)
-        assert isinstance(response.response, DataBody), "whatever a route answers is in memory"
+        data = data_of(response)
         headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": response.response.data, "more_body": False})
+        sent = SENT_AT_ONCE_BYTES
+        if sent < len(data):
+            ends_at = trio.current_time() + SENDING_SECONDS_MAX
+            await send({"type": "http.response.body", "body": data[:sent], "more_body": True})
+            while sent + SENT_AT_ONCE_BYTES < len(data):
+                piece = data[sent : sent + SENT_AT_ONCE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if trio.current_time() > ends_at:
+                    raise ClientDisconnected
+                sent += SENT_AT_ONCE_BYTES
+            data = data[sent:]
+        await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+def data_of(response: Any) -> bytes:
+    assert isinstance(response, Response)
+    assert isinstance(response.response, DataBody), "whatever a route answers is in memory"
+    return response.response.data
+
+
+def length_of(response: Response) -> int:
+    return len(data_of(response))

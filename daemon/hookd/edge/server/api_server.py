@@ -2,14 +2,21 @@
 
 Rules: `stop` may be called at any time, and again with less grace; `serve` returns when the end is reached. Cancelling
 `serve` cuts everything at once and skips the app's shutdown.
+
+Where `connections_max` are open, the oldest idle one makes room: a kept one first, else one that has brought no whole
+head in HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of SPARE_CONNECTIONS, on which the probes
+alone are answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a
+connection is answered 503 and closed.
+
+Limits: connections_max and twice SPARE_CONNECTIONS, the latter for moments: one that makes room is closed a tick later.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
@@ -27,6 +34,9 @@ if TYPE_CHECKING:
     from hookd.edge.server.http1 import Log
     from hookd.edge.server.tls import Tls
 
+SPARE_CONNECTIONS = 16
+HEAD_PATIENCE_SECONDS = 1.0
+
 TOO_MANY = b"HTTP/1.1 503 \r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
 
@@ -34,7 +44,8 @@ TOO_MANY = b"HTTP/1.1 503 \r\ncontent-length: 0\r\nretry-after: 1\r\nconnection:
 class Statistics:
     connections_open: int
     connections_max: int
-    connections_refused: int  # closed at once because connections_max were open, since the start
+    connections_refused: int  # closed at once because connections_max were in use, since the start
+    connections_displaced: int  # idle ones that made room for others, since the start
     handshakes_failed: int  # since the start
 
 
@@ -56,6 +67,7 @@ class Server:
         header_timeout_seconds: float = 10.0,
         keep_alive_seconds: float = 75.0,
         connections_max: int = 1000,
+        probes: Collection[str] = ("/livez", "/readyz"),
     ) -> None:
         assert connections_max > 0
         self.urls = tuple(url_of(one, is_tls=tls is not None) for one in sockets)
@@ -71,14 +83,16 @@ class Server:
             header_timeout_seconds=header_timeout_seconds,
             keep_alive_seconds=keep_alive_seconds,
         )
+        self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused))
         self._sockets = tuple(sockets)
         self._listeners = tuple(listeners)
         self._tls = tls
         self._handshakes_failed = 0
         self._handshake_reason = ""
         self._connections_max = connections_max
-        self._connections_refused = 0
+        self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
+        self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
         self._grace = trio.CancelScope()
@@ -105,28 +119,55 @@ class Server:
         """No new connections, idle ones are closed, requests in progress have `grace_seconds`; then all is cut."""
         self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace_seconds)
         self._accepting.cancel()
-        for connection in tuple(self._connections):
+        for connection in (*self._connections, *self._spare):
             connection.close_if_idle()
 
     def statistics(self) -> Statistics:
         return Statistics(
-            len(self._connections), self._connections_max, self._connections_refused, self._handshakes_failed
+            len(self._connections) + len(self._spare),
+            self._connections_max,
+            self._connections_refused,
+            self._connections_displaced,
+            self._handshakes_failed,
         )
 
     async def handle(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One accepted connection, from its first byte to its close."""
         if self._accepting.cancel_called:  # accepted in the same tick as the stop
             await trio.aclose_forcefully(stream)
-        elif len(self._connections) >= self._connections_max:
-            await self._refuse(stream)
-        else:
-            connection = TcpConnection(self._terms, stream, self._tls_context(stream))
-            self._connections[connection] = None
-            try:
-                await connection.run()
-            finally:
-                del self._connections[connection]
-                self._waiting_for_closes.unpark_all()
+            return
+        for connections, most, terms in (
+            (self._connections, self._connections_max, self._terms),
+            (self._spare, SPARE_CONNECTIONS, self._probe_terms),
+        ):
+            if self._has_room(connections, most):
+                connection = TcpConnection(terms, stream, self._tls_context(stream))
+                connections[connection] = None
+                try:
+                    await connection.run()
+                finally:
+                    del connections[connection]
+                    self._waiting_for_closes.unpark_all()
+                return
+        await self._refuse(stream)
+
+    def _has_room(self, connections: dict[TcpConnection, None], most: int) -> bool:
+        return len(connections) < most or (len(connections) < most + SPARE_CONNECTIONS and self._displace(connections))
+
+    def _displace(self, connections: Iterable[TcpConnection]) -> bool:
+        """Closes the one that has been idle the longest; False where none is."""
+        idle = [(until, one) for one in connections if (until := one.idle_until) is not None]
+        if not idle:
+            return False
+        (is_before_a_request, due), oldest = min(idle, key=lambda each: each[0])
+        since = due - self._terms.header_timeout_seconds
+        if is_before_a_request and trio.current_time() - since < HEAD_PATIENCE_SECONDS:
+            return False
+        oldest.close_if_idle()
+        self._connections_displaced += 1
+        if self._connections_displaced == 1:
+            self._log("connection.displaced", level="warning", connections_max=self._connections_max)
+        return True
 
     async def _serve_connections(
         self,
@@ -141,10 +182,10 @@ class Server:
                 # Hypercorn's word for: this response is the connection's last.
                 await self._terms.context.terminated.set()
                 with self._grace:
-                    while self._connections:
+                    while self._connections or self._spare:
                         await self._waiting_for_closes.park()
             finally:  # also when serve() is cancelled: shielded writes would outlive that
-                for connection in tuple(self._connections):
+                for connection in (*self._connections, *self._spare):
                     connection.cut()
 
     def _note_failed_handshake(self, reason: str | None) -> None:
@@ -160,10 +201,13 @@ class Server:
             return None
         return None if self._tls is None else self._tls.context
 
-    async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
+    def _note_refused(self) -> None:
         self._connections_refused += 1
         if self._connections_refused == 1:
             self._log("connection.refused", level="warning", connections_max=self._connections_max)
+
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self._note_refused()
         try:
             if self._tls_context(stream) is not None:  # a handshake, to say so, is what there is no room for
                 return
@@ -173,3 +217,23 @@ class Server:
             pass
         finally:
             await trio.aclose_forcefully(stream)
+
+
+def _only(paths: Collection[str], app: ASGIFramework, note_refused: Callable[[], None]) -> ASGIFramework:
+    """The app for these paths alone, each answer the last of its connection; 503 for any other."""
+
+    async def answer(scope: Any, receive: Any, send: Any, *others: Any) -> None:
+        async def send_last(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = message | {"headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        if scope["type"] != "http" or scope["path"] in paths:
+            await cast(Any, app)(scope, receive, send_last, *others)
+            return
+        note_refused()
+        headers = [(b"content-length", b"0"), (b"retry-after", b"1")]
+        await send_last({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return cast("ASGIFramework", answer)

@@ -117,6 +117,16 @@ class TcpConnection:
         if self._bytes_due < math.inf:
             self._expect_bytes_by(-math.inf)
 
+    @property
+    def idle_until(self) -> tuple[bool, float] | None:
+        """For how long it may stay idle, whether or not it had a request before; None while it is in use.
+
+        The least of several is the one that was idle the longest. Kept ones sort before those with no request yet.
+        """
+        if self._bytes_due == math.inf or self._bytes_due == -math.inf or self._is_closing:
+            return None
+        return not self._is_between_requests, self._bytes_due
+
     async def _shake_hands(self, stream: TlsStream) -> None:
         with trio.CancelScope(deadline=self._bytes_due) as self._receiving:
             try:

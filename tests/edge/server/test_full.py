@@ -1,0 +1,160 @@
+"""As many connections as there may be: who makes room, who is refused, and that a probe is always answered."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hookd.edge.server.api_server import HEAD_PATIENCE_SECONDS, SPARE_CONNECTIONS
+
+from tests.edge.server.harness import GET_HELD, GET_LIVEZ, GET_OK, Harness, in_memory, read_all, read_response, serving
+
+
+class Peers:
+    """Connections in memory, in virtual time."""
+
+    def __init__(self, nursery: trio.Nursery, connections_max: int) -> None:
+        self._nursery = nursery
+        self.harness: Harness = in_memory(connections_max=connections_max)
+
+    async def connect(self, sent: bytes = b"") -> Any:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self.harness.server.handle, ours)
+        await trio.testing.wait_all_tasks_blocked()
+        if sent:
+            with suppress(trio.BrokenResourceError):  # refused before it has sent anything
+                await theirs.send_all(sent)
+            await trio.testing.wait_all_tasks_blocked()
+        return theirs
+
+    async def kept(self) -> Any:
+        """One that had its answer and is open."""
+        peer = await self.connect(GET_OK)
+        await read_response(peer)
+        await trio.testing.wait_all_tasks_blocked()
+        return peer
+
+    async def answer_of(self, sent: bytes) -> bytes:
+        peer = await self.connect(sent)
+        with trio.fail_after(5):
+            data: bytes = await peer.receive_some(1000)
+        await peer.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        return data
+
+    @property
+    def open(self) -> int:
+        return self.harness.server.statistics().connections_open
+
+
+async def is_closed(peer: Any) -> bool:
+    with trio.move_on_after(0.1):
+        return not await peer.receive_some(1)
+    return False
+
+
+async def test_oldest_idle_connection_makes_room(autojump_clock, nursery) -> None:
+    """Before: 503 for as long as the others were kept, the probes included."""
+    peers = Peers(nursery, 3)
+    kept = [await peers.kept() for _ in range(3)]
+    await trio.sleep(1)  # virtual
+    await kept[0].send_all(GET_OK)  # so that the second is the one that was idle the longest
+    await read_response(kept[0])
+    for _ in range(2):
+        await trio.sleep(1)  # virtual
+        assert (await peers.answer_of(GET_OK)).startswith(b"HTTP/1.1 200")
+    assert [await is_closed(peer) for peer in kept] == [False, True, False]
+    assert peers.open == 2
+    statistics = peers.harness.server.statistics()
+    assert (statistics.connections_refused, statistics.connections_displaced) == (0, 1)
+    assert [event for event, _ in peers.harness.logged] == ["connection.displaced"]
+
+
+async def test_connections_in_use_make_no_room_and_probes_are_answered(autojump_clock, nursery) -> None:
+    """What is asked beside them gets 503 and Retry-After, and is counted."""
+    peers = Peers(nursery, 3)
+    held = [await peers.connect(GET_HELD) for _ in range(3)]
+    for _ in range(3):
+        assert b"alive" in await peers.answer_of(GET_LIVEZ)
+        refused = await peers.answer_of(GET_OK)
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1\r\n" in refused
+        assert b"connection: close\r\n" in refused
+    assert [event for event, _ in peers.harness.logged] == ["connection.refused"]
+    assert peers.harness.server.statistics().connections_refused == 3
+    peers.harness.release.set()
+    for peer in held:
+        await read_response(peer, b"held")
+        await peer.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await peers.answer_of(GET_OK)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /li"])
+async def test_probe_passes_those_that_bring_no_head(autojump_clock, nursery, sent: bytes) -> None:
+    """They hold every place, the spare ones too. For a moment their heads may be under way; then the oldest goes."""
+    peers = Peers(nursery, 3)
+    slow = [await peers.connect(sent) for _ in range(3 + SPARE_CONNECTIONS)]
+    assert peers.open == 3 + SPARE_CONNECTIONS
+    assert (await peers.answer_of(GET_OK)).startswith(b"HTTP/1.1 503")
+    await trio.sleep(HEAD_PATIENCE_SECONDS)  # virtual
+    for _ in range(3):
+        assert b"alive" in await peers.answer_of(GET_LIVEZ)
+    assert await is_closed(slow[0])
+    assert not await is_closed(slow[3])
+
+
+async def test_probe_passes_those_that_do_not_read_and_those_that_hang(autojump_clock, nursery) -> None:
+    """Places in use and spare places with slow heads, both full."""
+    peers = Peers(nursery, 2)
+    for _ in range(2):
+        await peers.connect(GET_HELD)
+    for _ in range(SPARE_CONNECTIONS):
+        await peers.connect(b"GET")
+    await trio.sleep(HEAD_PATIENCE_SECONDS)  # virtual
+    assert b"alive" in await peers.answer_of(GET_LIVEZ)
+
+
+async def test_flood_of_connections_leaves_no_more_than_there_may_be(nursery) -> None:
+    """Over real sockets, all at once: those that make room are gone, and nothing is left over."""
+    async with serving(connections_max=5) as harness:
+        streams: list[trio.SocketStream] = []
+
+        async def use() -> None:
+            stream = await harness.connect()
+            streams.append(stream)
+            try:
+                await stream.send_all(GET_OK)
+                await stream.receive_some(1000)
+            except trio.BrokenResourceError:
+                pass
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as flood:
+                for _ in range(200):
+                    flood.start_soon(use)
+            async with await harness.connect() as stream:
+                await stream.send_all(GET_LIVEZ)
+                assert b"alive" in await stream.receive_some(1000)
+            for stream in streams:
+                await trio.aclose_forcefully(stream)
+            while harness.server.statistics().connections_open:
+                await trio.lowlevel.checkpoint()
+        assert harness.server.statistics().connections_max == 5
+
+
+async def test_stop_ends_the_spare_connections_too() -> None:
+    async with serving(connections_max=1) as harness:
+        with trio.fail_after(5):
+            held, spare = await harness.connect(), await harness.connect()
+            await held.send_all(GET_HELD)
+            await harness.entered.wait()
+            async with await harness.connect() as probe:
+                await probe.send_all(GET_LIVEZ)
+                assert b"alive" in await read_all(probe)
+            harness.server.stop(grace_seconds=0)
+            assert await read_all(spare) == b""
+            await harness.ended.wait()
+            for stream in (held, spare):
+                await trio.aclose_forcefully(stream)
