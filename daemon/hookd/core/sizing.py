@@ -13,6 +13,7 @@ SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 ch
 API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; an unfinished head; what came behind a request at work
 BODY_COPIES = 2  # of one body at a time: its items, and their payloads before the ledger has them
 ANSWER_BYTES = 2 * 2**20  # a page of 1 MiB while it is put together
+SHORT_ANSWER_BYTES = 32 * _KIB  # what a connection's answer may take uncounted
 REGISTERED_CLIENT_BYTES = 4 * _KIB  # one endpoint and a few headers, and its idle lane
 
 
@@ -23,7 +24,9 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
     return {
         "unsettled events": intake.unsettled_bytes_max,
         "bodies being received": intake.receiving_bytes_max + BODY_COPIES * intake.body_bytes_max,
-        "answers not yet taken": settings.http.sending_bytes_max + ANSWER_BYTES,
+        "answers not yet taken": settings.http.sending_bytes_max
+        + ANSWER_BYTES
+        + settings.http.connections_max * SHORT_ANSWER_BYTES,
         "connections of the API": settings.http.connections_max * API_CONNECTION_BYTES,
         "payloads of delivered events": retention.delivered_bytes_max,
         "payloads of exhausted events": retention.exhausted_bytes_max,

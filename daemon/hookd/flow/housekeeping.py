@@ -13,7 +13,7 @@ from hookd.core.event import Event
 from hookd.core.ledger import Ledger
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
-from hookd.flow.ports import Clock, Log
+from hookd.flow.ports import Clock, Log, LoopWatch, NothingWatched
 
 TICK_SECONDS = 1.0
 COUNTS_EVERY_SECONDS = 60.0
@@ -49,6 +49,7 @@ class Housekeeping:
         endings: Endings,
         clock: Clock,
         log: Log,
+        loop_watch: LoopWatch | None = None,
     ) -> None:
         self._effective = effective
         self._ledger = ledger
@@ -56,14 +57,15 @@ class Housekeeping:
         self._endings = endings
         self._clock = clock
         self._log = log
+        self._loop_watch = loop_watch or NothingWatched()
         self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
         self._lags: deque[float] = deque([0.0], maxlen=RATES_OVER_TICKS)
         self._look_from = float("-inf")  # monotonic: when what is old may be looked at again
 
     @property
     def loop_lag_seconds(self) -> float:
-        """By how much the latest of the last ten ticks was late: so long the event loop kept everyone waiting."""
-        return max(self._lags)
+        """The longest that the event loop kept everyone waiting, in the last ten ticks and since."""
+        return max(*self._lags, self._loop_watch.longest_seconds)
 
     def rates(self) -> Rates:
         first, last = self._samples[0], self._sample()
@@ -80,7 +82,8 @@ class Housekeeping:
         while True:
             await trio.sleep_until(next_tick)
             now = trio.current_time()
-            self._lags.append(now - next_tick)
+            self._lags.append(max(now - next_tick, self._loop_watch.longest_seconds))
+            self._loop_watch.begin_anew()
             next_tick = max(next_tick + TICK_SECONDS, now)
             self._samples.append(self._sample())
             await self._expire()

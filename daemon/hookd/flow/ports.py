@@ -17,6 +17,26 @@ class Clock(Protocol):
     def now(self) -> Moment: ...
 
 
+class LoopWatch(Protocol):
+    """Measures how long the event loop keeps everyone waiting."""
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest turn of the loop since `begin_anew`."""
+        ...
+
+    def begin_anew(self) -> None: ...
+
+
+class NothingWatched:
+    """For virtual time, which stands still while anything runs."""
+
+    longest_seconds = 0.0
+
+    def begin_anew(self) -> None:
+        pass
+
+
 class Log(Protocol):
     """One line; never blocks, never raises. Fields hold no payload, no secret and no URL query."""
 

@@ -30,6 +30,7 @@ from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
 from hookd.edge.egress import open_sender
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
+from hookd.edge.loop_watch import LoopWatch
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
 from hookd.edge.reports import CannotWriteReports, ReportDirectory
 from hookd.edge.server.api_server import Server
@@ -133,7 +134,9 @@ def _run(
     if recorder_directory is not None:
         recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
         outside = outside._replace(recorder=recorder)
-    return trio.run(supervise, settings, outside, run, clock=LoopClock())
+    loop_watch = LoopWatch()
+    outside = outside._replace(loop_watch=loop_watch)
+    return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[loop_watch])
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:

@@ -16,7 +16,7 @@ from hookd.core.settings import Settings
 from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
 from hookd.flow import final_report, recovery
-from hookd.flow.ports import Channel, Clock, JitterUnit, Sender
+from hookd.flow.ports import Channel, Clock, JitterUnit, LoopWatch, NothingWatched, Sender
 from hookd.process.service_manager import ServiceManager
 
 
@@ -68,6 +68,7 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Files are written through it; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    loop_watch: LoopWatch = NothingWatched()
     is_unaccounted: bool = False
     """A run before this one left a recording, and its report could not be written."""
     past_runs: Sequence[PastRun] = ()

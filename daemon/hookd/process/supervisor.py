@@ -104,7 +104,13 @@ class Supervisor:
         )
         self._dispatch = dispatch = Dispatch(arrivals, new_courier=self._new_courier, log=log)
         self._housekeeping = Housekeeping(
-            effective=effective, ledger=ledger, states=states, endings=endings, clock=clock, log=log
+            effective=effective,
+            ledger=ledger,
+            states=states,
+            endings=endings,
+            clock=clock,
+            log=log,
+            loop_watch=outside.loop_watch,
         )
         self._intake = intake = Intake(
             departures,

@@ -2,18 +2,20 @@
 
 A peer that asks and does not read keeps its answer here, once the system's buffers are full. So each long answer counts
 until it is sent or its peer is gone. Half of `http.sending_bytes_max` is for what reads, such as pages: who reads
-slowly holds up no producer. Beyond its share a request is Full before anything of it is done. A probe never is, and
-neither is a new event: its answer is short.
+slowly holds up no producer.
 
-Answers up to SHORT_BYTES_MAX do not count; a connection is reckoned to hold as much.
-Worst case: `http.sending_bytes_max`, and one answer more while it is made.
+ * What only reads is Full where its answer is long and has no room, and its answer is thrown away.
+ * What changes something asks before it does, and is Full then; but for a new event, whose answer is short.
+ * Answers up to SHORT_BYTES_MAX do not count: probes, totals and metrics are always answered.
+
+Worst case: `http.sending_bytes_max`, one answer more while it is made, and a short one for each connection.
 """
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import Full
 from hookd.core.units import format_size
 
-SHORT_BYTES_MAX = 16 * 1024
+SHORT_BYTES_MAX = 32 * 1024
 # A peer that reads takes its answer in moments; one that does not is cut within ten seconds.
 RETRY_AFTER_SECONDS = 1
 
@@ -37,22 +39,24 @@ class AnswerBudget:
 class CountedAnswer:
     """One request's answer, as far as it is made and held."""
 
-    def __init__(self, budget: AnswerBudget, *, reads: bool) -> None:
+    def __init__(self, budget: AnswerBudget) -> None:
         self._budget = budget
-        self._reads = reads
         self._held_bytes = 0
 
     def refuse_if_full(self) -> None:
-        """To be called before anything is done whose answer may be long. Raises Full."""
-        self._budget.refuse_if_full(SHORT_BYTES_MAX, reads=self._reads)
+        """To be called before anything is changed whose answer may be long. Raises Full."""
+        self._budget.refuse_if_full(0, reads=False)
 
     def grow(self, count: int) -> None:
-        """Counts a part that is made, of an answer that nothing but reading came before. Raises Full."""
-        self._budget.refuse_if_full(count, reads=self._reads)
+        """Counts a part of a page. Raises Full where the page is long already and has no room."""
+        if self._held_bytes + count > SHORT_BYTES_MAX:
+            self._budget.refuse_if_full(count, reads=True)
         self._hold(self._held_bytes + count)
 
-    def settle(self, length: int) -> None:
-        """The answer is made, and this is its length."""
+    def settle(self, length: int, *, was_read: bool = False) -> None:
+        """The answer is made, and this is its length. Raises Full where it has no room and was only read."""
+        if was_read and length > max(SHORT_BYTES_MAX, self._held_bytes):
+            self._budget.refuse_if_full(length - self._held_bytes, reads=True)
         self._hold(length if length > SHORT_BYTES_MAX else 0)
 
     def drop(self) -> None:

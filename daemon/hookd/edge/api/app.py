@@ -26,7 +26,7 @@ from hookd.edge.api.endpoint_routes import endpoint_routes
 from hookd.edge.api.event_routes import event_routes
 from hookd.edge.api.health_checks import check_routes
 from hookd.edge.api.metrics import metrics_routes
-from hookd.edge.api.negotiation import RouteTerms, check, refuse_redirects, routing_refused, terms_of
+from hookd.edge.api.negotiation import READING, RouteTerms, check, refuse_redirects, routing_refused, terms_of
 from hookd.edge.api.openapi import add_openapi
 from hookd.edge.api.operations import Operation, operation_of
 from hookd.edge.api.page import page_routes
@@ -81,11 +81,11 @@ class Api(QuartTrio):
 
     async def _run(self, request: ApiRequest, route: "Route", arguments: dict[str, Any]) -> Response:
         """The route's answer, which counts from here on. Where it has a body, the route itself asks for room."""
-        answer = request.exchange.answer
-        if route.operation.scope is not None and not route.operation.bodies:
+        answer, reads = request.exchange.answer, request.method in READING
+        if not reads and not route.operation.bodies:
             answer.refuse_if_full()
         response = await route.view(**arguments)
-        answer.settle(length_of(response))
+        answer.settle(length_of(response), was_read=reads)
         return response
 
     def _refusal(self, request: ApiRequest, error: Exception) -> Response:
