@@ -57,7 +57,7 @@ SHAPES = {
     "numbers without an end": Shape("POST", BATCH, JSON, b"[0", b",0", b"", 413),
     "an array of numbers": Shape("POST", BATCH, JSON, b"[[0", b",0", b"]]", 413),
     "an array of arrays": Shape("POST", BATCH, JSON, b"[[[]", b",[]", b"]]", 413),
-    "spaces": Shape("POST", BATCH, JSON, b"[", b" ", b"]", 422),
+    "spaces": Shape("POST", BATCH, JSON, b"[", b" ", b"]", 413),
     "a text of four-byte letters": Shape("POST", BATCH, JSON, b'["', SMILE, b'"]', 413),
     "a text with one such letter": Shape("POST", BATCH, JSON, b'["' + SMILE, b"x", b'"]', 413),
     "payloads of arrays": Shape(
@@ -74,8 +74,8 @@ SHAPES = {
         "POST", f"{BATCH}?partial=true", JSON, b"[0", b',{"id":[%s]}' % b",".join([b"[]"] * 40_000), b"]", 202
     ),
     "lines": Shape("POST", BATCH, NDJSON, b"", b"0\n", b"", 413),
-    "blank lines": Shape("POST", BATCH, NDJSON, b"", b"\n", b"", 422),
-    "blank lines with spaces": Shape("POST", BATCH, NDJSON, b"", b"  \t\r\n", b"", 422),
+    "blank lines": Shape("POST", BATCH, NDJSON, b"", b"\n", b"", 413),
+    "blank lines with spaces": Shape("POST", BATCH, NDJSON, b"", b"  \t\r\n", b"", 413),
     "a line": Shape("POST", BATCH, NDJSON, b"[0", b",0", b"]", 413),
     "an event of arrays": Shape("POST", EVENT, JSON, b'{"payload":[[]', b",[]", b"]}", 413),
     "a report's lines": Shape("POST", RESEND, NDJSON, b"", b'{"kind":"summary"}\n', b"", 413),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from hookd.core.event import check_text, read_error
-from hookd.core.json_scan import Unended, after_space, value_end
+from hookd.core.json_scan import SPACES_MAX, Unended, after, after_space, value_end
 from hookd.core.refusal import Malformed, TooLarge
 from hookd.core.units import format_size
 
@@ -25,7 +25,7 @@ ITEM_BYTES_SKIPPED = 4 * 2**20
 COMMAS_AT_ONCE = 20_000
 BYTES_AT_ONCE = 2**20
 
-_BLANK = re.compile(rb"\s*")  # what `bytes.strip` strips
+_BLANK = re.compile(rb"\s{0,%d}" % SPACES_MAX)  # what `bytes.strip` strips
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -77,12 +77,10 @@ def array_spans(body: bytes) -> Iterator[Span]:
 
 
 def line_spans(body: bytes) -> Iterator[Span]:
-    """From where to where each line lies that is not blank, one at a time."""
+    """From where to where each line lies that is not blank, one at a time. Raises TooLarge."""
     end = -1
     while True:
-        blank = _BLANK.match(body, end + 1)
-        assert blank is not None
-        first = blank.end()
+        first = after(_BLANK, body, end + 1)
         if first == len(body):
             return
         begin = body.rfind(b"\n", end + 1, first) + 1 or end + 1

@@ -19,8 +19,9 @@ from hookd.edge.api.slices import Slices
 
 T = TypeVar("T")
 
-# Read in 5 ms at most.
+# Such a body of so many items is read in 5 ms at most, in one go.
 SHORT_BODY_BYTES = 64 * 1024
+SHORT_BODY_ITEMS = 200
 # What reading a body may take beside it: the payloads, which the ledger keeps; and of one item its text, which has four
 # bytes a character. tests/edge/test_long_bodies.py measures it.
 BODY_MULTIPLE = 2
@@ -43,13 +44,15 @@ class BatchBodies:
         """The items, and what `read` makes of each and its index. Raises TooLarge, Malformed or InvalidEvent."""
         items = await self._items(body, is_lines=is_lines)
         slices = Slices(bytes_at_once=ITEM_SLICE_BYTES)
-        is_long = len(body) > SHORT_BODY_BYTES
+        is_long = len(body) > SHORT_BODY_BYTES or len(items) > SHORT_BODY_ITEMS
         made = []
         for index in range(len(items)):
             item = items[index]
             made.append(read(item, index))
             if is_long:
                 await slices.did(len(item))
+        if is_long:
+            await trio.lowlevel.checkpoint()
         return items, made
 
     async def _items(self, body: bytes, *, is_lines: bool) -> "Items":

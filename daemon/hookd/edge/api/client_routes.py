@@ -27,9 +27,9 @@ from hookd.edge.api.services import Services
 EndUnsettled = Annotated[bool, Meta(description="Give up what is unsettled of the endpoints that go")]
 
 
-# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB, or 500 KiB where
-# each character of its headers is escaped. An empty object takes 3 bytes of a body and 72 of memory.
-ENDPOINT_BYTES_MAX = 512 * 1024
+# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object
+# takes 3 bytes of a body and 72 of memory; a text with one letter beyond the basic plane takes four times its length.
+ENDPOINT_BYTES_MAX = 256 * 1024
 ENDPOINT_VALUES_MAX = 4096
 
 
