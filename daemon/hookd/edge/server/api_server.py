@@ -84,8 +84,7 @@ class Server:
             keep_alive_seconds=keep_alive_seconds,
         )
         self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused))
-        self._sockets = tuple(sockets)
-        self._listeners = tuple(listeners)
+        self._sockets, self._listeners = tuple(sockets), tuple(listeners)
         self._tls = tls
         self._handshakes_failed = 0
         self._handshake_reason = ""
