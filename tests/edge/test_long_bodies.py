@@ -172,6 +172,29 @@ async def test_long_bodies_are_read_one_at_a_time(autojump_clock, nursery) -> No
     assert len(api.flow.events()) == 1000
 
 
+async def test_batches_of_many_small_items_are_read_one_at_a_time(autojump_clock, nursery) -> None:
+    """Else each of them has a slice in every turn of the loop, and holds what it has read of its items."""
+    api = await started(nursery)
+    shape = SHAPES["numbers"]._replace(path=f"{BATCH}?partial=true", status=202)
+    body = b"[" + b",".join([b"0"] * 1000) + b"]"
+    one = await turns_of_others(api, shape, body)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery_of_all:
+        nursery_of_all.start_soon(other)
+        async with trio.open_nursery() as posting:
+            for _ in range(10):
+                posting.start_soon(ask, api, shape, body)
+        nursery_of_all.cancel_scope.cancel()
+    assert turns > 3 * one  # at once: hardly more than one alone
+
+
 async def test_long_batch_that_is_cancelled_admits_nothing(autojump_clock, nursery) -> None:
     """Nothing is admitted before all of it is read."""
     api = await started(nursery)

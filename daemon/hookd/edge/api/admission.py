@@ -111,8 +111,8 @@ def admission_routes(services: Services) -> Blueprint:
     async def resend() -> Response:
         body = await read_body(services.effective, NDJSON)
         lines = ReportLines(line_bytes_max=line_bytes_max(services.effective))
-        async with batches.turn(body):
-            await batches.read(body, lines.add, is_lines=True)
+        with batches.turn() as turn:
+            await batches.read(turn, body, lines.add, is_lines=True)
             return json_response(ResendAnswer(services.resend.resend(lines.checked())))
 
     return routes
@@ -147,8 +147,8 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
     def read(item: bytes, index: int) -> Submission | Refused:
         return _read_or_refused(services, item, client_id, index)
 
-    async with batches.turn(body):
-        items, submissions = await batches.read(body, read, is_lines=request.mimetype == NDJSON)
+    with batches.turn() as turn:
+        items, submissions = await batches.read(turn, body, read, is_lines=request.mimetype == NDJSON)
         if not submissions:
             raise InvalidEvent("the batch is empty; send at least one event")
         if KEY_FIELD in this_request().first:

@@ -7,8 +7,7 @@ Worst case beside the body: BODY_MULTIPLE times its size, of one body at a time.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 
 import trio
 
@@ -36,15 +35,22 @@ class BatchBodies:
         self._effective = effective
         self._one_at_a_time = trio.Lock()
 
-    def turn(self, body: bytes) -> AbstractAsyncContextManager[Any]:
-        """To be held while the body is read and admitted."""
-        return nullcontext() if len(body) <= SHORT_BODY_BYTES else self._one_at_a_time
+    def turn(self) -> "Turn":
+        """To be entered while a body is read and admitted."""
+        return Turn(self._one_at_a_time)
 
-    async def read(self, body: bytes, read: Callable[[bytes, int], T], *, is_lines: bool) -> tuple["Items", list[T]]:
+    async def read(
+        self, turn: "Turn", body: bytes, read: Callable[[bytes, int], T], *, is_lines: bool
+    ) -> tuple["Items", list[T]]:
         """The items, and what `read` makes of each and its index. Raises TooLarge, Malformed or InvalidEvent."""
+        is_long = len(body) > SHORT_BODY_BYTES
+        if is_long:
+            await turn.take()
         items = await self._items(body, is_lines=is_lines)
+        if not is_long and len(items) > SHORT_BODY_ITEMS:
+            is_long = True
+            await turn.take()
         slices = Slices(bytes_at_once=ITEM_SLICE_BYTES)
-        is_long = len(body) > SHORT_BODY_BYTES or len(items) > SHORT_BODY_ITEMS
         made = []
         for index in range(len(items)):
             item = items[index]
@@ -75,6 +81,26 @@ class BatchBodies:
             if is_long:
                 await slices.did(span[1] - span[0])
         return Items(body, spans)
+
+
+class Turn:
+    """One request's place in the line of those that read a long body; a short one never stands in it."""
+
+    def __init__(self, one_at_a_time: trio.Lock) -> None:
+        self._one_at_a_time = one_at_a_time
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Waits until nobody else reads a long body."""
+        await self._one_at_a_time.acquire()
+        self._is_taken = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_taken:
+            self._one_at_a_time.release()
 
 
 class Items:
