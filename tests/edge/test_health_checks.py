@@ -27,6 +27,7 @@ async def test_ready_daemon_says_each_check_in_a_line(autojump_clock, nursery, q
         "[+]accepting ok",
         "[+]budget ok",
         "[+]report-directory ok",
+        "[+]recorder ok",
         "[+]loop-lag ok",
         "readyz check passed",
     ]

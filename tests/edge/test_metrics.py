@@ -268,6 +268,7 @@ HEALTHY = {
     "hookd_loop_lag_seconds": "0.01x60",
     "hookd_draining": "0x60",
     "hookd_report_directory_writable": "1x60",
+    "hookd_recorder_failed": "0x60",
 }
 TROUBLES = {
     "HookdOverdue": {"hookd_oldest_overdue_seconds": "0+60x60"},
@@ -278,6 +279,7 @@ TROUBLES = {
     "HookdLoopLag": {"hookd_loop_lag_seconds": "0.4x60"},
     "HookdStuckDraining": {"hookd_draining": "1x60"},
     "HookdReportDirectory": {"hookd_report_directory_writable": "0x60"},
+    "HookdRecorderFailed": {"hookd_recorder_failed": "1x60"},
 }
 
 

@@ -15,7 +15,8 @@ from hookd.core.record_writer import header_record
 from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS
 from hookd.core.sizing import recorder_layout
-from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, Segments, is_memory, place
+from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, is_memory, place
+from hookd.edge.recorder_segments import Segments
 
 LAYOUT = recorder_layout(DEFAULTS)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.recorder import Recorder
+from hookd.core.recorder import RecorderRoom
 from hookd.core.refusal import ClientFull, Full
 
 # What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 576 B
@@ -100,7 +100,7 @@ class Usage(msgspec.Struct, gc=False):
 class Budget:
     """Counts what is unsettled. The ledger keeps each client's `Usage` beside the client's events."""
 
-    def __init__(self, effective: EffectiveSettings, recorder: Recorder) -> None:
+    def __init__(self, effective: EffectiveSettings, recorder: RecorderRoom) -> None:
         self._effective = effective
         self._recorder = recorder
         self.whole = Usage()

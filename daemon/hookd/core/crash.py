@@ -9,6 +9,8 @@ Rules:
 
 from collections.abc import Iterator
 
+import msgspec
+
 from hookd.core import outcome as outcomes
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
@@ -79,7 +81,12 @@ def summarise(recording: Recording, identity: Header, *, heard_at: float, recove
         is_whole=recording.is_whole and not counts.unrecorded,
         payloads=identity.payloads,
         recovery=recovery,
-        recorder=Recorded(recording.unread_bytes, recording.records_missing, counts.unrecorded),
+        recorder=Recorded(
+            recording.unread_bytes,
+            recording.records_missing,
+            counts.unrecorded,
+            broken_off=recording.is_broken_off or msgspec.UNSET,
+        ),
     )
 
 

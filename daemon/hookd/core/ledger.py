@@ -4,6 +4,7 @@ Rules:
  1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
  2. A status changes only through `_move`. It keeps totals (core/totals), budget and retention in step.
  3. Reading changes nothing: what was never mentioned by a change has no row.
+ 4. Whatever is told of a step (recorder, feed, log) is told through core/guard: what it raises tears no step.
 Time, jitter and endpoints come in as values. core/retention keeps settled events; flow decides what goes where.
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
@@ -19,6 +20,8 @@ from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
+from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
+from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import Listing, Page
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
@@ -36,7 +39,8 @@ class Ledger(Books):
     `on_given_up` gets each delivery that is given up, whichever way that comes, so that it is logged once.
     `on_forgotten` gets each exhausted event that is forgotten, so that its id can be logged.
     `registry` tells which schedule is in force for a delivery. Without one that is the settings' own.
-    `recorder` is told of every step when it is taken.
+    `recorder` is told of every step when it is taken; from then on it is reached through `self.recorder`.
+    `on_port_failed` gets the name of each of these that raises, and what it raised.
     """
 
     def __init__(
@@ -49,17 +53,20 @@ class Ledger(Books):
         on_given_up: Callable[[Event, Delivery], None] | None = None,
         registry: Registry | None = None,
         recorder: Recorder = NOTHING_RECORDED,
+        on_port_failed: OnPortFailed | None = None,
     ) -> None:
         super().__init__()
         self._effective = effective
         registry = Registry(effective) if registry is None else registry
         self.terms = Terms(effective, registry=registry, health=self.health)
-        self._on_given_up = on_given_up
-        self._recorder = recorder
-        self._on_settled = on_settled
-        self._on_forgotten = on_forgotten
+        self._guard = guard = Guard(on_port_failed)
+        self.port_failures = guard.failures  # by the port's name: how often it raised
+        self.recorder = self._recorder = GuardedRecorder(recorder, guard)
+        self._on_given_up = None if on_given_up is None else guard.around(LOG, on_given_up)
+        self._on_settled = guard.around(FEED, on_settled)
+        self._on_forgotten = guard.around(LOG, on_forgotten)
         self._retention = Retention(effective)
-        self._budget = Budget(effective, recorder)
+        self._budget = Budget(effective, self.recorder)
         self.counters = Counters()
         self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
         self._sequence = 0

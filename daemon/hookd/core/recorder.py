@@ -13,7 +13,7 @@ Limits: about 180 B of memory for each unsettled event, besides the segments.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,7 @@ from hookd.core.record_writer import (
 )
 from hookd.core.refusal import Full
 from hookd.core.segment_layout import SegmentLayout
+from hookd.core.segment_store import Store
 
 SEGMENTS_MIN = 6
 # How many rows are carried at one append while free segments are few: about 20 us.
@@ -41,8 +42,8 @@ RETRY_AFTER_SECONDS = 5
 _DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
 
 
-class Recorder(Protocol):
-    """What the ledger tells the recorder, each at the moment that it happens."""
+class RecorderRoom(Protocol):
+    """What is asked before an event is taken in."""
 
     def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
         """At most what an event of these deliveries takes; raises Full where it is more than fits at all."""
@@ -51,6 +52,10 @@ class Recorder(Protocol):
     def refuse_if_full(self, row_bytes: int) -> None:
         """Raises Full unless rows of so many bytes fit besides what is unsettled now."""
         ...
+
+
+class Recorder(RecorderRoom, Protocol):
+    """What the ledger tells the recorder, each at the moment that it happens."""
 
     def admitted(self, event: Event, *, recovered: bool) -> None: ...
 
@@ -67,6 +72,14 @@ class Recorder(Protocol):
     def ended(self, event: Event, delivery: Delivery) -> None: ...
 
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None: ...
+
+    def prove(self) -> None:
+        """Raises OSError where the next start would not find what is noted."""
+        ...
+
+    def break_off(self) -> None:
+        """It has failed: nothing more is noted, and what is noted says so to whoever reads it."""
+        ...
 
     def discard(self) -> None:
         """The run's report is complete: nothing is kept, and nothing more is noted."""
@@ -103,31 +116,17 @@ class NoRecorder:
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
         pass
 
+    def prove(self) -> None:
+        pass
+
+    def break_off(self) -> None:
+        pass
+
     def discard(self) -> None:
         pass
 
 
 NOTHING_RECORDED = NoRecorder()
-
-
-class Store(Protocol):
-    """Where segments stand. A segment that is begun is all zeros, and its room is there to stay."""
-
-    def allocate(self) -> bool:
-        """One more segment to begin; False where there is no room for it."""
-        ...
-
-    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
-        """From here on, records go into this segment, behind its header: each by a call of what is returned."""
-        ...
-
-    def drop(self, number: int, *, keep: bool) -> None:
-        """Nobody needs the segment any more; `keep`: its room is begun again, else given back."""
-        ...
-
-    def discard(self) -> None:
-        """Nobody needs any of it."""
-        ...
 
 
 class NoRoom(Exception):
@@ -270,6 +269,14 @@ class SegmentRecorder:
             self._forget_row(row)
         if self._is_short:
             self._make_room()
+
+    def prove(self) -> None:
+        self._store.prove()
+
+    def break_off(self) -> None:
+        self._is_discarded = True
+        self._rows.clear()
+        self._store.break_off()
 
     def discard(self) -> None:
         self._is_discarded = True

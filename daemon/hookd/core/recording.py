@@ -4,7 +4,8 @@ Rules:
  1. It takes any bytes. A segment is read up to its first record that is not whole or not the next one; the rest of
     that segment is counted as unread. It is not searched for a next record: a length that cannot be trusted says
     nothing of where that would begin, and a payload may hold bytes that look like one.
- 2. It claims nothing that is not known. Once records are missing, any of them may have been an attempt's: whatever was
+ 2. A segment that is longer than its header says was the newest when the recorder failed: the run went on without.
+ 3. It claims nothing that is not known. Once records are missing, any of them may have been an attempt's: whatever was
     unsettled before counts as maybe received. In flight at the end counts so, too.
 It takes segments as they come from core/recorder; where they stand is edge/recorder_files's.
 """
@@ -32,6 +33,7 @@ class Recording:
         self.last_wall = 0.0  # the latest time that stands in a record
         self.unread_bytes = 0
         self.records_missing = 0
+        self.is_broken_off = False  # the run went on, and nothing more was recorded
         self._next_sequence: int | None = None
         self._is_torn = False
 
@@ -42,13 +44,13 @@ class Recording:
 
     @property
     def is_whole(self) -> bool:
-        return self.header is not None and not self.unread_bytes and not self.records_missing
+        return self.header is not None and not (self.unread_bytes or self.records_missing or self.is_broken_off)
 
     def take_segments(self, segments: Iterable[tuple[int, bytes]]) -> None:
         """All there are, by their numbers; in ascending order."""
         for number, data in segments:
             self._take_segment(number, data)
-        if self._is_torn:
+        if self._is_torn or self.is_broken_off:
             self._doubt()
         for event in self.events.values():
             for delivery in event.deliveries:
@@ -79,6 +81,7 @@ class Recording:
             self.records_missing += 1
         rest = max(0, len(data.rstrip(b"\0")) - offset)
         cut = self.header.segment_bytes - len(data) if offset and self.header is not None else 0
+        self.is_broken_off |= cut < 0
         self.unread_bytes += rest + max(0, cut)
         self._is_torn |= rest > 0 or cut > 0 or offset == 0
 

@@ -74,10 +74,12 @@ class Recorded(msgspec.Struct, frozen=True):
     unread_bytes: ReadNumber
     records_missing: ReadNumber
     events_unrecorded: ReadNumber  # there was no room for them
+    broken_off: bool | msgspec.UnsetType = msgspec.UNSET  # True: it failed, and the run went on without it
 
     @property
     def is_whole(self) -> bool:
-        return not (self.unread_bytes or self.records_missing or self.events_unrecorded)
+        missing = self.unread_bytes or self.records_missing or self.events_unrecorded
+        return not missing and self.broken_off is not True
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     payloads: bool | msgspec.UnsetType = msgspec.UNSET  # False: the lines have none, and cannot be sent again
     recovery: bool | msgspec.UnsetType = msgspec.UNSET  # True: starts take back what reports list
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
+    recorder_failure: str | msgspec.UnsetType = msgspec.UNSET  # why the run went on without its recorder, if it did
     clients: list[ClientLine]
 
 
@@ -209,6 +212,7 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, re
         is_whole=totals.is_balanced,
         payloads=payloads,
         recovery=recovery,
+        recorder_failure=ledger.recorder.failure or msgspec.UNSET,
     )
 
 
@@ -232,6 +236,7 @@ def summary_of(
     payloads: bool,
     recovery: bool,
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET,
+    recorder_failure: str | msgspec.UnsetType = msgspec.UNSET,
 ) -> Summary:
     """The first line of either kind of report. `is_whole`: what was counted is all there was."""
     return Summary(
@@ -253,6 +258,7 @@ def summary_of(
         payloads=msgspec.UNSET if payloads else False,
         recovery=recovery or msgspec.UNSET,
         recorder=recorder,
+        recorder_failure=recorder_failure,
         clients=sorted(clients, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id)),
     )
 

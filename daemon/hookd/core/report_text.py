@@ -30,6 +30,8 @@ def text(summary: Summary, *, path: str | None) -> str:
         rows.append(_text_not_whole(summary.recorder))
     elif not summary.balanced:
         rows.append("THE TOTALS DO NOT BALANCE: that is a bug of hookd; keep this report and say so.")
+    if isinstance(summary.recorder_failure, str):
+        rows.append(f"The flight recorder failed, and the run went on without it: {summary.recorder_failure}")
     if not deliveries.undelivered:
         rows.append("Nothing was left undelivered.")
         if summary.exhausted_held:
@@ -94,6 +96,8 @@ def _ending(summary: Summary) -> str:
 
 
 def _text_not_whole(recorded: Recorded) -> str:
+    if recorded.broken_off is True:
+        return "THE RECORDER FAILED BEFORE THE RUN ENDED: what came or settled after that is not known here."
     return (
         f"THE RECORDER IS NOT WHOLE: {recorded.unread_bytes:,} bytes unread, "
         f"{recorded.records_missing:,} records missing, {recorded.events_unrecorded:,} events unrecorded"

@@ -1,8 +1,8 @@
 """Owns the settlement feed's ring: which events settled, in order, as far back as `retention.settlements_max`.
 
-Rules: a settlement's position is the number of those before it in this run, so positions only grow, and one that was
-dropped never comes back; an event that was reopened settles, and is listed, again. Who waits for the next one is
-flow/feed's business, what a cursor looks like edge/api's.
+Rules: a settlement's position is the number of those before it in this run; where one could not be taken, some are
+passed over. So positions only grow, and one that was dropped never comes back; an event that was reopened settles, and
+is listed, again. Who waits for the next one is flow/feed's business, what a cursor looks like edge/api's.
 Limits: at most `retention.settlements_max` and one block. Full blocks are packed, at a million (measured) 58 B a row
 with ids of 36 and 10 characters, 140 B with both at their longest, 64: so the default million is at most 140 MB. A
 page of 1,000 takes 0.8 ms, its answer 6 ms more.
@@ -71,6 +71,13 @@ class Settlements:
             self._packed[(self.end - 1) // BLOCK_ROWS] = _packed(self._tail)
             self._tail = []
         self.trim()
+
+    def lose(self) -> None:
+        """A settlement could not be taken, and may be missing: whoever reads on is told of a gap."""
+        self._packed.clear()
+        self._tail = []
+        first = (self.end // BLOCK_ROWS + 1) * BLOCK_ROWS  # positions only grow, and a block begins here
+        self.end = self._oldest = first
 
     def page(self, position: int | None, *, limit: int) -> Page:
         """From `position` on, or from the oldest held where it is None or dropped already."""

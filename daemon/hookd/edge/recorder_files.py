@@ -3,30 +3,33 @@
     FOLDER/<run_id>-<number>.segment    the log's segments; the next start reads those that are still there
     FOLDER/<run_id>-<number>.spare      room that is allocated and not in the log
 
-Rules: the folder is our own: mode 0700, our user, no symbolic link. It is opened once and reached by its descriptor.
+Rules: the folder is our own (edge/own_folder): under another name where somebody else has that one. It is opened once
+and reached by its descriptor. What stands in another folder of ours, from when a name was taken, is brought home.
 One daemon at a time has its lock. Files with other names, and what is no plain file of ours, are left alone.
-Room is allocated before it is written (posix_fallocate). So a full file system is an error, and no signal later.
 There is no fsync: memory outlives the process, and nothing more is wanted.
-Segments are mapped, not written: 0.1 to 0.3 us a record, against 2.
+How segments are written is edge/recorder_segments's.
 """
 
+import errno
 import fcntl
 import hashlib
 import mmap
 import os
 import re
-import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from hookd.core.record import FORMAT, Counts, Header
-from hookd.core.recorder import SEGMENTS_MIN, NoRoom, SegmentRecorder, Store
+from hookd.core.recorder import SEGMENTS_MIN, NoRoom, SegmentRecorder
 from hookd.core.recording import Recording
 from hookd.core.run import Run
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.units import approximate_size
+from hookd.edge import own_folder
+from hookd.edge.own_folder import PassedOver
+from hookd.edge.recorder_segments import Segments
 
 SHARED_MEMORY = "/dev/shm"
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
@@ -113,21 +116,26 @@ class Found(NamedTuple):
 
 
 class RecorderDirectory:
-    """The recorder's folder, opened and locked. Raises CannotRecord or InUse."""
+    """The recorder's folder, opened and locked. Raises CannotRecord or InUse.
+
+    `where` is the folder that it became; `passed_over` has those that bear such a name and are not ours.
+    """
 
     def __init__(self, where: Place) -> None:
         self.where = where
         try:
             os.makedirs(where.directory, mode=0o700, exist_ok=True)
             self._parent = os.open(where.directory, os.O_RDONLY | os.O_DIRECTORY)
+            found = own_folder.find(self._parent, where.name)
+            name = found.ours[0] if found.ours else own_folder.make(self._parent, where.name)
+            self._fd = own_folder.opened(self._parent, name)
         except OSError as error:
             raise CannotRecord(f"{where.directory}: {error.strerror}") from error
-        try:
-            self._fd = self._open()
-        except OSError as error:
-            raise CannotRecord(f"{where}: {error.strerror}; it must be a folder of our own") from error
-        self._judge()
-        self._lock()
+        self.passed_over: list[PassedOver] = found.passed_over
+        self.where = Place(where.directory, name)
+        self._lock(self._fd, name)
+        for other in found.ours[1:]:
+            self._bring_home(other)
 
     @property
     def is_memory(self) -> bool:
@@ -136,9 +144,9 @@ class RecorderDirectory:
     def left_behind(self) -> list[Found]:
         """What earlier runs left, oldest first. Each is read whole: at most `recorder.bytes_max`."""
         found = []
-        for run_id in sorted({name.run_id for name in self._files()}):
+        for run_id in sorted({name.run_id for name in _files(self._fd)}):
             segments = sorted(
-                (one.number, one.name) for one in self._files() if one.run_id == run_id and one.kind == "segment"
+                (one.number, one.name) for one in _files(self._fd) if one.run_id == run_id and one.kind == "segment"
             )
             recording = Recording(run_id)
             recording.take_segments((number, self._read(name)) for number, name in segments)
@@ -151,9 +159,9 @@ class RecorderDirectory:
 
         Raises CannotRecord.
         """
-        for one in sorted((file for file in self._files() if file.run_id == run_id), key=lambda file: file.number):
+        for one in sorted((file for file in _files(self._fd) if file.run_id == run_id), key=lambda file: file.number):
             try:
-                os.unlink(one.name, dir_fd=self._fd)
+                self.unlink(one.name)
             except OSError as error:
                 raise CannotRecord(f"{self.where}/{one.name} cannot be removed: {error.strerror}") from error
 
@@ -217,40 +225,46 @@ class RecorderDirectory:
     def unlink(self, name: str) -> None:
         os.unlink(name, dir_fd=self._fd)
 
+    def prove(self, name: str, size: int) -> None:
+        """Raises OSError unless the folder, and this file in it, stand where the next start looks for them."""
+        if not self._is_at(self._fd, self.where.name):
+            raise FileNotFoundError(errno.ENOENT, "the recorder's folder was removed", str(self.where))
+        found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        if found.st_size != size:
+            raise OSError(errno.EIO, f"somebody cut it to {found.st_size} bytes", f"{self.where}/{name}")
+
     # Helpers
 
-    def _open(self) -> int:
+    def _lock(self, fd: int, name: str) -> None:
+        """Raises InUse."""
         try:
-            os.mkdir(self.where.name, 0o700, dir_fd=self._parent)
-        except FileExistsError:
-            pass  # a run before this one made it, or somebody else did: that is judged next
-        return os.open(self.where.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._parent)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{self.where.directory}/{name}: another daemon records there") from None
+        if not self._is_at(fd, name):  # its owner has removed it in this very moment
+            raise InUse(f"{self.where.directory}/{name}: another daemon records there")
 
-    def _judge(self) -> None:
-        found = os.fstat(self._fd)
-        if found.st_uid != os.geteuid():
-            raise CannotRecord(f"{self.where} belongs to user {found.st_uid}, not to us")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            raise CannotRecord(f"{self.where} is open to others (mode {stat.S_IMODE(found.st_mode):o}, not 700)")
-
-    def _lock(self) -> None:
+    def _is_at(self, fd: int, name: str) -> bool:
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            here = os.stat(self.where.name, dir_fd=self._parent, follow_symlinks=False)
-        except (BlockingIOError, FileNotFoundError):  # its owner may have removed it in this very moment
-            raise InUse(f"{self.where}: another daemon records there") from None
-        if here.st_ino != os.fstat(self._fd).st_ino:
-            raise InUse(f"{self.where}: another daemon records there")
+            here = os.stat(name, dir_fd=self._parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(here, os.fstat(fd))
 
-    def _files(self) -> Iterator["_File"]:
-        with os.scandir(self._fd) as entries:
-            for entry in entries:
-                named = _FILE.fullmatch(entry.name)
-                if named is None or not entry.is_file(follow_symlinks=False):
-                    continue
-                found = os.stat(entry.name, dir_fd=self._fd, follow_symlinks=False)
-                if found.st_uid == os.geteuid() and str(int(named[2])) == named[2]:
-                    yield _File(entry.name, named[1], int(named[2]), named[3])
+    def _bring_home(self, name: str) -> None:
+        """Moves what earlier runs left in another folder of ours. Raises CannotRecord or InUse."""
+        try:
+            other = own_folder.opened(self._parent, name)
+            try:
+                self._lock(other, name)
+                for one in _files(other):
+                    os.rename(one.name, one.name, src_dir_fd=other, dst_dir_fd=self._fd)
+            finally:
+                os.close(other)
+            os.rmdir(name, dir_fd=self._parent)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # files of other names are left alone
+                raise CannotRecord(f"{self.where.directory}/{name}: {error.strerror}") from error
 
     def _read(self, name: str) -> bytes:
         """Empty where it cannot be read; it is counted like a file that is no segment."""
@@ -271,58 +285,13 @@ class _File(NamedTuple):
     kind: str
 
 
-class Segments(Store):
-    """One run's files in the folder. A file gets the name of a segment last: the name says that it is in the log."""
-
-    def __init__(self, folder: RecorderDirectory, run_id: str, segment_bytes: int) -> None:
-        self._folder = folder
-        self._run_id = run_id
-        self._segment_bytes = segment_bytes
-        self._spares: list[str] = []
-        self._made = 0
-        self._in_log: set[int] = set()
-        self._mapped: mmap.mmap | None = None
-
-    def allocate(self) -> bool:
-        name = f"{self._run_id}-{self._made}.spare"
-        try:
-            self._folder.create(name, self._segment_bytes)
-        except OSError:
-            return False
-        self._made += 1
-        self._spares.append(name)
-        return True
-
-    def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
-        spare = self._spares.pop()
-        mapped = self._folder.map(spare, self._segment_bytes)
-        mapped[:] = bytes(self._segment_bytes)
-        mapped.write(header)
-        self._folder.rename(spare, self._name(number))
-        self._in_log.add(number)
-        if self._mapped is not None:
-            self._mapped.close()
-        self._mapped = mapped
-        return mapped.write  # goes on behind what it wrote before
-
-    def drop(self, number: int, *, keep: bool) -> None:
-        self._in_log.remove(number)
-        if keep:
-            spare = f"{self._run_id}-{self._made}.spare"
-            self._made += 1
-            self._folder.rename(self._name(number), spare)
-            self._spares.append(spare)
-        else:
-            self._folder.unlink(self._name(number))
-
-    def discard(self) -> None:
-        if self._mapped is not None:
-            self._mapped.close()
-            self._mapped = None
-        for name in (*map(self._name, sorted(self._in_log)), *self._spares):
-            self._folder.unlink(name)
-        self._in_log.clear()
-        self._spares.clear()
-
-    def _name(self, number: int) -> str:
-        return f"{self._run_id}-{number}.segment"
+def _files(fd: int) -> Iterator[_File]:
+    """The recorder's, in the folder with this descriptor."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            named = _FILE.fullmatch(entry.name)
+            if named is None or not entry.is_file(follow_symlinks=False):
+                continue
+            found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+            if found.st_uid == os.geteuid() and str(int(named[2])) == named[2]:
+                yield _File(entry.name, named[1], int(named[2]), named[3])

@@ -22,9 +22,14 @@ class Feed:
         self._is_closed = False
 
     def note(self, event: Event) -> None:
-        """Takes an event that has just settled."""
-        self.settlements.append(event)
-        self.answer_waiting()
+        """Takes an event that has just settled. Where that fails, whoever reads on is told of a gap."""
+        try:
+            self.settlements.append(event)
+        except Exception:
+            self.settlements.lose()
+            raise
+        finally:
+            self.answer_waiting()
 
     async def wait(self, position: int, *, seconds: float) -> None:
         """Until something has settled at `position` or after, for at most so long; it may return earlier."""

@@ -21,7 +21,6 @@ from hookd.core import report, report_text
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.no_room import NO_ROOM
-from hookd.core.recorder import NoRecorder, Recorder
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run, Stop
 from hookd.core.timestamps import Moment
@@ -60,7 +59,6 @@ class FinalReport:
         *,
         effective: EffectiveSettings,
         ledger: Ledger,
-        recorder: Recorder,
         reports: Reports,
         in_thread: Callable[..., Awaitable[Any]],
         clock: Clock,
@@ -69,7 +67,6 @@ class FinalReport:
         self._run = run
         self._effective = effective
         self._ledger = ledger
-        self._recorder = recorder
         self._reports = reports
         self._in_thread = in_thread
         self._clock = clock
@@ -146,7 +143,7 @@ class FinalReport:
 
     @property
     def _recorder_has_payloads(self) -> bool:
-        return self._effective.settings.recorder.payloads and not isinstance(self._recorder, NoRecorder)
+        return self._effective.settings.recorder.payloads and self._ledger.recorder.is_on
 
     def _text(self, summary: Summary) -> str:
         return report_text.text(summary, path=str(self._reports.path_of(summary)))
@@ -165,7 +162,7 @@ class FinalReport:
         if isinstance(error, trio.TooSlowError):
             why = f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
         self._log("report.not_written", level="error", error=why)
-        note = report_text.text_not_written(why, self.summary, is_recorded=not isinstance(self._recorder, NoRecorder))
+        note = report_text.text_not_written(why, self.summary, is_recorded=self._ledger.recorder.is_on)
         self._log.text(note)
         await self._write_termination_log(note + text)
 
@@ -181,8 +178,8 @@ class FinalReport:
 
     def _end(self) -> None:
         """The report is on disk, so recorder and marker may go."""
+        self._ledger.recorder.discard()
         try:
-            self._recorder.discard()
             self._reports.close_run(self._run.run_id)
         except OSError as error:  # the next start finds the report, and removes what is left
             self._log("run.not_closed", level="warning", error=f"{type(error).__name__}: {error}")

@@ -1,4 +1,6 @@
-"""Owns what happens by the clock alone: ages that pass, rates, loop lag, and the counts line once a minute."""
+"""Owns what happens by the clock alone: ages that pass, rates, loop lag, whether the recorder's files stand, and the
+counts line once a minute.
+"""
 
 from bisect import bisect_right
 from collections import deque
@@ -86,6 +88,7 @@ class Housekeeping:
             self._loop_watch.begin_anew()
             next_tick = max(next_tick + TICK_SECONDS, now)
             self._samples.append(self._sample())
+            self._ledger.recorder.prove()
             await self._expire()
             await self._states.tell_of_time()
             while self._ledger.forget_aged(self._clock.now(), most=ROWS_AT_ONCE):

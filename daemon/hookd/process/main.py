@@ -47,6 +47,8 @@ from hookd.process.supervisor import supervise
 
 # For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
 LOG_CLOSE_SECONDS = 1.5
+# Whoever may write in shared memory may make as many as there is room for.
+PASSED_OVER_SHOWN = 3
 
 
 class CannotStart(Exception):
@@ -69,6 +71,8 @@ def run_process(
     form = form_on(STDERR, os.environ)
     log = LogWriter(STDERR, pretty=form.pretty, colours=form.colours, priorities=form.priorities)
     capture_libraries(log)
+    if recorder_directory is not None and recorder_directory.passed_over:
+        _say_passed_over(recorder_directory, log)
     tls = _tls(settings.http)
     log(
         "descriptors",
@@ -205,6 +209,13 @@ def _own_recorder_directory(settings: Settings) -> RecorderDirectory | None:
         note = form_on(STDERR, os.environ).note(time.time(), f"{detail}; taken under --dev only", "warning")
         say(STDERR, note)
     return directory
+
+
+def _say_passed_over(directory: RecorderDirectory, log: LogWriter) -> None:
+    """Somebody else has the name of the recorder's folder; nothing of theirs was opened."""
+    found = directory.passed_over
+    shown = [f"{directory.where.directory}/{one.name}: {one.why}" for one in found[:PASSED_OVER_SHOWN]]
+    log("recorder.passed_over", level="warning", folder=str(directory.where), count=len(found), passed_over=shown)
 
 
 def _announce(urls: Sequence[str], *, log: LogWriter) -> None:

@@ -41,6 +41,7 @@ from hookd.flow.giving_up import given_up_logger
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
+from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
 from hookd.flow.recovery import Recovery
 from hookd.flow.registration import Registration
@@ -48,6 +49,7 @@ from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
+from hookd.flow.steady_log import SteadyLog
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.reloading import reload
@@ -69,7 +71,7 @@ class Supervisor:
     """One run of the daemon. `run` is identity and start, as it stands in the report."""
 
     def __init__(self, effective: EffectiveSettings, outside: Outside, run: Run, sender: Sender) -> None:
-        self._outside = outside
+        self._outside = outside = outside._replace(log=SteadyLog(outside.log))
         self._run = run
         clock, log = outside.clock, outside.log
         self._effective = effective
@@ -87,6 +89,7 @@ class Supervisor:
             on_settled=self._feed.note,
             on_given_up=given_up_logger(log),
             on_forgotten=self._log_forgotten,
+            on_port_failed=PortFailureLog(log),
             recorder=outside.recorder,
         )
         self._states = states = EndpointStates(ledger=ledger, clock=clock, log=log)
@@ -139,7 +142,6 @@ class Supervisor:
             run,
             effective=effective,
             ledger=ledger,
-            recorder=outside.recorder,
             reports=outside.reports,
             in_thread=outside.in_thread,
             clock=clock,

@@ -71,6 +71,7 @@ def _readiness(services: Services) -> list[Check]:
         Check("accepting", "draining; post to its successor" if services.intake.is_draining else None),
         _budget(services),
         Check("report-directory", services.reports_problem()),
+        Check("recorder", services.ledger.recorder.failure),
         _loop_lag(services),
     ]
 

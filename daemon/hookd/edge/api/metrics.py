@@ -8,7 +8,7 @@ clients with histograms of their own cost a scrape 200 ms of the loop. Whose bac
 
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client import ProcessCollector
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from quart import Blueprint, Response
 
 from hookd.core.counters import Counters, Histogram
+from hookd.core.guard import PORTS
 from hookd.core.settings import IntakeSettings
 from hookd.core.totals import Totals
 from hookd.edge.api.negotiation import accepted
@@ -67,6 +68,8 @@ class Reading(NamedTuple):
     crashed_couriers: int
     log_lines_dropped: int
     reports_problem: str | None
+    recorder_failure: str | None
+    port_failures: Mapping[str, int]
 
 
 def _read(services: Services, gauges: Gauges) -> Reading:
@@ -83,6 +86,8 @@ def _read(services: Services, gauges: Gauges) -> Reading:
         crashed_couriers=services.dispatch.crashed_couriers,
         log_lines_dropped=services.log_lines_dropped(),
         reports_problem=services.reports_problem(),
+        recorder_failure=services.ledger.recorder.failure,
+        port_failures=services.ledger.port_failures,
     )
 
 
@@ -214,6 +219,15 @@ def _daemon(reading: Reading) -> Iterator[Metric]:
         "hookd_log_lines_dropped", "Log lines that found the buffer full, or the disk.", reading.log_lines_dropped
     )
     yield _gauge("hookd_report_directory_writable", "1 if the last look found it so.", reading.reports_problem is None)
+    yield _gauge(
+        "hookd_recorder_failed", "1 once it has: a kill would leave no list.", reading.recorder_failure is not None
+    )
+    failures = CounterMetricFamily(
+        "hookd_port_failures", "What the ledger told raised, by who was told; its steps went on.", labels=["port"]
+    )
+    for port in PORTS:
+        failures.add_metric([port], reading.port_failures.get(port, 0))
+    yield failures
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

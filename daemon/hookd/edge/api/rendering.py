@@ -161,6 +161,7 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         waiting_for_client=gauges.waiting_for_client,
         previous_run=services.previous_run(),
         report_directory=services.report_directory,
+        recorder=services.ledger.recorder.state,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hookd.core.delivery import Status
+from hookd.core.guarded_recorder import RecorderState
 from hookd.core.health import PausedBy, State
 from hookd.core.ids import EventType, Id
 from hookd.core.outcome import OutcomeName
@@ -229,3 +230,4 @@ class StatusView(msgspec.Struct):
     waiting_for_client: Annotated[Count, Meta(description="Recovered deliveries of clients that are not registered")]
     previous_run: PreviousRun | None
     report_directory: Annotated[str, Meta(description="Where this run's report will be, on the daemon's machine")]
+    recorder: Annotated[RecorderState, Meta(description="Failed: the run goes on, and a kill would leave no list")]
