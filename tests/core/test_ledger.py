@@ -424,6 +424,11 @@ class LedgerMachine(RuleBasedStateMachine):
     # What holds after every step
 
     @invariant()
+    def nobody_that_is_told_raises(self) -> None:
+        """What these models assert of what they are told comes here: the ledger passes over it."""
+        assert self.ledger.port_failures == {}
+
+    @invariant()
     def totals_are_the_models(self) -> None:
         totals = self.ledger.totals()
         everything = [*self.held, *self.forgotten]

@@ -59,11 +59,12 @@ class Segments(Store):
         return True
 
     def begin(self, number: int, header: bytes) -> Callable[[bytes], object]:
-        spare = self._spares.pop()
+        spare = self._spares[-1]
         mapped = self._files.map(spare, self._segment_bytes)
         mapped[:] = bytes(self._segment_bytes)
         mapped.write(header)
         self._files.rename(spare, self._name(number))
+        self._spares.pop()
         self._in_log.add(number)
         self._newest = number
         if self._mapped is not None:
@@ -72,14 +73,14 @@ class Segments(Store):
         return mapped.write  # goes on behind what it wrote before
 
     def drop(self, number: int, *, keep: bool) -> None:
-        self._in_log.remove(number)
         if keep:
             spare = f"{self._run_id}-{self._made}.spare"
-            self._made += 1
             self._files.rename(self._name(number), spare)
+            self._made += 1
             self._spares.append(spare)
         else:
             self._files.unlink(self._name(number))
+        self._in_log.remove(number)
 
     def prove(self) -> None:
         self._files.prove(self._name(self._newest), self._segment_bytes)
