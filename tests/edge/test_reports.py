@@ -57,6 +57,24 @@ def test_report_is_written_whole_for_its_owner_only(tmp_path):
         assert json.loads(file.readline())["kind"] == "summary"
 
 
+def test_report_is_on_disk_under_its_name_before_anybody_hears_of_it(tmp_path, monkeypatch):
+    """Synced whole under its temporary name, renamed, and the directory synced: a host may end at any step."""
+    synced: list[tuple[str, bytes | list[str]]] = []
+    sync = os.fsync
+
+    def watched(fd: int) -> None:
+        sync(fd)
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        synced.append((path.name, sorted(os.listdir(path)) if path.is_dir() else path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    path = Path(ReportDirectory(str(tmp_path)).write(make_summary(), []))
+    assert synced == [(f".{path.name}.tmp", path.read_bytes()), (tmp_path.name, [path.name])]
+    synced.clear()
+    assert ReportDirectory(str(tmp_path)).claim(str(path), "r2")
+    assert synced == [(tmp_path.name, [path.name, f"{path.name}.claimed-by-r2"])]
+
+
 def test_report_that_fails_halfway_leaves_nothing(tmp_path):
     """An error in the middle of the lines is raised, and no half of a report can be taken for a whole one."""
 
@@ -144,6 +162,16 @@ def test_pruning_keeps_the_newest_and_whatever_is_owed_to_somebody(tmp_path):
         "shutdown-20260104T000000Z-d.jsonl",
         "shutdown-20260106T000000Z-f.jsonl",
     ]
+
+
+def test_pruning_takes_every_claim_of_a_report_with_it(tmp_path):
+    """A start and a `hookd resend` may have claimed the same one; a claim alone would stand there for ever."""
+    write_report(tmp_path, "shutdown-20261121T200000Z-a.jsonl", undelivered=1)
+    write_report(tmp_path, "shutdown-20261121T210000Z-b.jsonl")
+    for run_id in ("one", "two", "three"):
+        (tmp_path / f"shutdown-20261121T200000Z-a.jsonl.claimed-by-{run_id}").touch()
+    assert ReportDirectory(str(tmp_path)).prune(1).deleted == 1
+    assert os.listdir(tmp_path) == ["shutdown-20261121T210000Z-b.jsonl"]
 
 
 def test_pruning_spares_what_this_process_wrote(tmp_path):
