@@ -82,10 +82,11 @@ class Daemon:
         recorder: Recorder = NOTHING_RECORDED,
         reports: ReportDirectory | None = None,
         sender: ScriptedSender | None = None,
+        log: ListLog | None = None,
         **outside_more: Any,
     ) -> None:
         self.sender = sender or ScriptedSender()
-        self.log = ListLog()
+        self.log = log or ListLog()
         self.directory = directory
         self.urls: Sequence[str] = ()
         self.listening = trio.Event()

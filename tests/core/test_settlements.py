@@ -75,6 +75,17 @@ class RingMachine(RuleBasedStateMachine):
             self.model.append(Settlement(f"e{number}", f"c{number % 7}", status, reason, WALL + number))
             self.oldest = max(self.oldest, len(self.model) - self.settlements_max)
 
+    @rule()
+    def lose(self) -> None:
+        """Positions go on at the next block; what was there is told as a gap, also to whoever has read all of it."""
+        before = len(self.model)
+        self.ring.lose()
+        self.oldest = self.ring.end
+        assert before < self.ring.end <= before + BLOCK_ROWS
+        assert self.ring.page(before, limit=1).has_gap
+        lost = Settlement("lost", "", DELIVERED, None, 0.0)
+        self.model += [lost] * (self.ring.end - before)
+
     @rule(settlements_max=st.sampled_from([1, 2, 3, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 1000]))
     def reload(self, settlements_max: int) -> None:
         """A smaller ring drops at once, a larger one brings nothing back."""

@@ -21,6 +21,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Outcome, Responded
+from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.run import Run
@@ -41,6 +42,7 @@ from hookd.flow.giving_up import given_up_logger
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
+from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Clock, DeliveryRequest
 from hookd.flow.registration import Registration
 from hookd.flow.reopening import Reopening
@@ -265,6 +267,8 @@ class Flow:
         jitter_unit: Callable[[], float] = lambda: 0.5,  # a factor of exactly one
         new_courier: Callable[[str], Courier] | None = None,
         log: Any = None,
+        recorder: Recorder = NOTHING_RECORDED,
+        settlements: Callable[[EffectiveSettings], Settlements] = Settlements,
     ) -> None:
         self.effective = EffectiveSettings(settings or Settings())
         self.clock = clock or VirtualClock()
@@ -274,12 +278,14 @@ class Flow:
         self._ids = count(1)
         self._secrets = count(1)
         everything = {"effective": self.effective, "clock": self.clock, "log": self.log}
-        self.feed = Feed(Settlements(self.effective))
+        self.feed = Feed(settlements(self.effective))
         self.registry = Registry(self.effective)
         self.ledger = Ledger(
             self.effective,
             registry=self.registry,
             on_given_up=given_up_logger(self.log),
+            on_port_failed=PortFailureLog(self.log),
+            recorder=recorder,
             started=STARTED,
             on_settled=self.feed.note,
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),

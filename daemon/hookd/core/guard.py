@@ -6,6 +6,7 @@ Rules:
  3. Whoever is told of it may raise as well. That is passed over: it is told because something is broken already.
 """
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,11 @@ from typing import Any
 OnPortFailed = Callable[[str, Exception], None]
 
 RECORDER, FEED, LOG = PORTS = ("recorder", "feed", "log")
+
+
+def said_of(error: Exception) -> str:
+    """One line. It may not be able to say what it is."""
+    return traceback.format_exception_only(error)[-1].rstrip()
 
 
 class Guard:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
-from hookd.core.guard import RECORDER, Guard
+from hookd.core.guard import RECORDER, Guard, said_of
 from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from hookd.core.refusal import Refused
 
@@ -121,9 +121,7 @@ class GuardedRecorder:
 
     def _fail(self, error: Exception) -> None:
         self._recorder = NOTHING_RECORDED
-        self.failure = type(error).__name__
-        with suppress(Exception):  # what it raised may not be able to say what it is
-            self.failure = f"{type(error).__name__}: {error}"
+        self.failure = said_of(error)
         with suppress(Exception):  # where nothing can be marked, nothing is there to be read either
             self._begun.break_off()
         self._guard.note(RECORDER, error)

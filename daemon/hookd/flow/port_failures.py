@@ -6,7 +6,7 @@ Rules: the recorder fails once, and that has a line of its own. Of the others, w
 
 import traceback
 
-from hookd.core.guard import RECORDER
+from hookd.core.guard import RECORDER, said_of
 from hookd.flow.ports import Log
 
 
@@ -18,7 +18,7 @@ class PortFailureLog:
         self._said: dict[str, str] = {}  # by the port's name
 
     def __call__(self, port: str, error: Exception) -> None:
-        said = f"{type(error).__name__}: {error}"
+        said = said_of(error)
         if self._said.get(port) == said:
             return
         self._said[port] = said

@@ -1,0 +1,208 @@
+"""A port that raises once, at any of its calls, costs nothing but what it was told: the flow goes on as it would have.
+
+Recorder, feed and log: every event is sent as often and as late as without the fault. The clock is no port of the
+ledger, and what reads it may crash; then, too, the books balance and the report names whatever is owed.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+import trio.testing
+from hookd.core import report
+from hookd.core.delivery import SETTLED
+from hookd.core.run import Run, Stop
+from hookd.core.settings import RetrySettings, Settings
+from hookd.core.settlements import Settlements
+from hookd.flow.replay import Span
+from hookd.flow.steady_log import SteadyLog
+
+from tests.core.port_faults import RECORDER_CALLS, Faults, Faulty, cost
+from tests.core.recorder_harness import MemoryStore, make_recorder
+from tests.flow.harness import EPOCH, Flow, Hang, Lines, VirtualClock, at, endpoint, now, submission
+
+SETTINGS = Settings(retry=RetrySettings(schedule_seconds=(1.0, 3.0), age_seconds_max=20.0))
+PORTS = ("recorder", "feed", "log", "clock")
+
+
+class FaultyLines(Lines):
+    lines_dropped = 0
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._say = faults.on("line", super().__call__)
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        self._say(event, **fields)
+
+
+class Came(NamedTuple):
+    """What came of a run. The order of tasks within a moment is trio's."""
+
+    sent: list[tuple[float, str, int]]
+    statuses: list[tuple[str, ...]]
+    crashed: bool
+    steps_failed: int
+
+
+class Day:
+    """Deliveries, retries, a 410, a removal, a pause, a retry by hand, a replay, and a drain."""
+
+    def __init__(self, faults: dict[str, Faults]) -> None:
+        none = Faults()
+        on = {port: faults.get(port, none) for port in PORTS}
+        self.log = FaultyLines(on["log"])
+        recorder: Any = make_recorder(MemoryStore(4096, 16), row_bytes=1024, segments_max=16)
+        clock = VirtualClock()
+        self.flow = Flow(
+            SETTINGS,
+            clock=clock,
+            log=SteadyLog(self.log),  # type: ignore[arg-type]
+            recorder=Faulty(recorder, on["recorder"], *RECORDER_CALLS, "prove"),  # type: ignore[arg-type]
+            settlements=lambda effective: Faulty(Settlements(effective), on["feed"], "append"),  # type: ignore[arg-type, return-value]
+        )
+        clock.now = on["clock"].on("now", clock.now)  # type: ignore[method-assign]
+        self.steps_failed = 0
+        self.crashed = False
+
+    def step(self, call: Callable[[], object]) -> None:
+        """As a request would: what raises is a 500, and nobody else's business."""
+        try:
+            call()
+        except Exception:
+            self.steps_failed += 1
+
+    async def pass_by(self) -> None:
+        flow, step = self.flow, self.step
+        flow.sender.script("https://fails.example/", 503, 503, 200)
+        flow.sender.script("https://gone.example/", 410)
+        flow.sender.script("https://hangs.example/", Hang())
+        step(lambda: flow.put("acme", endpoint("good"), endpoint("fails", "https://fails.example/")))
+        step(lambda: flow.put("beta", endpoint("gone", "https://gone.example/", concurrency=1)))
+        step(lambda: flow.put("slow", endpoint("hangs", "https://hangs.example/"), endpoint("good")))
+        for number in range(3):
+            step(lambda: flow.admit("acme", f"a{number}"))  # noqa: B023
+            step(lambda: flow.admit("slow", f"s{number}"))  # noqa: B023
+        step(lambda: flow.intake.admit_whole([submission("beta", f"b{number}") for number in range(3)]))
+        await at(2.5)
+        step(lambda: flow.registration.resume("beta", "gone"))
+        step(lambda: flow.put("slow", endpoint("good"), end_unsettled=True))
+        step(lambda: flow.registration.pause("acme", "good"))
+        step(lambda: flow.admit("acme", "a8"))
+        step(lambda: flow.retry_now.retry(flow.ledger.find("beta", "b0")))  # type: ignore[arg-type]
+        await at(8.5)
+        step(lambda: flow.registration.resume("acme", "good"))
+        step(lambda: flow.registration.resume("beta", "gone"))
+        with suppress(Exception):
+            await flow.replay.replay("beta", Span(EPOCH - 10.0, None))
+        await at(12.5)
+        step(lambda: flow.admit("beta", "b9"))
+
+    @classmethod
+    async def live(cls, faults: dict[str, Faults]) -> "Day":
+        day = cls(faults)
+        await day._live()
+        return day
+
+    async def _live(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                await self.flow.start(nursery)
+                await self.pass_by()
+                await at(40.5)
+                await self.flow.drain(timeout_seconds=1.0)
+                nursery.cancel_scope.cancel()
+        except* Exception:
+            self.crashed = True
+
+
+def lived(**faults: Faults) -> tuple[Day, Came]:
+    day = trio.run(Day.live, faults, clock=trio.testing.MockClock(autojump_threshold=0))
+    sent = sorted((round(one.at, 6), one.event_id, one.attempt_number) for one in day.flow.sender.transcript)
+    statuses = [(one.id, *(duty.status.value for duty in one.deliveries)) for one in day.flow.events()]
+    return day, Came(sent, statuses, day.crashed, day.steps_failed)
+
+
+@cache
+def without_faults() -> tuple[Came, dict[str, list[str]]]:
+    faults = {port: Faults() for port in PORTS}
+    _, came = lived(**faults)
+    assert not came.crashed
+    return came, {port: one.calls for port, one in faults.items()}
+
+
+def assert_books_balance(day: Day) -> None:
+    """The totals are what the rows come to; the report of a stop now lists whatever is owed."""
+    assert day.flow.balanced()
+    ledger, stop = day.flow.ledger, Stop(EPOCH, "SIGTERM", forced=False, drain_seconds=0.0)
+    summary = report.summarise(ledger, Run("r", "0", "h", 1, EPOCH), stop)
+    assert summary.balanced
+    owed = [one for each in day.flow.events() for one in each.deliveries if one.status not in SETTLED]
+    lines = list(report.lines(ledger, now_monotonic=60.0, now_wall=EPOCH, payloads=True))
+    assert summary.deliveries.undelivered == len(owed) == sum(line.kind == "undelivered" for line in lines)
+    held = [each for each in day.flow.events() if each.status not in SETTLED]
+    assert sorted(ledger.unsettled) == sorted(each.sequence for each in held)
+    assert (ledger.totals().unsettled_events, ledger.totals().unsettled_bytes) == cost(held)
+
+
+@pytest.mark.parametrize("port", ["recorder", "feed", "log"])
+def test_port_that_raises_once_changes_nothing_that_the_flow_does(port: str) -> None:
+    """Each call in turn: the same requests at the same times, the same statuses, no 500 and no crash."""
+    clean, calls = without_faults()
+    assert len(calls[port]) > 10
+    for nth in range(1, len(calls[port]) + 1):
+        day, came = lived(**{port: Faults(nth)})
+        assert came == clean, (port, nth)
+        assert_books_balance(day)
+        if port == "log":
+            assert day.flow.log.lines_dropped == 1
+        else:
+            assert day.flow.ledger.port_failures == {port: 1}
+            (said,) = day.log.of("recorder.failed" if port == "recorder" else "port.failed")
+            assert said["level"] == "error"
+
+
+def test_clock_that_raises_once_leaves_books_that_balance() -> None:
+    """A request of that moment fails, a courier or the flow crashes: nothing is half done, and nothing is forgotten."""
+    _, calls = without_faults()
+    crashes = 0
+    for nth in range(1, len(calls["clock"]) + 1):
+        day, came = lived(clock=Faults(nth))
+        assert_books_balance(day)
+        assert day.flow.ledger.port_failures == {}
+        crashes += came.crashed
+        if not came.crashed:
+            owed = [status for status in came.statuses if not {"pending", "failed"}.isdisjoint(status[1:])]
+            assert owed == [], nth
+    assert 0 < crashes < len(calls["clock"])
+
+
+async def test_settlement_that_the_feed_could_not_take_is_a_gap_for_all_who_read(autojump_clock, nursery) -> None:
+    """Who read up to it, and who waits for it: both are told that something is missing, and may look it up."""
+    faults = Faults(2)
+    flow = Flow(settlements=lambda effective: Faulty(Settlements(effective), faults, "append"))  # type: ignore[arg-type, return-value]
+    await flow.start(nursery)
+    flow.put()
+    flow.admit()
+    await now()
+    first = flow.feed.settlements.page(None, limit=10)
+    assert (len(first.settlements), first.next_position) == (1, 1)
+    woken = trio.Event()
+
+    async def wait() -> None:
+        await flow.feed.wait(1, seconds=100.0)
+        woken.set()
+
+    nursery.start_soon(wait)
+    flow.admit()
+    await now()
+    assert woken.is_set()
+    page = flow.feed.settlements.page(1, limit=10)
+    assert (page.has_gap, page.settlements) == (True, [])
+    flow.admit()
+    await now()
+    after = flow.feed.settlements.page(page.next_position, limit=10)
+    assert (after.has_gap, len(after.settlements)) == (False, 1)

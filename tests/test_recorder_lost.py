@@ -1,0 +1,110 @@
+"""The recorder's files are taken away under a running daemon: it says so everywhere, once, and goes on."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hookd.core.run import Run
+from hookd.core.settings import DEFAULTS
+from hookd.core.sizing import recorder_layout
+from hookd.edge.recorder_files import Place, RecorderDirectory
+from hookd.process.exit_codes import ExitCode
+
+from tests.test_supervisor import Daemon, ListLog, _start, make_settings, until  # noqa: F401 - a fixture
+
+RUN = Run("run1", "0", "host", 1, 1.8e9)
+
+
+@pytest.fixture(name="folder")
+def _folder() -> Iterator[RecorderDirectory]:
+    directory = tempfile.mkdtemp(prefix="hookd-tests-", dir="/dev/shm")
+    folder = RecorderDirectory(Place(directory, "own"))
+    yield folder
+    folder.close()
+    shutil.rmtree(directory)
+
+
+async def text_of(daemon: Daemon, path: str) -> str:
+    async with httpx.AsyncClient(base_url=daemon.urls[0]) as http:
+        return (await http.get(path)).text
+
+
+async def test_daemon_goes_on_without_the_recorder_that_somebody_removed(start, folder):
+    """Log, metric, readyz, status and report say it; events are admitted, delivered and reported as ever."""
+    recorder = folder.recorder(RUN, recorder_layout(DEFAULTS), payloads=False)
+    daemon = await start(recorder=recorder)
+    assert (await daemon.get("/v1/status"))["recorder"] == "on"
+    assert (await daemon.post(id="before")).status_code == 202
+    shutil.rmtree(str(folder.where))
+    await until(lambda: bool(daemon.log.of("recorder.failed")))
+    daemon.sender.hangs = True
+    for number in range(3):
+        assert (await daemon.post(id=f"after{number}")).status_code == 202
+    await until(lambda: len(daemon.sender.sent) > 1)
+    assert (await daemon.get("/v1/status"))["recorder"] == "failed"
+    readiness = await text_of(daemon, "/readyz?verbose")
+    assert "[-]recorder failed: FileNotFoundError: [Errno 2] the recorder's folder was removed" in readiness
+    assert readiness.endswith("readyz check passed\n")
+    assert "hookd_recorder_failed 1.0\n" in await text_of(daemon, "/metrics")
+    assert 'hookd_port_failures_total{port="recorder"} 1.0\n' in await text_of(daemon, "/metrics")
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.UNDELIVERED
+    summary, *lines = daemon.report()
+    assert (summary["balanced"], summary["events"]["accepted"], len(lines)) == (True, 4, 3)
+    assert summary["recorder_failure"].startswith("FileNotFoundError: ")
+    assert "The flight recorder failed, and the run went on without it: FileNotFoundError" in daemon.log.texts[0]
+    assert len(daemon.log.of("recorder.failed")) == 1
+    assert not daemon.log.of("run.not_closed")
+    assert not list(daemon.directory.glob("run-*.open"))
+
+
+async def test_report_that_cannot_be_written_does_not_count_on_a_recorder_that_failed(start, folder):
+    """Whoever is woken must not look for a crash report that the next start cannot make."""
+    daemon = await start(recorder=folder.recorder(RUN, recorder_layout(DEFAULTS), payloads=False))
+    daemon.sender.hangs = True
+    await daemon.post(id="e1")
+    shutil.rmtree(str(folder.where))
+    await until(lambda: bool(daemon.log.of("recorder.failed")))
+    shutil.rmtree(daemon.directory)
+    daemon.directory.write_text("in the way")
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.log.of("report.not_written")
+    assert "the flight recorder is off" in daemon.log.texts[-1]
+
+
+class RaisingLog(ListLog):
+    """Cannot take a line of this event."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+        self.raises_at = event
+
+    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        if event == self.raises_at:
+            raise ValueError("a line that cannot be made")
+        super().__call__(event, level=level, **fields)
+
+    def text(self, text: str) -> None:
+        if self.raises_at == "text":
+            raise ValueError("a text that cannot be said")
+        super().text(text)
+
+
+@pytest.mark.parametrize("event", ["event.accepted", "delivery.attempted", "daemon.started", "drain.started", "text"])
+async def test_log_that_raises_ends_nothing(start, event):
+    """The event is admitted and delivered, the run ends in its report; the line is counted as dropped."""
+    daemon = await start(log=RaisingLog(event))
+    assert (await daemon.post()).status_code == 202
+    await until(lambda: bool(daemon.sender.sent))
+    if event in ("event.accepted", "delivery.attempted", "daemon.started"):
+        assert "hookd_log_lines_dropped_total 1.0\n" in await text_of(daemon, "/metrics")
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
+    (summary,) = daemon.report()
+    assert (summary["balanced"], summary["events"]["delivered"]) == (True, 1)
