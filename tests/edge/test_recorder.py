@@ -4,6 +4,9 @@ import mmap
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -32,6 +35,7 @@ from hookd.core.timestamps import Moment
 from hookd.edge.recorder_files import CannotRecord, InUse, Place, RecorderDirectory, is_memory, place
 from hookd.edge.recorder_segments import Segments
 
+ROOT = Path(__file__).parents[2]
 LAYOUT = recorder_layout(DEFAULTS)
 
 
@@ -496,4 +500,37 @@ def test_segment_that_cannot_be_mapped_breaks_off_what_was_recorded(base):
     assert "THE RECORDER FAILED BEFORE THE RUN ENDED" in report_text.text(summary, path=None)
     ledger.recorder.discard()
     assert folder.left_behind() == []
+    folder.close()
+
+
+CUT_WHILE_WRITING = """
+import os, sys
+from hookd.core.run import Run
+from hookd.core.settings import DEFAULTS
+from hookd.core.sizing import recorder_layout
+from hookd.edge.recorder_files import Place, RecorderDirectory
+from tests.edge.test_recorder import admit, ledger_with, settle
+
+folder = RecorderDirectory(Place(sys.argv[1], "own"))
+run = Run("r1", "0", "h", 1, 1.8e9)
+ledger = ledger_with(folder.recorder(run, recorder_layout(DEFAULTS), payloads=False))
+for number in range(3000):
+    admit(ledger)
+os.truncate(os.path.join(sys.argv[1], "own", "r1-1.segment"), 4096)
+settle(ledger, admit(ledger))
+sys.exit("the file was cut, and the record went somewhere")
+"""
+
+
+def test_segment_that_is_cut_right_before_a_record_is_as_a_kill(base):
+    """The limit of mapping: SIGBUS. Who may cut the file may kill the process, too; the next start reads the rest."""
+    done = subprocess.run([sys.executable, "-c", CUT_WHILE_WRITING, str(base)], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == -signal.SIGBUS
+    folder = RecorderDirectory(where(base))
+    (found,) = folder.left_behind()
+    assert found.recording.unread_bytes
+    assert len(found.recording.events) > 1000
+    for event in found.recording.events.values():
+        assert class_of(event.deliveries[0]) == "outcome_unknown"
+    folder.remove("r1")
     folder.close()
