@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from hookd.core.sizing import recorder_layout
 from hookd.edge.recorder_files import Place, RecorderDirectory
 from hookd.process.exit_codes import ExitCode
 
-from tests.test_supervisor import Daemon, ListLog, _start, make_settings, until  # noqa: F401 - a fixture
+from tests.test_supervisor import Daemon, _start, make_settings, until  # noqa: F401 - a fixture
 
 RUN = Run("run1", "0", "host", 1, 1.8e9)
 
@@ -75,36 +74,3 @@ async def test_report_that_cannot_be_written_does_not_count_on_a_recorder_that_f
     await until(lambda: daemon.exit_code is not None)
     assert daemon.log.of("report.not_written")
     assert "the flight recorder is off" in daemon.log.texts[-1]
-
-
-class RaisingLog(ListLog):
-    """Cannot take a line of this event."""
-
-    def __init__(self, event: str) -> None:
-        super().__init__()
-        self.raises_at = event
-
-    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        if event == self.raises_at:
-            raise ValueError("a line that cannot be made")
-        super().__call__(event, level=level, **fields)
-
-    def text(self, text: str) -> None:
-        if self.raises_at == "text":
-            raise ValueError("a text that cannot be said")
-        super().text(text)
-
-
-@pytest.mark.parametrize("event", ["event.accepted", "delivery.attempted", "daemon.started", "drain.started", "text"])
-async def test_log_that_raises_ends_nothing(start, event):
-    """The event is admitted and delivered, the run ends in its report; the line is counted as dropped."""
-    daemon = await start(log=RaisingLog(event))
-    assert (await daemon.post()).status_code == 202
-    await until(lambda: bool(daemon.sender.sent))
-    if event in ("event.accepted", "delivery.attempted", "daemon.started"):
-        assert "hookd_log_lines_dropped_total 1.0\n" in await text_of(daemon, "/metrics")
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.CLEAN
-    (summary,) = daemon.report()
-    assert (summary["balanced"], summary["events"]["delivered"]) == (True, 1)

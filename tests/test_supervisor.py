@@ -82,11 +82,10 @@ class Daemon:
         recorder: Recorder = NOTHING_RECORDED,
         reports: ReportDirectory | None = None,
         sender: ScriptedSender | None = None,
-        log: ListLog | None = None,
         **outside_more: Any,
     ) -> None:
         self.sender = sender or ScriptedSender()
-        self.log = log or ListLog()
+        self.log = ListLog()
         self.directory = directory
         self.urls: Sequence[str] = ()
         self.listening = trio.Event()

@@ -289,3 +289,28 @@ def test_value_that_json_cannot_hold_costs_that_field(pretty):
     os.close(reader)
     assert b"r1" in line
     assert b"cannot be written: ValueError" in line
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_line_that_cannot_be_made_is_counted_and_raises_nowhere(nth: int) -> None:
+    """Who logs is in the middle of something: an event that was admitted has to be sent on. The others are written."""
+    calls = 0
+
+    def wall() -> float:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise OSError("the clock cannot be read")
+        return 1764000000.0
+
+    fd = os.memfd_create("log")
+    log = LogWriter(fd, pretty=False, colours=False, wall=wall)
+    log("one")
+    log.text("two")
+    log("three")
+    assert log.close(timeout_seconds=10.0)
+    assert log.lines_dropped == 1
+    events = [json.loads(line)["event"] for line in os.pread(fd, 10_000, 0).splitlines()]
+    expected = ["one", "report.text", "three"]
+    assert events == ["log.dropped", *expected[: nth - 1], *expected[nth:]]
+    os.close(fd)

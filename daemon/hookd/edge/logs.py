@@ -1,8 +1,8 @@
 """Owns the log: one line for each thing that happened. How a line looks is core/log_line's.
 
-Rules: logging never blocks and never raises. Lines go into a bounded buffer; one writer thread writes them, so that
-a full stderr pipe stops no delivery. What does not fit, and what could not be written (a full disk), is counted, and
-the count is logged once there is room.
+Rules: logging never blocks and never raises: who logs is in the middle of something. Lines go into a bounded buffer;
+one writer thread writes them, so that a full stderr pipe stops no delivery. What does not fit, cannot be made a line,
+or could not be written (a full disk) is counted, and the count is logged once there is room.
 Limits: 10,000 lines, about 5 MB at 500 B a line.
 """
 
@@ -62,7 +62,7 @@ class LogWriter:
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._dropped = 0  # found the buffer full, since the start
+        self._dropped = 0  # found the buffer full, or could not be made a line, since the start
         self._unwritten = 0  # could not be written, since the start; the thread's alone
         self._dropped_said = 0  # of both; the thread's alone
         self._is_torn = False  # the last line that was written is half a line
@@ -80,11 +80,17 @@ class LogWriter:
         if self._lines.qsize() >= self._lines_max:
             self._dropped += 1
             return
-        self._lines.put(self._form.line(self._wall(), event, level, fields))
+        try:
+            self._lines.put(self._form.line(self._wall(), event, level, fields))
+        except Exception:  # whose fault that is cannot be said here
+            self._dropped += 1
 
     def text(self, text: str) -> None:
         """A report's text: as it is on a terminal, else one line. It finds room even where the buffer is full."""
-        self._lines.put(self._form.text(self._wall(), text))
+        try:
+            self._lines.put(self._form.text(self._wall(), text))
+        except Exception:  # the report's file has it
+            self._dropped += 1
 
     def close(self, *, timeout_seconds: float) -> bool:
         """Writes what is buffered, for so long at most; False where not all of it went out."""
@@ -106,7 +112,10 @@ class LogWriter:
         dropped, note = self.lines_dropped, b"\n" if self._is_torn else b""
         if dropped > self._dropped_said:
             fields = {"lines": dropped - self._dropped_said}
-            note += self._form.line(self._wall(), "log.dropped", "warning", fields)
+            try:
+                note += self._form.line(self._wall(), "log.dropped", "warning", fields)
+            except Exception:  # the thread has lines to write; it is said with the next ones
+                dropped = self._dropped_said
         left = whole = note + chunk
         while left:
             try:

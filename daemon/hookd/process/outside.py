@@ -16,12 +16,13 @@ from hookd.core.settings import Settings
 from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
 from hookd.flow import final_report, recovery
-from hookd.flow.ports import Clock, JitterUnit, LoopWatch, NothingWatched, Sender
-from hookd.flow.steady_log import CountedChannel
+from hookd.flow.ports import Channel, Clock, JitterUnit, LoopWatch, NothingWatched, Sender
 from hookd.process.service_manager import ServiceManager
 
 
-class LogWriter(CountedChannel, Protocol): ...
+class LogWriter(Channel, Protocol):
+    @property
+    def lines_dropped(self) -> int: ...
 
 
 class Reports(final_report.Reports, recovery.Reports, Provable, Protocol):

@@ -49,7 +49,6 @@ from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
-from hookd.flow.steady_log import SteadyLog
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.reloading import reload
@@ -71,7 +70,7 @@ class Supervisor:
     """One run of the daemon. `run` is identity and start, as it stands in the report."""
 
     def __init__(self, effective: EffectiveSettings, outside: Outside, run: Run, sender: Sender) -> None:
-        self._outside = outside = outside._replace(log=SteadyLog(outside.log))
+        self._outside = outside
         self._run = run
         clock, log = outside.clock, outside.log
         self._effective = effective
