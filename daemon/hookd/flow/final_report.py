@@ -67,6 +67,7 @@ class FinalReport:
         self._run = run
         self._effective = effective
         self._ledger = ledger
+        self._recorder = ledger.recorder
         self._reports = reports
         self._in_thread = in_thread
         self._clock = clock
@@ -143,7 +144,7 @@ class FinalReport:
 
     @property
     def _recorder_has_payloads(self) -> bool:
-        return self._effective.settings.recorder.payloads and self._ledger.recorder.is_on
+        return self._effective.settings.recorder.payloads and self._recorder.is_on
 
     def _text(self, summary: Summary) -> str:
         return report_text.text(summary, path=str(self._reports.path_of(summary)))
@@ -162,7 +163,7 @@ class FinalReport:
         if isinstance(error, trio.TooSlowError):
             why = f"the file system gave no answer within {REPORT_SECONDS_MAX:g} s"
         self._log("report.not_written", level="error", error=why)
-        note = report_text.text_not_written(why, self.summary, is_recorded=self._ledger.recorder.is_on)
+        note = report_text.text_not_written(why, self.summary, is_recorded=self._recorder.is_on)
         self._log.text(note)
         await self._write_termination_log(note + text)
 
@@ -178,7 +179,7 @@ class FinalReport:
 
     def _end(self) -> None:
         """The report is on disk, so recorder and marker may go."""
-        self._ledger.recorder.discard()
+        self._recorder.discard()
         try:
             self._reports.close_run(self._run.run_id)
         except OSError as error:  # the next start finds the report, and removes what is left
