@@ -39,7 +39,16 @@ SECOND_SIGNAL_AFTER = 0.4
 STOP_SLACK_SECONDS = 2.0
 LOOKS_MAX = 60  # at files, until a start has recovered
 # What a log may say of us that is never right.
-BUGS = ("attempt.crashed", "courier.crashed", "flow.crashed", "api.crashed", "request.crashed", "request.failed")
+BUGS = (
+    "attempt.crashed",
+    "courier.crashed",
+    "flow.crashed",
+    "api.crashed",
+    "request.crashed",
+    "request.failed",
+    "port.failed",
+    "recorder.failed",
+)
 VIRTUAL_SECONDS_MAX = 20_000.0
 CANARIES = ("whsec_", "URL-CANARY", "PAYLOAD-CANARY")
 
