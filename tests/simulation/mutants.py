@@ -106,6 +106,7 @@ MUTANTS = (
         "whole.events - intake.unsettled_events_max",
         "whole.events - 10**9",
         seeds=60,
+        first=268,
     ),
     Mutant(
         "retry_after_ignored",
@@ -121,7 +122,7 @@ MUTANTS = (
         "begins_from",
         "return max(self.next_probe_at, self.not_before)",
         "return math.inf",
-        first=25,
+        first=116,
     ),
     Mutant(
         "probes_without_end",
@@ -130,6 +131,7 @@ MUTANTS = (
         "return max(self.next_probe_at, self.not_before)",
         "return due_at",
         seeds=60,
+        first=82,
     ),
     Mutant(
         "expired_kept",
@@ -203,6 +205,7 @@ MUTANTS = (
         "note",
         "min(wait_seconds, RETRY_AFTER_SECONDS_MAX)",
         "wait_seconds",
+        first=32,
     ),
     Mutant(
         "attempt_promised_after_the_expiry",
@@ -311,7 +314,7 @@ MUTANTS = (
         "_send",
         "self._transport.finish(stream)",
         "await _read_excerpt(stream, exchange)",
-        first=8,
+        first=71,
     ),
     Mutant("body_without_end", finishing.Finisher, "_read_rest", "BODY_SECONDS_MAX)", "60)", first=8),
     Mutant(
@@ -452,7 +455,13 @@ MUTANTS = (
         "client_s_put_wakes_nothing", registration.Registration, "_adopt", "self._dispatch.add(event, delivery)", "pass"
     ),
     Mutant(
-        "crashes_in_a_row_ignored", recovery, "is_crashing_in_a_row", "len(last) == CRASHES_IN_A_ROW", "False", seeds=60
+        "crashes_in_a_row_ignored",
+        recovery,
+        "is_crashing_in_a_row",
+        "len(last) == CRASHES_IN_A_ROW",
+        "False",
+        seeds=60,
+        first=61,
     ),
     Mutant(
         "suspected_of_crashes_and_attempted",
