@@ -73,7 +73,7 @@ async def test_crash_of_the_reporter_ends_in_exit_1_and_keeps_the_recorder(start
 
 
 async def test_file_system_that_hangs_at_the_report_holds_the_exit_for_its_time_and_no_longer(start, mock_clock):
-    """Half a minute; then the summary stands, the recorder stays, and the exit code is that of what was left."""
+    """Half a minute; then the summary stands, the recorder stays, and the exit code says that no report stands."""
     reached = trio.Event()
 
     async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
@@ -94,7 +94,7 @@ async def test_file_system_that_hangs_at_the_report_holds_the_exit_for_its_time_
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     mock_clock.jump(REPORT_SECONDS_MAX)
     await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert daemon.exit_code is ExitCode.BUG
     assert "the file system gave no answer within 30 s" in daemon.log.texts[1]
     assert recorder.discards == 0
 
