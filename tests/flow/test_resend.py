@@ -174,6 +174,20 @@ async def test_lines_naming_two_events_by_one_id_are_a_conflict(autojump_clock, 
     assert [delivery.endpoint_id for delivery in event.deliveries] == ["a"]
 
 
+@pytest.mark.parametrize("other", [{"type": "another"}, {"payload": msgspec.Raw(b"2")}])
+async def test_another_event_at_the_same_endpoint_is_a_conflict_and_never_known(autojump_clock, nursery, other) -> None:
+    """`known` would claim the report, and the line's event would be lost in silence; delivered or not is all one."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.admit(event_id="e1")
+    for _ in range(2):
+        assert flow.resend.resend([line("e1", **other), line("e1")]) == [Answer.CONFLICT, Answer.KNOWN]
+        await now()
+    assert flow.resend.resend([line("e2"), line("e2", **other)]) == [Answer.ADMITTED, Answer.CONFLICT]
+    assert flow.resend.resend([line("e1", payload=...)]) == [Answer.KNOWN]
+
+
 async def test_line_for_disabled_endpoint_is_gone_without_attempt(autojump_clock, nursery) -> None:
     """It is in and accounted for, and nothing is sent."""
     flow = Flow()
