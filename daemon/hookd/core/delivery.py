@@ -13,6 +13,7 @@ A test compares this drawing with the table:
 """
 
 import enum
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -96,6 +97,9 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     attempts: tuple[Attempt, ...] = ()
     is_abandoned: bool = False  # its endpoint was removed: no attempt begins, and one in flight is the last
     crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
+    owed_since: float = (
+        -math.inf
+    )  # monotonic: when it was reopened or added, where that is later than its event's `since`
 
     @property
     def is_settled(self) -> bool:
@@ -167,7 +171,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     def begin_anew(self, *, opened_at: float, now: float) -> None:
         """It was reopened: due now (monotonic), with a new age and a whole schedule."""
         self.opened_at = opened_at
-        self.due_at = now
+        self.due_at = self.owed_since = now
         self.attempts_before = self.attempt_count
         self.probe_failures = 0
         self.is_abandoned = False

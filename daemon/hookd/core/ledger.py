@@ -170,6 +170,7 @@ class Ledger(Books):
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
+        delivery.owed_since = now.monotonic
         event.settled_at = None
         self._enter(event)
         self._count_opened(event, delivery)
@@ -212,7 +213,8 @@ class Ledger(Books):
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
-                self.counters.observe_delivered(now.monotonic - event.since)  # before the move, which may change it
+                owed_since = max(event.since, delivery.owed_since)  # before the move, which may change the event's
+                self.counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
