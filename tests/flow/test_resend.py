@@ -8,6 +8,7 @@ import pytest
 from hookd.core.delivery import Status
 from hookd.core.refusal import ClientFull, Draining, Full, InvalidEvent, Malformed
 from hookd.core.report import class_of, undelivered
+from hookd.core.report import lines as lines_of
 from hookd.core.retry import Reason
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
@@ -103,6 +104,31 @@ async def test_attempts_are_counted_on_with_at_least_one_left(
     assert [sent.attempt_number for sent in flow.sender.transcript] == expected
     assert flow.sender.times("e1") == [0, 30][: len(expected)]
     assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, attempts_max)
+
+
+async def test_what_a_reopening_granted_comes_back(autojump_clock, nursery) -> None:
+    """A replay grants a whole schedule; a restart in the middle of it leaves what is left of that, not one attempt."""
+    settings = Settings(retry=RetrySettings(schedule_seconds=(5.0, 30.0), jitter=0.0))
+    flow, after = Flow(settings), Flow(settings)
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, 404)
+    event = flow.admit(event_id="e1")
+    await at(100)
+    assert flow.retry_now.retry(event)
+    await at(101)
+    assert (standing(event), flow.attempts_max(event)) == ((Status.FAILED, None, 4), 6)
+    moment = flow.clock.now()
+    lines = list(lines_of(flow.ledger, now_monotonic=moment.monotonic, now_wall=moment.wall, payloads=True))
+    await after.start(nursery)
+    after.put()
+    after.sender.script(URL, 404)
+    after.resend.recover(read_report_lines([msgspec.json.encode(one) for one in lines]))
+    [recovered] = after.events()
+    assert after.attempts_max(recovered) == 6
+    await at(200)
+    assert after.sender.times("e1") == [101, 131]
+    assert standing(recovered) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 6)
 
 
 async def test_event_of_several_endpoints_comes_back_as_one_event(autojump_clock, nursery) -> None:

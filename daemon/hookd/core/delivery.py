@@ -88,7 +88,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     reason: Reason | None = None
     settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
-    attempts_before: int = 0  # of these, those from before it was last reopened
+    attempts_before: int = 0  # of these, those before it was last reopened; of earlier runs, all that were unscheduled
     probe_failures: int = 0  # of these, probes that failed since then: they take nothing from the schedule
     is_probing: bool = False  # the attempt in flight began as a probe
     attempts_max_at_end: int = 0  # what held when it settled or its endpoint was removed; before that it is derived
@@ -109,6 +109,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     def is_waiting(self) -> bool:
         """Unsettled, not in flight and not about to be given up: a lane holds it."""
         return not self.in_flight and self.status not in SETTLED and not self.is_abandoned
+
+    @property
+    def unscheduled_attempts(self) -> int:
+        """Attempts that take nothing from the schedule: those before it was last reopened, and probes that failed."""
+        return self.attempts_before + self.probe_failures
 
     @property
     def failures(self) -> int:
@@ -160,11 +165,13 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         self.maybe_received |= exchange.sending_started and exchange.answer is None
         return ended
 
-    def take_past(self, *, attempt_count: int, probe_failures: int, maybe_received: bool, crash_count: int) -> None:
+    def take_past(
+        self, *, attempt_count: int, unscheduled_attempts: int, maybe_received: bool, crash_count: int
+    ) -> None:
         """Of two accounts of what earlier runs did, the worse is believed."""
         assert not self.attempts
         if attempt_count > self.attempt_count:
-            self.attempt_count, self.probe_failures = attempt_count, probe_failures
+            self.attempt_count, self.attempts_before = attempt_count, unscheduled_attempts
         self.maybe_received |= maybe_received
         self.crash_count = max(self.crash_count, crash_count)
 

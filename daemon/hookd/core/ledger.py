@@ -183,14 +183,14 @@ class Ledger(Books):
         delivery: Delivery,
         *,
         attempt_count: int,
-        probe_failures: int = 0,
+        unscheduled_attempts: int = 0,
         maybe_received: bool,
         crash_count: int,
     ) -> None:
         """More is known of what earlier runs did for a delivery of which this run has begun no attempt."""
         delivery.take_past(
             attempt_count=attempt_count,
-            probe_failures=probe_failures,
+            unscheduled_attempts=unscheduled_attempts,
             maybe_received=maybe_received,
             crash_count=crash_count,
         )

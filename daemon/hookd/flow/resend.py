@@ -104,7 +104,7 @@ class Resend:
             event,
             delivery,
             attempt_count=line.attempt_count,
-            probe_failures=line.probe_failures,
+            unscheduled_attempts=line.unscheduled_attempts,
             maybe_received=line.may_have_been_received,
             crash_count=line.crash_count,
         )
@@ -206,10 +206,7 @@ class Resend:
             else self._intake.new_delivery(line.client_id, endpoint, now)
         )
         delivery.attempt_count = line.attempt_count
-        if line.kind == UNDELIVERED:
-            delivery.probe_failures = line.probe_failures
-        else:
-            delivery.attempts_before = line.attempt_count
+        delivery.attempts_before = line.unscheduled_attempts if line.kind == UNDELIVERED else line.attempt_count
         delivery.maybe_received = line.may_have_been_received
         delivery.crash_count = line.crash_count if line.kind == UNDELIVERED else 0
         return delivery
