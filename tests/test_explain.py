@@ -8,6 +8,7 @@ from hookd.cli.api_client import Answer
 from hookd.cli.commands.explain import Found, NotFound, explained, find
 from hookd.core.outcome import TimedOut, Unreachable
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
+from hookd.flow.endings import ROWS_AT_ONCE
 from hookd.flow.report_lines import read_report_lines
 
 from tests.edge.test_api import Api, event, started
@@ -60,7 +61,7 @@ async def test_failed_event_says_its_attempt_its_next_and_its_end(autojump_clock
     )
     told = await of_client(api)
     assert "client acme, registered through the API: 1 unsettled delivery" in told
-    assert "1 delivery waits, 0 in flight; the oldest was accepted 1s ago." in told
+    assert "1 delivery waits, 0 in flight; the oldest has been unsettled for 1s." in told
     assert "Its last attempt failed 08:00:00Z (1s ago); unreachable, cannot connect: Connection refused." in told
 
 
@@ -105,7 +106,9 @@ async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nur
     assert "/v1/clients/acme/endpoints/default/resume" in told
     client = await of_client(api)
     assert f"default -> {URL}: throttled since 08:00:00Z (10s ago)" in client
-    assert f"It asked by Retry-After to be left alone: the next attempt {waits}." in client
+    again = waits.removeprefix("comes ")
+    asked = f"It asked by Retry-After to be left alone: attempts begin again {again}."
+    assert f"{asked}\nNot to wait for it:\n{RESUME.strip()}" in client
 
 
 async def test_throttled_endpoint_says_how_many_it_gets_at_once(autojump_clock, nursery) -> None:
@@ -197,6 +200,74 @@ async def test_event_of_a_removed_endpoint_says_that_it_cannot_be_tried(autojump
     assert "Client acme is not registered." in told
     assert "Given up (endpoint_removed) after 1 attempt: its endpoint was removed." in told
     assert "curl" not in told
+
+
+async def backlogged(nursery: trio.Nursery, script: Any) -> Api:
+    """One event in flight, and so many behind it that what ends them does so in slices; `e1` is the last."""
+    api = await started(nursery, Settings(delivery=DeliverySettings(concurrency=1)))
+    api.flow.sender.script(URL, script)
+    for event_id in ("e0", *(f"b{number}" for number in range(ROWS_AT_ONCE + 5)), "e1"):
+        api.flow.admit(event_id=event_id)
+    await now()
+    return api
+
+
+async def test_event_of_a_removed_endpoint_that_waits_for_its_slice_promises_nothing(autojump_clock, nursery) -> None:
+    """No attempt and no age, whether or not the id is registered again; what flies is told that it is the last."""
+    api = await backlogged(nursery, Hang())
+    api.flow.registration.remove("acme", end_unsettled=True)
+    for _ in range(2):
+        waiting, flying = await of_event(api), await of_event(api, "e0")
+        assert waiting.endswith(
+            f"default -> {URL}: pending\nIts endpoint was removed: it is being given up, with no attempt."
+        )
+        assert "Its endpoint was removed: this attempt is its last, and only a 2xx counts." in flying
+        for told in (waiting, flying):
+            assert "too old" not in told
+            assert "curl" not in told
+        api.flow.put()
+    assert (await api.get(EVENT)).body["deliveries"][0]["expires_at"] is None
+
+
+async def test_event_at_a_disabled_endpoint_that_waits_for_its_slice_promises_nothing(autojump_clock, nursery) -> None:
+    """It is no matter of age."""
+    api = await backlogged(nursery, 410)
+    told = await of_event(api)
+    assert told.endswith(
+        f"default -> {URL}: pending\nIts endpoint answered 410: it is being given up, with no attempt."
+    )
+    assert (await api.get(EVENT)).body["deliveries"][0]["expires_at"] is None
+
+
+async def test_event_that_is_due_too_late_can_be_tried_before(autojump_clock, nursery) -> None:
+    """By the command shown, which works."""
+    retry = RetrySettings(schedule_seconds=(100.0,), age_seconds_max=50.0)
+    api = await with_event(nursery, 404, 200, settings=Settings(retry=retry))
+    await at(1)
+    told = await of_event(api)
+    never = "Attempt 2 of 2 will not come: by its schedule it is due when the delivery is too old."
+    assert f"{never} To try it before:\n{RETRY.strip()}" in told
+    assert (await api.post(RETRY.partition("http://hookd")[2])).status == 202
+    await now()
+    assert ": delivered\n" in await of_event(api)
+
+
+async def test_event_in_flight_past_its_age_says_that_failing_ends_it(autojump_clock, nursery) -> None:
+    """An age that is over ends nothing that is in flight."""
+    old = Settings(retry=RetrySettings(age_seconds_max=5.0), delivery=DeliverySettings(timeout_seconds=60.0))
+    api = await with_event(nursery, Hang(), settings=old)
+    await at(8)
+    assert (await of_event(api)).endswith("If this attempt fails, it is given up as too old.")
+
+
+async def test_paused_endpoint_where_nothing_waits_promises_no_probe(autojump_clock, nursery) -> None:
+    """All that waited has expired: what comes next is the probe."""
+    often = RetrySettings(schedule_seconds=(4.0,) * 20, jitter=0.0, age_seconds_max=40.0)
+    api = await with_event(nursery, TimedOut(15.0), settings=Settings(retry=often))
+    await at(60)
+    told = await of_client(api)
+    assert "paused by failures" in told
+    assert "Nothing waits to probe it with: the next event that comes is its probe." in told
 
 
 async def test_event_that_nobody_wants_says_so(autojump_clock, nursery) -> None:

@@ -85,11 +85,33 @@ def test_conflicts_are_told_and_hold_nothing_up(tmp_path: Path, summary: bytes) 
         assert api.post("acme", "e1", b'"another"').status == 202
         again = line("e2", b"1") + line("e2", b"2", endpoint_id="other")
         ended = Ended(tmp_path, summary, line("e1", type="other.type", endpoint_id="default") + again, daemon)
-        assert ended.counts == {"known": 1, ADMITTED: 1, "unknown-endpoint": 1}
+        assert (ended.code, ended.counts) == (3, {"conflict": 1, ADMITTED: 1, "unknown-endpoint": 1})
+        assert "acme/e1" in ended.stderr
         api.ask("PUT", "/v1/clients/acme", {"endpoints": [{"id": i, "url": receiver.url} for i in ("default", "b")]})
         ended = Ended(tmp_path, summary, line("e1", endpoint_id="b") + line("e3"), daemon)
         assert (ended.code, ended.counts) == (3, {"conflict": 1, ADMITTED: 1})
         assert "acme/e1" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"type": "white space"}, "/0/type"),
+        ({"attempt_count": "many"}, "/0/attempt_count"),
+        ({"payload_base64": "%"}, "/0/payload_base64"),
+        ({"event_id": ""}, "/0/event_id"),
+    ],
+)
+def test_line_with_a_mistake_is_named_and_the_rest_is_sent(
+    tmp_path: Path, summary: bytes, fields: dict[str, object], said: str
+) -> None:
+    with Receiver() as receiver, Daemon(tmp_path) as daemon, daemon.api as api:
+        api.put_client("acme", {"url": receiver.url})
+        lines = b"".join(line(f"e{n}") for n in range(5)) + line(**{"event_id": "bad", **fields}) + line("e5")
+        ended = Ended(tmp_path, summary, lines, daemon)
+        assert (ended.code, ended.counts) == (3, {"mistaken": 1, ADMITTED: 6})
+        assert said in ended.stderr
+        assert not list(tmp_path.rglob("*.claimed-by-*"))
 
 
 def test_what_nobody_took_is_exit_3_with_what_to_do(tmp_path: Path, summary: bytes) -> None:

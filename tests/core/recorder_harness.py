@@ -92,6 +92,7 @@ class Shown(NamedTuple):
     status: str
     reason: str | None
     attempt_count: int
+    unscheduled_attempts: int
     in_flight: bool
     maybe_received: bool
 
@@ -117,6 +118,7 @@ def shown(delivery: Delivery) -> Shown:
         delivery.status.value,
         delivery.reason.value if delivery.reason else None,
         delivery.attempt_count,
+        delivery.unscheduled_attempts,
         delivery.in_flight,
         delivery.maybe_received or delivery.in_flight,
     )

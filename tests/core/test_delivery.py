@@ -207,11 +207,12 @@ def test_in_flight_delivery_cannot_be_given_up_or_begun_again(status: Status) ->
         lambda: ledger.give_up(event, delivery, Reason.EXPIRED, now=LATER),
         lambda: ledger.begin_attempt(event, delivery, url=delivery.url, now=LATER),
         lambda: ledger.make_due(delivery, now=LATER),
-        lambda: ledger.retarget(delivery, url="https://example.com/other"),
     ):
         with pytest.raises(AssertionError):
             act()
         assert shown(ledger, event, delivery) == before
+    ledger.retarget(event.client_id, {delivery.endpoint_id: "https://example.com/other"})
+    assert shown(ledger, event, delivery) == before
 
 
 def test_settled_is_computed_from_the_table() -> None:

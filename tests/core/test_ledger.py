@@ -1062,7 +1062,7 @@ def test_retarget_takes_the_new_settings_and_leaves_an_attempt() -> None:
     (delivery,) = event.deliveries
     for _ in range(4):
         desk.attempt(event, delivery, 500)
-    desk.ledger.retarget(delivery, url="https://example.com/new")
+    desk.ledger.retarget("a", {"x": "https://example.com/new", "another": "https://example.com/another"})
     assert delivery.url == "https://example.com/new"
     for entries, attempts_max in ((7, 8), (0, 5), (7, 8), (4, 5), (0, 5)):
         retry = msgspec.structs.replace(desk.effective.settings.retry, schedule_seconds=(1.0,) * entries)

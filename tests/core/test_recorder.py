@@ -301,8 +301,9 @@ def test_urls_that_grew_are_left_out_rather_than_the_event() -> None:
     """A PUT with much longer URLs while the recorder is full: carried rows lose the URL, never the event."""
     desk = Desk(segments_max=8)
     events = admit_until_full(desk)
+    longer = "https://x.example/" + "y" * 900
     for event in events:
-        desk.ledger.retarget(event.deliveries[0], url="https://x.example/" + "y" * 900)
+        desk.ledger.retarget(event.client_id, {event.deliveries[0].endpoint_id: longer})
     for _ in range(30):
         for event in events:
             desk.ledger.begin_attempt(event, event.deliveries[0], url=event.deliveries[0].url, now=NOW)

@@ -265,12 +265,13 @@ async def test_same_delivery_in_two_reports_is_admitted_once(autojump_clock, nur
     assert [one.attempt_number for one in start.flow.sender.transcript] == [4]
 
 
-async def test_other_event_under_a_known_id_is_logged(autojump_clock, nursery) -> None:
-    """Ids are never reused by whoever follows the contract; the first one stands."""
-    other = line("e1", endpoint_id="b", payload=msgspec.Raw(b"2"))
+@pytest.mark.parametrize("endpoint_id", ["a", "b"])
+async def test_other_event_under_a_known_id_is_logged(autojump_clock, nursery, endpoint_id) -> None:
+    """Ids are never reused by whoever follows the contract; the first one stands, and its past is its own."""
+    other = line("e1", endpoint_id=endpoint_id, attempt_count=9, payload=msgspec.Raw(b"2"))
     start = Start(Shelf(one=[line("e1", endpoint_id="a")], two=[other]))
     await start.recover(nursery)
-    assert [one.endpoint_id for one in start.event("e1").deliveries] == ["a"]
+    assert [(one.endpoint_id, one.attempt_count) for one in start.event("e1").deliveries] == [("a", 0)]
     [conflict] = start.logged("event.conflicting")
     assert (conflict["client_id"], conflict["event_id"]) == ("acme", "e1")
 

@@ -1,8 +1,10 @@
 """What changes of the registered clients do to deliveries, in each state a delivery can be in."""
 
 import pytest
+import trio
 from hookd.core.client import Client
 from hookd.core.delivery import Status
+from hookd.core.health import State
 from hookd.core.outcome import Responded
 from hookd.core.refusal import Draining, ManagedByConfig, RegistryFull, UnknownClient, UnsettledDeliveries
 from hookd.core.retry import Reason
@@ -346,4 +348,26 @@ async def test_client_removed_while_paused_and_in_flight_begins_anew(autojump_cl
     await at(100)
     assert standing(old) == (Status.EXHAUSTED, Reason.ENDPOINT_REMOVED, 1)
     assert len(flow.sender.to(NEW)) == 1
+    assert flow.balanced()
+
+
+@pytest.mark.parametrize("url", [URL, NEW])
+async def test_answers_that_come_after_the_removal_hold_nothing_back_later(autojump_clock, nursery, url) -> None:
+    """They settle their own deliveries. No state of an endpoint that is gone is told, and none is inherited."""
+    flow = Flow()
+    await flow.start(nursery)
+    first, last = Held(), Held()
+    flow.put()
+    flow.sender.script(URL, first, last, 200)
+    flow.admit_many(2)
+    await now()
+    flow.registration.remove("acme", end_unsettled=True)
+    first.release(503)
+    await now()
+    assert not flow.log.of("endpoint.throttled")
+    flow.put("acme", endpoint(url=url))
+    health = flow.ledger.ensure_health("acme", "default")
+    assert (health.state(trio.current_time()), health.window, health.failing_since) == (State.OK, 2, None)
+    last.release(200)
+    await now()
     assert flow.balanced()

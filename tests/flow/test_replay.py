@@ -10,6 +10,7 @@ from hookd.core.settings import IntakeSettings, RetentionSettings, RetrySettings
 from hookd.flow.replay import REOPENED_AT_ONCE, Replayed, Span
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Slow, at, endpoint, now, only, standing, statuses
+from tests.flow.test_resend import line
 
 OTHER = "https://other.example/hook"
 ONE_ATTEMPT = RetrySettings(schedule_seconds=())
@@ -294,3 +295,25 @@ async def test_two_replays_at_once_reopen_each_delivery_once(autojump_clock, nur
     assert sorted(answers) == [Replayed(0, 0), Replayed(len(given_up), len(given_up))]
     await trio.sleep(1000)
     assert len(flow.sender.transcript) == len(given_up)
+
+
+async def test_lag_of_a_reopened_delivery_runs_from_its_own_reopening(autojump_clock, nursery) -> None:
+    """Not from its event's, of which another is unsettled all the time. One that a report adds counts from then."""
+    flow = Flow(Settings(retry=RetrySettings(schedule_seconds=(500.0,), jitter=0.0)))
+    await flow.start(nursery)
+    flow.put("acme", endpoint("a", schedule_seconds=()), endpoint("b", f"{URL}/b"), endpoint("c", f"{URL}/c"))
+    flow.sender.script(URL, 404, Slow(3, 200))
+    flow.sender.script(f"{URL}/b", 404, 200)
+    flow.sender.script(f"{URL}/c", Slow(2, 200))
+    lag = flow.ledger.counters.lag_seconds
+    flow.resend.resend([line("e1", endpoint_id="a"), line("e1", endpoint_id="b")])
+    await at(100)
+    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)
+    await at(104)
+    assert lag.sum == pytest.approx(3)
+    await at(200)
+    flow.resend.resend([line("e1", endpoint_id="c")])
+    await at(203)
+    assert lag.sum == pytest.approx(3 + 2)
+    await at(501)
+    assert lag.sum == pytest.approx(3 + 2 + 500)

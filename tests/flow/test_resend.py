@@ -8,6 +8,7 @@ import pytest
 from hookd.core.delivery import Status
 from hookd.core.refusal import ClientFull, Draining, Full, InvalidEvent, Malformed
 from hookd.core.report import class_of, undelivered
+from hookd.core.report import lines as lines_of
 from hookd.core.retry import Reason
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
@@ -105,6 +106,31 @@ async def test_attempts_are_counted_on_with_at_least_one_left(
     assert standing(event) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, attempts_max)
 
 
+async def test_what_a_reopening_granted_comes_back(autojump_clock, nursery) -> None:
+    """A replay grants a whole schedule; a restart in the middle of it leaves what is left of that, not one attempt."""
+    settings = Settings(retry=RetrySettings(schedule_seconds=(5.0, 30.0), jitter=0.0))
+    flow, after = Flow(settings), Flow(settings)
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, 404)
+    event = flow.admit(event_id="e1")
+    await at(100)
+    assert flow.retry_now.retry(event)
+    await at(101)
+    assert (standing(event), flow.attempts_max(event)) == ((Status.FAILED, None, 4), 6)
+    moment = flow.clock.now()
+    lines = list(lines_of(flow.ledger, now_monotonic=moment.monotonic, now_wall=moment.wall, payloads=True))
+    await after.start(nursery)
+    after.put()
+    after.sender.script(URL, 404)
+    after.resend.recover(read_report_lines([msgspec.json.encode(one) for one in lines]))
+    [recovered] = after.events()
+    assert after.attempts_max(recovered) == 6
+    await at(200)
+    assert after.sender.times("e1") == [101, 131]
+    assert standing(recovered) == (Status.EXHAUSTED, Reason.ATTEMPTS_USED, 6)
+
+
 async def test_event_of_several_endpoints_comes_back_as_one_event(autojump_clock, nursery) -> None:
     """One line for each delivery, in one request or in several, also after the first was delivered."""
     flow = Flow()
@@ -172,6 +198,20 @@ async def test_lines_naming_two_events_by_one_id_are_a_conflict(autojump_clock, 
     assert answers == [Answer.ADMITTED, Answer.CONFLICT]
     (event,) = flow.events()
     assert [delivery.endpoint_id for delivery in event.deliveries] == ["a"]
+
+
+@pytest.mark.parametrize("other", [{"type": "another"}, {"payload": msgspec.Raw(b"2")}])
+async def test_another_event_at_the_same_endpoint_is_a_conflict_and_never_known(autojump_clock, nursery, other) -> None:
+    """`known` would claim the report, and the line's event would be lost in silence; delivered or not is all one."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.admit(event_id="e1")
+    for _ in range(2):
+        assert flow.resend.resend([line("e1", **other), line("e1")]) == [Answer.CONFLICT, Answer.KNOWN]
+        await now()
+    assert flow.resend.resend([line("e2"), line("e2", **other)]) == [Answer.ADMITTED, Answer.CONFLICT]
+    assert flow.resend.resend([line("e1", payload=...)]) == [Answer.KNOWN]
 
 
 async def test_line_for_disabled_endpoint_is_gone_without_attempt(autojump_clock, nursery) -> None:

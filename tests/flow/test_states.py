@@ -1,5 +1,6 @@
 """Endpoints that ask to be spared, are dead, or are held by an operator: what that does to their deliveries."""
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -260,6 +261,27 @@ async def test_retry_over_a_pause_does_not_go_over_retry_after(autojump_clock, n
     assert len(flow.sender.transcript) == 11
     await at(367)
     assert flow.sender.times("second") == [366.5]
+
+
+async def test_retries_over_and_over_take_no_room(autojump_clock, nursery) -> None:
+    """Where a Retry-After holds a paused endpoint, each retry would be one more row."""
+    flow, oldest = await paused(nursery, Later(503, "300"), 200)
+    second = flow.admit(event_id="second")
+    await at(40)
+    flow.retry_now.retry(oldest)
+    flow.retry_now.retry(second)
+    await now()
+    tracemalloc.start()
+    for _ in range(2000):
+        assert flow.retry_now.retry(second)
+        assert flow.retry_now.retry(oldest)
+    grown_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown_bytes < 10_000
+    await at(500)
+    assert statuses([oldest, second]) == {Status.DELIVERED: 2}
+    assert len(flow.sender.to(URL)) == 13
+    assert flow.balanced()
 
 
 async def test_retry_does_not_go_over_an_operators_pause(autojump_clock, nursery) -> None:

@@ -13,6 +13,7 @@ A test compares this drawing with the table:
 """
 
 import enum
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -87,7 +88,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     reason: Reason | None = None
     settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
-    attempts_before: int = 0  # of these, those from before it was last reopened
+    attempts_before: int = 0  # of these, those before it was last reopened; of earlier runs, all that were unscheduled
     probe_failures: int = 0  # of these, probes that failed since then: they take nothing from the schedule
     is_probing: bool = False  # the attempt in flight began as a probe
     attempts_max_at_end: int = 0  # what held when it settled or its endpoint was removed; before that it is derived
@@ -96,6 +97,9 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     attempts: tuple[Attempt, ...] = ()
     is_abandoned: bool = False  # its endpoint was removed: no attempt begins, and one in flight is the last
     crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
+    owed_since: float = (
+        -math.inf
+    )  # monotonic: when it was reopened or added, where that is later than its event's `since`
 
     @property
     def is_settled(self) -> bool:
@@ -105,6 +109,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     def is_waiting(self) -> bool:
         """Unsettled, not in flight and not about to be given up: a lane holds it."""
         return not self.in_flight and self.status not in SETTLED and not self.is_abandoned
+
+    @property
+    def unscheduled_attempts(self) -> int:
+        """Attempts that take nothing from the schedule: those before it was last reopened, and probes that failed."""
+        return self.attempts_before + self.probe_failures
 
     @property
     def failures(self) -> int:
@@ -156,18 +165,20 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         self.maybe_received |= exchange.sending_started and exchange.answer is None
         return ended
 
-    def take_past(self, *, attempt_count: int, probe_failures: int, maybe_received: bool, crash_count: int) -> None:
+    def take_past(
+        self, *, attempt_count: int, unscheduled_attempts: int, maybe_received: bool, crash_count: int
+    ) -> None:
         """Of two accounts of what earlier runs did, the worse is believed."""
         assert not self.attempts
         if attempt_count > self.attempt_count:
-            self.attempt_count, self.probe_failures = attempt_count, probe_failures
+            self.attempt_count, self.attempts_before = attempt_count, unscheduled_attempts
         self.maybe_received |= maybe_received
         self.crash_count = max(self.crash_count, crash_count)
 
     def begin_anew(self, *, opened_at: float, now: float) -> None:
         """It was reopened: due now (monotonic), with a new age and a whole schedule."""
         self.opened_at = opened_at
-        self.due_at = now
+        self.due_at = self.owed_since = now
         self.attempts_before = self.attempt_count
         self.probe_failures = 0
         self.is_abandoned = False

@@ -34,10 +34,10 @@ HEAD_FORM = struct.Struct("<II")
 TAIL_FORM = struct.Struct("<QB")  # each of the following begins with it, when it is written
 # cause, the status of the event before, serial, accepted_at, payload, deliveries, ids, type
 ROW_FORM = struct.Struct("<BBQdIHBBB")
-# status, reason, flags, crashes, id, url, attempts, probes that failed, the last attempt's facts
+# status, reason, flags, crashes, id, url, attempts, those unscheduled, the last attempt's facts
 DELIVERY_FORM = struct.Struct("<BBBBBHIIdfBH")
 BEGUN_FORM = struct.Struct("<QHId")  # serial, index of the delivery, attempt's number, started_at; then the url
-# serial, index, attempt's number, probes that failed, duration, flags, outcome, status code
+# serial, index, attempt's number, those unscheduled, duration, flags, outcome, status code
 ENDED_FORM = struct.Struct("<QHIIfBBH")
 SETTLED_FORM = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
 
@@ -164,7 +164,7 @@ class Ended(msgspec.Struct, frozen=True):
     serial: int
     index: int
     attempt_number: int
-    probe_failures: int
+    unscheduled_attempts: int
     duration_seconds: float
     maybe_received: bool
     request_sent: bool

@@ -85,11 +85,11 @@ def _read_begun(body: bytes) -> Begun:
 
 
 def _read_ended(body: bytes) -> Ended:
-    serial, index, number, probe_failures, duration_seconds, flags, *codes = ENDED_FORM.unpack(body)
+    serial, index, number, unscheduled_attempts, duration_seconds, flags, *codes = ENDED_FORM.unpack(body)
     _check_wall(duration_seconds)
     outcome = _outcome(*codes, duration_seconds=duration_seconds)
     maybe_received, request_sent = bool(flags & MAYBE_RECEIVED), bool(flags & REQUEST_SENT)
-    return Ended(serial, index, number, probe_failures, duration_seconds, maybe_received, request_sent, outcome)
+    return Ended(serial, index, number, unscheduled_attempts, duration_seconds, maybe_received, request_sent, outcome)
 
 
 def _read_settled(body: bytes) -> Settled:
@@ -131,7 +131,7 @@ def _read_row(body: bytes) -> Row:
 
 def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
     fields = DELIVERY_FORM.unpack_from(body, at)
-    status, reason, flags, crash_count, id_chars, url_chars, count, probes, started_at, duration, *codes = fields
+    status, reason, flags, crash_count, id_chars, url_chars, count, unscheduled, started_at, duration, *codes = fields
     _check_wall(started_at)
     _check_wall(duration)
     at += DELIVERY_FORM.size
@@ -149,7 +149,7 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
         status=_known_status(status),
         reason=REASONS[reason],
         attempt_count=count,
-        probe_failures=probes,
+        attempts_before=unscheduled,
         in_flight=in_flight,
         maybe_received=bool(flags & MAYBE_RECEIVED),
         attempts=attempts,

@@ -136,7 +136,7 @@ class Recording:
             return
         delivery.in_flight = False
         delivery.attempt_count = ended.attempt_number
-        delivery.probe_failures = ended.probe_failures
+        delivery.attempts_before = ended.unscheduled_attempts
         if ended.outcome is not None:
             delivery.status = Status.FAILED
         delivery.maybe_received = ended.maybe_received  # of all of its attempts, also of those that are missing

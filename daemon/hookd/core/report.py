@@ -131,7 +131,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
     maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
     crash_count: int | msgspec.UnsetType = msgspec.UNSET  # at how many crashes it was in flight, where at any
-    probe_failures: int | msgspec.UnsetType = msgspec.UNSET  # attempts that took nothing from the schedule, if any
+    unscheduled_attempts: int | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # attempts that took nothing from the schedule, if any
     event_id: str
     client_id: str
     endpoint_id: str
@@ -361,7 +363,7 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         accepted_at=rfc3339(event.accepted_at),
         attempt_count=delivery.attempt_count,
         crash_count=delivery.crash_count or msgspec.UNSET,
-        probe_failures=delivery.probe_failures or msgspec.UNSET,
+        unscheduled_attempts=delivery.unscheduled_attempts or msgspec.UNSET,
         last_outcome=last,
         **fields,
     )

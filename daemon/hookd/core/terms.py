@@ -55,11 +55,16 @@ class Terms:
         return self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max
 
     def expires_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
-        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it."""
-        if delivery.is_settled:
+        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it.
+
+        None too where something else ends it before: its endpoint is disabled, or was removed.
+        """
+        if delivery.is_settled or delivery.is_abandoned:
             return None
         age_seconds_max = self._effective.settings.retry.age_seconds_max
         health = self._health_of(event, delivery)
+        if health.disabled:
+            return None
         return health.expires_at(delivery.opened_at, age_seconds_max=age_seconds_max, now=now)
 
     def attempts_max(self, event: Event, delivery: Delivery) -> int:

@@ -200,5 +200,5 @@ class Attempter:
 
 
 def _is_of_what_is_registered(lane: Lane, endpoint: Endpoint) -> bool:
-    """False where another URL is registered by now: an answer of the old one says nothing of it."""
-    return lane.endpoint is None or lane.endpoint.url == endpoint.url
+    """False where another URL is registered by now, or none: an answer of the old one says nothing of it."""
+    return lane.endpoint is not None and lane.endpoint.url == endpoint.url

@@ -78,6 +78,11 @@ class Courier:
         if expedited or not self._is_busy(lane):
             self.wake()
 
+    def expedite(self, event: Event, delivery: Delivery) -> None:
+        """One that waits here and is due goes before all others."""
+        self._lane(delivery.endpoint_id).expedite(event, delivery)
+        self.wake()
+
     def wake(self) -> None:
         self._woken.set()
 

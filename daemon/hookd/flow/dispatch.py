@@ -70,6 +70,14 @@ class Dispatch:
             self._nursery.start_soon(self._keep, courier)
         courier.add(event, delivery, expedited=expedited)
 
+    def expedite(self, event: Event, delivery: Delivery) -> None:
+        """One that is due, and that its courier has, or will have once it is routed: no probe is waited for."""
+        courier = self._couriers.get(event.client_id)
+        if courier is None:
+            self.add(event, delivery, expedited=True)
+        else:
+            courier.expedite(event, delivery)
+
     def take_client(self, client_id: str, client: Client | None) -> None:
         """The registration has changed, and nothing was awaited since; None: the client is registered no more."""
         courier = self._couriers.get(client_id)

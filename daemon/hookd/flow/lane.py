@@ -53,7 +53,7 @@ class Lane:
         self.in_flight = 0
         self.is_offered = False
         self._firsts: deque[Event] = deque()
-        self._expedited: deque[_Row] = deque()
+        self._expedited: dict[int, _Row] = {}  # by the event's sequence: however often one is expedited, it is one row
         self._retries: list[_Row] = []
         self._retry_next = False
 
@@ -68,7 +68,7 @@ class Lane:
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """A delivery that waits here goes before all others and does not wait for the next probe."""
         assert delivery.due_at is not None
-        self._expedited.append(_Row(delivery.due_at, next(_order), event))
+        self._expedited[event.sequence] = _Row(delivery.due_at, next(_order), event)
 
     def clear(self) -> None:
         """Its endpoint was removed: nothing that waits here is attempted any more."""
@@ -102,7 +102,7 @@ class Lane:
         """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
         self._pass_over()
         if self._expedited:
-            event = self._expedited.popleft().event
+            event = self._expedited.pop(next(iter(self._expedited))).event
         elif oldest:
             found = self._oldest()
             if found is None:
@@ -132,8 +132,8 @@ class Lane:
 
     def _pass_over(self) -> None:
         """Drops rows from the fronts whose delivery no longer waits there."""
-        while self._expedited and not self._waits(self._expedited[0]):
-            self._expedited.popleft()
+        while self._expedited and not self._waits(self._expedited[first := next(iter(self._expedited))]):
+            del self._expedited[first]
         while self._firsts and not self._fits(self._firsts[0]):
             self._firsts.popleft()
         while self._retries and not self._fits(self._retries[0].event, self._retries[0].due_at):

@@ -173,32 +173,31 @@ class Registration:
         self._end_all(client.id, _removed(old, client))
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
-        for endpoint in client.endpoints:
-            before = None if old is None else old.endpoint(endpoint.id)
-            if before is not None and before != endpoint:
-                self._retarget(client.id, before, endpoint)
+        if old is not None:
+            self._retarget(client.id, _moved(old, client))
         self._dispatch.wake(client.id)
 
-    def _retarget(self, client_id: str, before: Endpoint, endpoint: Endpoint) -> None:
-        if before.url == endpoint.url:
+    def _retarget(self, client_id: str, moved: Sequence[Endpoint]) -> None:
+        """These have another URL."""
+        if not moved:
             return
-        health = self._ledger.health(client_id, endpoint.id)
-        if health is not None:
-            health.start_anew(self._clock.now().monotonic)
-        for _, delivery in self._ledger.waiting(client_id, endpoint.id):
-            self._ledger.retarget(delivery, url=shown_url(endpoint.url))
-        self._states.tell(client_id, endpoint.id)
+        self._ledger.retarget(client_id, {endpoint.id: shown_url(endpoint.url) for endpoint in moved})
+        for endpoint in moved:
+            health = self._ledger.health(client_id, endpoint.id)
+            if health is not None:
+                health.start_anew(self._clock.now().monotonic)
+            self._states.tell(client_id, endpoint.id)
 
     def _adopt(self, client: Client) -> None:
         """The deliveries that waited for this client's registration."""
         now = self._clock.now()
+        self._ledger.retarget(client.id, {endpoint.id: shown_url(endpoint.url) for endpoint in client.endpoints})
         for endpoint_id in self._ledger.endpoint_ids(client.id):
             endpoint = client.endpoint(endpoint_id)
             if endpoint is None:
                 self._end(client.id, endpoint_id, endpoint)
                 continue
             for event, delivery in self._ledger.waiting(client.id, endpoint_id):
-                self._ledger.retarget(delivery, url=shown_url(endpoint.url))
                 self._ledger.make_due(delivery, now=now)
                 self._dispatch.add(event, delivery)
 
@@ -223,3 +222,9 @@ def _removed(old: Client | None, client: Client) -> list[Endpoint]:
     if old is None:
         return []
     return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]
+
+
+def _moved(old: Client, client: Client) -> list[Endpoint]:
+    """Those of the client's endpoints that had another URL."""
+    before = {endpoint.id: endpoint.url for endpoint in old.endpoints}
+    return [endpoint for endpoint in client.endpoints if before.get(endpoint.id, endpoint.url) != endpoint.url]

@@ -46,7 +46,9 @@ class ReportLine(msgspec.Struct, frozen=True):
     class_: Annotated[str, Meta(examples=["attempted_failed"])] = msgspec.field(default="", name="class")
     maybe_received: bool = False
     crash_count: Annotated[int, Meta(description="At how many crashes it was in flight", examples=[0])] = 0
-    probe_failures: Annotated[int, Meta(description="Attempts that took nothing from the schedule", examples=[0])] = 0
+    unscheduled_attempts: Annotated[
+        int, Meta(description="Attempts that took nothing from the schedule", examples=[0])
+    ] = 0
     payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
 
@@ -129,8 +131,8 @@ def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
         found.append(("/attempt_count", f"must be at most {ATTEMPT_COUNT_MAX:,}"))
     if not 0 <= line.crash_count <= max(0, line.attempt_count):
         found.append(("/crash_count", "must be from 0 to attempt_count"))
-    if not 0 <= line.probe_failures <= max(0, line.attempt_count):
-        found.append(("/probe_failures", "must be from 0 to attempt_count"))
+    if not 0 <= line.unscheduled_attempts <= max(0, line.attempt_count):
+        found.append(("/unscheduled_attempts", "must be from 0 to attempt_count"))
     if line.payload_base64 is not None and (detail := _payload_mistake(line)):
         found.append(("/payload_base64", detail))
     try:

@@ -86,15 +86,14 @@ class Resend:
     def _recover(self, line: ReportLine, now: Moment) -> Answer:
         event = self._ledger.find(line.client_id, line.event_id)
         delivery = None if event is None else event.delivery_to(line.endpoint_id)
-        payload = line.original_payload()
+        if event is not None and _is_another(event, line):
+            self._log("event.conflicting", level="error", event_id=line.event_id, client_id=line.client_id)
+            return Answer.CONFLICT
         if event is not None and delivery is not None:
             self._believe(event, delivery, line, now)
             return Answer.KNOWN
-        if payload is None:
+        if line.original_payload() is None:
             return Answer.NO_PAYLOAD
-        if event is not None and (event.type != line.type or not event.has_payload(payload)):
-            self._log("event.conflicting", level="error", event_id=line.event_id, client_id=line.client_id)
-            return Answer.KNOWN
         self._admit(line, now)
         return Answer.ADMITTED
 
@@ -105,7 +104,7 @@ class Resend:
             event,
             delivery,
             attempt_count=line.attempt_count,
-            probe_failures=line.probe_failures,
+            unscheduled_attempts=line.unscheduled_attempts,
             maybe_received=line.may_have_been_received,
             crash_count=line.crash_count,
         )
@@ -117,20 +116,22 @@ class Resend:
         answers = []
         for line in lines:
             key = (line.client_id, line.event_id, line.endpoint_id)
-            answer = Answer.KNOWN if key in seen else self._answer(line)
+            answer = self._answer(line)
             if answer is Answer.ADMITTED:
                 first = firsts.setdefault(key[:2], line)
-                if (first.type, first.original_payload()) == (line.type, line.original_payload()):
-                    seen.add(key)
-                else:
+                if (first.type, first.original_payload()) != (line.type, line.original_payload()):
                     answer = Answer.CONFLICT
+                elif key in seen:
+                    answer = Answer.KNOWN
+                else:
+                    seen.add(key)
             answers.append(answer)
         return answers
 
     def _answer(self, line: ReportLine) -> Answer:
         known = self._ledger.find(line.client_id, line.event_id)
         if known is not None and known.delivery_to(line.endpoint_id) is not None:
-            return Answer.KNOWN
+            return Answer.CONFLICT if _is_another(known, line) else Answer.KNOWN
         if self._registry.find(line.client_id) is None:
             return Answer.UNKNOWN_CLIENT
         if self._registry.endpoint(line.client_id, line.endpoint_id) is None:
@@ -138,7 +139,7 @@ class Resend:
         payload = line.original_payload()
         if payload is None:
             return Answer.NO_PAYLOAD
-        if known is not None and (known.type != line.type or not known.has_payload(payload)):
+        if known is not None and _is_another(known, line):
             return Answer.CONFLICT
         return Answer.ADMITTED
 
@@ -205,10 +206,7 @@ class Resend:
             else self._intake.new_delivery(line.client_id, endpoint, now)
         )
         delivery.attempt_count = line.attempt_count
-        if line.kind == UNDELIVERED:
-            delivery.probe_failures = line.probe_failures
-        else:
-            delivery.attempts_before = line.attempt_count
+        delivery.attempts_before = line.unscheduled_attempts if line.kind == UNDELIVERED else line.attempt_count
         delivery.maybe_received = line.may_have_been_received
         delivery.crash_count = line.crash_count if line.kind == UNDELIVERED else 0
         return delivery
@@ -217,3 +215,9 @@ class Resend:
         """Never due as things are; its endpoint's settings are those of a PUT to come."""
         opened_at = self._ledger.terms.age_clock(line.client_id, line.endpoint_id, now=now.monotonic)
         return Delivery(endpoint_id=line.endpoint_id, url=line.url, opened_at=opened_at, due_at=math.inf)
+
+
+def _is_another(event: Event, line: ReportLine) -> bool:
+    """Whether the line is of another event, as far as it tells: one without its payload tells the type alone."""
+    payload = line.original_payload()
+    return event.type != line.type or (payload is not None and not event.has_payload(payload))

@@ -13,6 +13,7 @@ from hookd.core.health import PausedBy
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import EndpointDisabled
 from hookd.core.registry import Registry
+from hookd.core.timestamps import Moment
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock
@@ -60,11 +61,19 @@ class RetryNow:
             )
         for delivery in reopenable:
             self._reopening.reopen(event, delivery, now)
-        for delivery in expedited:
-            self._ledger.make_due(delivery, now=now)
-        for delivery in (*reopenable, *expedited):
             self._dispatch.add(event, delivery, expedited=True)
+        for delivery in expedited:
+            self._expedite(event, delivery, now)
         return bool(reopenable or expedited)
+
+    def _expedite(self, event: Event, delivery: Delivery, now: Moment) -> None:
+        """One that is due has its row in its lane, and gets no second one, however often it is retried."""
+        assert delivery.due_at is not None
+        if delivery.due_at > now.monotonic:
+            self._ledger.make_due(delivery, now=now)
+            self._dispatch.add(event, delivery, expedited=True)
+        else:
+            self._dispatch.expedite(event, delivery)
 
     def _waits_for(self, event: Event, delivery: Delivery) -> float:
         """The time that the delivery waits for: its own, or its endpoint's next probe."""

@@ -163,8 +163,8 @@ class _Telling:
         else:
             yield (
                 f"{waiting:,} {_plural('delivery', waiting)} {'waits' if waiting == 1 else 'wait'}, "
-                f"{health['in_flight']:,} in flight; the oldest was accepted "
-                f"{span(health['oldest_unsettled_seconds'])} ago."
+                f"{health['in_flight']:,} in flight; the oldest has been unsettled for "
+                f"{span(health['oldest_unsettled_seconds'])}."
             )
         if health["failing_since"]:
             failures, since = health["consecutive_failures"], ago(health["failing_since"], self._now)
@@ -188,7 +188,10 @@ class _Telling:
             yield f"{self._probe(health)} An answer below 500 ends the pause. Not to wait for it:"
             yield f"  {resume}"
         elif health["not_before"]:
-            yield f"It asked by Retry-After to be left alone: the next attempt {self._due(health['not_before'])}."
+            again = ahead(health["not_before"], self._now)
+            yield f"It asked by Retry-After to be left alone: attempts begin again {again}."
+            yield "Not to wait for it:"
+            yield f"  {resume}"
         elif state == "throttled":
             yield (
                 f"It said that it was asked too much: {health['concurrency_now']:,} of "
@@ -198,6 +201,8 @@ class _Telling:
     def _probe(self, health: dict[str, Any]) -> str:
         if health["next_probe_at"] is None or health["in_flight"]:
             return "An attempt is in flight on it now."
+        if not health["unsettled"]:
+            return "Nothing waits to probe it with: the next event that comes is its probe."
         return f"The next probe, which is the oldest delivery, {self._due(health['next_probe_at'])}."
 
     # Events
@@ -236,10 +241,21 @@ class _Telling:
             yield from self._in_flight(delivery, endpoint, of)
         else:
             yield from self._waiting(event, delivery, endpoint, f"Attempt {delivery['attempt_count'] + 1} {of}")
-        if delivery["expires_at"] is None:
+        yield from self._end(delivery, endpoint)
+
+    def _end(self, delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> Iterator[str]:
+        """What ends an unsettled delivery, if no 2xx does."""
+        expires_at, ends = delivery["expires_at"], _ends(delivery, endpoint)
+        if ends and delivery["in_flight"]:
+            yield f"{ends}: this attempt is its last, and only a 2xx counts."
+        elif ends:
+            yield f"{ends}: it is being given up, with no attempt."
+        elif expires_at is None:
             yield "It does not expire while an operator holds the endpoint."
+        elif delivery["in_flight"] and parse_rfc3339(expires_at) <= self._now:
+            yield "If this attempt fails, it is given up as too old."
         else:
-            yield f"If nothing settles it before, it is given up as too old {ahead(delivery['expires_at'], self._now)}."
+            yield f"If nothing settles it before, it is given up as too old {ahead(expires_at, self._now)}."
 
     def _given_up(
         self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
@@ -260,13 +276,15 @@ class _Telling:
         until = ""
         if endpoint is not None:
             left = parse_rfc3339(running["started_at"]) + endpoint["timeout_seconds"] - self._now
-            until = f"; it ends within {span(left)}"
+            until = f"; it ends within {span(left)}" if left > 0 else ""
         yield f"Attempt {running['number']} {of} is in flight since {ago(running['started_at'], self._now)}{until}."
 
     def _waiting(
         self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None, attempt: str
     ) -> Iterator[str]:
         health = None if endpoint is None else endpoint["health"]
+        if _ends(delivery, endpoint):
+            return
         if endpoint is None or health is None:
             yield f"{attempt} waits for its client to be registered."
         elif health["state"] == "paused" and health["paused_by"] == "operator":
@@ -277,7 +295,8 @@ class _Telling:
             yield f"{self._probe(health)} An answer below 500 ends the pause. To try this one now:"
             yield f"  {self._retry(event)}"
         elif delivery["next_attempt_at"] is None:
-            yield f"{attempt} will not come: the delivery is too old before it is due."
+            yield f"{attempt} will not come: by its schedule it is due when the delivery is too old. To try it before:"
+            yield f"  {self._retry(event)}"
         elif parse_rfc3339(delivery["next_attempt_at"]) > self._now:
             yield f"{attempt} {self._due(delivery['next_attempt_at'])}{_why_then(delivery, health)}."
             if health["not_before"] and parse_rfc3339(health["not_before"]) > self._now:  # no retry goes over it
@@ -311,6 +330,15 @@ class _Telling:
 def _endpoint_of(client: dict[str, Any] | None, delivery: dict[str, Any]) -> dict[str, Any] | None:
     endpoints = [] if client is None else client["endpoints"]
     return next((endpoint for endpoint in endpoints if endpoint["id"] == delivery["endpoint_id"]), None)
+
+
+def _ends(delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> str | None:
+    """What ends an unsettled delivery before any age does: a 410, or the removal of its endpoint."""
+    health = None if endpoint is None else endpoint["health"]
+    if health is not None and health["state"] == "disabled":
+        return "Its endpoint answered 410"
+    is_held = health is not None and health["paused_by"] == "operator"
+    return None if delivery["expires_at"] or is_held else "Its endpoint was removed"
 
 
 def _why_then(delivery: dict[str, Any], health: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """Owns `hookd resend`: posts a report's lines, in pieces, to a running daemon, until each has an answer.
 
 Rules: it can be repeated, since the daemon knows the events that it has. A piece that is refused for its size, or for
-want of room, is halved. One line alone that has no room waits behind the others, and what it waits for is said. A line
-that cannot be read is named, and the others are sent. A report whose undelivered lines were all taken is claimed for
-the run that took them.
+want of room, or for a mistake in one of its lines, is halved. One line alone that has no room waits behind the others,
+and what it waits for is said. A line that cannot be read, or has a mistake, is named; the others are sent.
+A report whose undelivered lines were all taken is claimed for the run that took them.
 """
 
 import sys
@@ -32,13 +32,15 @@ BYTES_AT_ONCE = 4 * 1024 * 1024
 WAIT_SECONDS_MAX = 30
 NAMED_MAX = 20  # clients or events in one message
 TAKEN = {"admitted", "known"}
-TOO_LARGE, UNREADABLE = "too-large", "unreadable"
+TOO_LARGE, MISTAKEN, UNREADABLE = "too-large", "mistaken", "unreadable"
+MISTAKES = ("malformed-json", "invalid-event")
 ADVICE = {
     "unknown-client": "these clients are not registered: PUT the client, then run this again",
     "unknown-endpoint": "these clients have no endpoint of that id: PUT the client with it, then run this again",
     "no-payload": "the report holds no payload of them: the platform has to post these events again",
     "conflict": "the daemon has another event of that id",
     TOO_LARGE: "one line alone is over the daemon's limits: raise intake.body_bytes_max, then run this again",
+    MISTAKEN: "these lines are not as hookd wrote them; what is wrong with each is said above",
     UNREADABLE: "these lines are cut or no JSON; what was whole was sent",
 }
 # The decoder nests one C call for each level of a payload, and Python's limit counts them.
@@ -173,7 +175,9 @@ class Resending:
         """How many lines have their answer now."""
         body = b"".join(line.data for line in piece)
         answer = self._remote.post("/v1/resend", body, content_type="application/x-ndjson")
-        if not answer.is_hookds or answer.problem_is("draining") or answer.status not in (200, 413, 429, 503):
+        is_mistaken = any(map(answer.problem_is, MISTAKES))
+        can_pass = is_mistaken or (answer.status in (200, 413, 429, 503) and not answer.problem_is("draining"))
+        if not answer.is_hookds or not can_pass:
             answer.taken()  # raises
         if answer.status == 200:
             self._refused = 0
@@ -185,6 +189,11 @@ class Resending:
             self._pieces.extendleft((piece[middle:], piece[:middle]))
         elif answer.status == 413:
             self.tally.note(piece[0], TOO_LARGE)
+            return 1
+        elif is_mistaken:
+            click.echo(err=True)  # below the bar
+            tell(f"event {piece[0].client_id}/{piece[0].event_id} is not sent: {answer.problem}")
+            self.tally.note(piece[0], MISTAKEN)
             return 1
         else:
             self._pieces.append(piece)

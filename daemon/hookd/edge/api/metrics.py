@@ -34,7 +34,7 @@ from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Connections, Services
 from hookd.flow.gauges import Gauges
 
-LAG = "From an event's admission in this run, or its last reopening, to a delivery's 2xx."
+LAG = "From an event's admission in this run, or the delivery's own reopening, to a delivery's 2xx."
 OPENMETRICS = "application/openmetrics-text"
 FORMS = tuple(choose_encoder(accept)[1] for accept in ("", OPENMETRICS))  # as the library says them
 
