@@ -27,6 +27,7 @@ RUN = Run("run1", "0", "host", 1, WALL)
 RECORDER_CALLS = (
     "row_bytes",
     "refuse_if_full",
+    "client_room",
     "admitted",
     "added",
     "reopened",
