@@ -17,7 +17,7 @@ import msgspec
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.recorder import RecorderRoom
+from hookd.core.recorder_room import RecorderRoom
 from hookd.core.refusal import ClientFull, Full
 
 # What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 576 B

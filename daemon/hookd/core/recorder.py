@@ -31,6 +31,7 @@ from hookd.core.record_writer import (
     settled_record,
     unrecorded_record,
 )
+from hookd.core.recorder_room import RecorderRoom
 from hookd.core.refusal import Full
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.segment_store import Store
@@ -42,22 +43,6 @@ RETRY_AFTER_SECONDS = 5
 
 # To reach a member through its enum takes Python 3.11 a while.
 _DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
-
-
-class RecorderRoom(Protocol):
-    """What is asked before an event is taken in."""
-
-    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
-        """At most what an event of these deliveries takes; raises Full where it is more than fits at all."""
-        ...
-
-    def refuse_if_full(self, row_bytes: int) -> None:
-        """Raises Full unless rows of so many bytes fit besides what is unsettled now."""
-        ...
-
-    def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
-        """How many bytes the client's rows take now, and how many they may, of such a share of the room."""
-        ...
 
 
 class Recorder(RecorderRoom, Protocol):
