@@ -27,6 +27,7 @@ RUN = Run("run1", "0", "host", 1, WALL)
 RECORDER_CALLS = (
     "row_bytes",
     "refuse_if_full",
+    "client_room",
     "admitted",
     "added",
     "reopened",
@@ -133,7 +134,7 @@ class Story:
             recorder = Faulty(recorder, ports, *RECORDER_CALLS, "prove")
         else:
             store.faults = ports
-        intake = IntakeSettings(unsettled_events_max=1000)
+        intake = IntakeSettings(unsettled_events_max=1000, client_events_max=900)
         retention = RetentionSettings(
             exhausted_events_max=3, delivered_events_max=3, delivered_bytes_max=30, age_seconds_max=1e6
         )

@@ -14,7 +14,7 @@ from hookd.core.record import row_bytes_max
 from hookd.core.recorder import SEGMENTS_MIN, NoRoom
 from hookd.core.refusal import Full
 from hookd.core.retry import Reason
-from hookd.core.settings import DEFAULTS, RecorderSettings, Settings
+from hookd.core.settings import DEFAULTS, IntakeSettings, RecorderSettings, Settings
 from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import Moment
 from hypothesis import settings as hypothesis_settings
@@ -99,6 +99,10 @@ def test_long_history_is_told_to_the_end(payloads: bool) -> None:
     assert recording.counts.opened == totals.opened
 
 
+# A client that may have every event may fill the recorder, too.
+WHOLE_FOR_ONE = IntakeSettings(client_events_max=DEFAULTS.intake.unsettled_events_max)
+
+
 class Desk:
     """A ledger and its recorder, by hand."""
 
@@ -106,7 +110,7 @@ class Desk:
         self.store = MemoryStore(8192, segments_room)
         self.recorder = make_recorder(self.store, row_bytes=2048, segments_max=segments_max, payloads=payloads)
         self.ledger = Ledger(
-            EffectiveSettings(Settings()),
+            EffectiveSettings(Settings(intake=WHOLE_FOR_ONE)),
             started=NOW,
             on_settled=lambda event: None,
             on_forgotten=lambda event: None,

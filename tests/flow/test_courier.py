@@ -242,6 +242,25 @@ async def test_daemon_has_at_most_connections_max_in_flight_and_slots_come_back(
         await flow.pacer.wait_idle()
 
 
+async def test_one_client_holds_half_of_the_slots_whatever_its_endpoints_do(autojump_clock, nursery) -> None:
+    """Four endpoints that take 10 s could hold eight; the other four slots are there for whoever comes."""
+    flow = Flow(Settings(delivery=DeliverySettings(connections_max=8)))
+    await flow.start(nursery)
+    slow = [endpoint(f"e{number}", f"https://slow{number}.example/") for number in range(4)]
+    flow.put("greedy", *slow)
+    for one in slow:
+        flow.sender.script(one.url, Slow(10.0, 200))
+    events = flow.admit_many(5, "greedy")
+    await now()
+    flow.put("other", endpoint(url=HEALTHY))
+    others = flow.admit_many(20, "other")
+    await at(1)
+    assert statuses(others) == {Status.DELIVERED: 20}
+    assert sum(len(flow.sender.to(one.url)) for one in slow) == 4
+    await at(60)
+    assert statuses(events) == {Status.DELIVERED: 5}  # 20 deliveries, four at a time: each end lets another lane begin
+
+
 @pytest.mark.parametrize("step", [Hang(), ValueError("bug"), Unreachable("refused"), 503])
 async def test_slot_comes_back_however_the_attempt_ends(autojump_clock, nursery, step) -> None:
     """With one slot, another client's event is next whatever became of the first."""

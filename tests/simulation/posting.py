@@ -4,6 +4,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import trio
+from hookd.core.segment_layout import SegmentLayout
 
 from tests.simulation import answer_invariants
 from tests.simulation.callers import Answered, request
@@ -252,18 +253,34 @@ class Posting:
         size = sum(one.cost_bytes for one in (*held, *events))
         events_max = limits.client_events_max if slug == "client-full" else limits.unsettled_events_max
         bytes_max = limits.client_bytes_max if slug == "client-full" else limits.unsettled_bytes_max
-        if count > events_max or size > bytes_max or (slug == "full" and self._recorder_may_be_full(held, events)):
+        if count > events_max or size > bytes_max or self._recorder_may_be_full(held, events, slug):
             return
         self.world.fail("S6", f"refused as {slug} with at most {count - len(events)} events unsettled")
 
-    def _recorder_may_be_full(self, held: list[Posted], events: list[Posted]) -> bool:
-        """Half of the segments that are not kept free hold rows; and one row may be more than it was made for."""
+    def _recorder_may_be_full(self, held: list[Posted], events: list[Posted], slug: str) -> bool:
+        """Half of the segments that are not kept free hold rows; and one row may be more than it was made for.
+
+        One client has its share of all that there could be, and the largest row at least.
+        """
         plan = self.world.plan
         if plan.layout is None:
             return False
         payloads = plan.settings.recorder.payloads
         rows = [one.row_bytes(payloads=payloads) for one in events]
-        segments = max(SEGMENTS_LEAST, min(plan.layout.segments_max, plan.segments_max))
-        room = (segments - SEGMENTS_FREE) * (plan.layout.segment_bytes - plan.layout.row_bytes) // 2
         taken = sum(one.row_bytes(payloads=payloads) for one in held)
-        return max(rows) > plan.layout.row_bytes or taken + sum(rows) > room
+        if slug == "client-full":
+            room = self._recorder_room(plan.layout, plan.layout.segments_max)
+            return taken + sum(rows) > max(room * self._client_share(), plan.layout.row_bytes)
+        segments = max(SEGMENTS_LEAST, min(plan.layout.segments_max, plan.segments_max))
+        return max(rows) > plan.layout.row_bytes or taken + sum(rows) > self._recorder_room(plan.layout, segments)
+
+    @staticmethod
+    def _recorder_room(layout: SegmentLayout, segments: int) -> int:
+        return (segments - SEGMENTS_FREE) * (layout.segment_bytes - layout.row_bytes) // 2
+
+    def _client_share(self) -> float:
+        """What one client may have of the recorder: as of the events, or as of the bytes, whichever is more."""
+        limits = self.world.settings.intake
+        return max(
+            limits.client_events_max / limits.unsettled_events_max, limits.client_bytes_max / limits.unsettled_bytes_max
+        )

@@ -4,6 +4,7 @@ Rules:
  1. An event takes budget when it comes in or is reopened. It gives the same budget back when it settles.
  2. A promised wait is measured: it follows from the rate at which events settled in the last 10 to 20 s.
  3. Where nothing settled there is no rate. The refusal then names the longest wait, or the time of the next attempt.
+ 4. A client's share of the flight recorder is the larger of those that it may have of the events and of the bytes.
 Pure: time comes in as a value. Which events are unsettled stands in core/ledger.
 Limits: `intake.unsettled_*` and `intake.client_*`. One `Usage` for the daemon and one for each client of which the
 ledger holds anything: about 250 B each.
@@ -16,7 +17,7 @@ import msgspec
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.recorder import RecorderRoom
+from hookd.core.recorder_room import RecorderRoom
 from hookd.core.refusal import ClientFull, Full
 
 # What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 576 B
@@ -132,7 +133,9 @@ class Budget:
         `usage` is the client's, None where the ledger holds nothing of it. A ClientFull without `retry_after_seconds`
         means that nothing of the client settled lately.
         """
-        self._refuse_if_client_full(client_id, usage or Usage(), client, now)
+        usage = usage or Usage()
+        self._refuse_if_client_full(client_id, usage, client, now)
+        self._refuse_if_share_of_recorder_full(client_id, usage, client, now)
         self._refuse_if_whole_full(whole, now)
         self._recorder.refuse_if_full(whole.row_bytes)
 
@@ -151,6 +154,28 @@ class Budget:
             else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
             f"intake.client_bytes_max is {intake.client_bytes_max:,}",
             retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
+        )
+
+    def _refuse_if_share_of_recorder_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
+        share = self._client_share()
+        if share >= 1:
+            return
+        held_bytes, bytes_max = self._recorder.client_room(client_id, share=share)
+        lacking_bytes = held_bytes + client.row_bytes - bytes_max
+        if lacking_bytes <= 0:
+            return
+        events = math.ceil(lacking_bytes * usage.held.events / held_bytes) if held_bytes else 0
+        seconds = usage.settling.seconds_until_free(Demand(events), now) if events else math.inf
+        raise ClientFull(
+            f"client {client_id!r} has {held_bytes:,} bytes in the flight recorder and asks for {client.row_bytes:,} "
+            f"more; its share of recorder.bytes_max is room for {bytes_max:,}",
+            retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
+        )
+
+    def _client_share(self) -> float:
+        intake = self._effective.settings.intake
+        return max(
+            intake.client_events_max / intake.unsettled_events_max, intake.client_bytes_max / intake.unsettled_bytes_max
         )
 
     def _refuse_if_whole_full(self, whole: Demand, now: float) -> None:

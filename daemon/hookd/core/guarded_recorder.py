@@ -62,6 +62,13 @@ class GuardedRecorder:
         except Exception as error:
             self._fail(error)
 
+    def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
+        try:
+            return self._recorder.client_room(client_id, share=share)
+        except Exception as error:
+            self._fail(error)
+            return self._recorder.client_room(client_id, share=share)
+
     def admitted(self, event: Event, *, recovered: bool) -> None:
         try:
             self._recorder.admitted(event, recovered=recovered)

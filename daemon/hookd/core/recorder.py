@@ -9,15 +9,17 @@ Rules:
     `recorder.bytes_max`, and given back.
  4. An event that found no room all the same (what was not asked for) is counted, and none of its records is kept.
 It knows no files: segments are a `Store`'s. What the records amount to is core/recording's.
-Limits: about 180 B of memory for each unsettled event, besides the segments.
+Limits: about 180 B of memory for each unsettled event and 160 for each client of one, besides the segments.
 """
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
+from hookd.core.client_rows import ClientRows
 from hookd.core.delivery import SETTLED, Delivery, Status
 from hookd.core.event import Event
 from hookd.core.record import Cause, Header, row_bytes_max
@@ -29,6 +31,7 @@ from hookd.core.record_writer import (
     settled_record,
     unrecorded_record,
 )
+from hookd.core.recorder_room import RecorderRoom
 from hookd.core.refusal import Full
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.segment_store import Store
@@ -40,18 +43,6 @@ RETRY_AFTER_SECONDS = 5
 
 # To reach a member through its enum takes Python 3.11 a while.
 _DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
-
-
-class RecorderRoom(Protocol):
-    """What is asked before an event is taken in."""
-
-    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:
-        """At most what an event of these deliveries takes; raises Full where it is more than fits at all."""
-        ...
-
-    def refuse_if_full(self, row_bytes: int) -> None:
-        """Raises Full unless rows of so many bytes fit besides what is unsettled now."""
-        ...
 
 
 class Recorder(RecorderRoom, Protocol):
@@ -94,6 +85,9 @@ class NoRecorder:
 
     def refuse_if_full(self, row_bytes: int) -> None:
         pass
+
+    def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:  # noqa: ARG002 - the port's
+        return 0, sys.maxsize
 
     def admitted(self, event: Event, *, recovered: bool) -> None:
         pass
@@ -161,6 +155,7 @@ class SegmentRecorder:
         self._counts = identity.counts
         self._rows: dict[int, _Row] = {}  # by the event's sequence
         self._rows_bytes = self._rows_bytes_max = 0
+        self._clients = ClientRows()
         self._log: deque[_Segment] = deque()
         self._segments = self._free = 0
         self._sequence = 0
@@ -210,6 +205,11 @@ class SegmentRecorder:
                 f"{cause} allows no more",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
+
+    def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
+        """One row of the largest always fits. What the file system gives of `recorder.bytes_max` is not asked."""
+        room_bytes = self._layout.rows_bytes_max(self._layout.segments_max)
+        return self._clients.bytes_of(client_id), max(self._layout.row_bytes, int(room_bytes * share))
 
     def _has_room(self, row_bytes: int) -> bool:
         while self._rows_bytes + row_bytes > self._rows_bytes_max:
@@ -317,11 +317,13 @@ class SegmentRecorder:
             segment.serials.append(event.sequence)
             segment.unsettled += 1
             self._rows_bytes += len(record)
+            self._clients.count(event.client_id, len(record))
 
     def _forget_row(self, row: _Row) -> None:
         del self._rows[row.event.sequence]
         row.segment.unsettled -= 1
         self._rows_bytes -= row.bytes
+        self._clients.count(row.event.client_id, -row.bytes)
 
     def _put(self, record: bytes) -> None:
         """The record was made for the next sequence, and a segment's header takes none of its own."""

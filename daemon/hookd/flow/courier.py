@@ -7,6 +7,7 @@ Rules:
  3. Lanes outlive a crash of the task: flow/dispatch contains the crash and starts the task again.
  4. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
     on through `take_client`.
+ 5. A client holds half of `delivery.connections_max` at most, rounded up, however many endpoints it has.
 """
 
 import math
@@ -212,7 +213,12 @@ class Courier:
     def _has_room(self, lane: Lane) -> bool:
         """Whether one more attempt may be in flight; none may to an endpoint that is not registered."""
         endpoint = lane.endpoint
-        return endpoint is not None and lane.in_flight < lane.health.room(self._effective.concurrency(endpoint))
+        if endpoint is None or len(self._flying) >= self._flights_max():
+            return False
+        return lane.in_flight < lane.health.room(self._effective.concurrency(endpoint))
+
+    def _flights_max(self) -> int:
+        return (self._effective.settings.delivery.connections_max + 1) // 2
 
     def _is_busy(self, lane: Lane) -> bool:
         """Whether it is looked at anyway before anything more can begin: by the pacer, when an attempt ends, at resume.
@@ -243,6 +249,8 @@ class Courier:
             else:
                 outcome = await self._attempter.attempt(lane, event, delivery, is_probe=flight.is_probe)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
+        if len(self._flying) >= self._flights_max():
+            self.wake()  # other lanes waited for this one to end
         del self._flying[number]
         self._end_flight(flight)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:

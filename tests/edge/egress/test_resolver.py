@@ -9,7 +9,8 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from hookd.edge.egress.resolver import SLOW_SECONDS, THREADS_MAX, Resolver, Standing
+from hookd.edge.egress.look_up_threads import SLOW_SECONDS
+from hookd.edge.egress.resolver import AT_ONCE_MAX, HANGING_MAX, THREADS_MAX, Resolver, Standing
 
 
 class Dns:
@@ -166,35 +167,127 @@ async def test_name_that_resolved_before_does_not_wait_behind_those_that_did_not
     dns.table[b"good.example"] = ["1.1.1.1"]
     resolve = resolver(nursery, dns, ttl_seconds=30)
     await resolve("good.example", 443)
-    hung_count = 2 * THREADS_MAX[Standing.NEW]
+    threads_max = AT_ONCE_MAX[Standing.NEW] + HANGING_MAX[Standing.NEW]
+    hung_count = 2 * threads_max
     waiters = [Waiter(nursery, resolve, f"hung{number}.example") for number in range(hung_count)]
     mock_clock.jump(31)
     with trio.fail_after(5):
         assert await resolve("good.example", 443) == ("1.1.1.1",)
-    assert len(dns.asked) <= 2 + THREADS_MAX[Standing.NEW]
+    assert len(dns.asked) <= 2 + threads_max
     dns.release.set()
     for waiter in waiters:
         await waiter.ended.wait()
     nursery.cancel_scope.cancel()
 
 
-async def test_failed_and_slow_names_share_few_threads(
+async def seconds_until_found(
+    resolve: Resolver, host: str, clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> float:
+    """By the clock, which is set on by SLOW_SECONDS while the name waits; 30 if it takes longer."""
+    asked_at = trio.current_time()
+    waiter = Waiter(nursery, resolve, host)
+    while not waiter.ended.is_set() and trio.current_time() < asked_at + 30:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        if not waiter.ended.is_set():
+            clock.jump(SLOW_SECONDS + 0.001)
+    assert waiter.outcome in (None, ("1.1.1.1",))
+    return trio.current_time() - asked_at
+
+
+async def test_150_names_that_hang_hold_up_a_new_one_for_a_moment(
     nursery: trio.Nursery, dns: Dns, mock_clock: trio.testing.MockClock
 ) -> None:
-    """So that dead names leave most threads to new ones."""
+    """Each gives its place to the next one once it hangs, and its thread goes on aside."""
+    dns.table[b"new.example"] = ["1.1.1.1"]
+    resolve = resolver(nursery, dns)
+    for number in range(150):
+        Waiter(nursery, resolve, f"hung{number}.example")
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert await seconds_until_found(resolve, "new.example", mock_clock, nursery) < 3 * SLOW_SECONDS
+    assert resolve.look_ups_in_flight == 150
+    dns.release.set()
+    nursery.cancel_scope.cancel()
+
+
+async def test_good_names_that_begin_to_hang_hold_up_no_other_good_one(
+    nursery: trio.Nursery, dns: Dns, mock_clock: trio.testing.MockClock
+) -> None:
+    """40 customers of one name server that is down."""
+    hung = [f"hung{number}.example" for number in range(40)]
+    dns.table = {name.encode(): ["1.1.1.1"] for name in ("good.example", *hung)}
     resolve = resolver(nursery, dns, ttl_seconds=30)
-    dns.table = {f"hung{number}.example".encode(): ["1.1.1.1"] for number in range(20)}
-    for is_again in (False, True):
-        dns.asked.clear()
-        dns.release.clear()
-        waiters = [Waiter(nursery, resolve, name.decode()) for name in dns.table]
+    dns.release.set()
+    for name in ("good.example", *hung):
+        await resolve(name, 443)
+    dns.release.clear()
+    mock_clock.jump(31)
+    for name in hung:
+        Waiter(nursery, resolve, name)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert await seconds_until_found(resolve, "good.example", mock_clock, nursery) < 4 * SLOW_SECONDS
+    dns.release.set()
+    nursery.cancel_scope.cancel()
+
+
+async def test_threads_are_bounded_however_many_names_hang(
+    nursery: trio.Nursery, dns: Dns, mock_clock: trio.testing.MockClock
+) -> None:
+    """Those that hang and find no room aside keep their places."""
+    resolve = resolver(nursery, dns)
+    for number in range(300):
+        Waiter(nursery, resolve, f"hung{number}.example")
+    for _ in range(6):
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert len(dns.asked) == (THREADS_MAX[Standing.SUSPECT] if is_again else 20)
-        mock_clock.jump(SLOW_SECONDS + 0.1)
+        mock_clock.jump(SLOW_SECONDS + 0.001)
+    assert len(dns.asked) == AT_ONCE_MAX[Standing.NEW] + HANGING_MAX[Standing.NEW] == 160
+    assert THREADS_MAX == 256
+    dns.release.set()
+    nursery.cancel_scope.cancel()
+
+
+async def test_places_come_back_once_names_hang_no_more(
+    nursery: trio.Nursery, dns: Dns, mock_clock: trio.testing.MockClock
+) -> None:
+    """There are as many as before, and none more: what was aside is counted out again."""
+    resolve = resolver(nursery, dns)
+    for turn in range(2):
+        dns.release.clear()
+        dns.asked.clear()
+        waiters = [Waiter(nursery, resolve, f"hung{turn}-{number}.example") for number in range(100)]
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(dns.asked) == AT_ONCE_MAX[Standing.NEW]
+        mock_clock.jump(SLOW_SECONDS + 0.001)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(dns.asked) == 100
         dns.release.set()
         for waiter in waiters:
             await waiter.ended.wait()
-            assert waiter.outcome == ("1.1.1.1",)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("hangs", "is_found", "at_once_max"),
+    [(True, False, AT_ONCE_MAX[Standing.HUNG]), (True, True, 20), (False, False, 20), (False, True, 16)],
+)
+async def test_names_that_hung_and_found_nothing_share_few_threads(
+    hangs: bool, is_found: bool, at_once_max: int, nursery: trio.Nursery, dns: Dns, mock_clock: trio.testing.MockClock
+) -> None:
+    """So that dead names leave most threads to others. What failed at once, or answered late, is not among the dead."""
+    resolve = resolver(nursery, dns, ttl_seconds=30)
+    names = [f"hung{number}.example" for number in range(20)]
+    dns.table = {name.encode(): ["1.1.1.1"] for name in names} if is_found else {}
+    for is_again in (False, True):
+        dns.asked.clear()
+        dns.release.clear()
+        waiters = [Waiter(nursery, resolve, name) for name in names]
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(dns.asked) == (at_once_max if is_again else 20)
+        if hangs:
+            mock_clock.jump(SLOW_SECONDS + 0.1)
+        dns.release.set()
+        for waiter in waiters:
+            await waiter.ended.wait()
+            assert is_found == (waiter.outcome == ("1.1.1.1",))
         mock_clock.jump(31)
     nursery.cancel_scope.cancel()
 

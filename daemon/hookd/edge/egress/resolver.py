@@ -1,4 +1,4 @@
-"""Names to addresses: a look-up pool of our own, a cache, one look-up at a time for each name.
+"""Names to addresses: threads of its own, a cache, one look-up at a time for each name.
 
 `Resolve` is all that the transport knows of it; tests and simulations pass a function instead.
 
@@ -6,11 +6,13 @@ Why its own: trio runs getaddrinfo on its 40 shared threads, and a cancelled loo
 gives up, 10 to 20 s with glibc's defaults. 45 hung look-ups then stall whatever in the process uses a thread.
 
 Rules:
- * Threads come from limiters of this resolver, never from trio's default one.
+ * Threads are bounded here (look_up_threads.py) and never taken from trio's default limiter.
  * A look-up is a task of the resolver's nursery. Whoever wants the name waits for its end, may stop waiting at once,
    and takes nothing from the others that wait. A name that hangs holds one thread, however many ask for it.
- * Names queue among their like: those whose last look-up was good, those never looked up, and those whose last one
-   failed or was slow. However many dead names there are, one that resolved before does not wait behind them.
+ * Names queue among their like: those whose last look-up was prompt and found something, those whose last one hung and
+   found nothing, and all others: new ones, and those that failed at once or answered late. However many names hang,
+   one that resolved before does not wait behind them.
+ * A look-up that hangs gives its place to the next name of its kind.
  * Found addresses are kept for `ttl_seconds`, failures for `failure_ttl_seconds`: getaddrinfo does not tell the
    records' own. None is given that was looked up `age_seconds_max` ago, or longer. The time is trio's.
  * An IP literal is its own answer and needs no thread. The name goes to getaddrinfo as the bytes of the URL: nobody
@@ -20,9 +22,10 @@ Rules:
 Does not judge addresses (addresses.py), and has no timeout: a look-up ends when getaddrinfo does. Only waiting is a
 checkpoint; a cached answer returns at once.
 
-Known limits: 16 + 64 + 16 threads at most. Over `names_max` look-ups under way or waiting for a thread a new name fails
-at once. `entries_max` names are remembered, about 400 B each. More than 64 names that were never seen before and hang
-all at once make further new names wait until the first of them give up; names seen before do not wait.
+Known limits: 256 threads at most, about 22 KiB each. Over `names_max` look-ups under way or waiting for a thread a
+new name fails at once. `entries_max` names are remembered, about 400 B each. 160 names that were never seen before and
+hang all at once hold up further new ones until the first of them give up; so do 64 that resolved before those that did.
+A name that hung and answers again waits behind those that hang still: 32 of them at a time.
 """
 
 import math
@@ -35,8 +38,7 @@ from typing import Any
 import httpx
 import trio
 
-# A look-up that took longer is slow. Real ones take milliseconds, and a second when a packet was lost.
-SLOW_SECONDS = 1.5
+from hookd.edge.egress.look_up_threads import SLOW_SECONDS, LookUpThreads
 
 # Host and port to at least one address, in the order to try them; raises httpx.ConnectError.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -46,12 +48,14 @@ GetAddrInfo = Callable[..., Sequence[tuple[Any, ...]]]
 class Standing(Enum):
     """What a name's last look-up was like."""
 
-    GOOD = auto()
-    NEW = auto()
-    SUSPECT = auto()
+    GOOD = auto()  # prompt, and it found something
+    NEW = auto()  # there was none, or it failed at once, or answered late
+    HUNG = auto()  # late, and it found nothing
 
 
-THREADS_MAX = {Standing.GOOD: 16, Standing.NEW: 64, Standing.SUSPECT: 16}
+AT_ONCE_MAX = {Standing.GOOD: 16, Standing.NEW: 64, Standing.HUNG: 8}
+HANGING_MAX = {Standing.GOOD: 48, Standing.NEW: 96, Standing.HUNG: 24}
+THREADS_MAX = sum(AT_ONCE_MAX.values()) + sum(HANGING_MAX.values())
 
 
 class Addresses(tuple[str, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have any
@@ -109,7 +113,10 @@ class Resolver:
         self._names_max = names_max
         self._entries_max = entries_max
         self.age_seconds_max = math.inf
-        self._limiters = {standing: trio.CapacityLimiter(tokens) for standing, tokens in THREADS_MAX.items()}
+        self._threads = {
+            standing: LookUpThreads(nursery, at_once_max=AT_ONCE_MAX[standing], hanging_max=HANGING_MAX[standing])
+            for standing in Standing
+        }
         self._answers: dict[str, _Answer] = {}  # the oldest first; expired ones stay for their standing
         self._under_way: dict[str, _LookUp] = {}
 
@@ -144,9 +151,9 @@ class Resolver:
 
     async def _run(self, name: str, port: int, look_up: _LookUp) -> None:
         known = self._answers.get(name)
-        limiter = self._limiters[known.standing if known is not None else Standing.NEW]
+        threads = self._threads[known.standing if known is not None else Standing.NEW]
         try:
-            async with limiter:
+            async with threads.place():
                 started_at = trio.current_time()
                 found = await self._find(name, port)
             look_up.answer = self._remember(name, found, started_at)
@@ -161,7 +168,7 @@ class Resolver:
                 name,
                 port,
                 abandon_on_cancel=True,  # the nursery ends: nobody is left to wait for the system
-                limiter=trio.CapacityLimiter(1),  # the caller has its token: that wait is not the look-up's time
+                limiter=trio.CapacityLimiter(1),  # the caller has its place: that wait is not the look-up's time
             )
         except RuntimeError:  # the system gives us no thread: that must fail a look-up and not the daemon
             return "the name cannot be looked up: no thread can be started"
@@ -183,13 +190,19 @@ class Resolver:
         addresses = Addresses.found(texts, looked_up_at=started_at)
         now = trio.current_time()
         ttl_seconds = self._ttl_seconds if addresses else self._failure_ttl_seconds
-        standing = Standing.GOOD if addresses and now - started_at <= SLOW_SECONDS else Standing.SUSPECT
-        answer = _Answer(addresses, reason, standing, now + ttl_seconds)
+        is_late = now - started_at > SLOW_SECONDS
+        answer = _Answer(addresses, reason, _standing(bool(addresses), is_late=is_late), now + ttl_seconds)
         self._answers.pop(name, None)  # to the end of the order
         self._answers[name] = answer
         if len(self._answers) > self._entries_max:
             del self._answers[next(iter(self._answers))]
         return answer
+
+
+def _standing(has_addresses: bool, *, is_late: bool) -> Standing:
+    if has_addresses:
+        return Standing.NEW if is_late else Standing.GOOD
+    return Standing.HUNG if is_late else Standing.NEW
 
 
 def is_literal(host: str) -> bool:
