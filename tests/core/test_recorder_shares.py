@@ -28,8 +28,9 @@ class Daemon:
         store = MemoryStore(plan.segment_bytes, plan.segments_max)
         self.recorder = make_recorder(store, row_bytes=plan.row_bytes, segments_max=plan.segments_max)
         self.room_bytes = plan.rows_bytes_max(plan.segments_max)
+        self.effective = EffectiveSettings(settings)
         self.ledger = Ledger(
-            EffectiveSettings(settings),
+            self.effective,
             started=Moment(0.0, 0.0),
             on_settled=lambda event: None,
             on_forgotten=lambda event: None,
@@ -118,3 +119,13 @@ def test_wait_for_a_share_is_what_the_client_settles() -> None:
         daemon.admit("greedy", LONG, now=number / 2)
     _, refused = daemon.admit_until_refused("greedy", LONG, now=10.0)
     assert refused.retry_after_seconds == 1 < WAIT_SECONDS_MAX
+
+
+def test_share_follows_the_settings_in_force() -> None:
+    """A reload that doubles the client's events lets it go on at once."""
+    daemon = Daemon()
+    before, _ = daemon.admit_until_refused("greedy", LONG)
+    daemon.effective.settings = Settings(intake=IntakeSettings(client_events_max=50_000))
+    after, refused = daemon.admit_until_refused("greedy", LONG)
+    assert isinstance(refused, ClientFull)
+    assert len(after) == pytest.approx(len(before), abs=1)

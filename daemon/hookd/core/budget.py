@@ -19,6 +19,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.recorder_room import RecorderRoom
 from hookd.core.refusal import ClientFull, Full
+from hookd.core.settings import IntakeSettings
 
 # What the budget counts for a row. Measured at a million events of one delivery each, waiting in a lane: 576 B
 # together over the payload; the rest is room for attempts, logs and the allocator.
@@ -105,6 +106,8 @@ class Budget:
         self._effective = effective
         self._recorder = recorder
         self.whole = Usage()
+        self._shared = effective.settings.intake
+        self._client_share = client_share(self._shared)
 
     def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
         """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
@@ -157,10 +160,14 @@ class Budget:
         )
 
     def _refuse_if_share_of_recorder_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
-        share = self._client_share()
-        if share >= 1:
+        if (
+            self._effective.settings.intake is not self._shared
+        ):  # to divide anew for each event takes half a microsecond
+            self._shared = self._effective.settings.intake
+            self._client_share = client_share(self._shared)
+        if self._client_share >= 1:
             return
-        held_bytes, bytes_max = self._recorder.client_room(client_id, share=share)
+        held_bytes, bytes_max = self._recorder.client_room(client_id, share=self._client_share)
         lacking_bytes = held_bytes + client.row_bytes - bytes_max
         if lacking_bytes <= 0:
             return
@@ -170,12 +177,6 @@ class Budget:
             f"client {client_id!r} has {held_bytes:,} bytes in the flight recorder and asks for {client.row_bytes:,} "
             f"more; its share of recorder.bytes_max is room for {bytes_max:,}",
             retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
-        )
-
-    def _client_share(self) -> float:
-        intake = self._effective.settings.intake
-        return max(
-            intake.client_events_max / intake.unsettled_events_max, intake.client_bytes_max / intake.unsettled_bytes_max
         )
 
     def _refuse_if_whole_full(self, whole: Demand, now: float) -> None:
@@ -193,6 +194,13 @@ class Budget:
             f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
             retry_after_seconds=wait_seconds(self.whole.settling.seconds_until_free(lacking, now)),
         )
+
+
+def client_share(intake: IntakeSettings) -> float:
+    """What one client may have of the events or of the bytes, whichever is more: 1 is everything."""
+    return max(
+        intake.client_events_max / intake.unsettled_events_max, intake.client_bytes_max / intake.unsettled_bytes_max
+    )
 
 
 def wait_seconds(seconds: float) -> int:

@@ -156,6 +156,7 @@ class SegmentRecorder:
         self._rows: dict[int, _Row] = {}  # by the event's sequence
         self._rows_bytes = self._rows_bytes_max = 0
         self._clients = ClientRows()
+        self._room_bytes = plan.rows_bytes_max(plan.segments_max)  # for rows, with every segment there may be
         self._log: deque[_Segment] = deque()
         self._segments = self._free = 0
         self._sequence = 0
@@ -208,8 +209,7 @@ class SegmentRecorder:
 
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
         """One row of the largest always fits. What the file system gives of `recorder.bytes_max` is not asked."""
-        room_bytes = self._layout.rows_bytes_max(self._layout.segments_max)
-        return self._clients.bytes_of(client_id), max(self._layout.row_bytes, int(room_bytes * share))
+        return self._clients.bytes_of(client_id), max(self._layout.row_bytes, int(self._room_bytes * share))
 
     def _has_room(self, row_bytes: int) -> bool:
         while self._rows_bytes + row_bytes > self._rows_bytes_max:
