@@ -103,7 +103,7 @@ def peak() -> Iterator[list[int]]:
 
 
 async def ask(api: Api, shape: Shape, body: bytes) -> Answer:
-    headers = {"content-type": shape.kind}
+    headers = {"content-type": shape.kind, "content-length": str(len(body))}
     return await answer_of(await api.client.open(shape.path, method=shape.method, data=body, headers=headers))
 
 
