@@ -44,7 +44,7 @@ class Owed:
     def add(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
         if line["attempt_count"] > self.attempt_count:
-            self.attempt_count, self.probes = line["attempt_count"], line.get("probe_failures", 0)
+            self.attempt_count, self.probes = line["attempt_count"], line.get("unscheduled_attempts", 0)
         self.crashes = max(self.crashes, line.get("crash_count", 0))
         self.maybe_received |= line["class"] == "outcome_unknown"
 

@@ -117,7 +117,7 @@ class Starting:
         posted.may_be_forgotten |= self.world.plan.retention_is_tiny
         if line["endpoint_id"] not in posted.endpoints:
             duty = posted.duty(line["endpoint_id"])
-            duty.carried, duty.carried_probes = line["attempt_count"], line.get("probe_failures", 0)
+            duty.carried, duty.carried_probes = line["attempt_count"], line.get("unscheduled_attempts", 0)
             duty.before_least = duty.before_most = 0
             duty.carried_unknown = line["class"] == "outcome_unknown"
             duty.crashes = line.get("crash_count", 0)
