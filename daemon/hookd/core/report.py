@@ -131,9 +131,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
     maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
     crash_count: int | msgspec.UnsetType = msgspec.UNSET  # at how many crashes it was in flight, where at any
-    unscheduled_attempts: int | msgspec.UnsetType = (
-        msgspec.UNSET
-    )  # attempts that took nothing from the schedule, if any
+    unscheduled_attempts: int | msgspec.UnsetType = msgspec.UNSET  # those that took nothing from the schedule, if any
     event_id: str
     client_id: str
     endpoint_id: str
