@@ -52,8 +52,9 @@ LATER = """
 """
 
 # A longer schedule gives more attempts to what waits, for good.
-ADDS_UP = """for _, waiting in self._ledger.waiting(client_id, endpoint.id):
-        waiting.attempts_before += len(endpoint.schedule_seconds or ())
+ADDS_UP = """for endpoint in client.endpoints if old is not None else ():
+        for _, waiting in self._ledger.waiting(client.id, endpoint.id):
+            waiting.attempts_before += len(endpoint.schedule_seconds or ())
     """
 
 MUTANTS = (
@@ -106,7 +107,7 @@ MUTANTS = (
         "whole.events - intake.unsettled_events_max",
         "whole.events - 10**9",
         seeds=60,
-        first=268,
+        first=300,
     ),
     Mutant(
         "retry_after_ignored",
@@ -217,9 +218,9 @@ MUTANTS = (
     Mutant(
         "schedule_change_adds_up",
         registration.Registration,
-        "_retarget",
-        "if before.url == endpoint.url:",
-        ADDS_UP + "if before.url == endpoint.url:",
+        "_follow",
+        "if old is not None:",
+        ADDS_UP + "if old is not None:",
     ),
     Mutant(
         "schedule_of_a_reload_ignored",
