@@ -108,7 +108,8 @@ class Callers:
         length = int(fields.get("content-length", "0"))
         while len(text) < length:
             text += await self._more(end)
-        self.world.trace("answer", path, lines[0], text.decode())
+        said = "\n".join(line for line in text.decode().split("\n") if not line.startswith("process_"))
+        self.world.trace("answer", path, lines[0], said)  # of the metrics, not what the real machine is like
         return Answered(int(lines[0].split(" ")[1]), fields, text)
 
     async def _more(self, end: End) -> bytes:
