@@ -268,7 +268,7 @@ class Story:
         event = self.open("x", "y", client_id="e")
         self.attempt(event, Retry(1.0))
         self.begin(event, 1)
-        self.ledger.retarget(event.deliveries[0], url="https://y.example/")
+        self.ledger.retarget("e", {event.deliveries[0].endpoint_id: "https://y.example/"})
 
     def _ages(self) -> None:
         self.seconds += 2e6

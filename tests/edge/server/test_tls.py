@@ -15,7 +15,7 @@ import trio
 import trio.testing
 import trustme
 from hookd.core.settings import HttpSettings, Settings
-from hookd.edge.server.api_server import SPARE_CONNECTIONS
+from hookd.edge.server.api_server import spare_connections
 from hookd.edge.server.tls import BadCertificate, Tls, certificate_conflicts
 
 from tests.edge.server.harness import (
@@ -159,7 +159,7 @@ async def test_connection_over_the_limit_is_closed_without_a_handshake(tmp_path:
             probe = await connected(harness)
             await probe.send_all(GET_LIVEZ)
             await read_response(probe, b"alive")
-            spare = [await harness.connect() for _ in range(SPARE_CONNECTIONS)]
+            spare = [await harness.connect() for _ in range(spare_connections(1))]
             assert await harness.ask(b"") == b""
         for stream in (held, probe, *spare):
             await trio.aclose_forcefully(stream)

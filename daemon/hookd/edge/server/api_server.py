@@ -4,11 +4,11 @@ Rules: `stop` may be called at any time, and again with less grace; `serve` retu
 `serve` cuts everything at once and skips the app's shutdown.
 
 Where `connections_max` are open, the oldest idle one makes room: a kept one first, else one that has brought no whole
-head in HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of SPARE_CONNECTIONS, on which the probes
+head in HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes
 alone are answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a
 connection is answered 503 and closed.
 
-Limits: connections_max and twice SPARE_CONNECTIONS, the latter for moments: one that makes room is closed a tick later.
+Limits: connections_max, and thrice `spare_connections`; two of these for moments: what makes room closes a tick later.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ HEAD_PATIENCE_SECONDS = 1.0
 TOO_MANY = b"HTTP/1.1 503 \r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
 
+def spare_connections(connections_max: int) -> int:
+    """How many: with a small descriptor limit fewer, since each takes a descriptor of the 64 that are kept back."""
+    return min(SPARE_CONNECTIONS, max(4, connections_max // 4))
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    connections_open: int
+    connections_open: int  # of connections_max; those that make room are no longer counted
     connections_max: int
+    connections_spare: int  # beyond those: only probes are answered there
     connections_refused: int  # closed at once because connections_max were in use, since the start
     connections_displaced: int  # idle ones that made room for others, since the start
     handshakes_failed: int  # since the start
@@ -88,7 +94,7 @@ class Server:
         self._tls = tls
         self._handshakes_failed = 0
         self._handshake_reason = ""
-        self._connections_max = connections_max
+        self._connections_max, self._spare_max = connections_max, spare_connections(connections_max)
         self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
@@ -123,8 +129,9 @@ class Server:
 
     def statistics(self) -> Statistics:
         return Statistics(
-            len(self._connections) + len(self._spare),
+            min(len(self._connections), self._connections_max),
             self._connections_max,
+            len(self._spare),
             self._connections_refused,
             self._connections_displaced,
             self._handshakes_failed,
@@ -137,7 +144,7 @@ class Server:
             return
         for connections, most, terms in (
             (self._connections, self._connections_max, self._terms),
-            (self._spare, SPARE_CONNECTIONS, self._probe_terms),
+            (self._spare, self._spare_max, self._probe_terms),
         ):
             if self._has_room(connections, most):
                 connection = TcpConnection(terms, stream, self._tls_context(stream))
@@ -151,7 +158,7 @@ class Server:
         await self._refuse(stream)
 
     def _has_room(self, connections: dict[TcpConnection, None], most: int) -> bool:
-        return len(connections) < most or (len(connections) < most + SPARE_CONNECTIONS and self._displace(connections))
+        return len(connections) < most or (len(connections) < most + self._spare_max and self._displace(connections))
 
     def _displace(self, connections: Iterable[TcpConnection]) -> bool:
         """Closes the one that has been idle the longest; False where none is."""
