@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant("one_attempt_more", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count >"),
     Mutant("one_attempt_less", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count + 1 >="),
-    Mutant("wake_up_lost", courier.Courier, "add", "self.wake()", "pass"),
+    Mutant("wake_up_lost", courier.Courier, "add", "self.wake()", "pass", first=19),
     Mutant(
         "slot_leaked",
         courier.Courier,
@@ -82,6 +82,7 @@ MUTANTS = (
         "lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)",
         "pass",
         seeds=60,
+        first=5,
     ),
     Mutant(
         "left_over_bytes_taken",
@@ -97,9 +98,10 @@ MUTANTS = (
         "lines",
         "in undelivered(ledger):",
         "in list(undelivered(ledger))[:-1]:",
+        first=3,
     ),
     Mutant("budget_kept", budget.Budget, "leave", "self.whole.held.add(demand)", "pass"),
-    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass"),
+    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass", first=19),
     Mutant(
         "budget_exceeded",
         budget.Budget,
@@ -107,7 +109,7 @@ MUTANTS = (
         "whole.events - intake.unsettled_events_max",
         "whole.events - 10**9",
         seeds=60,
-        first=300,
+        first=305,
     ),
     Mutant(
         "retry_after_ignored",
@@ -140,7 +142,7 @@ MUTANTS = (
         "_has_expired",
         "one.is_waiting and has_expired(event, one, now=now)",
         "False",
-        first=28,
+        first=32,
     ),
     Mutant("retried_at_once", retry, "verdict", "return Retry(delay)", "return Retry(0.0)"),
     Mutant(
@@ -157,12 +159,13 @@ MUTANTS = (
         "return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))",
         "return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))[-1:]",
         seeds=40,
+        first=5,
     ),
     Mutant("timestamp_late", attempt.Attempter, "_post", "timestamp = int(now.wall)", "timestamp = int(now.wall) - 3"),
     Mutant("window_ignored", health.Health, "room", "min(self.window, concurrency)", "1000"),
-    Mutant("gone_goes_on", health.Health, "disable", "self.disabled, self.since = True, now", "pass", first=11),
-    Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40),
-    Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40),
+    Mutant("gone_goes_on", health.Health, "disable", "self.disabled, self.since = True, now", "pass", first=19),
+    Mutant("pause_ignored", health.Health, "pause", "self.paused_by = PausedBy.OPERATOR", "pass", seeds=40, first=5),
+    Mutant("drain_does_not_wait", drain, "_settle", "await pacer.wait_idle()", "return", seeds=40, first=4),
     Mutant(
         "drain_without_end",
         supervisor,
@@ -170,6 +173,7 @@ MUTANTS = (
         "trio.move_on_at(deadline)",
         "trio.move_on_at(deadline + 60)",
         seeds=60,
+        first=18,
     ),
     Mutant("admitted_after_the_stop", intake.Intake, "close", "if self._ends_at is None:", "if False:", first=18),
     Mutant(
@@ -179,6 +183,7 @@ MUTANTS = (
         "self.maybe_received |= exchange.sending_started and exchange.answer is None",
         "pass",
         seeds=40,
+        first=3,
     ),
     Mutant(
         "removed_go_on_waiting",
@@ -189,16 +194,25 @@ MUTANTS = (
         seeds=60,
     ),
     # What is granted: attempts, ages, secrets
-    Mutant("pause_counted_at_resume", health.Health, "_lift", "self.age_from = now", "pass"),
-    Mutant("pause_counted_for_what_was_in_flight", Terms, "age_seconds", "0.0 if health.is_held else", "", seeds=40),
+    Mutant("pause_counted_at_resume", health.Health, "_lift", "self.age_from = now", "pass", first=8),
+    Mutant(
+        "pause_counted_for_what_was_in_flight",
+        Terms,
+        "age_seconds",
+        "0.0 if health.is_held else",
+        "",
+        seeds=40,
+        first=13,
+    ),
     Mutant(
         "throttled_time_counted",
         health.Health,
         "_hold_back",
         "self.age_from = max(self.age_from, self.not_before)",
         "pass",
+        first=3,
     ),
-    Mutant("hold_not_lifted_by_resume", health.Health, "resume", "self._lift(now)", "pass"),
+    Mutant("hold_not_lifted_by_resume", health.Health, "resume", "self._lift(now)", "pass", first=8),
     Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass", first=32),
     Mutant(
         "hold_longer_than_an_hour",
@@ -214,6 +228,7 @@ MUTANTS = (
         "begins_at",
         "is_too_late = expires_at is not None and begins_from >= expires_at",
         "is_too_late = False",
+        first=8,
     ),
     Mutant(
         "schedule_change_adds_up",
@@ -221,6 +236,7 @@ MUTANTS = (
         "_follow",
         "if old is not None:",
         ADDS_UP + "if old is not None:",
+        first=8,
     ),
     Mutant(
         "schedule_of_a_reload_ignored",
@@ -245,6 +261,7 @@ MUTANTS = (
         "tell",
         "if told == health.told:",
         "if told == health.told or state is State.DISABLED:",
+        first=19,
     ),
     Mutant(
         "disabled_told_twice",
@@ -252,6 +269,7 @@ MUTANTS = (
         "tell",
         "health.told = told",
         "health.told = told if state is not State.DISABLED else None",
+        first=19,
     ),
     Mutant(
         "given_up_as_gone_never_told",
@@ -259,6 +277,7 @@ MUTANTS = (
         "give_up",
         "if self._on_given_up is not None:",
         "if reason is not Reason.GONE:",
+        first=19,
     ),
     Mutant(
         "given_up_told_twice",
@@ -332,6 +351,7 @@ MUTANTS = (
         "_is_answered",
         "if response.status_code == REQUEST_TIMEOUT:",
         "if False:",
+        first=8,
     ),
     Mutant("reconnected_unsaid", transport.Transport, "_exchange", "progress.reconnected = True", "pass", first=8),
     Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", first=38),
@@ -343,11 +363,16 @@ MUTANTS = (
         "trio.move_on_after(60)",
         first=1,
     ),
-    Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=13),
+    Mutant("any_address", addresses.AddressPolicy, "judge", "return address", "continue", first=19),
     Mutant("known_id_new_payload", intake.Intake, "_plan", "known.type != submission.type or", "False and", seeds=60),
     # The recorder, and what a start makes of it
     Mutant(
-        "record_skipped", recorder.SegmentRecorder, "admitted", "self._note_row(event, ", "(lambda *_: None)(event, "
+        "record_skipped",
+        recorder.SegmentRecorder,
+        "admitted",
+        "self._note_row(event, ",
+        "(lambda *_: None)(event, ",
+        first=7,
     ),
     Mutant(
         "record_after_the_202",
@@ -355,6 +380,7 @@ MUTANTS = (
         "open",
         "self._recorder.admitted(event, recovered=recovered)",
         LATER % "self._recorder.admitted(event, recovered=recovered)",
+        first=8,
     ),
     Mutant(
         "begun_not_recorded",
@@ -362,6 +388,7 @@ MUTANTS = (
         "begun",
         "self._put(begun_record(self._sequence + 1, event, delivery))",
         "pass",
+        first=16,
     ),
     Mutant(
         "settled_not_recorded",
@@ -369,6 +396,7 @@ MUTANTS = (
         "settled",
         "self._put(settled_record(self._sequence + 1, event, delivery, then))",
         "pass",
+        first=7,
     ),
     Mutant(
         "recorder_takes_what_has_no_room",
@@ -376,7 +404,7 @@ MUTANTS = (
         "refuse_if_full",
         "if self._rows_bytes + row_bytes > self._rows_bytes_max and not self._has_room(row_bytes):",
         "if False:",
-        first=10,
+        first=16,
     ),
     Mutant(
         "segment_dropped_with_what_is_unsettled",
@@ -384,7 +412,7 @@ MUTANTS = (
         "_drop_settled",
         "while not self._log[0].unsettled and len(self._log) > 1:",
         "while self._log[0].unsettled < 2 and len(self._log) > 1:",
-        first=20,
+        first=29,
     ),
     Mutant(
         "payload_recorded",
@@ -392,15 +420,17 @@ MUTANTS = (
         "_note_row",
         "event.payload if self._identity.payloads else None",
         "event.payload",
+        first=8,
     ),
     Mutant("recorder_not_discarded", final_report.FinalReport, "_end", "self._recorder.discard()", "pass"),
-    Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", "", first=55),
+    Mutant("torn_record_believed", recording, "read_framed", "or crc32(tail, length) != checksum", "", first=60),
     Mutant(
         "in_flight_at_the_crash_forgotten",
         recording.Recording,
         "take_segments",
         "delivery.maybe_received |= delivery.in_flight",
         "pass",
+        first=16,
     ),
     Mutant(
         "recorder_removed_without_report",
@@ -408,25 +438,33 @@ MUTANTS = (
         "write_crash_reports",
         "if made is None:",
         "if False:",
-        first=20,
+        first=29,
     ),
-    Mutant("marker_kept", crash_reports, "write_crash_reports", "reports.close_run(run_id)", "pass"),
+    Mutant("marker_kept", crash_reports, "write_crash_reports", "reports.close_run(run_id)", "pass", first=3),
     Mutant(
         "owed_report_pruned",
         reports.ReportDirectory,
         "prune",
         "if not claims and self._is_owed(path):",
         "if False:",
-        first=20,
+        first=26,
     ),
     # Recovery
-    Mutant("claimed_report_taken_twice", reports.ReportDirectory, "unclaimed", "if path.name in claimed:", "if False:"),
+    Mutant(
+        "claimed_report_taken_twice",
+        reports.ReportDirectory,
+        "unclaimed",
+        "if path.name in claimed:",
+        "if False:",
+        first=3,
+    ),
     Mutant(
         "report_not_claimed",
         recovery.Recovery,
         "_claim",
         "await self._with_files(self._reports.claim, report.path, self._run_id)",
         "pass",
+        first=3,
     ),
     Mutant(
         "claimed_without_payloads",
@@ -434,15 +472,16 @@ MUTANTS = (
         "_claim",
         "if answers[Answer.NO_PAYLOAD] and not answers[Answer.ADMITTED]:",
         "if False:",
-        first=20,
+        first=25,
     ),
-    Mutant("recovered_as_new", resend.Resend, "_admit", "recovered=True", "recovered=False"),
+    Mutant("recovered_as_new", resend.Resend, "_admit", "recovered=True", "recovered=False", first=3),
     Mutant(
         "attempts_counted_anew",
         resend.Resend,
         "_delivery",
         "delivery.attempt_count = line.attempt_count",
         "pass",
+        first=3,
     ),
     Mutant(
         "maybe_received_not_recovered",
@@ -450,10 +489,15 @@ MUTANTS = (
         "_delivery",
         "delivery.maybe_received = line.may_have_been_received",
         "pass",
-        first=20,
+        first=32,
     ),
     Mutant(
-        "client_s_put_wakes_nothing", registration.Registration, "_adopt", "self._dispatch.add(event, delivery)", "pass"
+        "client_s_put_wakes_nothing",
+        registration.Registration,
+        "_adopt",
+        "self._dispatch.add(event, delivery)",
+        "pass",
+        first=3,
     ),
     Mutant(
         "crashes_in_a_row_ignored",
@@ -471,7 +515,7 @@ MUTANTS = (
         "delivery.crash_count >= CRASHES_MAX",
         "False",
         seeds=20,
-        first=60,
+        first=73,
     ),
 )
 
