@@ -635,6 +635,7 @@ def test_cost_counts_payload_event_and_deliveries() -> None:
     assert (EVENT_BYTES, DELIVERY_BYTES) == (512, 512)
     assert cost_bytes(100, 1) == 1124
     assert cost_bytes(100, 3) == 2148
+    assert [cost_bytes(100, count) for count in (8, 9, 16)] == [4708, 5220, 8804]  # each of the 16 that may be
     assert cost_bytes(100, 0) == 0
 
 

@@ -5,6 +5,7 @@ import trio
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Status
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.report import class_of
 from hookd.core.retry import Reason
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
 
@@ -370,6 +371,7 @@ async def test_courier_crashing_in_an_attempts_end_is_restarted_and_delivers(aut
     event = flow.admit("acme", "e1")
     await now()
     assert flow.dispatch.crashed_couriers == 1
+    assert [class_of(delivery) for delivery in event.deliveries] == ["outcome_unknown", "outcome_unknown"]
     await at(1)
     assert flow.dispatch.crashed_couriers == 1
     assert flow.sender.times("e1") == [0, 0, 1, 1]
