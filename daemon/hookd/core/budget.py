@@ -199,7 +199,8 @@ class Budget:
 def client_share(intake: IntakeSettings) -> float:
     """What one client may have of the events or of the bytes, whichever is more: 1 is everything."""
     return max(
-        intake.client_events_max / intake.unsettled_events_max, intake.client_bytes_max / intake.unsettled_bytes_max
+        intake.client_events_max / max(1, intake.unsettled_events_max),
+        intake.client_bytes_max / max(1, intake.unsettled_bytes_max),
     )
 
 
