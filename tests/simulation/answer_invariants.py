@@ -87,7 +87,10 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
     has_repeated = len(seen.exchanges) > 1
     if view["outcome"] is not None and has_repeated and not view["reconnected"]:
         world.fail("S9", f"attempt {view['number']} of {what} posted twice, and does not say so")
-    has_written = any(one.written_at is not None for one in seen.exchanges)
+    # What was read in the very moment of the last write may have been read before it.
+    has_written = any(
+        one.written_at is not None and (one.read_at is None or one.written_at < one.read_at) for one in seen.exchanges
+    )
     if view["outcome"] is not None and has_written and not view["request_sent"]:
         world.fail("S9", f"attempt {view['number']} of {what} wrote its whole request, and does not say so")
     if view["reconnected"] and not (seen.exchanges and seen.exchanges[0].is_kept):
