@@ -388,9 +388,9 @@ class World:
         drain_seconds = self.settings.drain.timeout_seconds
         run.stop_asked_at, run.ended_by = self.now(), stop
         run.no_attempts_after = self.now() + drain_seconds
-        run.must_end_by = run.no_attempts_after + STOP_SLACK_SECONDS
-        if not run.has_answered:  # it recovers first
-            run.must_end_by += LOOKS_MAX * self.plan.look_seconds
+        # It recovers first, where it has not answered yet; a look that was begun then may still go on.
+        slack_seconds = STOP_SLACK_SECONDS + (1 if run.has_answered else LOOKS_MAX) * self.plan.look_seconds
+        run.must_end_by = run.no_attempts_after + slack_seconds
         self._nursery.start_soon(self._watch_end, run)
         run.signal("SIGINT" if kind == "sigint" else "SIGTERM")
         if kind == "twice":
@@ -398,7 +398,7 @@ class World:
             await trio.sleep(SECOND_SIGNAL_AFTER)
             if not run.is_over:
                 run.no_attempts_after = min(run.no_attempts_after, self.now())
-                run.must_end_by = min(run.must_end_by, self.now() + STOP_SLACK_SECONDS)
+                run.must_end_by = min(run.must_end_by, self.now() + slack_seconds)
                 run.signal("SIGTERM")
         return None
 
