@@ -14,9 +14,23 @@ from hookd.core.refusal import EndpointDisabled, UnsettledDeliveries
 from hookd.core.retry import Reason
 from hookd.core.run import Run, Stop
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
-from hookd.flow.endings import ROWS_AT_ONCE, SLICE_SECONDS
+from hookd.core.timestamps import Moment
+from hookd.flow.endings import FINISH_SECONDS_MAX, ROWS_AT_ONCE, SLICE_SECONDS
 
-from tests.flow.harness import EPOCH, URL, Flow, Held, at, endpoint, now, only, standing, statuses, submission
+from tests.flow.harness import (
+    EPOCH,
+    URL,
+    Flow,
+    Held,
+    VirtualClock,
+    at,
+    endpoint,
+    now,
+    only,
+    standing,
+    statuses,
+    submission,
+)
 
 OTHER = "https://other.example/hook"
 NEW = "https://acme.example/new"
@@ -24,9 +38,11 @@ ROOMY = IntakeSettings(client_events_max=20_000, client_bytes_max=2**30)
 BACKLOG = 20_000
 
 
-async def backlogged(nursery: trio.Nursery, number: int = BACKLOG, **fields: Any) -> tuple[Flow, Held, list[Event]]:
+async def backlogged(
+    nursery: trio.Nursery, number: int = BACKLOG, clock: VirtualClock | None = None, **fields: Any
+) -> tuple[Flow, Held, list[Event]]:
     """One event in flight at acme's endpoint, and all others behind it."""
-    flow, held = Flow(Settings(intake=ROOMY, **fields)), Held()
+    flow, held = Flow(Settings(intake=ROOMY, **fields), clock=clock), Held()
     await flow.start(nursery)
     flow.put("acme", endpoint(concurrency=1))
     flow.put("other", endpoint(url=OTHER))
@@ -295,3 +311,32 @@ async def test_what_ended_by_removal_shows_the_endpoints_own_schedule(autojump_c
     assert {flow.attempts_max(event) for event in events} == {1 + entries}
     flow.set(retry=RetrySettings(schedule_seconds=(1.0,) * 20))
     assert {flow.attempts_max(event) for event in events} == {1 + entries}
+
+
+class SlowClock(VirtualClock):
+    """Once it is slow, each reading comes a quarter of the time later in which a stop may give up: a slow machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_slow = False
+        self._readings = 0
+
+    def now(self) -> Moment:
+        self._readings += self.is_slow
+        moment = super().now()
+        return Moment(moment.monotonic + self._readings * FINISH_SECONDS_MAX / 4, moment.wall)
+
+
+async def test_stop_gives_up_for_its_time_and_lists_the_rest(autojump_clock, nursery) -> None:
+    """A stop ends in time, however much there is to give up: what is left is undelivered, and balances."""
+    clock = SlowClock()
+    flow, _, events = await backlogged(nursery, clock=clock)
+    flow.registration.remove("acme", end_unsettled=True)
+    clock.is_slow = True
+    await flow.endings.finish()
+    found = statuses(events)
+    assert ROWS_AT_ONCE < found[Status.EXHAUSTED] < BACKLOG / 2
+    assert flow.endings.left
+    kinds = listed(flow)
+    assert sum(kinds.values()) == BACKLOG
+    assert flow.balanced()

@@ -5,7 +5,8 @@ Rules:
  2. No slice begins sooner than the log's writer has written the lines of the one before.
  3. Each is looked at again when its turn comes. What no longer applies (a resume, a 2xx) is left alone.
  4. There is one list for each cause at each endpoint. A later one replaces it, and has all that was left of it.
- 5. At a stop nothing stays on the lists: `finish` gives up all of it, so that the report says why.
+ 5. At a stop `finish` gives up what is left, so that the report says why. It takes FINISH_SECONDS_MAX at most: whatever
+    is left then is listed as undelivered, and the next start ends it.
 It does not decide that something ends: the courier, the registration and the housekeeping do.
 Limits: 8 B for each delivery that is to end; of a 410, 8 B for each event that is held of the client.
 """
@@ -28,6 +29,8 @@ from hookd.flow.ports import Clock
 ROWS_AT_ONCE = 200
 LOOKED_AT_AT_ONCE = 2000
 SLICE_SECONDS = 0.02
+# Some 20,000. A stop promises its end, and the report has yet to be written.
+FINISH_SECONDS_MAX = 1.0
 
 
 class _Cause(NamedTuple):
@@ -78,9 +81,10 @@ class Endings:
             self._give_up_some()
 
     async def finish(self) -> None:
-        """Gives up all that is left, without regard to the log: others still have their turns."""
-        while self._lists:
-            self._begin_slice(self._clock.now().monotonic)
+        """Gives up what is left, for FINISH_SECONDS_MAX, without regard to the log: others still have their turns."""
+        give_up_until = self._clock.now().monotonic + FINISH_SECONDS_MAX
+        while self._lists and (now := self._clock.now().monotonic) < give_up_until:
+            self._begin_slice(now)
             self._give_up_some()
             await trio.lowlevel.checkpoint()
 
