@@ -16,6 +16,7 @@ from hookd.edge.server.api_server import Server
 
 from tests.edge.server.harness import read_all
 from tests.edge.test_api import Api, started
+from tests.edge.turns import turns_of_another
 from tests.flow.harness import Flow, Hang, endpoint
 
 MIB = 2**20
@@ -95,21 +96,10 @@ async def test_long_page_gives_others_a_turn(autojump_clock, nursery, path: str)
         wide(api.flow, f"c{number}")
         api.flow.admit(f"c{number}")
     await trio.testing.wait_all_tasks_blocked()
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as asking:
-        asking.start_soon(other)
-        async with trio.open_nursery() as askers:
-            for _ in range(5):
-                askers.start_soon(api.get, path)
-        asking.cancel_scope.cancel()
-    assert turns > 5 * 30 * 30_000 / 40_000  # 30 rows of 30 KB, in slices of 32 KiB
+    async with turns_of_another() as turns, trio.open_nursery() as askers:
+        for _ in range(5):
+            askers.start_soon(api.get, path)
+    assert turns.count > 5 * 30 * 30_000 / 40_000  # 30 rows of 30 KB, in slices of 32 KiB
 
 
 class Door:

@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.edge.test_api import Answer, Api, answer_of, event, started
+from tests.edge.turns import turns_of_another
 
 BODY_BYTES = 4 * 2**20
 # The body as it comes, what reading it takes, and what any request takes, a list of errors among it.
@@ -122,20 +123,10 @@ async def test_reading_a_body_takes_at_most_a_multiple_of_it(autojump_clock, nur
 
 async def turns_of_others(api: Api, shape: Shape, body: bytes) -> int:
     """How often another task runs from the moment the body is all here to the answer."""
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(other)
+    async with turns_of_another() as turns:
         answer = await ask(api, shape, body)
-        nursery.cancel_scope.cancel()
     assert answer.status == shape.status
-    return turns
+    return turns.count
 
 
 def good(number: int, payload_bytes: int, name: str = "e") -> bytes:
@@ -178,21 +169,10 @@ async def test_batches_of_many_small_items_are_read_one_at_a_time(autojump_clock
     shape = SHAPES["numbers"]._replace(path=f"{BATCH}?partial=true", status=202)
     body = b"[" + b",".join([b"0"] * 1000) + b"]"
     one = await turns_of_others(api, shape, body)
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as nursery_of_all:
-        nursery_of_all.start_soon(other)
-        async with trio.open_nursery() as posting:
-            for _ in range(10):
-                posting.start_soon(ask, api, shape, body)
-        nursery_of_all.cancel_scope.cancel()
-    assert turns > 3 * one  # at once: hardly more than one alone
+    async with turns_of_another() as turns, trio.open_nursery() as posting:
+        for _ in range(10):
+            posting.start_soon(ask, api, shape, body)
+    assert turns.count > 3 * one  # at once: hardly more than one alone
 
 
 async def test_long_batch_that_is_cancelled_admits_nothing(autojump_clock, nursery) -> None:
