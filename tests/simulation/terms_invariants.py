@@ -51,8 +51,16 @@ def check_count(world: "World", endpoint: Registered, duty: Duty, number: int, a
     if duty.retries_open or granted is None:
         return
     most = max(granted[1], duty.carried + 1)
-    if number > most:
+    if number > most and not _follows_probe(endpoint, duty, number):
         world.fail("S3", f"{what}; there are {most}")
+
+
+def _follows_probe(endpoint: Registered, duty: Duty, number: int) -> bool:
+    """The attempt before may have been a probe that failed: what it waited for then, it still waits for."""
+    before = duty.attempts.get(number - 1)
+    if before is None:
+        return any(one.maybe_paused and not one.exchanges for one in endpoint.history)
+    return before.maybe_paused
 
 
 def check_used_up(world: "World", endpoint: Registered, duty: Duty, count: int, what: str) -> None:
@@ -63,6 +71,9 @@ def check_used_up(world: "World", endpoint: Registered, duty: Duty, count: int, 
     least = max(granted[0], duty.carried + 1)
     if count < least:
         world.fail("S3", f"{what} is exhausted after {count} attempts of {least}")
+    last = duty.attempts.get(count)
+    if last is not None and last.is_probe:
+        world.fail("S3", f"{what} is exhausted by a probe, its attempt {count}")
 
 
 def check_delay(
