@@ -1,0 +1,87 @@
+"""What events and clients take in memory: `python -m tests.benchmarks memory`.
+
+One daemon, in steps: it is empty; so many clients are registered; so many events wait for a paused endpoint; they are
+delivered; the same number passes through once more. What counts is the process' own memory (`RssAnon`): the recorder's
+index is in it, its files are not. An event is given over its payload, which is taken off.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from tests.benchmarks.end_to_end import PAYLOAD, wait_for
+from tests.benchmarks.processes import ROOMY, Child, Keeper, NotInstalled, daemon, sink
+from tests.benchmarks.scale import FILL_BATCH
+from tests.benchmarks.turns import finish, progress
+
+CLIENTS = 10_000
+EVENTS = 1_000_000
+TYPE = "invoice.paid"
+
+
+@click.command(help=__doc__)
+@click.option("--events", default=EVENTS, show_default=True)
+@click.option("--clients", default=CLIENTS, show_default=True)
+@click.option("--quick", is_flag=True, help="A few of each: whether it runs.")
+@click.option("--json", "json_path", help="Where all that was seen is written.")
+def main(events: int, clients: int, quick: bool, json_path: str | None) -> None:
+    events, clients = (2_000, 10) if quick else (events, clients)
+    try:
+        with tempfile.TemporaryDirectory() as directory, sink() as port, daemon(directory, ROOMY) as hookd:
+            seen = measure(hookd, port, events=events, clients=clients)
+    except NotInstalled as missing:
+        click.echo(f"skipped: {missing}")
+        return
+    for name, figure in seen.items():
+        print(f"{name:44}{figure:14,.1f}")
+    finish("memory", [{"memory": seen}], json_path=json_path)
+
+
+def measure(hookd: Child, port: int, *, events: int, clients: int) -> dict[str, float]:
+    payload_bytes = len(json.dumps(PAYLOAD, separators=(",", ":")))
+    with Keeper(hookd.port) as api:
+        empty = own_bytes(hookd)
+        for number in range(clients):
+            definition = {"endpoints": [{"url": f"http://127.0.0.1:9/{number}"}]}
+            api.json("PUT", f"/v1/clients/idle{number}", definition, status=201)
+        registered = own_bytes(hookd)
+        api.json("PUT", "/v1/clients/busy", {"endpoints": [{"url": f"http://127.0.0.1:{port}/"}]}, status=201)
+        post(api, events)
+        waiting = own_bytes(hookd)
+        api.json("POST", "/v1/clients/busy/endpoints/default/resume")
+        wait_for(api, events)
+        settled = own_bytes(hookd)
+        post(api, events)
+        api.json("POST", "/v1/clients/busy/endpoints/default/resume")
+        wait_for(api, 2 * events)
+        again = own_bytes(hookd)
+    return {
+        "empty, MiB": empty / 2**20,
+        "an idle client, bytes": (registered - empty) / clients,
+        "with all unsettled, MiB": waiting / 2**20,
+        "an unsettled event over its payload, bytes": (waiting - registered) / events - payload_bytes,
+        "once all are delivered, MiB": settled / 2**20,
+        "once as many more are delivered, MiB": again / 2**20,
+    }
+
+
+def post(api: Keeper, events: int) -> None:
+    """Each event is one object of its own when it comes in by a batch, as from a producer."""
+    api.json("POST", "/v1/clients/busy/endpoints/default/pause")
+    for done in range(0, events, FILL_BATCH):
+        if done % 100_000 == 0:
+            progress(f"posting: {done:,} of {events:,}")
+        batch = [{"client_id": "busy", "type": TYPE, "payload": PAYLOAD}] * FILL_BATCH
+        api.json("POST", "/v1/events/batch", batch, status=202)
+
+
+def own_bytes(hookd: Child) -> int:
+    status = Path(f"/proc/{hookd.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Owns the processes that benchmarks measure, and a connection to them that costs little.
+
+Rules: what is measured runs in a process of its own, on a core of its own where there are two. Its CPU time counts,
+user and system, with its children's: on a machine that others use, only that holds. Leaving the context ends it.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+ROOT = Path(__file__).parents[2]
+TICKS = os.sysconf("SC_CLK_TCK")
+READ_BYTES = 262_144
+END_SECONDS = 10.0
+# So that no budget is what is measured.
+ROOMY = {
+    "HOOKD_INTAKE__UNSETTLED_EVENTS_MAX": "2000000",
+    "HOOKD_INTAKE__UNSETTLED_BYTES_MAX": "4GiB",
+    "HOOKD_INTAKE__CLIENT_EVENTS_MAX": "2000000",
+    "HOOKD_INTAKE__CLIENT_BYTES_MAX": "4GiB",
+    "HOOKD_DRAIN__TIMEOUT": "0s",
+}
+HAPROXY = """
+global
+    nbthread 1
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+    timeout http-keep-alive 60s
+frontend sink
+    bind fd@{fd}
+    http-request return status 200
+"""
+
+
+class Child(NamedTuple):
+    process: "subprocess.Popen[str]"
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """User and system, of the process and of those that it started and that still run."""
+        return cpu_seconds(self.process.pid)
+
+    def resident_bytes(self) -> int:
+        with open(f"/proc/{self.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    parents: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        parents.setdefault(int(fields[1]), []).append(int(entry))
+        ticks[int(entry)] = sum(map(int, fields[11:15]))  # its own and those of its ended children
+    asked, total = [pid], 0
+    while asked:
+        one = asked.pop()
+        total += ticks.get(one, 0)
+        asked += parents.get(one, [])
+    return total / TICKS
+
+
+class Keeper:
+    """One kept connection, as cheap as a load generator in Python can be."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        self._socket.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        while b"\r\n\r\n" not in self._buffer:
+            self._more()
+        answer, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        length = int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        while len(self._buffer) < length:
+            self._more()
+        content, self._buffer = self._buffer[:length], self._buffer[length:]
+        return int(answer[9:12]), content
+
+    def json(self, method: str, path: str, body: object = None, *, status: int = 200) -> Any:
+        code, content = self.ask(method, path, b"" if body is None else json.dumps(body).encode())
+        assert code == status, (method, path, code, content[:500])
+        return json.loads(content) if content else None
+
+    def _more(self) -> None:
+        data = self._socket.recv(READ_BYTES)
+        assert data, "the server hung up"
+        self._buffer += data
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    core: int | None = None,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> Iterator[Child]:
+    """The first line of its output ends with its port, after a colon."""
+    pinned = ["taskset", "--cpu-list", str(core)] if core is not None and can_pin() else []
+    process = subprocess.Popen(
+        [*pinned, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=dict(env),
+        pass_fds=pass_fds,
+        cwd=cwd,
+    )
+    try:
+        assert process.stdout is not None
+        yield Child(process, int(process.stdout.readline().rpartition(":")[2]))
+    finally:
+        process.kill()
+        process.wait(END_SECONDS)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def can_pin() -> bool:
+    return shutil.which("taskset") is not None and len(os.sched_getaffinity(0)) > 1
+
+
+@contextmanager
+def daemon(
+    directory: str, settings: Mapping[str, str] = ROOMY, *, source: Path = ROOT, core: int | None = None
+) -> Iterator[Child]:
+    """`hookd run` of that checkout."""
+    command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+    env = {**os.environ, "PYTHONPATH": str(source / "daemon"), **settings}
+    with running(command, env, core=core, cwd=source) as found:
+        yield found
+
+
+@contextmanager
+def sink(*, core: int | None = None) -> Iterator[int]:
+    """The port of a server that answers 200 and costs next to nothing. Raises NotInstalled where there is none."""
+    require("haproxy")
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1024)
+        config = Path(directory) / "haproxy.cfg"
+        config.write_text(HAPROXY.format(fd=listening.fileno()))
+        # haproxy says nothing; its port is known, and open since before it began.
+        command = [
+            "sh",
+            "-c",
+            'echo ":$1"; exec haproxy -db -f "$2"',
+            "sh",
+            str(listening.getsockname()[1]),
+            str(config),
+        ]
+        with running(command, os.environ, core=core, pass_fds=[listening.fileno()]) as found:
+            yield found.port
+
+
+def require(*commands: str) -> None:
+    missing = [command for command in commands if shutil.which(command) is None]
+    if missing:
+        raise NotInstalled(f"{', '.join(missing)} is not installed here")
+
+
+class NotInstalled(Exception):
+    """What the benchmark compares with is not there."""
