@@ -180,7 +180,8 @@ def redis() -> Iterator[tuple[int, int]]:
                     socket.create_connection(("127.0.0.1", port)).close()
                     break
                 except ConnectionRefusedError:
-                    assert time.monotonic() < deadline and process.poll() is None, "Redis does not start"
+                    assert process.poll() is None, "Redis does not start"
+                    assert time.monotonic() < deadline, "Redis does not listen"
                     time.sleep(0.05)
             yield port, process.pid
         finally:
