@@ -169,13 +169,14 @@ class CrashReportCheck:
         duty = posted.duties.get(line["endpoint_id"]) or Duty(first_asked_at=posted.first_asked_at)
         if duty.was_delivered_before(self.model.ended_at):
             self.fail(f"{what} is {line['kind']}, and was delivered before the crash")
-        if line["attempt_count"] < max(duty.attempts, default=duty.carried):
-            self.fail(f"{what} had {max(duty.attempts)} attempts; listed are {line['attempt_count']}")
+        known = min((one["attempt_count"] for one in self._taken_up(posted, duty)), default=duty.carried)
+        if line["attempt_count"] < max(duty.attempts, default=known):
+            self.fail(f"{what} had {max(duty.attempts, default=known)} attempts; listed are {line['attempt_count']}")
         self._check_last_outcome(duty, line, what)
-        self._check_crash_count(duty, line, what)
+        self._check_crash_count(posted, duty, line, what)
         if line["kind"] == "exhausted":
             return self._check_exhausted(posted, duty, line, what)
-        self._check_class(duty, line, what)
+        self._check_class(posted, duty, line, what)
         endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
         if duty.settled_status is not None and duty.retried_at < 0:
             self.fail(f"{what} was {duty.settled_status} and is undelivered")
@@ -211,9 +212,14 @@ class CrashReportCheck:
         if last["outcome"] == "responded" and (answer is None or answer.status != last["status_code"]):
             self.fail(f"attempt {last['number']} of {what} was answered {last['status_code']}, and read was {answer}")
 
-    def _check_crash_count(self, duty: Duty, line: dict[str, Any], what: str) -> None:
+    def _taken_up(self, posted: Posted, duty: Duty) -> list[dict[str, Any]]:
+        """What the run may have known of it, one or all: it was killed while it took reports up, one by one."""
+        return [] if posted.admitted else duty.taken_up
+
+    def _check_crash_count(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         """One more than it came with where it was in flight."""
-        said, least, most = line.get("crash_count", 0), duty.crashes, duty.crashes
+        said, most = line.get("crash_count", 0), duty.crashes
+        least = min((one.get("crash_count", 0) for one in self._taken_up(posted, duty)), default=most)
         if line["kind"] == "undelivered":
             most += self._may_be_in_flight(duty, line)
             least += self._was_in_flight(duty)
@@ -227,7 +233,7 @@ class CrashReportCheck:
         answer_invariants.check_reason(self.world, duty, endpoint, line["reason"], what)
         answer_invariants.check_maybe_received(self.world, duty, line, what)
 
-    def _check_class(self, duty: Duty, line: dict[str, Any], what: str) -> None:
+    def _check_class(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         unanswered = [one for one in duty.attempts.values() if one.answer is None]
         must_be_unknown = duty.carried_unknown or any(one.has_sent or one.was_answered for one in unanswered)
         may_be_unknown = must_be_unknown or any(one.may_have_sent for one in unanswered)
@@ -236,6 +242,7 @@ class CrashReportCheck:
         allowed = (
             {"outcome_unknown"} if must_be_unknown else {is_known, "outcome_unknown"} if may_be_unknown else {is_known}
         )
+        allowed |= {one["class"] for one in self._taken_up(posted, duty)}
         if line["class"] not in allowed:
             self.fail(f"{what} is {line['class']} after {line['attempt_count']} attempts; known is {sorted(allowed)}")
 

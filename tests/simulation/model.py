@@ -172,6 +172,7 @@ class Duty:
     carried_unknown: bool = False
     crashes: int = 0  # at which it was in flight, as the reports say that it came from
     is_recovered: bool = False
+    taken_up: list[dict[str, Any]] = field(default_factory=list)  # the lines of reports that it is recovered from
     retries_sent: int = 0
     retried_at: float = -1.0  # when the last one was sent
     first_asked_at: float | None = None  # not open before: when the first post was sent, or the retry that reopened it

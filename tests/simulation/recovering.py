@@ -83,7 +83,7 @@ class Recovering:
             posted.may_be_forgotten |= self.world.plan.retention_is_tiny
             duty = posted.duty(endpoint_id)
             duty.carried, duty.carried_unknown, duty.crashes = owed.attempt_count, owed.maybe_received, owed.crashes
-            duty.carried_probes = owed.probes
+            duty.carried_probes, duty.taken_up = owed.probes, owed.lines
             duty.is_recovered, duty.first_asked_at = True, self.world.now()
 
     def _posted(self, owed: Owed) -> Posted:
@@ -107,6 +107,13 @@ class Recovering:
             self.world.fail("S1", f"{status['waiting_for_client']} wait for their client, not {len(waiting)}")
         claims = self.world.machine.claims()
         for name in self.reports:
+            if (
+                name not in claims
+                and self._may_be_cut(run)
+                and run.ended_by is not None
+                and run.ended_by.kind == "twice"
+            ):
+                continue  # forced before the claim: its own report lists everything too, and nothing was attempted
             if (claims.get(name) == f"run{run.number}") is not is_taken:
                 self.world.fail("S13", f"{name} is claimed by {claims.get(name)}; recovered: {is_taken}")
         for name in self._left:
@@ -117,9 +124,12 @@ class Recovering:
         self._count(is_taken=is_taken)
 
     def _is_taken(self, run: "Run", recovered: int) -> bool:
-        is_cut = run.was_stopped_at_start and self.world.plan.look_seconds > 0  # it may be: all or nothing all the same
-        held_back = None if is_cut else self._is_held_back()
+        held_back = None if self._may_be_cut(run) else self._is_held_back()
         return bool(recovered) if held_back is None else not held_back
+
+    def _may_be_cut(self, run: "Run") -> bool:
+        """Stopped while it looked at files: all or nothing all the same."""
+        return run.stop_asked_at is not None and self.world.plan.look_seconds > 0
 
     def _is_held_back(self) -> bool | None:
         """After crashes in a row; None where it depends on when the first of them was last heard of."""

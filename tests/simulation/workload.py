@@ -351,11 +351,13 @@ class Workload:
         if view is None or view["status"] in answer_invariants.SETTLED:
             return  # refused, or left as it was
         given_up = told.get((posted.client_id, posted.id, endpoint_id), [])
-        if len(given_up) == duty.given_up_before or given_up[-1].attempts > view["attempt_count"] - view["in_flight"]:
-            return  # it was not, or not yet
+        if len(given_up) == duty.given_up_before:
+            return  # it was not
         if given_up[-1].at >= duty.retry_asked_at:
             duty.retries_open += 1  # which of both came first is not known: nothing is claimed of it any more
             return
+        if given_up[-1].attempts > view["attempt_count"] - view["in_flight"]:
+            return  # not yet
         duty.given_up_before = len(given_up)
         duty.first_asked_at, duty.opened_at = duty.retry_asked_at, self.world.now()
         duty.before_least = duty.before_most = given_up[-1].attempts
