@@ -107,19 +107,15 @@ class Recovering:
             self.world.fail("S1", f"{status['waiting_for_client']} wait for their client, not {len(waiting)}")
         claims = self.world.machine.claims()
         for name in self.reports:
-            if (
-                name not in claims
-                and self._may_be_cut(run)
-                and run.ended_by is not None
-                and run.ended_by.kind == "twice"
-            ):
-                continue  # forced before the claim: its own report lists everything too, and nothing was attempted
+            if name not in claims and self._may_be_forced(run):
+                continue  # before the claim: its own report lists everything too, and nothing was attempted
             if (claims.get(name) == f"run{run.number}") is not is_taken:
                 self.world.fail("S13", f"{name} is claimed by {claims.get(name)}; recovered: {is_taken}")
         for name in self._left:
             if name in claims:
                 self.world.fail("S13", f"{name} cannot be recovered from, and is claimed")
-            if is_taken and self.world.settings.recovery.enabled and name not in run.not_recovered:
+            is_told = name in run.not_recovered or self._may_be_forced(run)
+            if is_taken and self.world.settings.recovery.enabled and not is_told:
                 self.world.fail("S13", f"{name} cannot be recovered from, and nothing says so")
         self._count(is_taken=is_taken)
 
@@ -130,6 +126,9 @@ class Recovering:
     def _may_be_cut(self, run: "Run") -> bool:
         """Stopped while it looked at files: all or nothing all the same."""
         return run.stop_asked_at is not None and self.world.plan.look_seconds > 0
+
+    def _may_be_forced(self, run: "Run") -> bool:
+        return self._may_be_cut(run) and run.ended_by is not None and run.ended_by.kind == "twice"
 
     def _is_held_back(self) -> bool | None:
         """After crashes in a row; None where it depends on when the first of them was last heard of."""
