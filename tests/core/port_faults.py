@@ -54,27 +54,27 @@ FAULTS: tuple[Callable[[], Exception], ...] = (
 
 
 class Faults:
-    """Counts calls; the n-th, from 1, raises: before it does anything, or after."""
+    """Counts calls; the n-th, from 1, raises: before it does anything, or after. So does each other that is named."""
 
-    def __init__(self, nth: int | None = None, *, late: bool = False) -> None:
+    def __init__(self, *nths: int, late: bool = False) -> None:
         self.calls: list[str] = []
-        self._nth = nth
+        self._nths = nths
         self._late = late
 
     def on(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def faulty(*args: Any, **fields: Any) -> Any:
             self.calls.append(name)
-            falls = len(self.calls) == self._nth
+            falls = len(self.calls) in self._nths
             if falls and not self._late:
-                self._fall()
+                self.fall(name)
             result = call(*args, **fields)
             if falls:
-                self._fall()
+                self.fall(name)
             return result
 
         return faulty
 
-    def _fall(self) -> None:
+    def fall(self, name: str) -> None:
         make = FAULTS[len(self.calls) % len(FAULTS)]
         raise make()
 

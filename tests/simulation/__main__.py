@@ -49,6 +49,7 @@ class Total:
         self.counts: Counter[str] = Counter()
         self.coverage: Counter[tuple[str, str]] = Counter()
         self.ends: Counter[tuple[str, str]] = Counter()
+        self.ports: Counter[tuple[str, str]] = Counter()
 
     def add(self, result: Result) -> None:
         self.seeds += 1
@@ -56,6 +57,7 @@ class Total:
         self.counts += result.trace.counts
         self.coverage += result.trace.coverage
         self.ends += result.trace.ends
+        self.ports += result.trace.ports
         if result.violation is not None:
             self.failed.append(result.seed)
 
@@ -70,9 +72,9 @@ class Total:
 
     def coverage_table(self) -> str:
         """The tables, everything else that was counted, and what is meant to happen and did not."""
-        rows = [coverage.tables(self.coverage, self.ends)]
+        rows = [coverage.tables(self.coverage, self.ends, self.ports)]
         rows += [f"{count:>9}  {what}" for what, count in sorted(self.counts.items())]
-        rows.append(f"unreached: {'; '.join(coverage.unreached(self.coverage, self.ends)) or 'nothing'}")
+        rows.append(f"unreached: {'; '.join(coverage.unreached(self.coverage, self.ends, self.ports)) or 'nothing'}")
         return "\n".join(rows)
 
 

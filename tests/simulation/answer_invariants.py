@@ -167,6 +167,7 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     if not summary["balanced"]:
         world.fail("S13", f"the summary is {summary}")
     check_sums(world, summary, undelivered, exhausted)
+    _check_recorder(world, run, summary)
     listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in lines[1:]}
     if len(listed) != len(lines) - 1:
         world.fail("S13", "a delivery stands in the report twice")
@@ -183,6 +184,13 @@ def _check_drained(world: "World", run: "Run", undelivered: list[dict[str, Any]]
     early = 0.0 if run.no_attempts_after is None else run.no_attempts_after - world.now()
     if cut and early > 1e-6:
         world.fail("S12", f"{cut[0]['event_id']} was cut {early:.3f} s before the drain's end")
+
+
+def _check_recorder(world: "World", run: "Run", summary: dict[str, Any]) -> None:
+    """Whether it failed stands in the file, and in the text for people."""
+    has_failed = run.ports.recorder_failed_at is not None
+    if ("recorder_failure" in summary) is not has_failed or run.ports.has_text_of_recorder is not has_failed:
+        world.fail("S15", f"the recorder failed at {run.ports.recorder_failed_at}, and the report says {summary}")
 
 
 def check_sums(

@@ -8,6 +8,8 @@ be all the same.
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.simulation.ports import PORT_CALLS
+
 Cells = Counter[tuple[str, str]]
 
 # What may become of an attempt that failed. Only one that lasts (seconds, not the tick in which it began or the 0.3 s
@@ -107,25 +109,33 @@ def meant_ends() -> Iterator[tuple[str, str]]:
                 yield end, recorder
 
 
-def unreached(attempts: Cells, ends: Cells) -> list[str]:
+def meant_ports() -> Iterator[tuple[str, str]]:
+    for port, calls in PORT_CALLS.items():
+        for call in calls:
+            for when in ("before", "after"):
+                yield when, f"{port} {call}"
+
+
+def unreached(attempts: Cells, ends: Cells, ports: Cells) -> list[str]:
     """The cells that are meant to be reached and were not."""
     missing = [cell for cell in meant_attempts() if not attempts[cell]] + [
         cell for cell in meant_ends() if not ends[cell]
     ]
+    missing += [cell for cell in meant_ports() if not ports[cell]]
     return [f"{row} x {column}" for row, column in missing]
 
 
 def table(cells: Cells, rows: list[str], columns: list[str], meant: set[tuple[str, str]]) -> list[str]:
     """Numbers for columns' names; a dot where nothing is meant to be, 0 where something is."""
     lines = [f"{index + 1:>3}  {column}" for index, column in enumerate(columns)]
-    lines.append(" " * 20 + "".join(f"{index + 1:>7}" for index in range(len(columns))))
+    lines.append(" " * 21 + "".join(f"{index + 1:>7}" for index in range(len(columns))))
     for row in rows:
         counts = ((cells[column, row], (column, row) in meant) for column in columns)
-        lines.append(f"{row:20}" + "".join(f"{count or ('0' if due else '.'):>7}" for count, due in counts))
+        lines.append(f"{row:20} " + "".join(f"{count or ('0' if due else '.'):>7}" for count, due in counts))
     return lines
 
 
-def tables(attempts: Cells, ends: Cells) -> str:
+def tables(attempts: Cells, ends: Cells, ports: Cells) -> str:
     transitions = sorted({transition for transition, _ in (*attempts, *meant_attempts())})
     of_ends: Cells = Counter({(recorder, end): count for (end, recorder), count in ends.items()})
     meant = {(recorder, end) for end, recorder in meant_ends()}
@@ -135,5 +145,12 @@ def tables(attempts: Cells, ends: Cells) -> str:
             *table(attempts, list(ATTEMPTS), transitions, set(meant_attempts())),
             "How runs ended, by their recorder:",
             *table(of_ends, list(ENDS), list(RECORDERS), meant),
+            "Which calls of ports raised, before and after their effect:",
+            *table(
+                ports,
+                [f"{port} {call}" for port, calls in PORT_CALLS.items() for call in calls],
+                ["before", "after"],
+                set(meant_ports()),
+            ),
         ]
     )

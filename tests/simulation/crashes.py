@@ -19,10 +19,6 @@ SECRETS = (b"whsec_", b"URL-CANARY")
 PAYLOAD = b"PAYLOAD-CANARY"
 
 
-def check_crash(world: "World", model: Model, raw: bytes) -> None:
-    CrashReportCheck(world, model, raw).check()
-
-
 class CrashReportCheck:
     """One crash report against the model of its run."""
 

@@ -6,17 +6,21 @@ nothing else was touched.
 """
 
 import shutil
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.run import Run as RunIdentity
+from hookd.core.segment_store import Store
 from hookd.process import crash_reports
 
-from tests.simulation.crashes import check_crash
+from tests.simulation.broken_off import BrokenOffCheck
+from tests.simulation.crashes import CrashReportCheck
 from tests.simulation.model import Model
 from tests.simulation.plan import Stop, chance
+from tests.simulation.ports import Ports
 from tests.simulation.recovering import Ended, Recovering
 from tests.simulation.surviving_files import DAMAGES, Blow, Directory, Killed, MemoryFolder, Segments, make_directory
 
@@ -67,15 +71,20 @@ class Machine:
         self._check_accounted()
         return True
 
-    def recorder(self, run: RunIdentity) -> Recorder:
+    def recorder(self, run: RunIdentity, ports: Ports) -> Recorder:
         """The next run's."""
         plan, self.segments, self.directory.refused = self.world.plan, None, 0
         if plan.layout is None:
             return NOTHING_RECORDED
-        recorder, self.segments = self.folder.recorder(
-            run, plan.layout, payloads=plan.settings.recorder.payloads, segments_max=plan.segments_max
-        )
-        return recorder
+        layout, payloads = plan.layout, plan.settings.recorder.payloads
+
+        def make(wrap: Callable[[Store], Store]) -> Recorder:
+            recorder, self.segments = self.folder.recorder(
+                run, layout, payloads=payloads, segments_max=plan.segments_max, wrap=wrap
+            )
+            return recorder
+
+        return ports.recorder(make)
 
     def begin_run(self) -> None:
         """The model of the last run is closed."""
@@ -110,18 +119,29 @@ class Machine:
                 self.world.fail("S13", f"the daemon ended with {code} and without a report")
             if self.segments is not None:
                 self._was_torn |= self.segments.is_torn
-                self._owed[run_id] = self.world.checks.model(run_id, self.world.now(), is_torn=self.segments.is_torn)
+                self._owed[run_id] = self.world.checks.model(
+                    run_id,
+                    self.world.now(),
+                    is_torn=self.segments.is_torn,
+                    broken_at=run.ports.recorder_failed_at if self.segments.is_broken_off else None,
+                )
             elif run.has_answered and run_id not in self.directory.markers():
                 self.world.fail("S13", f"{run_id} ended without a report, and nothing says so")
-        elif code is not None and (run_id in self.folder.runs or run_id in self.directory.markers()):
+        elif code is not None and self._has_more_than_its_report(run, run_id):
             self.world.fail("S13", f"{run_id} has its report, and its recorder or marker is still there")
         return raw
+
+    def _has_more_than_its_report(self, run: "Run", run_id: str) -> bool:
+        has_recorder = run_id in self.folder.runs and not run.ports.may_leave_recorder
+        return has_recorder or run_id in self.directory.markers()
 
     def remembered(self) -> None:
         """Just before the model of the last run is closed: a producer may have read its answer since the crash."""
         for run_id, model in self._owed.items():
             if run_id == f"run{self.world.run.number}":
-                self._owed[run_id] = self.world.checks.model(run_id, model.ended_at, is_torn=model.is_torn)
+                self._owed[run_id] = self.world.checks.model(
+                    run_id, model.ended_at, is_torn=model.is_torn, broken_at=model.broken_at
+                )
 
     def claim(self, name: str, run: "Run") -> None:
         self.directory.claim(str(self.where / name), f"run{run.number}")
@@ -183,7 +203,9 @@ class Machine:
             del self._owed[run_id]
             undelivered = summary_of(raw)["deliveries"]["undelivered"]
             next(one for one in self._ends if one.run_id == run_id).undelivered = undelivered
-            check_crash(self.world, model, raw)
+            check = CrashReportCheck if model.broken_at is None else BrokenOffCheck
+            check(self.world, model, raw).check()
+            self.world.count("crash reports broken off", model.broken_at is not None)
         left = sorted({*self.folder.runs} - {*self._owed})
         if left:
             self.world.fail("S13", f"recorders of {left} are still there")

@@ -316,6 +316,7 @@ class Model:
     nameless: dict[tuple[str, bytes], Posted]
     registered: dict[tuple[str, str], Registered]
     is_torn: bool = False  # its recorder's last record
+    broken_at: float | None = None  # when its recorder failed, and it went on without
 
     def find(self, client_id: str, event_id: str) -> Posted | None:
         return self.posted.get((client_id, event_id))

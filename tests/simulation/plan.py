@@ -15,6 +15,8 @@ from hookd.core.segment_layout import SegmentLayout
 from hookd.core.settings import DEFAULTS, Settings
 from hookd.core.units import format_duration
 
+from tests.simulation.ports import PortFault, draw_port_faults
+
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 # Faults that take a while.
@@ -63,6 +65,8 @@ CHANGES = {
     "get_event": 4,
     "retry": 2,
 }
+# Where a port raises: what the daemon says of that is looked at.
+LOOKS = {"get_ready": 1, "get_settlements": 3, "get_metrics": 1, "get_status": 1}
 HOLDS_LONG = "retry_after_long"
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
@@ -120,6 +124,7 @@ class Plan:
     segments_max: int = 1_000_000  # that its file system has room for
     look_seconds: float = 0.0  # that each look at a file takes before a run has answered for the first time
     full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
+    port_faults: tuple[PortFault, ...] = ()
 
     def knobs(self) -> str:
         given = self.settings
@@ -147,6 +152,7 @@ class Plan:
             "reports full": self.full,
             "a look at files takes": self.look_seconds,
             "recovery": given.recovery.enabled,
+            "port faults": [(one.run, one.port, one.call, one.nths, one.late) for one in self.port_faults],
             "core": self.core,
         }
         return "\n".join(f"  {name:20} {value}" for name, value in parts.items())
@@ -194,6 +200,7 @@ def make_plan(
     _change(chance(seed, "changes"), plan, without)
     if "pause_long" not in without:
         _pause_in_flight(chance(seed, "too old in flight"), plan)
+    _let_ports_raise(chance(seed, "ports"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -426,6 +433,26 @@ def _pause_in_flight(draw: Random, plan: Plan) -> None:
     plan.seconds, plan.stops = max(plan.seconds, 60.0), []
     plan.actions = [Action(at + n / 10, "post", 3000 + n) for n in range(12)]
     plan.actions += [Action(at + 21 + n, "pause_long", 3100 + n) for n in range(4)]
+
+
+def _let_ports_raise(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """In some seeds. Most of those have a recorder, many are killed, and it is looked at what the daemon says of it."""
+    plan.port_faults = draw_port_faults(draw, without)
+    if not plan.port_faults:
+        return
+    replace, given = msgspec.structs.replace, plan.settings
+    if plan.layout is None and draw.random() < 0.8:
+        plan.settings = replace(given, recorder=replace(given.recorder, directory="auto"))
+        plan.layout = SegmentLayout(100_000, 400_000, 64)
+    at, resend = draw.uniform(0, plan.seconds), draw.choice(("none", "last"))
+    if draw.random() < 0.6 and "crash" not in without:
+        plan.stops.append(Stop(at, "crash", 1.0, resend, 4000))
+    at = 0.0
+    for number in range(4000, 4060):
+        at += draw.expovariate(0.5)
+        kind = draw.choices(list(LOOKS), list(LOOKS.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
 
 
 def new_secret(draw: Random) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from tests.simulation.engine import Result
 from tests.simulation.plan import Plan, make_plan
+from tests.simulation.ports import PORT_CALLS
 
 TRIES_MAX = 80
 
@@ -44,7 +45,9 @@ def _parts(plan: Plan) -> Iterator[frozenset[str]]:
     """All at once, then one by one."""
     stops = tuple(sorted({stop.kind for stop in plan.stops}))
     kinds = tuple(sorted({action.kind for action in plan.actions}))
-    for group in (stops, ("start killed", "recovery ends", "full", "slow files", "overtaken"), plan.kinds, kinds):
+    ports = tuple(f"port {port}" for port in PORT_CALLS) if plan.port_faults else ()
+    apart = ("start killed", "recovery ends", "full", "slow files", "overtaken")
+    for group in (stops, apart, ports, plan.kinds, kinds):
         if group:
             yield frozenset(group)
         for kind in group:

@@ -64,7 +64,7 @@ class MemoryFolder:
         for run_id, recorded in sorted(self.runs.items()):
             recording = Recording(run_id)
             recording.take_segments(
-                (number, bytes(data).ljust(recorded.segment_bytes, b"\0"))
+                (number, bytes(data).ljust(recorded.bytes_of(number), b"\0"))
                 for number, data in sorted(recorded.segments.items())
             )
             found.append(Found(recording, recorded.written_at))
@@ -80,9 +80,9 @@ class MemoryFolder:
         self.runs.pop(run_id, None)
 
     def recorder(
-        self, run: Run, plan: SegmentLayout, *, payloads: bool, segments_max: int
+        self, run: Run, plan: SegmentLayout, *, payloads: bool, segments_max: int, wrap: Callable[[Store], Store]
     ) -> tuple[SegmentRecorder, "Segments"]:
-        """`segments_max` is what its file system has room for."""
+        """`segments_max` is what its file system has room for. Through `wrap` the recorder has its store."""
         identity = Header(
             FORMAT,
             run.run_id,
@@ -96,7 +96,7 @@ class MemoryFolder:
             Counts(),
         )
         segments = Segments(self, run.run_id, plan.segment_bytes, max(SEGMENTS_MIN, segments_max), self._wall)
-        return SegmentRecorder(segments, plan, identity), segments
+        return SegmentRecorder(wrap(segments), plan, identity), segments
 
 
 @dataclass
@@ -106,6 +106,11 @@ class Recorded:
     segment_bytes: int
     segments: dict[int, bytearray] = field(default_factory=dict)
     written_at: float = 0.0
+    is_broken_off: bool = False
+
+    def bytes_of(self, number: int) -> int:
+        """The newest is longer than its header says where its recorder has failed."""
+        return self.segment_bytes + (self.is_broken_off and number == max(self.segments))
 
 
 class Segments(Store):
@@ -157,6 +162,14 @@ class Segments(Store):
         del self._recorded.segments[number]
         self.dropped += 1
         self._allocated -= not keep
+
+    def break_off(self) -> None:
+        if not self._dies():
+            self._recorded.is_broken_off = True
+
+    @property
+    def is_broken_off(self) -> bool:
+        return self._recorded.is_broken_off
 
     def discard(self) -> None:
         if not self._dies():

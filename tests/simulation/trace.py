@@ -11,6 +11,7 @@ class Trace:
         self.lines: list[str] = []
         self.coverage: Counter[tuple[str, str]] = Counter()  # (transition, fault)
         self.ends: Counter[tuple[str, str]] = Counter()  # (how a run ended, its recorder)
+        self.ports: Counter[tuple[str, str]] = Counter()  # (when it raised, which call of which port)
         self.counts: Counter[str] = Counter()
 
     def add(self, time: float, *parts: object) -> None:

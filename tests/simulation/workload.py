@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from tests.simulation import answer_invariants, log_invariants
+from tests.simulation import answer_invariants, log_invariants, looks
 from tests.simulation.callers import Answered, Callers
 from tests.simulation.changes import Changes
 from tests.simulation.in_force import InForce, Secrets
+from tests.simulation.looks import Looks
 from tests.simulation.model import Posted, Registered
 from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, new_secret, seconds_of
 from tests.simulation.posting import FULL, Posting
@@ -383,9 +384,13 @@ class Workload:
         return None
 
     async def get_status(self, draw: Random) -> None:
-        answered = await self._callers.ask(
-            "GET", "/v1/status", then=lambda body: answer_invariants.check_status(self.world, body)
-        )
+        asked_at = self.world.now()
+
+        def check(body: dict[str, Any]) -> None:
+            answer_invariants.check_status(self.world, body)
+            looks.check_status(self.world, body, asked_at)
+
+        answered = await self._callers.ask("GET", "/v1/status", then=check)
         if answered is not None and answered.status != 200:
             self._refused(answered)
 
@@ -413,9 +418,11 @@ class Workload:
 
     async def get_metrics(self, draw: Random) -> None:
         run, counted_before = self.world.run, self.world.checks.told.counts.copy()
+        asked_at, fallen_before = self.world.now(), run.ports.fallen.copy()
         answered = await self._callers.ask("GET", "/metrics")
         if answered is not None and run is self.world.run:
             log_invariants.check_metrics(self.world, answered.text.decode(), counted_before)
+            looks.check_metrics(self.world, answered.text.decode(), asked_at, fallen_before)
 
     async def jump(self, draw: Random) -> None:
         """The wall clock; not the daemon's fault, and not its business."""
@@ -475,6 +482,10 @@ class Workload:
         owed = [one for one in self.world.checks.posted.values() if one.admitted]
         await trio.sleep(self._horizon(len(owed), core))
         await self.get_status(chance(0, "status"))
+        if self.world.plan.port_faults:
+            await self.get_metrics(chance(0, "metrics"))
+            await Looks(self).get_ready(chance(0, "ready"))
+            await Looks(self).get_settlements(chance(0, "settlements"))
         for posted in owed:
             await self._check_settled(posted, core)
         if run is self.world.run:
@@ -524,6 +535,13 @@ def _changing(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
     return act
 
 
+def _looking(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
+    async def act(workload: Workload, draw: Random) -> None:
+        await getattr(Looks(workload), name)(draw)
+
+    return act
+
+
 # Kind -> its weight among the others, and what is done.
 ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = {
     "post": (30, _posting("post")),
@@ -553,4 +571,6 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "pause_long": (0, _changing("pause_long")),
     "jump_far": (0, _changing("jump_far")),
     "get_metrics": (0, Workload.get_metrics),
+    "get_ready": (0, _looking("get_ready")),
+    "get_settlements": (0, _looking("get_settlements")),
 }

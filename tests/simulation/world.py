@@ -30,6 +30,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.model import Host
 from tests.simulation.network import Listener, Network
 from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
+from tests.simulation.ports import Ports
 from tests.simulation.starting import Starting
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Workload
@@ -60,6 +61,7 @@ class Run:
     number: int
     started_at: float
     listener: Listener
+    ports: Ports
     resend: str = "none"
     signal: Callable[[str], None] = lambda name: None
     is_ready: bool = False  # the platform has registered its clients
@@ -88,7 +90,7 @@ class World:
         self.settings: Settings = plan.settings
         self.violation: str | None = None
         self.checks = Checks(self)
-        self.run = Run(0, 0.0, listener=None)  # type: ignore[arg-type]  # before the first
+        self.run = Run(0, 0.0, listener=None, ports=Ports(self, 0))  # type: ignore[arg-type]  # before the first
         self.own_log = _Log(self)
         self.network: Network
         self.workload: Workload
@@ -112,13 +114,14 @@ class World:
     def clock_now(self) -> Moment:
         return Moment(trio.current_time(), self.wall())
 
-    def log(self, event: str, *, level: str = "info", **fields: Any) -> None:
+    def log(self, event: str, *, level: str = "info", is_lost: bool = False, **fields: Any) -> None:
+        """`is_lost`: nobody reads it. What it tells has happened all the same."""
         line = f"{event} {fields}".replace(str(self.machine.where), "/reports")
-        self.trace("log", line if "traceback" not in fields else event)
+        self.trace("lost" if is_lost else "log", line if "traceback" not in fields else event)
         for canary in CANARIES:
             if canary in line:
                 self.fail("S11", f"{canary} stands in the log: {line[:300]}")
-        if event in BUGS:
+        if event in BUGS and not self.run.ports.is_injected(event, fields):
             self.fail("bug", f"{event}: {fields.get('traceback') or fields}")
         if event == "report.not_recovered":
             self.run.not_recovered.add(fields["path"].rpartition("/")[2])
@@ -150,7 +153,8 @@ class World:
             in_thread=self._threads_of(run),
             past_runs=self.machine.directory.past_runs(),
             is_unaccounted=bool(self.machine.folder.left_behind()),
-            recorder=self.machine.recorder(identity),
+            recorder=self.machine.recorder(identity, run.ports),
+            settlements=run.ports.settlements,
         )
 
     def reload(self, settings: Settings, refused: ReloadRefused | None) -> bool:
@@ -226,6 +230,9 @@ class World:
 
     def cover_killed_start(self) -> None:
         self._trace.ends["start killed", self.recorder_kind] += 1
+
+    def cover_port(self, port: str, call: str, *, late: bool) -> None:
+        self._trace.ports["after" if late else "before", f"{port} {call}"] += 1
 
     def walls_between(self, begin: float, end: float) -> list[tuple[float, float]]:
         """What the wall clock showed, from when to when for each of its jumps."""
@@ -305,7 +312,8 @@ class World:
         self.machine.account(killed_at=None, draw=chance(self.plan.seed, "start"))
 
     async def _one_run(self, number: int, last: Stop | None) -> None:
-        self.run = run = Run(number, self.now(), Listener(), resend=last.resend if last is not None else "none")
+        resend = last.resend if last is not None else "none"
+        self.run = run = Run(number, self.now(), Listener(), Ports(self, number), resend=resend)
         self.network.begin_run()
         self.checks.begin_run()
         self.machine.begin_run()
@@ -327,6 +335,8 @@ class World:
         self.trace("exit", code)
         self._ended.set()
         self.machine.disarm()
+        if code is not None:
+            run.ports.check_end()
         if code is not None and self.now() > run.must_end_by:
             self.fail("S12", f"the daemon ended {self.now() - run.must_end_by:.3f} s too late")
         if run.ended_by is not None:
@@ -443,13 +453,14 @@ class _Log:
         self._world = world
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        self._world.log(event, level=level, **fields)
+        self._world.run.ports.log(event, level, fields)
 
     @property
     def lines_dropped(self) -> int:
-        return 0
+        return self._world.run.ports.lines_dropped
 
     def text(self, text: str) -> None:
+        self._world.run.ports.text(text)
         self._world.trace("stderr", text.replace(str(self._world.machine.where), "/reports"))
 
 

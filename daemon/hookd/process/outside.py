@@ -13,6 +13,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.run_history import PastRun
 from hookd.core.settings import Settings
+from hookd.core.settlements import Settlements
 from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
 from hookd.flow import final_report, recovery
@@ -68,6 +69,8 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Files are written through it; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    settlements: Callable[[EffectiveSettings], Settlements] = Settlements
+    """Makes the feed's ring."""
     loop_watch: LoopWatch = NothingWatched()
     is_unaccounted: bool = False
     """A run before this one left a recording, and its report could not be written."""

@@ -23,7 +23,6 @@ from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.settings import Settings
-from hookd.core.settlements import Settlements
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.api import Services, create_app
 from hookd.edge.api.services import Connections
@@ -79,7 +78,7 @@ class Supervisor:
         self._drain_seconds = 0.0
         self._telling_service_manager = trio.CancelScope()
 
-        self._feed = Feed(Settlements(effective))
+        self._feed = Feed(outside.settlements(effective))
         self._registry = registry = Registry(effective)
         self._ledger = ledger = Ledger(
             effective,
