@@ -30,6 +30,7 @@ from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
 from hookd.edge.api.services import Connections
+from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
@@ -313,7 +314,10 @@ class Flow:
         )
         self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
-        self.registration = Registration(**everything, states=self.states, endings=self.endings)
+        self.adoption = Adoption(
+            ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=everything["clock"]
+        )
+        self.registration = Registration(**everything, states=self.states, endings=self.endings, adoption=self.adoption)
         del everything["log"]
         reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["effective"]
@@ -334,6 +338,7 @@ class Flow:
         nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.housekeeping.run)
         nursery.start_soon(self.endings.run)
+        nursery.start_soon(self.adoption.run)
 
     # What tests do to it
 
@@ -360,6 +365,7 @@ class Flow:
         await drain(
             dispatch=self.dispatch,
             pacer=self.pacer,
+            adoption=self.adoption,
             endings=self.endings,
             timeout_seconds=timeout_seconds,
             forced=trio.Event() if forced is None else forced,

@@ -118,7 +118,7 @@ class Machine:
             if code is not None and not self.directory.refused:
                 self.world.fail("S13", f"the daemon ended with {code} and without a report")
             if self.segments is not None:
-                self._was_torn |= self.segments.is_torn
+                self._was_torn |= self.segments.is_torn or self.segments.is_broken_off
                 self._owed[run_id] = self.world.checks.model(
                     run_id,
                     self.world.now(),

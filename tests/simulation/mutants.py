@@ -10,18 +10,21 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hookd.core import budget, health, ledger, recorder, recording, report, retry
+from hookd.core import budget, crash, guard, guarded_recorder, health, ledger, recorder, recording, report, retry
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
-from hookd.edge import reports
+from hookd.edge import logs, reports
+from hookd.edge.api import health_checks
 from hookd.edge.egress import addresses, connection, finishing, happy_eyeballs, pool, sender, transport, wire
 from hookd.flow import (
+    adoption,
     attempt,
     courier,
     drain,
     endings,
     endpoint_states,
+    feed,
     final_report,
     housekeeping,
     intake,
@@ -493,8 +496,8 @@ MUTANTS = (
     ),
     Mutant(
         "client_s_put_wakes_nothing",
-        registration.Registration,
-        "_adopt",
+        adoption.Adoption,
+        "_take_some",
         "self._dispatch.add(event, delivery)",
         "pass",
         first=3,
@@ -516,6 +519,60 @@ MUTANTS = (
         "False",
         seeds=20,
         first=73,
+    ),
+    # Ports that raise
+    Mutant(
+        "failed_recorder_told_more",
+        guarded_recorder.GuardedRecorder,
+        "_fail",
+        "self._recorder = NOTHING_RECORDED",
+        "pass",
+    ),
+    Mutant(
+        "failed_recorder_not_broken_off",
+        guarded_recorder.GuardedRecorder,
+        "_fail",
+        "self._begun.break_off()",
+        "pass",
+    ),
+    Mutant("failed_recorder_believed", recording.Recording, "take_segments", "or self.is_broken_off", ""),
+    Mutant(
+        "broken_off_unsaid",
+        crash,
+        "summarise",
+        "broken_off=recording.is_broken_off or msgspec.UNSET",
+        "broken_off=msgspec.UNSET",
+    ),
+    Mutant(
+        "recorder_failure_unsaid_in_the_report",
+        report,
+        "summarise",
+        "recorder_failure=ledger.recorder.failure or msgspec.UNSET",
+        "recorder_failure=msgspec.UNSET",
+    ),
+    Mutant(
+        "recorder_failure_unsaid_at_readyz",
+        health_checks,
+        "_readiness",
+        'Check("recorder", services.ledger.recorder.failure)',
+        'Check("recorder", None)',
+    ),
+    Mutant(
+        "step_torn_by_a_feed_that_raises",
+        ledger.Ledger,
+        "_settled",
+        "self._on_settled(event)",
+        'failures = self.port_failures["feed"]; self._on_settled(event)'
+        '\n    if self.port_failures["feed"] > failures: return',
+    ),
+    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass"),
+    Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass"),
+    Mutant(
+        "log_raises",
+        logs.LogWriter,
+        "__call__",
+        "except Exception:",
+        "except OSError:",
     ),
 )
 

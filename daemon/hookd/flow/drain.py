@@ -7,6 +7,7 @@ The caller cancels what is left and reports it.
 
 import trio
 
+from hookd.flow.adoption import Adoption
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.endings import Endings
 from hookd.flow.pacer import Pacer
@@ -16,12 +17,19 @@ LOOK_AGAIN_SECONDS = 0.01
 
 
 async def drain(
-    *, dispatch: Dispatch, pacer: Pacer, endings: Endings, timeout_seconds: float, forced: trio.Event
+    *,
+    dispatch: Dispatch,
+    pacer: Pacer,
+    adoption: Adoption,
+    endings: Endings,
+    timeout_seconds: float,
+    forced: trio.Event,
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when, forced, nursery.cancel_scope)
         deadline = trio.current_time() + timeout_seconds
         with trio.move_on_at(deadline):
+            await adoption.finish()
             await _settle(dispatch, pacer, deadline)
         pacer.close()  # a probe that is due in this very tick would begin, and be cut with its outcome unknown
         nursery.cancel_scope.cancel()

@@ -4,8 +4,8 @@ Rules:
  1. Endpoints match by id. Waiting deliveries take the new URL and settings; an attempt in flight ends as it began.
  2. The waiting deliveries of a removed endpoint are given up at once; one in flight, when its attempt fails.
  3. A change that would end unsettled deliveries is refused, unless the caller asked for that.
- 4. Deliveries that were recovered before their client was registered begin when it is. Those to an endpoint that the
-    client has no more are given up then.
+ 4. Deliveries that were recovered before their client was registered begin when it is (flow/adoption). Those to an
+    endpoint that the client has no more are given up then.
  5. The registry and the lanes change in the same moment: only `_register` and `_unregister` change either.
 """
 
@@ -19,6 +19,7 @@ from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
 from hookd.core.registry import Registry
 from hookd.core.urls import shown_url
+from hookd.flow.adoption import Adoption
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
@@ -37,6 +38,7 @@ class Registration:
         intake: Intake,
         states: EndpointStates,
         endings: Endings,
+        adoption: Adoption,
         clock: Clock,
         log: Log,
     ) -> None:
@@ -47,6 +49,7 @@ class Registration:
         self._intake = intake
         self._states = states
         self._endings = endings
+        self._adoption = adoption
         self._clock = clock
         self._log = log
 
@@ -190,16 +193,11 @@ class Registration:
 
     def _adopt(self, client: Client) -> None:
         """The deliveries that waited for this client's registration."""
-        now = self._clock.now()
         self._ledger.retarget(client.id, {endpoint.id: shown_url(endpoint.url) for endpoint in client.endpoints})
         for endpoint_id in self._ledger.endpoint_ids(client.id):
-            endpoint = client.endpoint(endpoint_id)
-            if endpoint is None:
-                self._end(client.id, endpoint_id, endpoint)
-                continue
-            for event, delivery in self._ledger.waiting(client.id, endpoint_id):
-                self._ledger.make_due(delivery, now=now)
-                self._dispatch.add(event, delivery)
+            if client.endpoint(endpoint_id) is None:
+                self._end(client.id, endpoint_id, None)
+        self._adoption.begin(client.id)
 
     def _end_all(self, client_id: str, removed: Sequence[Endpoint]) -> None:
         for endpoint in removed:

@@ -27,6 +27,7 @@ from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.api import Services, create_app
 from hookd.edge.api.services import Connections
 from hookd.edge.reports_watch import ReportsWatch
+from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
@@ -123,6 +124,7 @@ class Supervisor:
             new_id=outside.new_event_id,
             log=log,
         )
+        self._adoption = Adoption(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock)
         self._registration = Registration(
             effective=effective,
             registry=registry,
@@ -131,6 +133,7 @@ class Supervisor:
             intake=intake,
             states=states,
             endings=endings,
+            adoption=self._adoption,
             clock=clock,
             log=log,
         )
@@ -248,6 +251,7 @@ class Supervisor:
                     flow.start_soon(self._pacer.run)
                 flow.start_soon(self._housekeeping.run)
                 flow.start_soon(self._endings.run)
+                flow.start_soon(self._adoption.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
@@ -282,6 +286,7 @@ class Supervisor:
         await drain(
             dispatch=self._dispatch,
             pacer=self._pacer,
+            adoption=self._adoption,
             endings=self._endings,
             timeout_seconds=self._seconds_to_drain(),
             forced=self._stopping.forced,
