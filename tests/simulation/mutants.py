@@ -527,6 +527,7 @@ MUTANTS = (
         "_fail",
         "self._recorder = NOTHING_RECORDED",
         "pass",
+        first=25,
     ),
     Mutant(
         "failed_recorder_not_broken_off",
@@ -534,14 +535,16 @@ MUTANTS = (
         "_fail",
         "self._begun.break_off()",
         "pass",
+        first=25,
     ),
-    Mutant("failed_recorder_believed", recording.Recording, "take_segments", "or self.is_broken_off", ""),
+    Mutant("failed_recorder_believed", recording.Recording, "take_segments", "or self.is_broken_off", "", first=50),
     Mutant(
         "broken_off_unsaid",
         crash,
         "summarise",
         "broken_off=recording.is_broken_off or msgspec.UNSET",
         "broken_off=msgspec.UNSET",
+        first=25,
     ),
     Mutant(
         "recorder_failure_unsaid_in_the_report",
@@ -549,6 +552,7 @@ MUTANTS = (
         "summarise",
         "recorder_failure=ledger.recorder.failure or msgspec.UNSET",
         "recorder_failure=msgspec.UNSET",
+        first=26,
     ),
     Mutant(
         "recorder_failure_unsaid_at_readyz",
@@ -556,6 +560,7 @@ MUTANTS = (
         "_readiness",
         'Check("recorder", services.ledger.recorder.failure)',
         'Check("recorder", None)',
+        first=25,
     ),
     Mutant(
         "step_torn_by_a_feed_that_raises",
@@ -564,16 +569,11 @@ MUTANTS = (
         "self._on_settled(event)",
         'failures = self.port_failures["feed"]; self._on_settled(event)'
         '\n    if self.port_failures["feed"] > failures: return',
+        first=249,
     ),
-    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass"),
-    Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass"),
-    Mutant(
-        "log_raises",
-        logs.LogWriter,
-        "__call__",
-        "except Exception:",
-        "except OSError:",
-    ),
+    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass", first=26),
+    Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
+    Mutant("log_raises", logs.LogWriter, "__call__", "except Exception:", "except OSError:", first=25),
 )
 
 
