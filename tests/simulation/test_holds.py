@@ -1,4 +1,4 @@
-"""No step of a task holds the loop for 50 ms, whatever waits and whatever has settled; and a walk in one go is found."""
+"""No step of a task holds the loop for 50 ms, whatever waits and whatever has settled; a walk in one go is found."""
 
 import pytest
 from hookd.core.listing import Listing
