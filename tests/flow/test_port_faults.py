@@ -22,6 +22,8 @@ from hookd.core.run import Run, Stop
 from hookd.core.settings import RetrySettings, Settings
 from hookd.core.settlements import Settlements
 from hookd.edge.logs import LogWriter
+from hookd.edge.reports import ReportDirectory
+from hookd.flow.final_report import FinalReport
 from hookd.flow.replay import Span
 
 from tests.core.port_faults import RECORDER_CALLS, Faults, Faulty, cost
@@ -39,6 +41,16 @@ class Came(NamedTuple):
     statuses: list[tuple[str, ...]]
     crashed: bool
     steps_failed: int
+
+
+class Silent:
+    """A channel for people that nobody reads."""
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        pass
+
+    def text(self, text: str) -> None:
+        pass
 
 
 class Day:
@@ -215,3 +227,30 @@ async def test_settlement_that_the_feed_could_not_take_is_a_gap_for_all_who_read
     await now()
     after = flow.feed.settlements.page(page.next_position, limit=10)
     assert (after.has_gap, len(after.settlements)) == (False, 1)
+
+
+async def test_report_is_still_to_be_given_where_the_clock_raised_before_it(autojump_clock, nursery, tmp_path) -> None:
+    """The run's end is read before anything says that the report is given: whoever asks again gets it."""
+
+    async def at_once(work: Callable[..., Any], *args: Any) -> Any:
+        return work(*args)
+
+    flow, faults = Flow(), Faults(1)
+    await flow.start(nursery)
+    flow.put()
+    flow.admit()
+    given = FinalReport(
+        Run("r", "0", "h", 1, EPOCH),
+        effective=flow.effective,
+        ledger=flow.ledger,
+        reports=ReportDirectory(str(tmp_path)),
+        in_thread=at_once,
+        clock=Faulty(VirtualClock(), faults, "now"),  # type: ignore[arg-type]
+        log=Silent(),
+    )
+    with pytest.raises(AssertionError):
+        await given.give(trigger="SIGTERM", forced=False, drain_seconds=0.0)
+    assert not given.is_given
+    assert await given.give(trigger="error", forced=False, drain_seconds=0.0)
+    assert given.is_given
+    assert len(list(tmp_path.glob("shutdown-*.jsonl"))) == 1

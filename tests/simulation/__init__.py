@@ -23,9 +23,13 @@ log_invariants    the same for what the log and the counters tell, once
 in_force          schedules, secrets and holds: what is in force from when to when
 answer_invariants the same for what the daemon says of itself: answers and reports
 crashes           the same for crash reports
+broken_off        the same for those of a run whose recorder failed while it went on
 recovering        what a start must take back, by the lines of unclaimed reports
 trace             what happened in order, its hash, and the counts
 coverage          what must have happened over many seeds, and why the rest need not
+ports             ports that raise, at any call of theirs, and what must follow
+looks             looks at what the daemon says of that
+holds             holds of the loop: how much one step does beside a large backlog
 shrink            the shortest failing form of a plan
 mutants           seeded bugs, each of which the checks must catch
 """

@@ -159,6 +159,8 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     lines = [msgspec.json.decode(line) for line in report.splitlines()]
     summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
     exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
+    if run.ports.shaken_at is not None:
+        return _check_shaken_end(world, run, code, lines)
     _check_drained(world, run, undelivered)
     if run.stop_asked_at is None:
         return world.fail("S12", f"the daemon ended by itself with {code}")
@@ -176,6 +178,23 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     _check_complete(world, summary, listed)
     _check_attempts_made(world, listed)
     return None
+
+
+def _check_shaken_end(world: "World", run: "Run", code: int | None, lines: list[dict[str, Any]]) -> None:
+    """The clock has raised. The books balance, the exit code is true, and nothing that was admitted is forgotten."""
+    summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
+    exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
+    world.count("reports after the clock raised")
+    if code is not None and code != (1 if run.ports.has_crashed else 3 if undelivered else 0):
+        world.fail("S12", f"exit code {code} with {len(undelivered)} undelivered; crashed: {run.ports.has_crashed}")
+    if not summary["balanced"]:
+        world.fail("S13", f"the summary is {summary}")
+    check_sums(world, summary, undelivered, exhausted)
+    _check_recorder(world, run, summary)
+    listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in lines[1:]}
+    if len(listed) != len(lines) - 1:
+        world.fail("S13", "a delivery stands in the report twice")
+    _check_complete(world, summary, listed)
 
 
 def _check_drained(world: "World", run: "Run", undelivered: list[dict[str, Any]]) -> None:

@@ -124,6 +124,7 @@ class Machine:
                     self.world.now(),
                     is_torn=self.segments.is_torn,
                     broken_at=run.ports.recorder_failed_at if self.segments.is_broken_off else None,
+                    is_shaken=run.ports.shaken_at is not None,
                 )
             elif run.has_answered and run_id not in self.directory.markers():
                 self.world.fail("S13", f"{run_id} ended without a report, and nothing says so")
@@ -140,7 +141,7 @@ class Machine:
         for run_id, model in self._owed.items():
             if run_id == f"run{self.world.run.number}":
                 self._owed[run_id] = self.world.checks.model(
-                    run_id, model.ended_at, is_torn=model.is_torn, broken_at=model.broken_at
+                    run_id, model.ended_at, is_torn=model.is_torn, broken_at=model.broken_at, is_shaken=model.is_shaken
                 )
 
     def claim(self, name: str, run: "Run") -> None:

@@ -317,6 +317,7 @@ class Model:
     registered: dict[tuple[str, str], Registered]
     is_torn: bool = False  # its recorder's last record
     broken_at: float | None = None  # when its recorder failed, and it went on without
+    is_shaken: bool = False  # its clock has raised
 
     def find(self, client_id: str, event_id: str) -> Posted | None:
         return self.posted.get((client_id, event_id))

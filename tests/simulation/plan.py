@@ -15,7 +15,7 @@ from hookd.core.segment_layout import SegmentLayout
 from hookd.core.settings import DEFAULTS, Settings
 from hookd.core.units import format_duration
 
-from tests.simulation.ports import PortFault, draw_port_faults
+from tests.simulation.ports import PortFault, draw_clock_faults, draw_port_faults
 
 STEADY = "steady"  # a client whose receiver is always well: what others do must not delay it
 STEADY_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -201,6 +201,7 @@ def make_plan(
     if "pause_long" not in without:
         _pause_in_flight(chance(seed, "too old in flight"), plan)
     _let_ports_raise(chance(seed, "ports"), plan, without)
+    plan.port_faults += draw_clock_faults(chance(seed, "clock raises"), without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SHARE = 1 / 6  # of the seeds
 RUNS = 5  # of a seed: in those that come later no port raises
 OCCURS = 0.5  # in a run, for each port
+CLOCK_SHARE = 1 / 12  # of the seeds: what reads the flow's clock may crash, so little is claimed of such a run
+CLOCK_OCCURS = 0.4
 # Port -> its calls. A fault falls at any of them, or at those of one name: some are rare.
 PORT_CALLS: dict[str, tuple[str, ...]] = {
     "recorder": (*RECORDER_CALLS, "prove"),
@@ -34,6 +36,7 @@ PORT_CALLS: dict[str, tuple[str, ...]] = {
     "feed": ("append",),
     "log": ("delivery.exhausted", "event.forgotten"),
     "lines": ("wall",),
+    "clock": ("now",),
 }
 # As the ledger's guard, the log and the metrics name them.
 SAID_AS = {"recorder": "recorder", "store": "recorder", "feed": "feed", "log": "log"}
@@ -55,12 +58,26 @@ def draw_port_faults(draw: Random, without: frozenset[str]) -> tuple[PortFault, 
     found = []
     for run in range(1, RUNS + 1):
         for port, calls in PORT_CALLS.items():
+            if port == "clock":
+                continue
             occurs, call, late = draw.random() < OCCURS, draw.choice(("", *calls)), draw.random() < 0.5
             first = draw.choice((1, 1, 2, 3, 5, 10)) if call else int(2 ** draw.uniform(0, 7))
             more = [draw.randint(1, 40) for _ in range(draw.choice((0, 0, 1, 3)))]
             nths = (first, *(first + sum(more[: index + 1]) for index in range(len(more))))
             if occurs and without.isdisjoint(("ports", f"port {port}")):
                 found.append(PortFault(run, port, call, nths, late))
+    return tuple(found)
+
+
+def draw_clock_faults(draw: Random, without: frozenset[str]) -> tuple[PortFault, ...]:
+    """Apart from the others: a run of which little is claimed shows less of what they do."""
+    if draw.random() > CLOCK_SHARE:
+        return ()
+    found = []
+    for run in range(1, RUNS + 1):
+        occurs, first, late = draw.random() < CLOCK_OCCURS, int(2 ** draw.uniform(0, 11)), draw.random() < 0.5
+        if occurs and without.isdisjoint(("ports", "port clock")):
+            found.append(PortFault(run, "clock", "", (first,), late))
     return tuple(found)
 
 
@@ -75,6 +92,8 @@ class Ports:
         self.fallen: Counter[str] = Counter()  # by their names for people
         self.recorder_failed_at: float | None = None
         self.may_leave_recorder = False  # it could not be removed
+        self.shaken_at: float | None = None  # the clock raised: whoever read it may have crashed
+        self.has_crashed = False  # the flow or the API, and said so
         self.has_text_of_recorder = False  # on stderr
         self.reader = FeedReader()
 
@@ -86,9 +105,18 @@ class Ports:
         recorder = make(lambda inner: inner if store is None else cast(Store, _FaultyStore(inner, store)))
         if faults is not None:
             recorder = cast(Recorder, Faulty(recorder, faults, *PORT_CALLS["recorder"]))
-        for one in self._faults.values():
-            one.is_armed = True
+        for port, one in self._faults.items():
+            one.is_armed = port != "clock"
         return recorder
+
+    def clock(self, now: Callable[[], Any]) -> Callable[[], Any]:
+        faults = self._faults.get("clock")
+        return now if faults is None else faults.on("now", now)
+
+    def arm_clock(self, is_armed: bool) -> None:
+        """Once the daemon has answered, until the faults of the core stop."""
+        if "clock" in self._faults:
+            self._faults["clock"].is_armed = is_armed
 
     def settlements(self, effective: Any) -> Settlements:
         faults, settlements = self._faults.get("feed"), Settlements(effective)
@@ -135,6 +163,9 @@ class Ports:
         world.trace("port", fault.port, call)
         said_as = SAID_AS.get(fault.port, fault.port)
         self.fallen[said_as] += 1
+        if fault.port == "clock" and self.shaken_at is None:
+            self.shaken_at = world.now()
+            world.stop_shaken()
         if call == "discard":
             self.may_leave_recorder = not fault.late
         elif said_as == "recorder" and self.recorder_failed_at is None:
@@ -142,8 +173,10 @@ class Ports:
 
     def is_injected(self, event: str, fields: dict[str, Any]) -> bool:
         """Whether this line tells of a fault that has fallen, and was not told yet."""
+        if event in ("flow.crashed", "api.crashed"):
+            self.has_crashed = True
         if event not in ("port.failed", "recorder.failed"):
-            return False
+            return self.shaken_at is not None
         self._said[fields["port"]] += 1
         return self._said[fields["port"]] <= self.fallen[fields["port"]]
 

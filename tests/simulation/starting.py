@@ -49,6 +49,7 @@ class Starting:
         answered = await self.workload._callers.ask("GET", "/v1/status")
         if answered is not None and run is self.world.run:
             run.has_answered = True
+            run.ports.arm_clock(not self.world.is_live)
             self.world.machine.recovering.check(run, answered.body)
 
     async def _register(self, client_id: str, draw: Random) -> None:

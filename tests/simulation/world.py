@@ -38,6 +38,9 @@ from tests.simulation.workload import Workload
 EPOCH = 1_700_000_000.0
 SECOND_SIGNAL_AFTER = 0.4
 STOP_SLACK_SECONDS = 2.0
+# What is claimed of a run whose clock has raised: who read it has crashed, and may be anywhere in what it did.
+CLAIMED_AFTER_A_CRASH = ("S1", "S6", "S10", "S11", "S12", "S15", "bug")
+SHAKEN_SECONDS_MAX = 20.0  # then its operator restarts it
 LOOKS_MAX = 60  # at files, until a start has recovered
 # What a log may say of us that is never right.
 BUGS = (
@@ -100,6 +103,7 @@ class World:
         self._fault_draws: dict[tuple[str, str], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
         self._ids = self._reloads = 0
+        self.is_live = False  # the faults of the core have stopped
         self._refused: ReloadRefused | None = None
         self._nursery: trio.Nursery
         self._jitter = chance(plan.seed, "jitter")
@@ -253,6 +257,8 @@ class World:
 
     def fail(self, rule: str, message: str) -> None:
         """The first one counts; the world ends with it."""
+        if self.run.ports.shaken_at is not None and not self.run.is_over and rule not in CLAIMED_AFTER_A_CRASH:
+            return
         if self.violation is None:
             self.violation = f"{rule} at {trio.current_time():.3f} s, run {self.run.number}: {message}"
             self.trace("VIOLATION", self.violation)
@@ -346,6 +352,15 @@ class World:
         if report is not None:
             answer_invariants.check_end(self, run, code, report)
 
+    def stop_shaken(self) -> None:
+        """The clock has raised: what the platform knows of the run is in doubt, and it is stopped soon."""
+        self._nursery.start_soon(self._stop_shaken, self.run)
+
+    async def _stop_shaken(self, run: Run) -> None:
+        await trio.sleep(chance(self.plan.seed, "shaken", run.number).uniform(0, SHAKEN_SECONDS_MAX))
+        if run is self.run:
+            await self._stop(Stop(self.now(), "sigterm", 1.0, "last"))
+
     async def _watch_end(self, run: Run) -> None:
         """A stop that never comes to its end must not hold the world."""
         while self.now() <= run.must_end_by + 1:  # the second signal moves the deadline
@@ -373,8 +388,10 @@ class World:
         """The faults of the core stop for good; what it is owed must settle; then the last stop."""
         self.trace("liveness")
         self.machine.disarm()
-        while not self.run.is_lasting:  # noqa: ASYNC110  # whichever it is
+        while not self.run.is_lasting or self.run.ports.shaken_at is not None:  # noqa: ASYNC110  # whichever it is
             await trio.sleep(0.5)
+        self.is_live = True
+        self.run.ports.arm_clock(False)
         for key in self.plan.core:
             self._faults[key] = (("ok", 1),)
         await self.workload.live_on(self.plan.core)
@@ -445,7 +462,7 @@ class World:
 
 class _Clock:
     def __init__(self, world: World) -> None:
-        self.now = world.clock_now
+        self.now = world.run.ports.clock(world.clock_now)
 
 
 class _Log:

@@ -101,8 +101,8 @@ class FinalReport:
 
     async def give(self, *, trigger: str, forced: bool, drain_seconds: float) -> bool:
         """Gives the run's one report. False where no file of it stands; the log says why."""
+        now, text = self._clock.now(), ""  # may raise, while nothing is given
         self.is_given = True
-        now, text = self._clock.now(), ""
         try:
             stop = Stop(now.wall, trigger, forced, drain_seconds)
             summary = self._summarise(stop)
