@@ -201,7 +201,7 @@ def make_plan(
     if "pause_long" not in without:
         _pause_in_flight(chance(seed, "too old in flight"), plan)
     _let_ports_raise(chance(seed, "ports"), plan, without)
-    plan.port_faults += draw_clock_faults(chance(seed, "clock raises"), without)
+    plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
