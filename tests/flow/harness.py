@@ -338,7 +338,6 @@ class Flow:
         nursery.start_soon(self.pacer.run)
         nursery.start_soon(self.housekeeping.run)
         nursery.start_soon(self.endings.run)
-        nursery.start_soon(self.adoption.run)
 
     # What tests do to it
 

@@ -13,6 +13,7 @@ from collections import deque
 
 import trio
 
+from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
@@ -31,36 +32,41 @@ class Adoption:
         self._dispatch = dispatch
         self._clock = clock
         self._left: deque[Event] = deque()
-        self._begun = trio.Event()
+        self._is_going_on = False
 
     def begin(self, client_id: str) -> None:
         """The client is registered now."""
         self._left.extend(self._ledger.unsettled_events(client_id))
         self._take_some()
-        if self._left:
-            self._begun.set()
-
-    async def run(self) -> None:
-        while True:
-            if not self._left:
-                self._begun = trio.Event()
-                await self._begun.wait()
-            await trio.lowlevel.checkpoint()
-            self._take_some()
+        if self._left and not self._is_going_on:
+            self._is_going_on = True
+            self._dispatch.start_soon(self.finish)
 
     async def finish(self) -> None:
+        """Takes over what is left, with turns for others."""
         while self._left:
             self._take_some()
             await trio.lowlevel.checkpoint()
+        self._is_going_on = False
 
     def _take_some(self) -> None:
-        now, taken, looked_at = self._clock.now(), 0, 0
-        while self._left and taken < ROWS_AT_ONCE and looked_at < LOOKED_AT_AT_ONCE:
+        """A slice, endpoint by endpoint, the oldest first: so its courier has its lanes in the ledger's order."""
+        taken: dict[tuple[str, str], list[tuple[Event, Delivery]]] = {}
+        count = looked_at = 0
+        while self._left and count < ROWS_AT_ONCE and looked_at < LOOKED_AT_AT_ONCE:
             event = self._left.popleft()
             looked_at += 1
             for delivery in event.deliveries:
-                is_registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-                if delivery.is_waiting and delivery.due_at == math.inf and is_registered:
+                if self._waits_for_client(event, delivery):
+                    taken.setdefault((event.client_id, delivery.endpoint_id), []).append((event, delivery))
+                    count += 1
+        now = self._clock.now()
+        for client_id in dict.fromkeys(client_id for client_id, _ in taken):
+            for endpoint_id in self._ledger.endpoint_ids(client_id):
+                for event, delivery in taken.get((client_id, endpoint_id), ()):
                     self._ledger.make_due(delivery, now=now)
                     self._dispatch.add(event, delivery)
-                    taken += 1
+
+    def _waits_for_client(self, event: Event, delivery: Delivery) -> bool:
+        is_registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
+        return delivery.is_waiting and delivery.due_at == math.inf and is_registered

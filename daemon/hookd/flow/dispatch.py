@@ -9,7 +9,7 @@ Rules:
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -46,6 +46,11 @@ class Dispatch:
             async for event in self._arrivals:
                 self.route(event)
                 self._route_more()
+
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Work that goes on beside, as long as dispatch runs. Its crash ends the daemon, as one of dispatch does."""
+        assert self._nursery is not None, "dispatch must run before anything goes on beside it"
+        self._nursery.start_soon(work)
 
     def _route_more(self) -> None:
         """What else has arrived, before the others have a turn: they may take milliseconds, a backlog must not."""

@@ -251,7 +251,6 @@ class Supervisor:
                     flow.start_soon(self._pacer.run)
                 flow.start_soon(self._housekeeping.run)
                 flow.start_soon(self._endings.run)
-                flow.start_soon(self._adoption.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(self._keep_saying_open)
                 urls = await api.start(self._server.serve)
