@@ -1,0 +1,64 @@
+"""What waited for its client's registration is taken over: some in the moment of the PUT, the rest in slices."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import trio
+from hookd.core.retry import Reason
+from hookd.flow.adoption import ROWS_AT_ONCE
+
+from tests.flow.harness import at, endpoint, standing
+from tests.flow.test_recovery import OTHER, Shelf, Start
+from tests.flow.test_resend import written as line
+
+MANY = 5 * ROWS_AT_ONCE
+
+
+@pytest.fixture(name="start")
+async def _start(autojump_clock, nursery) -> Start:
+    start = Start(Shelf(one=[line(f"e{number}") for number in range(MANY)]))
+    await start.recover(nursery)
+    start.flow.begin(nursery)
+    return start
+
+
+def due(start: Start) -> int:
+    return sum(delivery.due_at != math.inf for event in start.flow.events() for delivery in event.deliveries)
+
+
+async def test_many_become_due_in_slices_and_others_have_turns(start) -> None:
+    """A slice in the moment itself, another at each turn; all are sent, once each."""
+    start.flow.put("acme", endpoint(url=OTHER))
+    seen = [due(start)]
+    while seen[-1] < MANY:
+        await trio.lowlevel.checkpoint()
+        seen.append(due(start))
+    assert seen[0] == ROWS_AT_ONCE
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * ROWS_AT_ONCE  # two of its turns between ours
+    await at(600)
+    assert sorted(sent.event_id for sent in start.flow.sender.transcript) == sorted(f"e{n}" for n in range(MANY))
+    assert start.flow.balanced()
+
+
+async def test_drain_takes_over_what_is_left_before_it_looks_what_may_begin(start) -> None:
+    start.flow.put("acme", endpoint(url=OTHER))
+    assert due(start) < MANY
+    await start.flow.drain(timeout_seconds=600.0)
+    assert len(start.flow.sender.transcript) == MANY
+
+
+async def test_client_that_is_removed_meanwhile_has_the_rest_given_up(start) -> None:
+    """What is left is looked at when its turn comes, by then it ends."""
+    start.flow.put("acme", endpoint(url=OTHER))
+    start.flow.registration.remove("acme", end_unsettled=True)
+    await at(600)
+    assert not start.flow.sender.transcript
+    assert {standing(event)[1] for event in start.flow.events()} == {Reason.ENDPOINT_REMOVED}
+
+
+async def test_client_that_is_registered_again_meanwhile_gets_each_once(start) -> None:
+    start.flow.put("acme", endpoint(url=OTHER))
+    start.flow.put("acme", endpoint(url=OTHER, concurrency=2))
+    await at(600)
+    assert len(start.flow.sender.transcript) == len({sent.event_id for sent in start.flow.sender.transcript}) == MANY
