@@ -16,7 +16,7 @@ MANY = 5 * ROWS_AT_ONCE
 
 
 @pytest.fixture(name="start")
-async def _start(autojump_clock, nursery) -> Start:
+async def _start(nursery) -> Start:
     start = Start(Shelf(one=[line(f"e{number}") for number in range(MANY)]))
     await start.recover(nursery)
     start.flow.begin(nursery)
@@ -27,7 +27,7 @@ def due(start: Start) -> int:
     return sum(delivery.due_at != math.inf for event in start.flow.events() for delivery in event.deliveries)
 
 
-async def test_many_become_due_in_slices_and_others_have_turns(start) -> None:
+async def test_many_become_due_in_slices_and_others_have_turns(autojump_clock, start) -> None:
     """A slice in the moment itself, another at each turn; all are sent, once each."""
     start.flow.put("acme", endpoint(url=OTHER))
     seen = [due(start)]
@@ -41,14 +41,14 @@ async def test_many_become_due_in_slices_and_others_have_turns(start) -> None:
     assert start.flow.balanced()
 
 
-async def test_drain_takes_over_what_is_left_before_it_looks_what_may_begin(start) -> None:
+async def test_drain_takes_over_what_is_left_before_it_looks_what_may_begin(autojump_clock, start) -> None:
     start.flow.put("acme", endpoint(url=OTHER))
     assert due(start) < MANY
     await start.flow.drain(timeout_seconds=600.0)
     assert len(start.flow.sender.transcript) == MANY
 
 
-async def test_client_that_is_removed_meanwhile_has_the_rest_given_up(start) -> None:
+async def test_client_that_is_removed_meanwhile_has_the_rest_given_up(autojump_clock, start) -> None:
     """What is left is looked at when its turn comes, by then it ends."""
     start.flow.put("acme", endpoint(url=OTHER))
     start.flow.registration.remove("acme", end_unsettled=True)
@@ -57,7 +57,7 @@ async def test_client_that_is_removed_meanwhile_has_the_rest_given_up(start) -> 
     assert {standing(event)[1] for event in start.flow.events()} == {Reason.ENDPOINT_REMOVED}
 
 
-async def test_client_that_is_registered_again_meanwhile_gets_each_once(start) -> None:
+async def test_client_that_is_registered_again_meanwhile_gets_each_once(autojump_clock, start) -> None:
     start.flow.put("acme", endpoint(url=OTHER))
     start.flow.put("acme", endpoint(url=OTHER, concurrency=2))
     await at(600)
