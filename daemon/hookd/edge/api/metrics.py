@@ -206,6 +206,9 @@ def _daemon(reading: Reading) -> Iterator[Metric]:
     yield _gauge("hookd_connections_open", "The API's connections.", reading.connections.open)
     yield _gauge("hookd_connections_max", "http.connections_max.", reading.connections.max)
     yield _counter("hookd_connections_refused", "Closed at once, with the most open.", reading.connections.refused)
+    yield _counter(
+        "hookd_connections_displaced", "Closed to make room, with the most open.", reading.connections.displaced
+    )
     problems = CounterMetricFamily(
         "hookd_problems",
         "Requests answered with a problem, and refused items of partial batches, by the problem's name.",
