@@ -1,5 +1,6 @@
 """As many connections as there may be: who makes room, who is refused, and that a probe is always answered."""
 
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.edge.server.harness import (
     read_response,
     serving,
 )
+from tests.edge.turns import turns_of_another
 
 SPARE = spare_connections(3)
 
@@ -270,3 +272,14 @@ def test_strangers_are_forgotten_once_granted_or_closed() -> None:
         strangers.discard(name, "net")
     strangers.discard("d", "other")
     assert strangers._by_network == {}
+
+
+async def test_connections_that_wait_are_taken_several_a_turn() -> None:
+    """A probe is behind all that connected before it. Before: one a turn, each as long as what the others do in it."""
+    async with serving() as harness:
+        waiting = [socket.create_connection(("127.0.0.1", harness.port)) for _ in range(80)]
+        async with turns_of_another() as turns:
+            await wait_open(harness, 80)
+            assert turns.count < 40
+        for one in waiting:
+            one.close()
