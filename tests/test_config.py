@@ -1,5 +1,6 @@
 """The configuration as an operator meets it: files, environment, flags, and every mistake with its place."""
 
+import os
 import tomllib
 from base64 import b64encode
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hookd.config.file import ConfigurationError
 from hookd.config.load import Loaded, load
+from hookd.config.named_file import WAIT_SECONDS_MAX, read_named
 from hookd.core.settings import DEFAULTS, RULES, Settings, TokenSettings
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -426,3 +428,37 @@ def test_recovery_with_nothing_to_take_back_warns(file: Path, text: str, says: s
     found = [warning for warning in read(file).warnings if warning.startswith("recovery.enabled: ")]
     assert len(found) == (says is not None)
     assert says is None or says in found[0]
+
+
+def test_name_that_leads_to_no_plain_file_holds_nothing_up(file: Path, tmp_path: Path) -> None:
+    """At SIGHUP the running daemon reads. Before: a FIFO without a writer held it for ever, with all that it had."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "long").write_bytes(b"x" * 70_000)
+    entry = '[[http.tokens]]\nname = "a"\nscope = "read"\ntoken_file = "%s"\n'
+    for name, words in (
+        ("fifo", "fifo is empty"),
+        ("long", "long cannot be read: it is longer than 65,536 bytes"),
+        ("/dev/zero", "/dev/zero cannot be read: it is longer than 65,536 bytes"),
+    ):
+        (mistake,) = [line for line in mistakes(file, entry % name) if "cannot be read" in line or "is empty" in line]
+        assert mistake.endswith(words)
+    assert read(tmp_path / "fifo").settings == Settings()
+
+
+def test_file_without_an_end_is_read_no_further_than_it_may_be() -> None:
+    """Before: a configuration that was /dev/zero, or a log that grew over it, took all memory."""
+    with pytest.raises(OSError, match="longer than 1,000 bytes"):
+        read_named(Path("/dev/zero"), bytes_max=1000)
+
+
+def test_pipe_is_read_to_its_end_and_not_waited_for(file: Path) -> None:
+    """`--config <(…)` is one: what comes is taken, and what does not come is a mistake."""
+    reader, writer = os.pipe()
+    name = Path(f"/dev/fd/{reader}")
+    os.write(writer, b"[drain]\ntimeout = '1s'\n")
+    with pytest.raises(OSError, match=f"nothing comes from it for {WAIT_SECONDS_MAX:g} s"):
+        read_named(name, bytes_max=1000)
+    os.write(writer, b"[drain]\ntimeout = '1s'\n")
+    os.close(writer)
+    assert read(name).settings.drain.timeout_seconds == 1.0
+    os.close(reader)

@@ -179,6 +179,16 @@ def test_ids_are_remembered_up_to_a_number() -> None:
     assert receiver.summary().startswith(f"0 requests with {IDS_MAX:,} webhook-ids")
 
 
+def test_long_webhook_id_is_remembered_by_its_digest() -> None:
+    """Before: as long as a header may be, 64 KiB, of 100,000 of them. Two long ones are still told apart."""
+    receiver = Receiver("127.0.0.1", 0, key=None, manners=GOOD, as_json=True)
+    receiver.server_close()
+    for number in range(3):
+        receiver.note_answer("x" * 60_000 + str(number), 200)
+    assert receiver.summary().startswith("0 requests with 3 webhook-ids")
+    assert max(map(len, receiver._known)) == 64
+
+
 def test_output_that_nobody_reads_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """`hookd receive | head -1` ends."""
 

@@ -7,11 +7,11 @@ import pytest
 from hookd.core import client_schema, event, health, retention, retry_after, sizing
 from hookd.core.settings import DEFAULTS, RULES, TOKEN_CHARACTERS_MIN, Kind
 from hookd.core.units import parse_duration, parse_size
-from hookd.edge import logs
-from hookd.edge.api import answer_budget, auth, bodies, endpoint_routes, pages, settlement_routes
+from hookd.edge import log_room, logs
+from hookd.edge.api import answer_budget, auth, bodies, endpoint_routes, negotiation, pages, queries, settlement_routes
 from hookd.edge.egress import blemished_head, finishing, happy_eyeballs, look_up_threads, resolver, wire
 from hookd.edge.egress.resolver import AT_ONCE_MAX, HANGING_MAX, Standing
-from hookd.edge.server import api_server
+from hookd.edge.server import api_server, strangers
 
 TEXT = (Path(__file__).parent.parent / "docs" / "security.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`([a-z]+)\.([a-z_]+)`(?: \(([^)`]+)\))?")
@@ -69,6 +69,10 @@ def test_settings_that_are_named_exist_and_have_the_defaults_that_are_said() -> 
         ("{} new names that hang", AT_ONCE_MAX[Standing.NEW] + HANGING_MAX[Standing.NEW]),
         ("{} that resolved before", AT_ONCE_MAX[Standing.GOOD] + HANGING_MAX[Standing.GOOD]),
         ("{:,} lines wait", logs.LINES_MAX),
+        ("a quarter, {:,};", 2 * logs.LINES_MAX // log_room.SHARES),
+        ("more than {} are refused", queries.PARAMETERS_MAX),
+        ("more than {} are refused", negotiation.RANGES_MAX),
+        ("or {} bits of an IPv6", strangers.IPV6_NETWORK_BITS),
     ],
 )
 def test_fixed_numbers_are_the_codes(said: str, number: float) -> None:

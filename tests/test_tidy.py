@@ -35,6 +35,7 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules of the edge that work together without being one package.
 TOGETHER = {
+    "hookd.edge.logs": {"hookd.edge.log_room"},
     "hookd.edge.reports_watch": {"hookd.edge.reports"},
     "hookd.edge.recorder_files": {"hookd.edge.own_folder", "hookd.edge.recorder_segments"},
 }

@@ -1,5 +1,6 @@
 """Owns the first lines of the command: signals are held and the standard streams made sure of before slow imports."""
 
+import io
 import signal
 import sys
 
@@ -13,6 +14,8 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: _held.append(signal.Signals(number).name))
         streams.secure()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what others wrote may have letters that it has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     from hookd.cli.command_line import hookd
 
     hookd.main(prog_name="hookd", obj=_held)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -364,3 +365,47 @@ def test_receive_used_wrongly_says_so() -> None:
         done = hookd("receive", "--port", taken.url.rpartition(":")[2].removesuffix("/hook"))
     assert done.returncode == 69
     assert "cannot bind" in done.stderr
+
+
+@contextmanager
+def endless_server() -> Iterator[str]:
+    """A server whose answers do not end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+                try:
+                    while True:
+                        peer.sendall(b" " * 1_000_000)
+                except OSError:
+                    pass
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        answering.join(10)
+
+
+def test_answer_without_an_end_ends_a_command() -> None:
+    """Before: it took all memory."""
+    with endless_server() as url:
+        done = hookd("status", "--url", url)
+    assert done.returncode == 69
+    assert "its answer is longer than 67,108,864 bytes" in done.stderr
+
+
+def test_token_file_without_an_end_ends_a_command() -> None:
+    """Before: it took all memory."""
+    done = hookd("status", "--url", "http://127.0.0.1:1", "--token-file", "/dev/zero")
+    assert done.returncode == 66
+    assert "holds no token" in done.stderr
+
+
+def test_name_that_stdout_has_no_letters_for_is_escaped(tmp_path: Path) -> None:
+    """Before: a traceback, and exit code 1, which is a bug."""
+    (tmp_path / "€.toml").write_text("")
+    done = hookd("check", str(tmp_path / "€.toml"), env=environment() | {"PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u20ac.toml: valid" in done.stdout

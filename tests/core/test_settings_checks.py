@@ -127,7 +127,15 @@ def test_recorder_that_is_too_small_for_one_event_is_a_conflict() -> None:
 
 
 def test_recorder_with_less_room_than_the_budget_is_warned_of() -> None:
-    """Intake would answer 503 before the budget is full."""
-    (warned,) = warnings(replace(DEFAULTS, recorder=RecorderSettings(bytes_max=8 * 2**20)))
-    assert warned.startswith("recorder.bytes_max: 8MiB has room for about ")
+    """Intake would answer 503 before the budget is full, and a client 429 before it has what it may have."""
+    whole, share = warnings(replace(DEFAULTS, recorder=RecorderSettings(bytes_max=8 * 2**20)))
+    assert whole.startswith("recorder.bytes_max: 8MiB has room for about ")
+    assert share.startswith("recorder.bytes_max: 8MiB has room for about ")
+    assert "of one client, fewer than intake.client_events_max (20,000); that client gets 429" in share
     assert warnings(DEFAULTS) == []
+
+
+def test_no_share_of_the_recorder_is_spoken_of_where_one_client_may_have_everything() -> None:
+    intake = IntakeSettings(client_events_max=100_000)
+    (whole,) = warnings(replace(DEFAULTS, intake=intake, recorder=RecorderSettings(bytes_max=8 * 2**20)))
+    assert whole.endswith("intake answers 503 then")

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 from hookd.core.log_line import LineForm
+from hookd.edge.log_room import LogRoom
 from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries, form_on
 
 from tests.core.test_printable import HOSTILE
@@ -111,13 +112,71 @@ def test_dropped_lines_are_said_once_there_is_room():
     log = LogWriter(writer, pretty=False, colours=False, lines_max=0)
     log("lost")
     log("lost")
-    log._lines_max = 10
+    log._room.lines_max = 10
     log("kept")
     assert log.close(timeout_seconds=5)
     os.close(writer)
     events = [json.loads(line) for line in read_all(reader).splitlines()]
     os.close(reader)
     assert [(line["event"], line.get("lines")) for line in events] == [("log.dropped", 2), ("kept", None)]
+
+
+@pytest.mark.parametrize(
+    ("flood", "whose"),
+    [
+        (("delivery.attempted", {"client_id": "flapping"}), {"client_id": "flapping"}),
+        (("event.refused", {"client_id": "made-up"}), {"of": "callers"}),
+        (("connection.cut", {}), {"of": "callers"}),
+    ],
+)
+def test_one_clients_lines_leave_room_for_everyone_elses(flood, whose):
+    """Nobody reads. One client, or the callers of the API, fill a quarter of the buffer; what is more is left out."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, lines_max=100)
+    log("first", text="x" * 200_000)  # more than a pipe holds
+    begun = os.read(reader, 1)  # the thread has taken it out of the buffer, and waits for the pipe
+    event, fields = flood
+    for number in range(500):
+        log(event, **fields, number=number)
+    for number in range(12):
+        log("delivery.attempted", client_id="acme", number=number)
+        log("counts", number=number)
+    assert log.lines_dropped == 476
+    received: list[bytes] = []
+    pump = threading.Thread(target=lambda: received.append(read_all(reader)))
+    pump.start()
+    assert log.close(timeout_seconds=10)
+    os.close(writer)
+    pump.join(10)
+    os.close(reader)
+    lines = [json.loads(line) for line in (begun + received[0]).splitlines()]
+    numbers = [line["number"] for line in lines if line["event"] == event and line.get("client_id") != "acme"]
+    assert numbers == [*range(24)]
+    for others in ("delivery.attempted", "counts"):
+        kept = [line["number"] for line in lines if line["event"] == others and line.get("client_id") in ("acme", None)]
+        assert kept == [*range(12)]
+    dropped = [line for line in lines if line["event"] == "log.dropped"]
+    assert [{name: line[name] for name in line.keys() & {"of", "client_id", "lines"}} for line in dropped] == [
+        {**whose, "lines": 476}
+    ]
+
+
+def test_room_of_the_log_is_given_back_to_whose_it_was():
+    """Lines that are written wait no longer, and nothing is kept of a client without one."""
+    room, a, b = LogRoom(16), ("client_id", "a"), ("client_id", "b")
+
+    def take(client_id, waiting=2):
+        return room.take(waiting, "delivery.attempted", {"client_id": client_id})
+
+    assert take("a", waiting=1) == (True, None)  # too few wait to count them
+    assert [take("a") for _ in range(3)] == [(True, a), (True, a), (False, None)]
+    assert [take("b"), room.take(2, "counts", {}), take("b", waiting=16)] == [(True, b), (True, None), (False, None)]
+    room.free([a, None])
+    assert [take("a"), take("a")] == [(True, a), (False, None)]
+    room.free([a, a, b])
+    assert room._waiting == {}
+    assert room.take_unsaid() == {a: 2, None: 1}
+    assert (room.take_unsaid(), room.dropped) == ({}, 3)
 
 
 def test_pipe_that_does_not_wait_loses_no_line():

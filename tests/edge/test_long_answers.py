@@ -102,6 +102,27 @@ async def test_long_page_gives_others_a_turn(autojump_clock, nursery, path: str)
     assert turns.count > 5 * 30 * 30_000 / 40_000  # 30 rows of 30 KB, in slices of 32 KiB
 
 
+@pytest.mark.parametrize("asked", ["/v1/settlements?limit=1000", "/metrics", "PUT"])
+async def test_many_that_ask_for_what_takes_milliseconds_are_answered_a_turn_each(
+    autojump_clock, nursery, asked: str
+) -> None:
+    """Before: all forty in one turn of the event loop, which is as long as all of them together."""
+    api = await started(nursery, settings())
+    api.flow.admit_many(100)
+    await trio.testing.wait_all_tasks_blocked()
+
+    async def ask(number: int) -> None:
+        if asked == "PUT":
+            assert (await api.put(f"/v1/clients/c{number}", {"url": "https://e.example/"})).status == 201
+        else:
+            assert (await api.client.get(asked)).status_code == 200
+
+    async with turns_of_another() as turns, trio.open_nursery() as askers:
+        for number in range(40):
+            askers.start_soon(ask, number)
+    assert turns.count >= 40
+
+
 class Door:
     """The application behind the server, and peers that may not read: nothing is buffered on the way."""
 

@@ -58,7 +58,7 @@ async def busy(nursery) -> Api:
             intake=IntakeSettings(client_events_max=6),
             retention=RetentionSettings(exhausted_events_max=2),
         ),
-        connections=lambda: Connections(3, 1000, 7),
+        connections=lambda: Connections(3, 1000, 7, 5),
         log_lines_dropped=lambda: 11,
     )
     api.flow.sender.script(URL, Slow(0.2, 200), 503, Blocked("10.0.0.1"), Hang(), 404, Unreachable("refused"), 404)
@@ -101,6 +101,7 @@ async def test_metrics_and_status_tell_the_same_totals(autojump_clock, nursery) 
         assert value(series, f"hookd_{name}") == pytest.approx(status[name] or 0.0, abs=0.001)
     assert value(series, "hookd_connections_open") == 3
     assert value(series, "hookd_connections_refused_total") == 7
+    assert value(series, "hookd_connections_displaced_total") == 5
     assert value(series, "hookd_log_lines_dropped_total") == 11
 
 

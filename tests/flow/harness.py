@@ -394,7 +394,7 @@ class Flow:
             "previous_run": lambda: None,
             "report_directory": "/reports",
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
-            "connections": lambda: Connections(1, 1000, 0),
+            "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
             "dev": False,

@@ -20,6 +20,9 @@ from hookd.core.printable import printable
 
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
+# A daemon's longest is that to a batch, each of whose events is refused with 4 KiB.
+ANSWER_BYTES_MAX = 1 << 26
+TOKEN_FILE_BYTES_MAX = 65_536
 NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 LINE_CHARS_MAX = 100
 NO_HOOKD = "what answers there is no hookd"
@@ -145,7 +148,9 @@ class Remote:
         try:
             connection.request(method, self._parts.path + path, body, headers)
             response = connection.getresponse()
-            content = response.read()
+            content = response.read(ANSWER_BYTES_MAX + 1)
+            if len(content) > ANSWER_BYTES_MAX:
+                raise Unreachable(f"{NO_HOOKD}: its answer is longer than {ANSWER_BYTES_MAX:,} bytes")
         except ssl.SSLCertVerificationError as error:
             trust = "SSL_CERT_FILE may name a file with the authority that it comes from"
             raise Unreachable(
@@ -175,7 +180,8 @@ def _decoded(content: bytes, content_type: str) -> Any:
 
 def _token_in(file: str) -> str:
     try:
-        token = Path(file).read_text().strip()
+        with Path(file).open() as opened:  # a pipe is waited for: `--token-file <(…)`
+            token = opened.read(TOKEN_FILE_BYTES_MAX).strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise Unreadable(f"cannot read the token file {file}: {reason}") from error

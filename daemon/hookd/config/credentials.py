@@ -7,13 +7,13 @@ Rules: a token never stands in the configuration itself. No message repeats a to
 on this machine can read is a warning.
 """
 
-import os
 import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from hookd.config.findings import Findings, shown
+from hookd.config.named_file import read_named
 from hookd.config.toml_lines import KeyPath
 from hookd.core.ids import is_id
 from hookd.core.mistakes import suggestion
@@ -105,9 +105,8 @@ class Credentials:
     def secret_in_file(self, at: KeyPath, place: str) -> str | None:
         name = self.path(place)
         try:
-            with name.open("rb") as opened:
-                text = opened.read(_SECRET_FILE_BYTES_MAX).decode().strip()
-                everyone_reads = bool(os.fstat(opened.fileno()).st_mode & stat.S_IROTH)
+            data, found = read_named(name, bytes_max=_SECRET_FILE_BYTES_MAX)
+            text, everyone_reads = data.decode().strip(), bool(found.st_mode & stat.S_IROTH)
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else "not a readable text file"
             self._findings.note_in_file(at, f"{name} cannot be read: {reason}")

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 # How the server names to the app whoever asks through a unix socket; no IP address reads like it.
 UNIX_PEER = ("unix", 0)
+# In ASGI's state of a connection: what the app calls once it has granted a request there.
+GRANTED = "hookd.granted"
 
 
 class Bind(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hookd.core.bind import parse_bind
+from hookd.core.budget import client_share
 from hookd.core.settings import IntakeSettings, Settings
 from hookd.core.sizing import horizon_seconds, recorder_layout
 from hookd.core.units import format_duration, format_size
@@ -131,8 +132,16 @@ def _intake_warnings(intake: IntakeSettings) -> Iterator[str]:
 
 
 def _recorder_warnings(settings: Settings) -> Iterator[str]:
-    recorder, wanted = settings.recorder, settings.intake.unsettled_events_max
+    """Of its room for all, and for one client. Payloads are as long as they are; `hookd check` says what fits then."""
+    recorder, intake = settings.recorder, settings.intake
+    if not recorder.directory or recorder.payloads:
+        return
+    at = f"recorder.bytes_max: {format_size(recorder.bytes_max)} has room for about"
     fit = recorder_layout(settings).events_max(recorder.bytes_max, payload_bytes=0)
-    if recorder.directory and not recorder.payloads and fit < wanted:
-        shown = f"has room for about {fit:,} unsettled events, fewer than intake.unsettled_events_max ({wanted:,})"
-        yield f"recorder.bytes_max: {format_size(recorder.bytes_max)} {shown}; intake answers 503 then"
+    if fit < intake.unsettled_events_max:
+        least = f"intake.unsettled_events_max ({intake.unsettled_events_max:,})"
+        yield f"{at} {fit:,} unsettled events, fewer than {least}; intake answers 503 then"
+    share = client_share(intake)
+    if share < 1 and int(fit * share) < intake.client_events_max:
+        least = f"intake.client_events_max ({intake.client_events_max:,})"
+        yield f"{at} {int(fit * share):,} events of one client, fewer than {least}; that client gets 429 then"

@@ -2,7 +2,8 @@
 
 Rules: logging never blocks and never raises: who logs is in the middle of something. Lines go into a bounded buffer;
 one writer thread writes them, so that a full stderr pipe stops no delivery. What does not fit, cannot be made a line,
-or could not be written (a full disk) is counted, and the count is logged once there is room.
+or could not be written (a full disk) is counted, and the count is logged once there is room. Whose lines have how much
+of the room is log_room's.
 Limits: 10,000 lines, about 5 MB at 500 B a line.
 """
 
@@ -13,8 +14,10 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from hookd.core.log_line import LineForm
+from hookd.edge.log_room import LogRoom, Owner
 
 LINES_MAX = 10_000
 # Written at once: what a pipe holds.
@@ -44,6 +47,11 @@ def reads_priorities(fd: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+class _Line(NamedTuple):
+    owner: Owner
+    data: bytes
+
+
 class LogWriter:
     """`fd` is written by the thread alone. `wall` is the clock that lines are stamped with."""
 
@@ -60,11 +68,8 @@ class LogWriter:
         self._fd = fd
         self._form = LineForm(pretty, colours, priorities)
         self._wall = wall
-        self._lines_max = lines_max
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._dropped = 0  # found the buffer full, or could not be made a line, since the start
-        self._unwritten = 0  # could not be written, since the start; the thread's alone
-        self._dropped_said = 0  # of both; the thread's alone
+        self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._room = LogRoom(lines_max)
         self._is_torn = False  # the last line that was written is half a line
         self._broken = False
         self._closing = threading.Event()
@@ -74,23 +79,24 @@ class LogWriter:
     @property
     def lines_dropped(self) -> int:
         """Since the start."""
-        return self._dropped + self._unwritten
+        return self._room.dropped
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
-        if self._lines.qsize() >= self._lines_max:
-            self._dropped += 1
+        has_room, owner = self._room.take(self._lines.qsize(), event, fields)
+        if not has_room:
             return
         try:
-            self._lines.put(self._form.line(self._wall(), event, level, fields))
+            self._lines.put(_Line(owner, self._form.line(self._wall(), event, level, fields)))
         except Exception:  # whose fault that is cannot be said here
-            self._dropped += 1
+            self._room.free([owner])
+            self._room.drop()
 
     def text(self, text: str) -> None:
         """A report's text: as it is on a terminal, else one line. It finds room even where the buffer is full."""
         try:
-            self._lines.put(self._form.text(self._wall(), text))
+            self._lines.put(_Line(None, self._form.text(self._wall(), text)))
         except Exception:  # the report's file has it
-            self._dropped += 1
+            self._room.drop()
 
     def close(self, *, timeout_seconds: float) -> bool:
         """Writes what is buffered, for so long at most; False where not all of it went out."""
@@ -109,13 +115,13 @@ class LogWriter:
 
     def _write(self, chunk: bytes) -> None:
         """What cannot be written is counted: it is closed, its reader is gone, its disk is full."""
-        dropped, note = self.lines_dropped, b"\n" if self._is_torn else b""
-        if dropped > self._dropped_said:
-            fields = {"lines": dropped - self._dropped_said}
-            try:
-                note += self._form.line(self._wall(), "log.dropped", "warning", fields)
-            except Exception:  # the thread has lines to write; it is said with the next ones
-                dropped = self._dropped_said
+        unsaid = self._room.take_unsaid()
+        note = b"\n" if self._is_torn else b""
+        try:
+            note += self._dropped_lines(unsaid)
+        except Exception:  # the thread has lines to write; it is said with the next ones
+            self._room.unsay(unsaid)
+            unsaid.clear()
         left = whole = note + chunk
         while left:
             try:
@@ -124,26 +130,36 @@ class LogWriter:
                 select.select([], [self._fd], [])
             except OSError:
                 self._broken = True
-                self._unwritten += left[-len(chunk) :].count(b"\n")
+                self._room.drop(left[-len(chunk) :].count(b"\n"))
                 break
         if written := len(whole) - len(left):
             self._is_torn = whole[written - 1] != ord("\n")
-        if written >= len(note):
-            self._dropped_said = dropped
+        if written < len(note):
+            self._room.unsay(unsaid)
 
-    def _gather(self, line: bytes) -> tuple[bytes, bool]:
+    def _dropped_lines(self, unsaid: Mapping[Owner, int]) -> bytes:
+        """One line for each of those whose lines were left out over their share, and one for the rest."""
+        lines = b""
+        for owner, count in unsaid.items():
+            whose: dict[str, object] = {} if owner is None else dict([owner])
+            lines += self._form.line(self._wall(), "log.dropped", "warning", whose | {"lines": count})
+        return lines
+
+    def _gather(self, line: _Line) -> tuple[bytes, bool]:
         """What else is buffered, as one write; whether the closing mark was among it."""
-        lines, size = [line], len(line)
-        while size < WRITE_BYTES_MAX:
+        lines, size, is_last = [line], len(line.data), False
+        while size < WRITE_BYTES_MAX and not is_last:
             try:
                 more = self._lines.get_nowait()
             except queue.Empty:
                 break
             if more is None:
-                return b"".join(lines), True
-            lines.append(more)
-            size += len(more)
-        return b"".join(lines), False
+                is_last = True
+            else:
+                lines.append(more)
+                size += len(more.data)
+        self._room.free([one.owner for one in lines])
+        return b"".join([one.data for one in lines]), is_last
 
 
 class LibraryLines(logging.Handler):

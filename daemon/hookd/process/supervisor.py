@@ -347,5 +347,7 @@ class Supervisor:
         )
 
     def _connections(self) -> Connections:
-        statistics = self._server.statistics()
-        return Connections(statistics.connections_open, statistics.connections_max, statistics.connections_refused)
+        found = self._server.statistics()
+        return Connections(
+            found.connections_open, found.connections_max, found.connections_refused, found.connections_displaced
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from hookd.core.bind import GRANTED
 from hookd.edge.server import Server, bound_sockets
 from quart import request
 from quart_trio import QuartTrio
@@ -22,6 +23,7 @@ GET_OK_AND_CLOSE = b"GET /ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_BIG = b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"
+GET_GRANTED_AND_HELD = b"GET /granted-and-held HTTP/1.1\r\nHost: h\r\n\r\n"
 HALF_A_REQUEST = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"
 BIG_BYTES = 8_000_000  # more than the kernel buffers of a socket pair
 
@@ -36,6 +38,7 @@ class Harness:
         self.app.config["MAX_CONTENT_LENGTH"] = 1000
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.phases: list[str] = []
+        self.granted = 0
         self.entered = trio.Event()
         self.release = trio.Event()
         self.ended = trio.Event()
@@ -86,6 +89,13 @@ class Harness:
         @app.route("/held")
         async def held() -> str:
             self.entered.set()
+            await self.release.wait()
+            return "held"
+
+        @app.route("/granted-and-held")
+        async def granted_and_held() -> str:
+            request.scope["state"][GRANTED]()
+            self.granted += 1
             await self.release.wait()
             return "held"
 

@@ -1,5 +1,6 @@
 """As many connections as there may be: who makes room, who is refused, and that a probe is always answered."""
 
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -7,8 +8,21 @@ import pytest
 import trio
 import trio.testing
 from hookd.edge.server.api_server import HEAD_PATIENCE_SECONDS, spare_connections
+from hookd.edge.server.strangers import Strangers, network_of
 
-from tests.edge.server.harness import GET_HELD, GET_LIVEZ, GET_OK, Harness, in_memory, read_all, read_response, serving
+from tests.edge.server.harness import (
+    GET_GRANTED_AND_HELD,
+    GET_HELD,
+    GET_LIVEZ,
+    GET_OK,
+    GET_OK_AND_CLOSE,
+    Harness,
+    in_memory,
+    read_all,
+    read_response,
+    serving,
+)
+from tests.edge.turns import turns_of_another
 
 SPARE = spare_connections(3)
 
@@ -161,3 +175,111 @@ async def test_stop_ends_the_spare_connections_too() -> None:
             await harness.ended.wait()
             for stream in (held, spare):
                 await trio.aclose_forcefully(stream)
+
+
+async def test_answered_connection_that_lingers_makes_room(autojump_clock, nursery) -> None:
+    """Its peer has the answer and does not go. Before: 503 for the others, for up to 2 s each time."""
+    peers = Peers(nursery, 1)
+    for _ in range(3):
+        peer = await peers.connect(GET_OK_AND_CLOSE)
+        await read_response(peer)
+    assert peers.harness.server.statistics().connections_displaced == 2
+    assert peers.harness.server.statistics().connections_refused == 0
+
+
+async def open_from(harness: Harness, address: str, sent: bytes) -> trio.SocketStream:
+    stream = await trio.open_tcp_stream("127.0.0.1", harness.port, local_address=address)
+    await stream.send_all(sent)
+    return stream
+
+
+async def asked_from(harness: Harness, address: str, sent: bytes = GET_OK_AND_CLOSE) -> bytes:
+    async with await open_from(harness, address, sent) as stream:
+        return await read_all(stream)
+
+
+async def wait_open(harness: Harness, count: int) -> None:
+    while harness.server.statistics().connections_open != count:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("sent", [b"GET /o", GET_HELD], ids=["no head", "not granted"])
+async def test_strangers_of_one_network_make_room_for_anothers_at_once(sent: bytes) -> None:
+    """They hold every connection. Before: those in use kept the other out until they ended, those without a head for
+    a second, and for as long as new ones came quickly enough."""
+    async with serving(connections_max=6) as harness:
+        with trio.fail_after(20):
+            held = [await open_from(harness, "127.0.0.2", sent) for _ in range(6)]
+            await wait_open(harness, 6)
+            for displaced in range(1, 4):
+                assert (await asked_from(harness, "127.0.0.1")).startswith(b"HTTP/1.1 200")
+                await wait_open(harness, 5)
+                held.append(await open_from(harness, f"127.0.0.{2 + displaced}", GET_HELD))
+                await wait_open(harness, 6)
+            for stream in held:
+                await stream.aclose()
+
+
+async def test_granted_connections_of_a_network_do_not_make_room_like_strangers() -> None:
+    """A proxy's are all of one network. Once a request of each was granted, one in use stays."""
+    async with serving(connections_max=4) as harness:
+        with trio.fail_after(20):
+            held = [await open_from(harness, "127.0.0.2", GET_GRANTED_AND_HELD) for _ in range(4)]
+            while harness.granted < 4:
+                await trio.lowlevel.checkpoint()
+            assert (await asked_from(harness, "127.0.0.1")).startswith(b"HTTP/1.1 503")
+            harness.release.set()
+            for stream in held:
+                await read_response(stream, b"held")
+                await stream.aclose()
+
+
+async def test_network_over_its_share_makes_no_room_for_itself_but_of_the_idle() -> None:
+    async with serving(connections_max=4) as harness:
+        with trio.fail_after(20):
+            held = [await open_from(harness, "127.0.0.2", GET_HELD) for _ in range(4)]
+            await wait_open(harness, 4)
+            assert (await asked_from(harness, "127.0.0.2")).startswith(b"HTTP/1.1 503")
+            assert (await asked_from(harness, "127.0.0.1")).startswith(b"HTTP/1.1 200")
+            for stream in held:
+                await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_network_is_what_one_peer_has(host: str, network: str) -> None:
+    assert network_of((host, 1)) == network
+
+
+def test_strangers_are_forgotten_once_granted_or_closed() -> None:
+    strangers: Strangers[str] = Strangers()
+    for name in ("a", "b", "c"):
+        strangers.add(name, "net")
+    strangers.add("d", "other")
+    assert strangers.over(3) is None
+    over = strangers.over(2)
+    assert over is not None
+    assert (over[0], list(over[1])) == ("net", ["a", "b", "c"])
+    for name in ("a", "a", "b", "c"):
+        strangers.discard(name, "net")
+    strangers.discard("d", "other")
+    assert strangers._by_network == {}
+
+
+async def test_connections_that_wait_are_taken_several_a_turn() -> None:
+    """A probe is behind all that connected before it. Before: one a turn, each as long as what the others do in it."""
+    async with serving() as harness:
+        waiting = [socket.create_connection(("127.0.0.1", harness.port)) for _ in range(80)]
+        async with turns_of_another() as turns:
+            await wait_open(harness, 80)
+            assert turns.count < 40
+        for one in waiting:
+            one.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import ssl
 import subprocess
 import time
@@ -250,6 +251,9 @@ def pem(directory: Path, name: str, content: bytes) -> str:
         ("no certificate file", "http.certificate_file", "nowhere.pem cannot be read: No such file"),
         ("no key file", "http.key_file", "nowhere.pem cannot be read: No such file"),
         ("certificate is a folder", "http.certificate_file", "cannot be read: Is a directory"),
+        ("certificate is a FIFO", "http.certificate_file", "fifo is no plain file"),
+        ("key is a FIFO", "http.key_file", "fifo is no plain file"),
+        ("certificate is a device", "http.certificate_file", "/dev/zero is no plain file"),
         ("certificate is no PEM", "http.certificate_file", "noise.pem holds no certificate in PEM"),
         ("certificate is the key", "http.certificate_file", "key.pem holds no certificate in PEM"),
         ("key is no PEM", "http.key_file", "noise.pem holds no private key in PEM"),
@@ -271,6 +275,14 @@ def test_bad_certificate_names_key_and_file(case: str, key: str, words: str, tmp
             private = nowhere
         case "certificate is a folder":
             chain = str(tmp_path)
+        case "certificate is a FIFO":
+            os.mkfifo(f"{tmp_path}/fifo")
+            chain = f"{tmp_path}/fifo"
+        case "key is a FIFO":
+            os.mkfifo(f"{tmp_path}/fifo")
+            private = f"{tmp_path}/fifo"
+        case "certificate is a device":
+            chain = "/dev/zero"
         case "certificate is no PEM":
             chain = noise
         case "certificate is the key":

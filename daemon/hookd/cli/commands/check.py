@@ -53,6 +53,7 @@ def check(file: str, dev: bool) -> None:
 
 def _say_recorder(settings: "Settings") -> None:
     """How many events fit: a full recorder refuses them, whatever the budget says."""
+    from hookd.core.budget import client_share
     from hookd.core.sizing import recorder_layout
     from hookd.core.units import approximate_size
     from hookd.edge.recorder_files import CannotRecord, free_bytes, place
@@ -73,4 +74,7 @@ def _say_recorder(settings: "Settings") -> None:
     room = "" if free is None else f", where {approximate_size(free)} are free"
     events = plan.events_max(bytes_max, payload_bytes=payload_bytes)
     click.echo(f"flight recorder: about {events:,} unsettled events of one delivery, {of}")
+    share = client_share(settings.intake)
+    if share < 1:
+        click.echo(f"  one client at most {int(events * share):,} of them: beyond its share it gets 429")
     click.echo(f"  {approximate_size(recorder.bytes_max)} at most, in {printable(where)}{room}")

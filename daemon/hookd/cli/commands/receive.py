@@ -38,6 +38,7 @@ from hookd.process.exit_codes import ExitCode
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 IDS_MAX = 100_000
+ID_CHARS_MAX = 64  # a longer one, which hookd does not send, is remembered by its digest
 TOLERANCE_SECONDS = 300
 PEER_SECONDS_MAX = 60
 PAYLOAD_SHOWN_BYTES_MAX = 4096  # of what is cut to a line anyway
@@ -180,6 +181,8 @@ class Receiver(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def _remember(self, event_id: str) -> Known:
+        if len(event_id) > ID_CHARS_MAX:
+            event_id = hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()
         known = self._known.setdefault(event_id, Known())
         if len(self._known) > IDS_MAX:
             del self._known[next(iter(self._known))]

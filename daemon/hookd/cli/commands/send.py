@@ -15,6 +15,8 @@ from hookd.core.printable import printable
 from hookd.process.exit_codes import ExitCode
 
 FOLLOW_EVERY_SECONDS = 0.2
+# Of stdin, which may have no end. A daemon takes 256 KiB out of the box.
+PAYLOAD_BYTES_MAX = 1 << 28
 OF_EVENT = ("id", "client_id", "status", "unrouted", "settled_at", "deliveries")
 
 
@@ -27,7 +29,9 @@ OF_EVENT = ("id", "client_id", "status", "unrouted", "settled_at", "deliveries")
 @json_option
 def send(client: str, event_type: str, payload: str, url: str | None, token_file: str | None, as_json: bool) -> None:
     """Post one event and follow it: exit 0 delivered, 3 exhausted."""
-    raw = sys.stdin.buffer.read() if payload == "-" else payload.encode()
+    raw = sys.stdin.buffer.read(PAYLOAD_BYTES_MAX + 1) if payload == "-" else payload.encode()
+    if len(raw) > PAYLOAD_BYTES_MAX:
+        usage(f"the payload is longer than {PAYLOAD_BYTES_MAX:,} bytes, which no daemon takes")
     body = msgspec.json.encode({"type": event_type, "payload": msgspec.Raw(_checked_json(raw))})
     with asking():
         remote = Remote.named(url, token_file)

@@ -35,11 +35,13 @@ from hookd.edge.api.rendering import event_view, json_response
 from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import BatchAnswer, BatchItem, EventView, ResendAnswer
 from hookd.edge.api.services import Services
+from hookd.edge.api.slices import OneATurn
 from hookd.flow.intake import Admitted
 from hookd.flow.report_lines import ReportLine, ReportLines, line_bytes_max
 
 T = TypeVar("T")
 
+LONG_BODY_BYTES = 1 << 20
 KEY = "Idempotency-Key"
 KEY_FIELD = KEY.lower().encode()
 KEYS = {KEY: "Stands for the `id` of a single event"}
@@ -55,6 +57,14 @@ class BatchQuery(msgspec.Struct):
 def admission_routes(services: Services) -> Blueprint:
     routes = Blueprint("admission", __name__)
     batches = BatchBodies(services.effective)
+    long_ones = OneATurn()
+
+    async def single(body: bytes, *, client_id: str | None) -> Response:
+        """A long one is mostly spaces, or refused: 25 ms where it has 16 MiB."""
+        if len(body) <= LONG_BODY_BYTES:
+            return _single(services, _read(services, body, client_id=client_id))
+        async with long_ones.turn():
+            return _single(services, _read(services, body, client_id=client_id))
 
     @routes.post("/v1/events")
     @operation(
@@ -67,8 +77,7 @@ def admission_routes(services: Services) -> Blueprint:
         request_headers=KEYS,
     )
     async def post_event() -> Response:
-        body = await _read_single_body(services)
-        return _single(services, _read(services, body, client_id=None))
+        return await single(await _read_single_body(services), client_id=None)
 
     @routes.post("/v1/events/batch")
     @operation(
@@ -98,7 +107,7 @@ def admission_routes(services: Services) -> Blueprint:
         body = await read_body(services.effective, JSON, NDJSON)
         if request.mimetype == NDJSON or body.lstrip()[:1] == b"[":
             return await _batch(services, batches, body, client_id=client_id)
-        return _single(services, _read(services, body, client_id=client_id))
+        return await single(body, client_id=client_id)
 
     @routes.post("/v1/resend")
     @operation(

@@ -21,6 +21,7 @@ from hookd.edge.api.answer_budget import AnswerBudget
 from hookd.edge.api.auth import Auth
 from hookd.edge.api.bodies import finish_body
 from hookd.edge.api.body_budget import BodyBudget
+from hookd.edge.api.callers import Callers
 from hookd.edge.api.client_routes import client_routes
 from hookd.edge.api.endpoint_routes import endpoint_routes
 from hookd.edge.api.event_routes import event_routes
@@ -103,7 +104,10 @@ class Api(QuartTrio):
     def __init__(self, services: Services) -> None:
         super().__init__("hookd", static_folder=None)
         self.asgi_http_class = partial(  # type: ignore[assignment]
-            RequestExchange, BodyBudget(services.effective), AnswerBudget(services.effective)
+            RequestExchange,
+            BodyBudget(services.effective),
+            AnswerBudget(services.effective),
+            Callers(services.effective),
         )
         self._services = services
         self._auth = Auth(services.effective, services.clock, services.log)

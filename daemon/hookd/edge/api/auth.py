@@ -41,25 +41,30 @@ class Auth:
         self._next_line_at = -math.inf
 
     def judge(self, request: ApiRequest, operation: Operation | None) -> None:
-        """Raises Unauthorized or Forbidden. `operation` is the route's; None where there is no such route."""
+        """Grants the request. `operation` is the route's; None where there is no such route.
+
+        Raises Unauthorized or Forbidden, and ClientFull where the token has as many in progress as it may.
+        """
         if operation is not None and operation.scope is None:
             return
         try:
+            name = None
             if self._effective.settings.http.tokens:
-                self._refuse_without_token(request, operation)
+                name = self._token_name(request, operation)
             else:
                 refuse_foreign_request(request)
+            request.exchange.grant(name)
         except Refused as refused:
             self._note(request, refused)
             raise
 
-    def _refuse_without_token(self, request: ApiRequest, operation: Operation | None) -> None:
+    def _token_name(self, request: ApiRequest, operation: Operation | None) -> str:
         holder = self._in_force().holder(request.headers.getlist("authorization"))
         if holder is None:
             raise Unauthorized("this takes a token that is known here, as `Authorization: Bearer TOKEN`")
         # OPTIONS tells only the methods of a route, and those may have different scopes.
         if operation is None or request.method == "OPTIONS" or holder.may(operation):
-            return
+            return holder.name
         assert operation.scope is not None
         needed = operation.scope.value
         raise Forbidden(f"this takes a token of scope {needed}; {holder.name!r} has scope {holder.scope.value}")

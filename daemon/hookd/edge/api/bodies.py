@@ -18,7 +18,7 @@ BODY_TIMEOUT_SECONDS = 60.0
 async def read_body(effective: EffectiveSettings, *media_types: str, bytes_max: int | None = None) -> bytes:
     """The whole body, of at most `bytes_max` where the route takes no more.
 
-    Raises UnsupportedMediaType, TooLarge, Full or BodyTimeout.
+    Raises UnsupportedMediaType, TooLarge, ClientFull, Full or BodyTimeout.
     """
     request = this_request()
     _check_media_type(request, media_types)
@@ -46,13 +46,14 @@ async def finish_body(request: ApiRequest, response: Response) -> None:
     """Frees the body, and reads for a while what no route read of it.
 
     The server closes the connection where an answer goes out before the whole body is in. A producer that was told 404
-    would then find its next request cut. A body that is too large or too slow is read no further.
+    would then find its next request cut. A body that is too large or too slow, or whose caller is over its share, is
+    read no further.
     """
     body = request.exchange.body
     if not body.is_complete:
         announced = request.content_length
         is_long = announced is not None and announced - body.arrived_bytes > DISCARD_BYTES_MAX
-        is_hopeless = is_long or response.status_code in (408, 413)
+        is_hopeless = is_long or response.status_code in (408, 413, 429)
         if is_hopeless or not await request.exchange.discard_body():
             response.headers["connection"] = "close"
     body.drop()

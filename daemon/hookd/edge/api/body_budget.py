@@ -4,7 +4,8 @@ Quart takes into memory whatever the server reads, whether a route reads it or n
 from its first byte to the end of its request. Once it is refused it holds nothing more:
 
  * A body over `intake.body_bytes_max` is TooLarge. One that takes all bodies over `intake.receiving_bytes_max` is Full,
-   before anything of it is admitted. What it held is free at once, so that the others can end.
+   before anything of it is admitted, and ClientFull where it takes one caller's over their share (callers.py). What it
+   held is free at once, so that the others can end.
  * A GET, HEAD, DELETE or OPTIONS, whose body no route reads, holds at most DISCARD_BYTES_MAX.
 
 What has come is counted, not what a head announces: four heads could announce the whole budget.
@@ -14,6 +15,7 @@ Worst case: `receiving_bytes_max`, and one body more while its request turns it 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import Full, Refused, TooLarge
 from hookd.core.units import format_size
+from hookd.edge.api.callers import Caller
 
 # Of a body that no route reads. Reading more would cost more than another connection.
 DISCARD_BYTES_MAX = 64 * 1024
@@ -28,20 +30,27 @@ class BodyBudget:
         self._effective = effective
         self.held_bytes = 0
 
-    def take(self, count: int, *, held_bytes: int) -> Refused | None:
+    def take(self, count: int, *, held_bytes: int, caller: Caller | None = None) -> Refused | None:
         """Counts `count` more bytes of a body that holds `held_bytes`, or returns why they are not taken."""
         intake = self._effective.settings.intake
         if held_bytes + count > intake.body_bytes_max:
             return too_large(intake.body_bytes_max)
+        if caller is not None and (refusal := caller.body_over_share(count)) is not None:
+            return refusal
         if self.held_bytes + count > intake.receiving_bytes_max:
             bytes_max = format_size(intake.receiving_bytes_max)
             detail = f"all bodies being received are at intake.receiving_bytes_max, {bytes_max}"
             return Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
-        self.held_bytes += count
+        self._hold(count, caller)
         return None
 
-    def free(self, count: int) -> None:
-        self.held_bytes -= count
+    def free(self, count: int, *, caller: Caller | None = None) -> None:
+        self._hold(-count, caller)
+
+    def _hold(self, count: int, caller: Caller | None) -> None:
+        self.held_bytes += count
+        if caller is not None:
+            caller.body_bytes += count
 
 
 class CountedBody:
@@ -54,6 +63,7 @@ class CountedBody:
         self._held_bytes = 0
         self._refusal: Refused | None = None
         self._is_dropping = False
+        self.caller: Caller | None = None  # whose it is, before anything of it is held; None: nobody's in particular
         self.arrived_bytes = 0
         self.is_complete = False
 
@@ -63,7 +73,7 @@ class CountedBody:
         return self.is_complete or self._refusal is not None
 
     def take(self) -> bytes:
-        """What has come. It still counts until `drop`. Raises TooLarge or Full."""
+        """What has come. It still counts until `drop`. Raises TooLarge, ClientFull or Full."""
         if self._refusal is not None:
             raise self._refusal
         data = bytes(self._data)
@@ -74,7 +84,7 @@ class CountedBody:
         """Frees what is held; what still comes is thrown away."""
         self._is_dropping = True
         self._data.clear()
-        self._body_budget.free(self._held_bytes)
+        self._body_budget.free(self._held_bytes, caller=self.caller)
         self._held_bytes = 0
 
     def append(self, data: bytes) -> None:
@@ -87,7 +97,7 @@ class CountedBody:
             self._hold(data)
 
     def _hold(self, data: bytes) -> None:
-        self._refusal = self._body_budget.take(len(data), held_bytes=self._held_bytes)
+        self._refusal = self._body_budget.take(len(data), held_bytes=self._held_bytes, caller=self.caller)
         if self._refusal is not None:
             self.drop()
         else:

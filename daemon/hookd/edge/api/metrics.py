@@ -32,6 +32,7 @@ from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import PROBLEMS
 from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Connections, Services
+from hookd.edge.api.slices import OneATurn
 from hookd.flow.gauges import Gauges
 
 LAG = "From an event's admission in this run, or the delivery's own reopening, to a delivery's 2xx."
@@ -42,13 +43,15 @@ FORMS = tuple(choose_encoder(accept)[1] for accept in ("", OPENMETRICS))  # as t
 def metrics_routes(services: Services) -> Blueprint:
     routes = Blueprint("metrics", __name__)
     process = ProcessCollector(registry=None)
+    scrapes = OneATurn()
 
     @routes.get("/metrics")
     @operation("The daemon's numbers for Prometheus", scope=Scope.READ, answers={200: FORMS})
     async def get_metrics() -> Response:
-        gauges = await services.gauge_collector.take()
         encode, content_type = choose_encoder(OPENMETRICS if _wants_openmetrics() else "")
-        return Response(encode(_Scrape(_read(services, gauges), process)), content_type=content_type)
+        async with scrapes.turn():
+            gauges = await services.gauge_collector.take()
+            return Response(encode(_Scrape(_read(services, gauges), process)), content_type=content_type)
 
     return routes
 
@@ -206,6 +209,9 @@ def _daemon(reading: Reading) -> Iterator[Metric]:
     yield _gauge("hookd_connections_open", "The API's connections.", reading.connections.open)
     yield _gauge("hookd_connections_max", "http.connections_max.", reading.connections.max)
     yield _counter("hookd_connections_refused", "Closed at once, with the most open.", reading.connections.refused)
+    yield _counter(
+        "hookd_connections_displaced", "Closed to make room, with the most open.", reading.connections.displaced
+    )
     problems = CounterMetricFamily(
         "hookd_problems",
         "Requests answered with a problem, and refused items of partial batches, by the problem's name.",

@@ -40,7 +40,7 @@ SLUGS_OF_PATHS = ("not-found",)  # an id with a slash in it is another path
 SLUGS_OF_PARAMETERS = ("invalid-query",)
 SLUGS_OF_BODIES = ("malformed-json", "body-timeout", "too-large", "unsupported-media-type")
 SLUGS_OF_SCOPES = ("forbidden", "full")  # full: of answers that nobody takes
-SLUGS_OF_TOKENS = ("unauthorized",)
+SLUGS_OF_TOKENS = ("unauthorized", "client-full")  # client-full: of what a token has in progress
 HEADERS = {
     "Allow": "The methods that the path takes",
     "Retry-After": "Seconds after which it may be worth asking again",

@@ -109,8 +109,10 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "Mend what `detail` names. A cursor is only good for the listing that gave it.",
     ),
     "client-full": ProblemDoc(
-        "The client has as many unsettled events or bytes as intake.client_events_max and client_bytes_max allow:\n"
-        "its endpoint is slow or down. Other clients are not touched. Nothing was admitted.",
+        "The client has as many unsettled events or bytes as intake.client_events_max and client_bytes_max allow, or\n"
+        "as many as its share of the flight recorder holds: its endpoint is slow or down. Or the token has half of\n"
+        "the connections, of the bodies or of the answers that all tokens share. `detail` says which. Others are\n"
+        "not touched. Nothing was admitted.",
         "Keep the event, wait for the seconds that `Retry-After` says, post it again under the same id.\n"
         "GET /v1/clients/CLIENT says since when its endpoint fails, and with what.",
     ),

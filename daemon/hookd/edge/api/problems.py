@@ -41,7 +41,7 @@ PROBLEMS: dict[str, Problem] = {
     "invalid-event": Problem(422, "The event is not valid"),
     "invalid-client": Problem(422, "The client is not valid"),
     "invalid-query": Problem(422, "The query is not valid"),
-    "client-full": Problem(429, "The client's budget is full"),
+    "client-full": Problem(429, "The client, or the token, is at its share"),
     "internal": Problem(500, "A bug in hookd"),
     "full": Problem(503, "The daemon's budget is full"),
     "draining": Problem(503, "The daemon is draining"),

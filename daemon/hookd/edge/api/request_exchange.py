@@ -22,8 +22,10 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 from werkzeug.datastructures import Headers
 
+from hookd.core.bind import GRANTED
 from hookd.edge.api.answer_budget import AnswerBudget, CountedAnswer
 from hookd.edge.api.body_budget import DISCARD_BYTES_MAX, BodyBudget, CountedBody
+from hookd.edge.api.callers import Callers
 
 T = TypeVar("T")
 
@@ -62,8 +64,11 @@ def this_request() -> ApiRequest:
 class RequestExchange(TrioASGIHTTPConnection):
     """Quart's name for one request and its answer."""
 
-    def __init__(self, body_budget: BodyBudget, answer_budget: AnswerBudget, app: Any, scope: Any) -> None:
+    def __init__(
+        self, body_budget: BodyBudget, answer_budget: AnswerBudget, callers: Callers, app: Any, scope: Any
+    ) -> None:
         super().__init__(app, scope)
+        self._callers = callers
         self.answer = CountedAnswer(answer_budget)
         self.body = CountedBody(body_budget, is_read=scope["method"] not in _WITHOUT_BODY)
         self._receive: Callable[[], Awaitable[Any]]
@@ -82,9 +87,19 @@ class RequestExchange(TrioASGIHTTPConnection):
         finally:
             self.body.drop()
             self.answer.drop()
+            if self.body.caller is not None:
+                self._callers.leave(self.body.caller)
+
+    def grant(self, token_name: str | None) -> None:
+        """It may be asked, with this token or without any. The server is told. Raises ClientFull."""
+        if token_name is not None:
+            self.body.caller = self.answer.caller = self._callers.enter(token_name)
+        note_granted = self.scope.get("state", {}).get(GRANTED)
+        if note_granted is not None:
+            note_granted()
 
     async def read_body(self) -> bytes:
-        """The whole body. It still counts. Raises TooLarge or Full as soon as that is known."""
+        """The whole body. It still counts. Raises TooLarge, ClientFull or Full as soon as that is known."""
         while not self.body.is_decided:
             await self._take_message()
         return self.body.take()

@@ -25,6 +25,7 @@ class Connections(NamedTuple):
     open: int
     max: int
     refused: int  # since the start, because `max` were open
+    displaced: int  # since the start: they made room for others
 
 
 class Services(NamedTuple):

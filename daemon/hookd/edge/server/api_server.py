@@ -3,10 +3,12 @@
 Rules: `stop` may be called at any time, and again with less grace; `serve` returns when the end is reached. Cancelling
 `serve` cuts everything at once and skips the app's shutdown.
 
-Where `connections_max` are open, the oldest idle one makes room: a kept one first, else one that has brought no whole
-head in HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes
-alone are answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a
-connection is answered 503 and closed.
+Where `connections_max` are open, one makes room for the next. If more than half of them are strangers of one network
+(strangers.py), that is one of those: the oldest, whatever it does, if another network asks. Else one that is answered
+for good and lingers; else the oldest idle one, a kept one first, then one that has brought no whole head in
+HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes alone are
+answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a connection is
+answered 503 and closed.
 
 Limits: connections_max, and thrice `spare_connections`; two of these for moments: what makes room closes a tick later.
 """
@@ -14,7 +16,7 @@ Limits: connections_max, and thrice `spare_connections`; two of these for moment
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +26,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.lifespan import AppFailed, Lifespan
 from hookd.edge.server.sockets import listen, url_of
-from hookd.edge.server.tcp_connection import TcpConnection, Terms
+from hookd.edge.server.strangers import Network, Strangers, network_of
+from hookd.edge.server.tcp_connection import TcpConnection, Terms, addresses
 
 if TYPE_CHECKING:
     import ssl
@@ -51,7 +54,7 @@ class Statistics:
     connections_max: int
     connections_spare: int  # beyond those: only probes are answered there
     connections_refused: int  # closed at once because connections_max were in use, since the start
-    connections_displaced: int  # idle ones that made room for others, since the start
+    connections_displaced: int  # those that made room for others, since the start
     handshakes_failed: int  # since the start
 
 
@@ -92,11 +95,11 @@ class Server:
         self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused))
         self._sockets, self._listeners = tuple(sockets), tuple(listeners)
         self._tls = tls
-        self._handshakes_failed = 0
-        self._handshake_reason = ""
+        self._handshakes_failed, self._handshake_reason = 0, ""
         self._connections_max, self._spare_max = connections_max, spare_connections(connections_max)
         self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
+        self._strangers: Strangers[TcpConnection] = Strangers()  # among those
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
@@ -142,25 +145,59 @@ class Server:
         if self._accepting.cancel_called:  # accepted in the same tick as the stop
             await trio.aclose_forcefully(stream)
             return
+        network = _network(stream)
         for connections, most, terms in (
             (self._connections, self._connections_max, self._terms),
             (self._spare, self._spare_max, self._probe_terms),
         ):
-            if self._has_room(connections, most):
-                connection = TcpConnection(terms, stream, self._tls_context(stream))
-                connections[connection] = None
-                try:
-                    await connection.run()
-                finally:
-                    del connections[connection]
-                    self._waiting_for_closes.unpark_all()
+            if self._has_room(connections, most, network):
+                await self._run(connections, terms, stream, network)
                 return
         await self._refuse(stream)
 
-    def _has_room(self, connections: dict[TcpConnection, None], most: int) -> bool:
-        return len(connections) < most or (len(connections) < most + self._spare_max and self._displace(connections))
+    async def _run(
+        self,
+        connections: dict[TcpConnection, None],
+        terms: Terms,
+        stream: trio.abc.HalfCloseableStream,
+        network: Network,
+    ) -> None:
+        def on_granted(one: TcpConnection) -> None:
+            self._strangers.discard(one, network)
 
-    def _displace(self, connections: Iterable[TcpConnection]) -> bool:
+        connection = TcpConnection(terms, stream, self._tls_context(stream), on_granted=on_granted)
+        connections[connection] = None
+        if connections is self._connections:
+            self._strangers.add(connection, network)
+        try:
+            await connection.run()
+        finally:
+            del connections[connection]
+            self._strangers.discard(connection, network)
+            self._waiting_for_closes.unpark_all()
+
+    def _has_room(self, connections: dict[TcpConnection, None], most: int, network: Network) -> bool:
+        if len(connections) < most:
+            return True
+        return len(connections) < most + self._spare_max and self._displace(connections, network)
+
+    def _displace(self, connections: Collection[TcpConnection], network: Network) -> bool:
+        """Closes one, for one of this network; False where none makes room."""
+        over = self._strangers.over(max(1, self._connections_max // 2)) if connections is self._connections else None
+        if over is not None:
+            connections = over[1]
+        if over is not None and over[0] != network:
+            oldest = next(iter(connections))
+            self._strangers.discard(oldest, over[0])  # it is gone a tick later
+            oldest.cut()
+        elif lingering := [one for one in connections if one.lingers_until is not None]:
+            min(lingering, key=lambda one: one.lingers_until or 0.0).cut()
+        elif not self._close_idle(connections):
+            return False
+        self._note_displaced()
+        return True
+
+    def _close_idle(self, connections: Collection[TcpConnection]) -> bool:
         """Closes the one that has been idle the longest; False where none is."""
         idle = [(until, one) for one in connections if (until := one.idle_until) is not None]
         if not idle:
@@ -170,10 +207,12 @@ class Server:
         if is_before_a_request and trio.current_time() - since < HEAD_PATIENCE_SECONDS:
             return False
         oldest.close_if_idle()
+        return True
+
+    def _note_displaced(self) -> None:
         self._connections_displaced += 1
         if self._connections_displaced == 1:
             self._log("connection.displaced", level="warning", connections_max=self._connections_max)
-        return True
 
     async def _serve_connections(
         self,
@@ -223,6 +262,13 @@ class Server:
             pass
         finally:
             await trio.aclose_forcefully(stream)
+
+
+def _network(stream: trio.abc.HalfCloseableStream) -> Network:
+    try:
+        return network_of(addresses(stream)[0])
+    except OSError:  # the peer is gone
+        return ""
 
 
 def _only(paths: Collection[str], app: ASGIFramework, note_refused: Callable[[], None]) -> ASGIFramework:

@@ -31,7 +31,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
-from hookd.core.bind import UNIX_PEER
+from hookd.core.bind import GRANTED, UNIX_PEER
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
@@ -75,10 +75,16 @@ class TcpConnection:
     """
 
     def __init__(
-        self, terms: Terms, transport: trio.abc.HalfCloseableStream, tls_context: ssl.SSLContext | None
+        self,
+        terms: Terms,
+        transport: trio.abc.HalfCloseableStream,
+        tls_context: ssl.SSLContext | None,
+        *,
+        on_granted: Callable[[TcpConnection], None],
     ) -> None:
         self._terms = terms
         self._transport = transport
+        self._on_granted, self._is_granted = on_granted, False
         self._stream = transport if tls_context is None else server_stream(transport, tls_context)
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
@@ -127,6 +133,17 @@ class TcpConnection:
             return None
         return not self._is_between_requests, self._bytes_due
 
+    @property
+    def lingers_until(self) -> float | None:
+        """Until when it waits for the peer's end, once it has ended its own side; None before, and once it is cut."""
+        return self._reading.deadline if self._is_closing and not self._whole.cancel_called else None
+
+    def _note_granted(self) -> None:
+        """The app's word, at each request that it grants; the first one counts."""
+        if not self._is_granted:
+            self._is_granted = True
+            self._on_granted(self)
+
     async def _shake_hands(self, stream: TlsStream) -> None:
         with trio.CancelScope(deadline=self._bytes_due) as self._receiving:
             try:
@@ -142,14 +159,14 @@ class TcpConnection:
 
     async def _exchange(self, stream: trio.abc.Stream) -> None:
         terms = self._terms
-        client_address, server_address = _addresses(self._transport)
+        client_address, server_address = addresses(self._transport)
         async with TaskGroup() as task_group:
             self._protocol = Http1(
                 ASGIWrapper(terms.app),
                 terms.config,
                 terms.context,
                 task_group,
-                ConnectionState({}),
+                ConnectionState({GRANTED: self._note_granted}),
                 stream is not self._transport,  # TLS
                 client_address,
                 server_address,
@@ -269,8 +286,8 @@ class TcpConnection:
                 del self._shields[shield]
 
 
-def _addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:
-    """The peer's and ours; None for a stream in memory."""
+def addresses(stream: trio.abc.HalfCloseableStream) -> tuple[Address, Address]:
+    """The peer's and ours; None for a stream in memory. Raises OSError where the peer is gone."""
     if not isinstance(stream, trio.SocketStream):
         return None, None
     if stream.socket.family == socket.AF_UNIX:

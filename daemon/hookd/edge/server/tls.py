@@ -8,9 +8,10 @@ new key does not match. Connections that are open keep the certificate that they
 Does not: ask for a passphrase, or for certificates of clients.
 """
 
+import os
 import ssl
+import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import trio
 
@@ -142,9 +143,15 @@ def _validity(context: ssl.SSLContext, reader: ssl.SSLContext) -> tuple[float, f
 
 
 def _read(key: str, name: str) -> bytes:
+    """Raises BadCertificate, also for a FIFO: OpenSSL opens the file again, and would wait for it."""
     try:
-        with Path(name).open("rb") as opened:
-            return opened.read(FILE_BYTES_MAX)
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode) or stat.S_ISCHR(os.fstat(fd).st_mode):
+                raise BadCertificate(key, f"{name} is no plain file")
+            return os.read(fd, FILE_BYTES_MAX)
+        finally:
+            os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise BadCertificate(key, f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
