@@ -38,7 +38,7 @@ def test_worst_case_counts_no_recorder_that_is_off() -> None:
 @pytest.mark.parametrize(("clients", "each"), [(1, 20_000), (1000, 10), (5000, 1)])
 def test_index_of_unsettled_events_is_charged(clients: int, each: int) -> None:
     """However the events are spread, and while as many come as settle: what tracemalloc sees is no more."""
-    books, total = [Book() for _ in range(clients)], clients * each
+    books, total = [Book("c") for _ in range(clients)], clients * each
     event = Event(sequence=1, id="e", client_id="c", type="t", payload=b"", accepted_at=0.0, since=0.0, deliveries=())
     numbers = list(range(10**6, 10**6 + 3 * total))
     held_bytes = 0

@@ -1,0 +1,2 @@
+def hostile(minutes: float) -> int:
+    return 0
