@@ -5,7 +5,7 @@ alone. `taken` is the most resident memory that it ever had. `filled` compares w
 what is promised for the parts that the shape fills.
 Bar: taken is at most 10 % more than promised, in each shape.
 
-    python -m tests.benchmarks memory_promise [--quick] [NAME]...
+    python -m tests.benchmarks memory_promise [--quick | --scale 0.3] [NAME]...
     python -m tests.benchmarks memory_promise --hostile [--minutes 30]
 
 `--quick` makes every shape a twentieth. `--hostile` is of tests/benchmarks/memory_hostile.py: everything at once, in a
@@ -43,6 +43,7 @@ class Figures(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="memory_promise")
     parser.add_argument("--quick", action="store_true", help="a twentieth of each: seconds a shape")
+    parser.add_argument("--scale", type=float, default=1.0, help="how large each shape is; 1 is some tens of MiB")
     parser.add_argument("--hostile", action="store_true", help="everything at once, in a memory cgroup")
     parser.add_argument("--minutes", type=float, default=1.0, help="of --hostile")
     parser.add_argument("shapes", nargs="*", metavar="NAME", help=f"of: {'; '.join(SHAPES)}")
@@ -52,7 +53,7 @@ def main() -> int:
     unknown = [name for name in given.shapes if name not in SHAPES]
     if unknown:
         parser.error(f"no shape is called {unknown[0]!r}")
-    return promise(given.shapes or list(SHAPES), scale=QUICK_SCALE if given.quick else 1.0)
+    return promise(given.shapes or list(SHAPES), scale=QUICK_SCALE if given.quick else given.scale)
 
 
 def promise(names: list[str], *, scale: float) -> int:

@@ -65,9 +65,7 @@ class Attempter:
         assert endpoint is not None
         exchange = Exchange()
         started = self._clock.now()
-        number = self._ledger.begin_attempt(
-            event, delivery, url=endpoint.shown_url, now=started, is_probe=is_probe
-        )
+        number = self._ledger.begin_attempt(event, delivery, url=endpoint.shown_url, now=started, is_probe=is_probe)
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:

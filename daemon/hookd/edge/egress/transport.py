@@ -178,7 +178,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def _exchange(
-        self, target: _Target, content: bytes, is_head_only: bool, extensions: MutableMapping[str, Any]
+        self, target: _Target, content: tuple[bytes, ...], is_head_only: bool, extensions: MutableMapping[str, Any]
     ) -> tuple[Connection, ResponseReader, bool]:
         """On a kept connection if there is one, on a fresh one if there is none or it was stale; and whether it was."""
         body_bytes_max = extensions.get("response_bytes_max", self.response_bytes_max)
@@ -198,7 +198,7 @@ class Transport(httpx.AsyncBaseTransport):
         return connection, response, is_stale
 
     async def _is_answered(
-        self, connection: Connection, content: bytes, response: ResponseReader, progress: Progress
+        self, connection: Connection, content: tuple[bytes, ...], response: ResponseReader, progress: Progress
     ) -> bool:
         """By a kept connection; False, and it is closed, if it was stale."""
         try:

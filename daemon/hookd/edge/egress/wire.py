@@ -42,6 +42,7 @@ import httpx
 
 from hookd.edge.egress.blemished_head import FIELDS_MAX, Fields, read_blemished_head, status_of
 
+SENT_AT_ONCE_BYTES_MAX = 16384  # what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes
 HEAD_BYTES_MAX = 65536
 INTERIMS_MAX = 64
 
@@ -62,8 +63,11 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 def request_bytes(
     method: bytes, path: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
-) -> bytes:
-    """The whole request. Raises httpx.LocalProtocolError for what cannot be written."""
+) -> tuple[bytes, ...]:
+    """The whole request: in one piece where it is sent at once, else the head, and the body as it is held anyway.
+
+    Raises httpx.LocalProtocolError for what cannot be written.
+    """
     if not _TOKEN.fullmatch(method) or method == b"CONNECT":
         raise httpx.LocalProtocolError("the method cannot be sent")
     if not _PATH.fullmatch(path):
@@ -90,7 +94,7 @@ def request_bytes(
     # One look over all of it in place of one at each value: as many line ends as lines, and no other control character.
     if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or _FORBIDDEN.search(head):
         raise httpx.LocalProtocolError("a header's value, or the host, holds characters that cannot be sent")
-    return head + body
+    return (head + body,) if len(head) + len(body) <= SENT_AT_ONCE_BYTES_MAX else (head, body)
 
 
 class ResponseReader:
