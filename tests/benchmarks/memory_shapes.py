@@ -127,7 +127,7 @@ def flying(kind: str, payload: str) -> Callable[[Daemon, Ports, float], None]:
             register(daemon, f"c{number}", ports[kind], endpoints=16)
             for event in events(f"c{number}", 2, payload=payload):
                 daemon.post([event])
-        until_begun(daemon, int(1024 * scale))
+        until_begun(daemon, int(32 * scale) * 32)
         time.sleep(2)
 
     return fill

@@ -17,7 +17,7 @@ OLD_SECRETS_MAX = 3
 # What a client takes besides its endpoints: its book, its courier and the courier's task, measured with a delivery
 # waiting. What an endpoint takes besides its texts: its health, its lane, a schedule, old secrets.
 CLIENT_BYTES, ENDPOINT_BYTES = 5 * 1024, 1024
-TEXT_BYTES, TUPLE_BYTES = 64, 64  # of a string, and a pair
+TEXT_BYTES, TUPLE_BYTES, NUMBER_BYTES = 64, 64, 40  # of a string, a pair, a number in a tuple
 
 
 class OldSecret(NamedTuple):
@@ -58,7 +58,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Its texts, what its health and its lane take, and its secret's three predecessors."""
         texts = (self.id, self.url, self.shown_url, self.secret, *self.event_types)
         headers = sum(TEXT_BYTES + TUPLE_BYTES + len(name) + TEXT_BYTES + len(value) for name, value in self.headers)
-        return ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers
+        schedule = len(self.schedule_seconds or ()) * NUMBER_BYTES
+        return ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
 
     def wants(self, event_type: str) -> bool:
         """`invoice.*` wants everything that begins with `invoice.`, at any depth, and not `invoice` itself."""

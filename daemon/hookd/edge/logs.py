@@ -3,7 +3,7 @@
 Rules: logging never blocks and never raises: who logs is in the middle of something. Lines go into a bounded buffer;
 one writer thread writes them, so that a full stderr pipe stops no delivery. What does not fit, cannot be made a line,
 or could not be written (a full disk) is counted, and the count is logged once there is room.
-Limits: 10,000 lines, about 5 MB at 500 B a line.
+Limits: 10,000 lines and 8 MiB of them, 5 MB at 500 B a line. A report's text comes on top.
 """
 
 import logging
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from hookd.core.log_line import LineForm
 
 LINES_MAX = 10_000
+LINES_BYTES_MAX = 8 * 2**20
 # Written at once: what a pipe holds.
 WRITE_BYTES_MAX = 64 * 1024
 # A thread that is woken for each line takes the interpreter from the event loop each time.
@@ -62,6 +63,8 @@ class LogWriter:
         self._wall = wall
         self._lines_max = lines_max
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._put_bytes = 0  # ever; the loop's alone
+        self._taken_bytes = 0  # ever; the thread's alone, so neither needs a lock
         self._dropped = 0  # found the buffer full, or could not be made a line, since the start
         self._unwritten = 0  # could not be written, since the start; the thread's alone
         self._dropped_said = 0  # of both; the thread's alone
@@ -81,14 +84,21 @@ class LogWriter:
             self._dropped += 1
             return
         try:
-            self._lines.put(self._form.line(self._wall(), event, level, fields))
+            line = self._form.line(self._wall(), event, level, fields)
+            if self._put_bytes - self._taken_bytes + len(line) > LINES_BYTES_MAX:
+                self._dropped += 1
+                return
+            self._put_bytes += len(line)
+            self._lines.put(line)
         except Exception:  # whose fault that is cannot be said here
             self._dropped += 1
 
     def text(self, text: str) -> None:
         """A report's text: as it is on a terminal, else one line. It finds room even where the buffer is full."""
         try:
-            self._lines.put(self._form.text(self._wall(), text))
+            line = self._form.text(self._wall(), text)
+            self._put_bytes += len(line)
+            self._lines.put(line)
         except Exception:  # the report's file has it
             self._dropped += 1
 
@@ -104,6 +114,7 @@ class LogWriter:
             self._closing.wait(GATHER_SECONDS)
             chunk, last = self._gather(line)
             self._write(chunk)
+            self._taken_bytes += len(chunk)
             if last:
                 return
 

@@ -101,6 +101,7 @@ class Connection:
                 await self.receive(response)
         except BaseException as error:
             failure = self._send_failure  # not what closing makes of it
+            response.let_go()
             await self.abandon()
             if failure is None or not response.is_untouched or not _says_less(error):
                 raise
