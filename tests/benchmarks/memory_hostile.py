@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 
 import trio
+from hookd.core.sizing import container_mib
 
 from tests.benchmarks.front_door import ATTACKS, is_alive
 from tests.benchmarks.memory_daemon import (
@@ -29,36 +30,38 @@ from tests.benchmarks.memory_daemon import (
     Overrides,
     cgroup,
     configured,
-    promised_parts,
+    settings_of,
 )
 from tests.benchmarks.memory_daemon import daemon as started_daemon
 from tests.benchmarks.memory_receivers import KINDS, receivers
 from tests.benchmarks.memory_shapes import QUERY, Ports, events
 
 TURN_SECONDS = 20.0
-AT_ONCE = 3
+AT_ONCE = 2
+FILLING_SECONDS_MAX = 120.0
 PROBE_EVERY_SECONDS = 0.2
+ASKED_SECONDS_MAX = 20.0
 # Budgets that minutes fill on a machine that has other work; what peers of the API can take is as it ships.
 SETTINGS: Overrides = {
     "http": {"connections_max": 1000, "sending_bytes_max": "64MiB"},
     "intake": {
         "body_bytes_max": "16MiB",
         "receiving_bytes_max": "64MiB",
-        "unsettled_events_max": 20_000,
-        "unsettled_bytes_max": "64MiB",
-        "client_events_max": 20_000,
-        "client_bytes_max": "16MiB",
+        "unsettled_events_max": 10_000,
+        "unsettled_bytes_max": "48MiB",
+        "client_events_max": 10_000,
+        "client_bytes_max": "8MiB",
     },
     "registry": {"clients_max": 2000},
     "delivery": {"connections_max": 512, "timeout": "5s", "concurrency": 8},
     "retry": {"schedule": ["10ms"] * 8 + ["30s"]},
     "retention": {
-        "delivered_events_max": 10_000,
-        "delivered_bytes_max": "16MiB",
-        "exhausted_events_max": 10_000,
-        "exhausted_bytes_max": "16MiB",
-        "excerpts_bytes_max": "4MiB",
-        "settlements_max": 100_000,
+        "delivered_events_max": 5000,
+        "delivered_bytes_max": "8MiB",
+        "exhausted_events_max": 5000,
+        "exhausted_bytes_max": "8MiB",
+        "excerpts_bytes_max": "2MiB",
+        "settlements_max": 50_000,
     },
     "recorder": {"directory": "auto", "bytes_max": "16MiB"},
 }
@@ -68,7 +71,7 @@ def hostile(minutes: float) -> int:
     """Prints what was seen; 1 where anything was killed, or more was taken than said and a tenth."""
     with ExitStack() as stack:
         config = stack.enter_context(configured(SETTINGS))
-        limit_bytes = sum(promised_parts(config).values())
+        limit_bytes = container_mib(settings_of(config)) * MIB
         ports = stack.enter_context(receivers())
         group: Cgroup | None = None
         try:
@@ -104,13 +107,15 @@ def say(
 
 def load(daemon: Daemon, ports: Ports, seconds: float) -> tuple[list[float], int]:
     """How long each probe of /livez took, and how many were not answered."""
-    end = time.monotonic() + seconds
     is_over = threading.Event()
     workers = [
-        threading.Thread(target=_keep_full, args=(_another(daemon), ports, is_over, number)) for number in range(2)
+        threading.Thread(target=_keep_full, args=(_another(daemon), ports, is_over, number), daemon=True)
+        for number in range(2)
     ]
     for worker in workers:
         worker.start()
+    _wait_until_full(daemon)
+    end = time.monotonic() + seconds
     times: list[float] = []
     unanswered = 0
     names = itertools.cycle(name for name in ATTACKS if name != "nothing")
@@ -126,13 +131,25 @@ def load(daemon: Daemon, ports: Ports, seconds: float) -> tuple[list[float], int
     finally:
         is_over.set()
         for worker in workers:
-            worker.join()
+            worker.join(ASKED_SECONDS_MAX)
     return times, unanswered
+
+
+def _wait_until_full(daemon: Daemon) -> None:
+    """Of what is unsettled, or for so long: then the peers of the API come."""
+    end = time.monotonic() + FILLING_SECONDS_MAX
+    while time.monotonic() < end and daemon.process.poll() is None:
+        memory = daemon.must("GET", "/v1/status")["memory"]
+        if memory["unsettled_bytes"] > 0.9 * memory["unsettled_bytes_max"]:
+            return
+        time.sleep(1)
 
 
 def _another(daemon: Daemon) -> Daemon:
     """A connection of its own to the same daemon."""
-    return Daemon(daemon.process, daemon.port)
+    another = Daemon(daemon.process, daemon.port)
+    another.api.timeout = ASKED_SECONDS_MAX
+    return another
 
 
 @contextmanager
@@ -187,10 +204,10 @@ def _register(daemon: Daemon, ports: Ports, turn: int) -> None:
 
 def _post(daemon: Daemon, _: Ports, turn: int) -> None:
     client_id = _client(turn)[0]
-    payload = "x" * (1, 1, 1, 1000, 100_000, 250_000)[turn % 6]
+    payload = "x" * (1, 1, 1000, 10_000, 250_000)[turn % 5]
     batch = [
         {**event, "id": f"turn{turn}-{at}"}
-        for at, event in enumerate(events(client_id, 100 if len(payload) < 10_000 else 10, payload=payload))
+        for at, event in enumerate(events(client_id, 100 if len(payload) < 10_000 else 5, payload=payload))
     ]
     daemon.ask("POST", f"{BATCH_PATH}?partial=true", batch)
 

@@ -66,9 +66,9 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
     }
 
 
-def container_bytes(settings: Settings) -> int:
-    """The one number: what to give a container, so that no load kills it."""
-    return sum(worst_case_bytes(settings).values())
+def container_mib(settings: Settings) -> int:
+    """The one number: what to give a container, so that no load kills it. Upward to whole MiB."""
+    return -(-sum(worst_case_bytes(settings).values()) // _MIB)
 
 
 def _over_charge_bytes(settings: Settings) -> int:
