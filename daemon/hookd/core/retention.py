@@ -25,7 +25,7 @@ EXCERPT_ROW_BYTES = 400
 ROW_BYTES, ROWS_BYTES_LEAST = 1024, 2**20
 # What a settled event takes besides its texts, its payload and its deliveries, and what each delivery takes besides its
 # history. With the places in the indexes, and the allocator's rounding.
-SETTLED_EVENT_BYTES, SETTLED_DELIVERY_BYTES = 600, 280
+SETTLED_EVENT_BYTES, SETTLED_DELIVERY_BYTES = 600, 300
 
 
 class Excerpt(NamedTuple):
