@@ -119,6 +119,13 @@ def clients(headers: int, endpoints: int, count: int) -> Callable[[Daemon, Ports
     return fill
 
 
+def clients_at_work(daemon: Daemon, ports: Ports, scale: float) -> None:
+    """Each has an event that waits: a courier, its task and a lane."""
+    for number in range(int(20_000 * scale)):
+        register(daemon, f"c{number}", ports["deaf"])
+        daemon.post([{"client_id": f"c{number}", "type": "t", "payload": 1}])
+
+
 def flying(kind: str, payload: str) -> Callable[[Daemon, Ports, float], None]:
     """Two attempts at each of so many endpoints: that many begin before any succeeds."""
 
@@ -198,6 +205,11 @@ SHAPES: dict[str, Shape] = {
     ),
     "clients of one endpoint": Shape(
         ("registered clients",), lambda scale: {"registry": {"clients_max": int(20_000 * scale)}}, clients(0, 1, 20_000)
+    ),
+    "clients of one endpoint, each with an event": Shape(
+        ("registered clients", *UNSETTLED),
+        lambda scale: {"registry": {"clients_max": int(20_000 * scale)}, **unsettled(int(20_000 * scale), 1)},
+        clients_at_work,
     ),
     "1,024 in flight of 250 KiB": Shape(
         (*FLIGHTS, *UNSETTLED), _flights(1024, 250 * 1024), flying("deaf", "x" * (250 * 1024))
