@@ -100,8 +100,11 @@ def say(
     if is_dead:
         print(f"the daemon ended: {daemon.process.returncode}")
         return 1
-    totals = _another(daemon).must("GET", "/v1/status")  # its own may have been closed to make room
-    print(f"events {totals['events']}, deliveries {totals['deliveries']}, memory {totals['memory']}")
+    try:
+        totals = _another(daemon).must("GET", "/v1/status")  # its own may have been closed to make room
+        print(f"events {totals['events']}, deliveries {totals['deliveries']}, memory {totals['memory']}")
+    except (OSError, HTTPException) as error:
+        print(f"/v1/status was not answered within {ASKED_SECONDS_MAX:g} s: {error}")
     return 1 if kills or peak_bytes > limit_bytes * 1.1 else 0
 
 

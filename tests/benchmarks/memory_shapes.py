@@ -180,7 +180,7 @@ SHAPES: dict[str, Shape] = {
         ROWS, lambda scale: _retention(delivered_events_max=int(60_000 * scale), delivered_bytes_max="1B"), delivered
     ),
     "delivered at 16 endpoints, URLs of 2 KB": Shape(
-        ROWS,
+        (*ROWS, *UNSETTLED),  # a thousand wait for their turn
         lambda scale: _retention(delivered_events_max=int(10_000 * scale), delivered_bytes_max="1B"),
         delivered_at_sixteen,
     ),
