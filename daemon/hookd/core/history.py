@@ -32,7 +32,8 @@ _REQUEST_SENT, _RECONNECTED = 1, 2
 _RESPONDED, _TIMED_OUT = 1, 2
 _WORDED: dict[type[Outcome], int] = {Unreachable: 3, Blocked: 4, Invalid: 5}
 _KINDS = {kind: outcome for outcome, kind in _WORDED.items()}
-_OPEN = _ENDED.pack(_NO_DURATION, 0, 0, 0)
+_TO_ENDED = -_ENDED.size
+_pack_row, _pack_ended = struct.Struct("<IdIIBB").pack, _ENDED.pack
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -77,14 +78,16 @@ def with_begun(history: bytes, number: int, started_at: float) -> bytes:
     """The history with one more attempt, which is in flight."""
     if len(history) >= _KEPT_BYTES_MAX:
         history = history[:_ROW_BYTES] + history[2 * _ROW_BYTES :]
-    return history + _BEGUN.pack(number if number < _NUMBER_MAX else _NUMBER_MAX, started_at) + _OPEN
+    return history + _pack_row(number if number < _NUMBER_MAX else _NUMBER_MAX, started_at, _NO_DURATION, 0, 0, 0)
 
 
 def with_end(history: bytes, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float) -> bytes:
     """The history with its last attempt ended; `outcome` is None where it was cut."""
-    flags = _REQUEST_SENT * exchange.request_sent | _RECONNECTED * exchange.reconnected
+    flags = (_REQUEST_SENT if exchange.request_sent else 0) | (_RECONNECTED if exchange.reconnected else 0)
     microseconds = _microseconds(duration_seconds)
-    return history[: -_ENDED.size] + _ENDED.pack(microseconds, *_code(outcome), flags)
+    if type(outcome) is Responded:  # as nearly all end
+        return history[:_TO_ENDED] + _pack_ended(microseconds, outcome.status_code, _RESPONDED, flags)
+    return history[:_TO_ENDED] + _pack_ended(microseconds, *_code(outcome), flags)
 
 
 def of_one(attempt: Attempt) -> bytes:
@@ -147,4 +150,5 @@ def _outcome(kind: int, code: int) -> Outcome | None:
 
 
 def _microseconds(seconds: float) -> int:
-    return min(max(0, round(seconds * 1e6)), _NO_DURATION - 1)
+    microseconds = round(seconds * 1e6)
+    return microseconds if 0 <= microseconds < _NO_DURATION else max(0, min(microseconds, _NO_DURATION - 1))
