@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from hookd.core import client_schema, event, health, retention, retry_after, sizing
+from hookd.core import client_schema, event, health, registry, retention, retry_after, sizing
 from hookd.core.settings import DEFAULTS, RULES, TOKEN_CHARACTERS_MIN, Kind
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge import log_room, logs
 from hookd.edge.api import answer_budget, auth, bodies, endpoint_routes, negotiation, pages, queries, settlement_routes
-from hookd.edge.egress import blemished_head, finishing, happy_eyeballs, look_up_threads, resolver, wire
+from hookd.edge.egress import blemished_head, finishing, happy_eyeballs, long_heads, look_up_threads, resolver, wire
 from hookd.edge.egress.resolver import AT_ONCE_MAX, HANGING_MAX, Standing
 from hookd.edge.server import api_server, strangers
 
@@ -50,7 +50,12 @@ def test_settings_that_are_named_exist_and_have_the_defaults_that_are_said() -> 
         ("{:,} levels", event.DEPTH_MAX),
         ("{} characters at least", TOKEN_CHARACTERS_MIN),
         ("one line in the log a second", auth.LINE_EVERY_SECONDS),
-        ("{} KiB each with one endpoint", sizing.REGISTERED_CLIENT_BYTES // 1024),
+        ("{} KiB for each that may be", registry.REGISTERED_CLIENT_BYTES // 1024),
+        ("over {} KiB only", long_heads.LONG_HEAD_BYTES // 1024),
+        ("only {} at once of an endpoint", long_heads.LONG_HEADS_PER_ENDPOINT_MAX),
+        ("of an endpoint and {} in all", long_heads.LONG_HEADS_MAX),
+        ("{} MiB among them", logs.LINES_BYTES_MAX // 2**20),
+        ("have {} KiB for each event", retention.ROW_BYTES // 1024),
         ("{} at once | fixed", endpoint_routes.TESTS_AT_ONCE_MAX),
         ("own up to {:g} h", client_schema.TIMEOUT_SECONDS_MAX / 3600),
         ("read for {:g} s more", finishing.BODY_SECONDS_MAX),

@@ -34,6 +34,23 @@ def test_check_of_the_shown_config_says_what_it_can_cost() -> None:
     assert done.stderr == ""
 
 
+def test_check_says_one_number_for_a_container_and_what_it_is_the_sum_of(tmp_path: Path) -> None:
+    """In whole MiB, as a container takes it; it follows the settings as its parts do."""
+    file = tmp_path / "hookd.toml"
+    found = {}
+    for key in ("16MiB", "216MiB"):
+        file.write_text(f'[retention]\ndelivered_bytes_max = "{key}"\n')
+        said = hookd("check", str(file)).stdout
+        [limit] = re.findall(r"^limit for a container: (\d+)MiB, the sum of these", said, re.MULTILINE)
+        parts = re.findall(r"^ +([\d.]+)(GiB|MiB|KiB|B)  .+$", said, re.MULTILINE)
+        units = {"GiB": 1024, "MiB": 1, "KiB": 1 / 1024, "B": 1 / 2**20}
+        total = sum(float(size) * units[unit] for size, unit in parts if unit)
+        assert len(parts) == 18
+        assert abs(int(limit) - total) < 2
+        found[key] = int(limit)
+    assert found["216MiB"] - found["16MiB"] == 200
+
+
 @pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run")
 def test_check_says_how_many_events_the_recorder_has_room_for(tmp_path: Path) -> None:
     """A full recorder refuses events whatever the budget says; off, a kill leaves no list."""

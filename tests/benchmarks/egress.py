@@ -119,7 +119,7 @@ async def microseconds(ways: dict[str, Post], rounds: int) -> dict[str, float]:
 
 
 def bare(stream: trio.SocketStream, port: int) -> Post:
-    data = request_bytes(b"POST", b"/hooks/in?tenant=1", b"127.0.0.1:%d" % port, FIELDS, BODY)
+    data = b"".join(request_bytes(b"POST", b"/hooks/in?tenant=1", b"127.0.0.1:%d" % port, FIELDS, BODY))
 
     async def post() -> None:
         await stream.send_all(data)

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from hookd.core import delivery as delivery_module
+from hookd.core import history
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.delivery import (
     SETTLED,
     TRANSITIONS,
-    Attempt,
     Change,
     Delivery,
     IllegalTransition,
     Status,
     after,
     status_of_event,
-    with_attempt,
 )
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
+from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
@@ -248,10 +248,10 @@ def test_event_status_is_read_off_its_deliveries(statuses: Sequence[Status]) -> 
 )
 def test_history_keeps_the_first_and_the_last_nine(count: int, kept: list[int]) -> None:
     """A long history stays ten attempts long, and the first is always one of them."""
-    attempts: tuple[Attempt, ...] = ()
+    packed = b""
     for number in range(1, count + 1):
-        attempts = with_attempt(attempts, Attempt(number, 1_800_000_000.0 + number))
-    assert [attempt.number for attempt in attempts] == kept
+        packed = history.with_begun(packed, number, 1_800_000_000.0 + number)
+    assert history.attempts(packed) == tuple(Attempt(number, 1_800_000_000.0 + number) for number in kept)
 
 
 @given(st.integers(1, 60))

@@ -233,7 +233,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.excerpts.pop((known, duty.endpoint_id), None)
         if body:
             self.excerpts[known, duty.endpoint_id] = (duty.begun, body.decode())
-        while sum(256 + len(text) for _, text in self.excerpts.values()) > RETENTION.excerpts_bytes_max:
+        while sum(400 + len(text) for _, text in self.excerpts.values()) > RETENTION.excerpts_bytes_max:
             del self.excerpts[next(iter(self.excerpts))]
 
     # What can happen

@@ -4,16 +4,24 @@ import tracemalloc
 
 import pytest
 from hookd.core.book import Book
+from hookd.core.client import Client, Endpoint
 from hookd.core.event import Event
+from hookd.core.retention import ROWS_BYTES_LEAST
 from hookd.core.settings import DEFAULTS, RecorderSettings
 from hookd.core.sizing import (
     CLIENT_INDEX_BYTES,
+    LOG_BYTES,
+    LONG_HEAD_BYTES,
+    LONG_HEADS_MAX,
     LOOK_UP_THREADS_BYTES,
     UNSETTLED_INDEX_BYTES,
+    container_mib,
     horizon_seconds,
     worst_case_bytes,
 )
+from hookd.edge.egress import long_heads
 from hookd.edge.egress.resolver import THREADS_MAX
+from hookd.edge.logs import LINES_BYTES_MAX, LINES_MAX
 from msgspec.structs import replace
 
 
@@ -21,12 +29,39 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     """The parts follow the keys, and the default is about a gibibyte."""
     parts = worst_case_bytes(DEFAULTS)
     assert parts["unsettled events"] == DEFAULTS.intake.unsettled_bytes_max
-    assert parts["rows of settled events"] == 250_000 * 600
+    assert parts["rows of settled events"] == 2 * ROWS_BYTES_LEAST + 250_000 * 1024
     assert parts["settlement feed"] == 140_000_000
     assert parts["responses being read"] == 4096 * 16 * 1024
     assert parts["bodies being received"] == (64 + 2 * 16) * 2**20
     assert parts["connections of the API"] == 1000 * 96 * 1024
-    assert sum(parts.values()) < 1.25 * 2**30
+    assert parts["attempts in flight"] == 4096 * 48 * 1024 + 256 * 160 * 1024
+    assert sum(parts.values()) < 1.85 * 2**30
+
+
+def test_container_gets_the_sum_of_the_parts_upward_to_whole_mebibytes() -> None:
+    """One number, never less than its parts; a byte over a whole MiB is the next one."""
+    for settings_bytes_max in (256 * 2**20, 256 * 2**20 + 1):
+        settings = replace(DEFAULTS, intake=replace(DEFAULTS.intake, receiving_bytes_max=settings_bytes_max))
+        total = sum(worst_case_bytes(settings).values())
+        assert 0 <= container_mib(settings) * 2**20 - total < 2**20
+
+
+def test_numbers_that_stand_twice_are_the_same() -> None:
+    """Core cannot import what edge and flow know: here they are compared."""
+    assert (LONG_HEADS_MAX, LONG_HEAD_BYTES) == (long_heads.LONG_HEADS_MAX, long_heads.LONG_HEAD_HELD_BYTES)
+    assert LOG_BYTES > LINES_BYTES_MAX + 50 * LINES_MAX
+
+
+def test_clients_of_the_file_are_counted_as_they_are() -> None:
+    """They come on top of what the API may register."""
+    headers = tuple((f"x-{number}", "v" * 4096) for number in range(20))
+    endpoints = tuple(
+        Endpoint(id=f"e{number}", url="https://a.example/", secret="s" * 50, headers=headers) for number in range(16)
+    )
+    client = Client(id="a", endpoints=endpoints, managed_by_config=True)
+    parts = worst_case_bytes(replace(DEFAULTS, clients=(client,)))
+    more_bytes = parts["registered clients"] - worst_case_bytes(DEFAULTS)["registered clients"]
+    assert 16 * 20 * 4096 < more_bytes == client.held_bytes < 1.2 * 16 * 20 * 4096
 
 
 def test_worst_case_counts_no_recorder_that_is_off() -> None:
@@ -38,7 +73,7 @@ def test_worst_case_counts_no_recorder_that_is_off() -> None:
 @pytest.mark.parametrize(("clients", "each"), [(1, 20_000), (1000, 10), (5000, 1)])
 def test_index_of_unsettled_events_is_charged(clients: int, each: int) -> None:
     """However the events are spread, and while as many come as settle: what tracemalloc sees is no more."""
-    books, total = [Book() for _ in range(clients)], clients * each
+    books, total = [Book("c") for _ in range(clients)], clients * each
     event = Event(sequence=1, id="e", client_id="c", type="t", payload=b"", accepted_at=0.0, since=0.0, deliveries=())
     numbers = list(range(10**6, 10**6 + 3 * total))
     held_bytes = 0

@@ -11,7 +11,7 @@ import threading
 import pytest
 from hookd.core.log_line import LineForm
 from hookd.edge.log_room import LogRoom
-from hookd.edge.logs import LibraryLines, LogWriter, capture_libraries, form_on
+from hookd.edge.logs import LINES_BYTES_MAX, WRITE_BYTES_MAX, LibraryLines, LogWriter, capture_libraries, form_on
 
 from tests.core.test_printable import HOSTILE
 
@@ -104,6 +104,26 @@ def test_pipe_that_nobody_reads_blocks_no_one_and_drops_are_counted():
     assert numbers == sorted(numbers)
     assert said <= log.lines_dropped
     assert len(numbers) + log.lines_dropped == 3000
+
+
+def test_long_lines_are_bounded_by_their_bytes():
+    """Ten thousand lines with URLs of 2 KB would be 30 MB: 8 MiB wait, and the rest is counted."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    for number in range(1200):
+        log("filler", number=number, text="x" * 10_000)
+    kept = 1200 - log.lines_dropped
+    assert LINES_BYTES_MAX // 11_000 < kept <= (LINES_BYTES_MAX + 3 * WRITE_BYTES_MAX) // 10_000
+    received: list[bytes] = []
+    pump = threading.Thread(target=lambda: received.append(read_all(reader)))
+    pump.start()
+    assert log.close(timeout_seconds=10)
+    assert log._put_bytes == log._taken_bytes
+    os.close(writer)
+    pump.join(10)
+    os.close(reader)
+    events = [json.loads(line)["event"] for line in received[0].splitlines()]
+    assert events.count("filler") == kept
 
 
 def test_dropped_lines_are_said_once_there_is_room():

@@ -8,9 +8,10 @@ from hookd.core.health import Health
 
 
 class Book:
-    __slots__ = ("endpoints", "events", "unsettled", "usage")
+    __slots__ = ("client_id", "endpoints", "events", "unsettled", "usage")
 
-    def __init__(self) -> None:
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id  # the one text that the client's events share
         self.events: dict[str, Event] = {}  # by id, in order of admission
         self.unsettled: dict[int, Event] = {}  # by sequence, in order of `since`
         self.endpoints: dict[str, Health] = {}

@@ -96,7 +96,7 @@ class Books:
     def _book(self, client_id: str) -> Book:
         book = self._books.get(client_id)
         if book is None:
-            book = self._books[client_id] = Book()
+            book = self._books[client_id] = Book(client_id)
         return book
 
     def _drop_if_empty(self, client_id: str) -> None:

@@ -5,14 +5,19 @@ Rule: all of it is bounded, because a registered client stays in memory. core/cl
 It does not read definitions (core/client_definition) and does not keep clients (core/registry).
 """
 
+import sys
 from typing import NamedTuple
 
 import msgspec
 
-from hookd.core.urls import logged_url
+from hookd.core.urls import logged_url, shown_url
 
 # Each rotated secret is one more signature of 47 bytes in the header, and one more digest an attempt.
 OLD_SECRETS_MAX = 3
+# What a client takes besides its endpoints: its book, its courier and the courier's task, measured with a delivery
+# waiting. What an endpoint takes besides its texts: its health, its lane, a schedule, old secrets.
+CLIENT_BYTES, ENDPOINT_BYTES = 5 * 1024, 1024
+TEXT_BYTES, TUPLE_BYTES, NUMBER_BYTES = 64, 64, 40  # of a string, a pair, a number in a tuple
 
 
 class OldSecret(NamedTuple):
@@ -34,6 +39,12 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     concurrency: int | None = None
     schedule_seconds: tuple[float, ...] | None = None
     old_secrets: tuple[OldSecret, ...] = ()
+    shown_url: str = ""  # for people who may read events; every delivery has it, so it is made and held once
+
+    def __post_init__(self) -> None:
+        """Also after a PUT that repeats it, equal texts are one object: what has settled holds it on."""
+        for name, text in (("id", self.id), ("shown_url", shown_url(self.url))):
+            msgspec.structs.force_setattr(self, name, sys.intern(text))
 
     def __repr__(self) -> str:  # tracebacks and logs print structs; secrets, header values and tokens in URLs stay out
         return f"Endpoint(id={self.id!r}, url={logged_url(self.url)!r})"
@@ -41,6 +52,14 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def secrets(self, now: float) -> tuple[str, ...]:
         """What to sign with now (monotonic), the newest first."""
         return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))
+
+    @property
+    def held_bytes(self) -> int:
+        """Its texts, what its health and its lane take, and its secret's three predecessors."""
+        texts = (self.id, self.url, self.shown_url, self.secret, *self.event_types)
+        headers = sum(TEXT_BYTES + TUPLE_BYTES + len(name) + TEXT_BYTES + len(value) for name, value in self.headers)
+        schedule = len(self.schedule_seconds or ()) * NUMBER_BYTES
+        return ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
 
     def wants(self, event_type: str) -> bool:
         """`invoice.*` wants everything that begins with `invoice.`, at any depth, and not `invoice` itself."""
@@ -53,6 +72,11 @@ class Client(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     id: str
     endpoints: tuple[Endpoint, ...]
     managed_by_config: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes at most while it is registered, its deliveries apart: its definition, and who brings them."""
+        return CLIENT_BYTES + sum(endpoint.held_bytes for endpoint in self.endpoints)
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
         for endpoint in self.endpoints:

@@ -100,7 +100,7 @@ def lines(recording: Recording) -> Iterator[Line]:
 
 
 def _line(event: Event, delivery: Delivery, **fields: object) -> Line:
-    last = attempt_view(delivery.attempts[-1], None) if delivery.attempts else None
+    last = attempt_view(delivery.last_attempt, None) if delivery.history else None
     return line_of(event, delivery, last, payloads=True, next_attempt_at=None, **fields)
 
 
@@ -108,12 +108,12 @@ def _client_lines(owed: list[tuple[Event, Delivery]], by_endpoint: dict[tuple[st
     errors = {
         (event.client_id, delivery.endpoint_id): _last_error(delivery)
         for event, delivery in owed
-        if delivery.attempts and delivery.attempts[-1].outcome is not None
+        if delivery.history and delivery.last_attempt.outcome is not None
     }
     return [client_line(*key, one, None, errors.get(key)) for key, one in by_endpoint.items()]
 
 
 def _last_error(delivery: Delivery) -> str | None:
-    outcome = delivery.attempts[-1].outcome
+    outcome = delivery.last_attempt.outcome
     code = outcomes.status_code(outcome)
     return f"answered {code}" if code is not None else outcomes.error(outcome)

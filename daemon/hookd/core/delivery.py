@@ -18,11 +18,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hookd.core import history
+from hookd.core.history import Attempt
 from hookd.core.outcome import Exchange, Outcome, is_success
 from hookd.core.retry import Reason
 
-# Of a long history the first and the last nine attempts are kept: at most 10 x 120 B a delivery.
-ATTEMPTS_KEPT_LAST = 9
 # A delivery that was in flight at so many crashes of hookd is suspected of them, and given up as `crashed`.
 CRASHES_MAX = 3
 
@@ -66,22 +66,11 @@ class IllegalTransition(Exception):
     """A bug of ours: a change that the table does not have."""
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One POST. `outcome` and `duration_seconds` are None while it is in flight, `outcome` also after a stop cut it."""
-
-    number: int
-    started_at: float  # wall
-    duration_seconds: float | None = None
-    outcome: Outcome | None = None
-    request_sent: bool = False
-    reconnected: bool = False  # a kept connection was stale: it was sent once more, on a fresh one
-
-
 class Delivery(msgspec.Struct, gc=False, eq=False):
     """One row. `gc=False` and no reference to its event: it is in no cycle and costs the collector nothing."""
 
     endpoint_id: str
-    url: str  # as shown: without query values
+    url: str  # as shown: without query values; the endpoint's own text, which its deliveries share
     opened_at: float  # on its endpoint's age clock (core/health): the delivery's age runs from here
     due_at: float | None  # monotonic; None in flight and when settled
     status: Status = Status.PENDING
@@ -94,12 +83,22 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     attempts_max_at_end: int = 0  # what held when it settled or its endpoint was removed; before that it is derived
     in_flight: bool = False
     maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
-    attempts: tuple[Attempt, ...] = ()
+    history: bytes = b""  # its attempts: core/history reads and writes them
     is_abandoned: bool = False  # its endpoint was removed: no attempt begins, and one in flight is the last
     crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
     owed_since: float = (
         -math.inf
     )  # monotonic: when it was reopened or added, where that is later than its event's `since`
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Of a long history the first and the last nine, oldest first; made at each use."""
+        return history.attempts(self.history)
+
+    @property
+    def last_attempt(self) -> Attempt:
+        """Only where one has begun, of which anything is known."""
+        return history.last_attempt(self.history)
 
     @property
     def is_settled(self) -> bool:
@@ -145,31 +144,23 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         self.due_at = None
         self.url = url
         self.attempt_count += 1
-        self.attempts = with_attempt(self.attempts, Attempt(self.attempt_count, started_at))
+        self.history = history.with_begun(self.history, self.attempt_count, started_at)
 
-    def end_attempt(self, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float) -> Attempt:
+    def end_attempt(self, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float) -> None:
         """The attempt in flight is over; its outcome is None where it was cut. The status is the caller's."""
         assert self.in_flight
-        ended = msgspec.structs.replace(
-            self.attempts[-1],
-            duration_seconds=duration_seconds,
-            outcome=outcome,
-            request_sent=exchange.request_sent,
-            reconnected=exchange.reconnected,
-        )
-        self.attempts = (*self.attempts[:-1], ended)
+        self.history = history.with_end(self.history, outcome, exchange, duration_seconds=duration_seconds)
         self.in_flight = False
         if self.is_probing:
             self.is_probing = False
             self.probe_failures += outcome is None or not is_success(outcome)
         self.maybe_received |= exchange.sending_started and exchange.answer is None
-        return ended
 
     def take_past(
         self, *, attempt_count: int, unscheduled_attempts: int, maybe_received: bool, crash_count: int
     ) -> None:
         """Of two accounts of what earlier runs did, the worse is believed."""
-        assert not self.attempts
+        assert not self.history
         if attempt_count > self.attempt_count:
             self.attempt_count, self.attempts_before = attempt_count, unscheduled_attempts
         self.maybe_received |= maybe_received
@@ -203,10 +194,3 @@ def status_of_event(deliveries: Iterable[Delivery]) -> Status:
     if Status.EXHAUSTED in statuses:
         return Status.EXHAUSTED
     return Status.DELIVERED
-
-
-def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
-    """The history with one more attempt begun: the first and the last nine are kept."""
-    if len(attempts) <= ATTEMPTS_KEPT_LAST:
-        return (*attempts, attempt)
-    return (attempts[0], *attempts[2:], attempt)

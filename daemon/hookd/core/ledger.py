@@ -135,7 +135,7 @@ class Ledger(Books):
         event = Event(
             sequence=self._sequence,
             id=event_id,
-            client_id=submission.client_id,
+            client_id=book.client_id,
             type=submission.type,
             payload=submission.payload,
             accepted_at=now.wall if accepted_at is None else accepted_at,
@@ -336,9 +336,9 @@ class Ledger(Books):
     def _land(
         self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
     ) -> None:
-        attempt = delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
+        delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
         if exchange.answer is None or not outcomes.is_success(exchange.answer):
-            self._retention.keep_excerpt(event, delivery.endpoint_id, attempt.number, exchange.excerpt)
+            self._retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
         self._health_of(event, delivery).in_flight -= 1
         self._totals.in_flight -= 1
         self.counters.observe_attempt(outcome, duration_seconds)

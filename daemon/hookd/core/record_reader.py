@@ -9,8 +9,9 @@ from zlib import crc32
 
 import msgspec
 
-from hookd.core.delivery import Attempt, Delivery, Status
+from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
+from hookd.core.history import Attempt, of_one
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
 from hookd.core.record import (
     BEGUN_FORM,
@@ -136,11 +137,12 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
     _check_wall(duration)
     at += DELIVERY_FORM.size
     text = _text(body, at, id_chars + url_chars)
-    attempts: tuple[Attempt, ...] = ()
+    history = b""
     in_flight = bool(flags & IN_FLIGHT)
     if flags & HAS_ATTEMPT:
         outcome = _outcome(*codes, duration_seconds=duration)
-        attempts = (Attempt(count, started_at, None if in_flight else duration, outcome, bool(flags & REQUEST_SENT)),)
+        sent = bool(flags & REQUEST_SENT)
+        history = of_one(Attempt(count, started_at, None if in_flight else duration, outcome, sent))
     delivery = Delivery(
         endpoint_id=text[:id_chars],
         url=text[id_chars:],
@@ -152,7 +154,7 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
         attempts_before=unscheduled,
         in_flight=in_flight,
         maybe_received=bool(flags & MAYBE_RECEIVED),
-        attempts=attempts,
+        history=history,
         crash_count=crash_count,
     )
     return delivery, at + id_chars + url_chars

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import msgspec
 
+from hookd.core import history
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.outcome import Outcome, Responded
@@ -91,8 +92,8 @@ def _delivery_part(delivery: Delivery, url: str) -> bytes:
     started_at = duration_seconds = 0.0
     outcome = status_code = 0
     flags = (IN_FLIGHT if delivery.in_flight else 0) | (MAYBE_RECEIVED if delivery.maybe_received else 0)
-    if delivery.attempts:
-        last = delivery.attempts[-1]
+    if delivery.history:
+        last = delivery.last_attempt
         flags |= HAS_ATTEMPT | (REQUEST_SENT if last.request_sent else 0)
         started_at, duration_seconds = last.started_at, last.duration_seconds or 0.0
         outcome, status_code = _outcome_codes(last.outcome)
@@ -114,17 +115,16 @@ def _delivery_part(delivery: Delivery, url: str) -> bytes:
 
 
 def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
-    attempt = delivery.attempts[-1]
     index = event.deliveries.index(delivery)  # they compare by identity
-    number = attempt.number if attempt.number < COUNT_MAX else COUNT_MAX
-    tail = _TAIL_BEGUN.pack(sequence, _KIND_BEGUN, event.sequence, index, number, attempt.started_at)
+    number = delivery.attempt_count if delivery.attempt_count < COUNT_MAX else COUNT_MAX
+    tail = _TAIL_BEGUN.pack(sequence, _KIND_BEGUN, event.sequence, index, number, history.started_at(delivery.history))
     tail += delivery.url.encode("ascii", "replace")
     length = len(tail)
     return HEAD_FORM.pack(length, crc32(tail, length)) + tail
 
 
 def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
-    last = delivery.attempts[-1]
+    last = delivery.last_attempt
     tail = _TAIL_ENDED.pack(
         sequence,
         _KIND_ENDED,

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 import msgspec
 
-from hookd.core.delivery import SETTLED, Attempt, Delivery, Status
+from hookd.core.delivery import SETTLED, Delivery, Status
 from hookd.core.event import Event
+from hookd.core.history import Attempt, of_one
 from hookd.core.record import FORMAT, Begun, Cause, Counts, Ended, Header, Record, Row, Settled, Unreadable, Unrecorded
 from hookd.core.record_reader import read_framed
 from hookd.core.timestamps import WALL_MAX
@@ -128,7 +129,7 @@ class Recording:
             delivery.in_flight = True
             delivery.attempt_count = begun.attempt_number
             # Whether the request went out is not known: the client may have it.
-            delivery.attempts = (Attempt(begun.attempt_number, begun.started_at, request_sent=True),)
+            delivery.history = of_one(Attempt(begun.attempt_number, begun.started_at, request_sent=True))
 
     def _end(self, ended: Ended) -> None:
         delivery = self._delivery(ended)
@@ -140,14 +141,14 @@ class Recording:
         if ended.outcome is not None:
             delivery.status = Status.FAILED
         delivery.maybe_received = ended.maybe_received  # of all of its attempts, also of those that are missing
-        if delivery.attempts:
+        if delivery.history:
             last = msgspec.structs.replace(
-                delivery.attempts[-1],
+                delivery.last_attempt,
                 duration_seconds=ended.duration_seconds,
                 outcome=ended.outcome,
                 request_sent=ended.request_sent,
             )
-            delivery.attempts = (last,)
+            delivery.history = of_one(last)
             self._see(last.started_at + ended.duration_seconds)
 
     def _settle(self, settled: Settled) -> None:

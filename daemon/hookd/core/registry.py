@@ -7,13 +7,18 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import RegistryFull, UnknownClient
 
+REGISTERED_CLIENT_BYTES = 8 * 1024  # of usual ones: one endpoint at work takes 6 KiB, each more 1.3 KiB
+LARGEST_CLIENT_BYTES = 2 * 2**20  # 16 endpoints with 20 headers of 4 KiB and 100 event types take 1.7 MB
+
 
 class Registry:
-    """At most `registry.clients_max` clients of `endpoints_max` endpoints: 20,000 of one endpoint are about 20 MiB."""
+    """At most `registry.clients_max` clients. Those of the API have `clients_bytes_max` among them, the file's what it
+    says: an operator who writes long headers into it sees them in `hookd check`."""
 
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
         self._clients: dict[str, Client] = {}
+        self._bytes = 0  # of those that came by the API
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -39,8 +44,13 @@ class Registry:
 
     def put(self, client: Client) -> None:
         """Registers or replaces. Raises RegistryFull."""
-        if client.id not in self._clients:
+        old = self._clients.get(client.id)
+        if old is None:
             self.refuse_if_full(len(self._clients) + 1)
+        more_bytes = _counted_bytes(client) - _counted_bytes(old)
+        if more_bytes > 0:
+            self._refuse_if_too_large(more_bytes)
+        self._bytes += more_bytes
         self._clients[client.id] = client
 
     def refuse_if_full(self, count: int) -> None:
@@ -50,4 +60,22 @@ class Registry:
             raise RegistryFull(f"{count:,} clients would be registered; registry.clients_max is {clients_max:,}")
 
     def remove(self, client_id: str) -> None:
-        del self._clients[client_id]
+        self._bytes -= _counted_bytes(self._clients.pop(client_id))
+
+    def _refuse_if_too_large(self, more_bytes: int) -> None:
+        clients_max = self._effective.settings.registry.clients_max
+        room_bytes = clients_bytes_max(clients_max)
+        if self._bytes + more_bytes > room_bytes:
+            raise RegistryFull(
+                f"registered clients take {self._bytes:,} bytes and this one {more_bytes:,} more; "
+                f"registry.clients_max ({clients_max:,}) gives them {room_bytes:,}"
+            )
+
+
+def clients_bytes_max(clients_max: int) -> int:
+    """The room for what the API registers: so much for each client, and one as large as it may be."""
+    return LARGEST_CLIENT_BYTES + clients_max * REGISTERED_CLIENT_BYTES
+
+
+def _counted_bytes(client: Client | None) -> int:
+    return 0 if client is None or client.managed_by_config else client.held_bytes

@@ -18,9 +18,10 @@ import msgspec
 from msgspec import Meta
 
 from hookd.core import outcome as outcomes
-from hookd.core.delivery import Attempt, Delivery, Status
+from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import OutcomeName
 from hookd.core.read_number import ReadNumber
@@ -299,9 +300,10 @@ def lines(ledger: Ledger, *, now_monotonic: float, now_wall: float, payloads: bo
 
 
 def last_outcome(ledger: Ledger, event: Event, delivery: Delivery) -> AttemptView | None:
-    if not delivery.attempts:
+    if not delivery.history:
         return None
-    return attempt_view(delivery.attempts[-1], ledger.excerpt(event, delivery, delivery.attempts[-1].number))
+    last = delivery.last_attempt
+    return attempt_view(last, ledger.excerpt(event, delivery, last.number))
 
 
 def attempt_view(attempt: Attempt, excerpt: str | None) -> AttemptView:

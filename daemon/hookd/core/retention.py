@@ -4,7 +4,9 @@ Rules:
  1. Unsettled events never come here.
  2. Delivered and exhausted events have limits of their own. In each, the oldest is forgotten first.
  3. A delivered event loses its payload before its row. The digest stays, so that a repeated id can be compared.
-Limits: `retention.*`; worst case 250,000 rows of about 650 B, 64 + 128 MiB of payloads, 16 MiB of excerpts.
+ 4. A row is charged what it takes. Rows have room for ROW_BYTES an event that may be kept: an event of many deliveries
+    takes the room of several.
+Limits: `retention.*`; 250,000 rows of 1 KiB, 64 + 128 MiB of payloads, 16 MiB of excerpts.
 """
 
 from collections import OrderedDict, deque
@@ -17,13 +19,22 @@ from hookd.core.event import Event, payload_digest
 from hookd.core.timestamps import Moment
 
 EXCERPT_BYTES_MAX = 1024
-# What an excerpt costs besides its text: key, tuple and dict slot.
-EXCERPT_ROW_BYTES = 256
+# What an excerpt costs besides its bytes: key, tuple and places. Measured: 390 B.
+EXCERPT_ROW_BYTES = 400
+# The room for rows: so much for each event that may be kept, and so much for the first.
+ROW_BYTES, ROWS_BYTES_LEAST = 1024, 2**20
+# What a settled event takes besides its texts, its payload and its deliveries, and what each delivery takes besides its
+# history. With the places in the indexes, and the allocator's rounding.
+SETTLED_EVENT_BYTES, SETTLED_DELIVERY_BYTES = 600, 300
 
 
 class Excerpt(NamedTuple):
     attempt_number: int
-    text: str
+    body: bytes  # as text, one character of four bytes would make four of each
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
 
 
 class Retention:
@@ -36,6 +47,7 @@ class Retention:
             Status.DELIVERED: OrderedDict(),
             Status.EXHAUSTED: OrderedDict(),
         }
+        self._row_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
         self._payload_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
         self._with_payload: deque[Event] = deque()  # the delivered events that still have theirs, oldest first
         self._excerpts: OrderedDict[tuple[int, str], Excerpt] = OrderedDict()
@@ -53,6 +65,7 @@ class Retention:
         """Takes an event that has just settled; returns those forgotten to make room, oldest first."""
         status = event.status
         self._kept[status][event.sequence] = event
+        self._row_bytes[status] += row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] += len(event.payload)
             if status is Status.DELIVERED:
@@ -63,6 +76,7 @@ class Retention:
     def release(self, event: Event, status: Status) -> None:
         """Gives up an event that is unsettled again: it was reopened, or a delivery was added."""
         del self._kept[status][event.sequence]
+        self._row_bytes[status] -= row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] -= len(event.payload)
             if status is Status.DELIVERED:
@@ -86,27 +100,30 @@ class Retention:
         self.drop_excerpt(event, endpoint_id)
         if not body:
             return
-        text = body[:EXCERPT_BYTES_MAX].decode("utf-8", "replace")
-        self._excerpts[event.sequence, endpoint_id] = Excerpt(attempt_number, text)
-        self._excerpts_bytes += _cost_bytes(text)
+        body = body[:EXCERPT_BYTES_MAX]
+        self._excerpts[event.sequence, endpoint_id] = Excerpt(attempt_number, body)
+        self._excerpts_bytes += EXCERPT_ROW_BYTES + len(body)
         while self._excerpts_bytes > self._effective.settings.retention.excerpts_bytes_max:
-            oldest = next(iter(self._excerpts))
-            self._excerpts_bytes -= _cost_bytes(self._excerpts.pop(oldest).text)
+            _, dropped = self._excerpts.popitem(last=False)
+            self._excerpts_bytes -= EXCERPT_ROW_BYTES + len(dropped.body)
 
     def drop_excerpt(self, event: Event, endpoint_id: str) -> None:
         excerpt = self._excerpts.pop((event.sequence, endpoint_id), None)
         if excerpt is not None:
-            self._excerpts_bytes -= _cost_bytes(excerpt.text)
+            self._excerpts_bytes -= EXCERPT_ROW_BYTES + len(excerpt.body)
 
     def excerpt(self, event: Event, endpoint_id: str) -> Excerpt | None:
         return self._excerpts.get((event.sequence, endpoint_id))
 
     def _over_budget(self) -> Iterator[Event]:
         retention = self._effective.settings.retention
-        while len(self.delivered) > retention.delivered_events_max:
+        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[
+            Status.DELIVERED
+        ] > rows_bytes_max(retention.delivered_events_max):
             yield self._forget(next(iter(self.delivered.values())))
         while (
             len(self.exhausted) > retention.exhausted_events_max
+            or self._row_bytes[Status.EXHAUSTED] > rows_bytes_max(retention.exhausted_events_max)
             or self._payload_bytes[Status.EXHAUSTED] > retention.exhausted_bytes_max
         ):
             yield self._forget(next(iter(self.exhausted.values())))
@@ -126,5 +143,14 @@ class Retention:
         return event
 
 
-def _cost_bytes(text: str) -> int:
-    return EXCERPT_ROW_BYTES + len(text.encode())
+def row_bytes(event: Event) -> int:
+    """What a settled event takes without its payload, and without the excerpts."""
+    size = SETTLED_EVENT_BYTES + len(event.id) + len(event.type)
+    for delivery in event.deliveries:
+        size += SETTLED_DELIVERY_BYTES + len(delivery.history)
+    return size
+
+
+def rows_bytes_max(events_max: int) -> int:
+    """The room for the rows of so many settled events. A small limit is a limit of events alone."""
+    return ROWS_BYTES_LEAST + events_max * ROW_BYTES

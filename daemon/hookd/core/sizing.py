@@ -1,14 +1,22 @@
 """Owns the sums over the settings, for people who size a machine: memory, the recorder and the span of the retries.
 
-The estimates of what one thing takes stand here once. It judges nothing (core/settings_checks).
+Rules:
+ 1. `worst_case_bytes` is a promise: with every budget full at once the process takes no more, and a container that has
+    so much is not killed. tests/benchmarks/memory_promise.py fills each budget in each shape and compares.
+ 2. What is charged to a budget where it is held (core/budget, core/retention, core/registry) is that budget.
+    Only what no budget counts is estimated here: each estimate once, with what was measured.
+It judges nothing (core/settings_checks).
 """
 
+from hookd.core.budget import DELIVERY_BYTES
+from hookd.core.registry import clients_bytes_max
+from hookd.core.retention import rows_bytes_max
 from hookd.core.segment_layout import SegmentLayout, layout
 from hookd.core.settings import Settings
 
-_KIB = 2**10
+_KIB, _MIB = 2**10, 2**20
 
-RETAINED_ROW_BYTES = 600  # a settled event with one delivery and its attempts, payload and excerpts apart
+PROGRAM_BYTES = 64 * _MIB  # the interpreter, the libraries and our code at rest: 57 to 60 measured
 SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 characters
 API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; an unfinished head; what came behind a request at work
 BODY_COPIES = 2  # of one body at a time: its items, and their payloads before the ledger has them
@@ -18,16 +26,23 @@ SHORT_ANSWER_BYTES = 32 * _KIB  # what a connection's answer may take uncounted
 # 101 B with 100,000 events of one client, 29 and 106 with ten each of 10,000 clients. Dicts that events come into and
 # leave all the time grow to twice that; those of a client with one event take 160 B by themselves.
 UNSETTLED_INDEX_BYTES, RECORDER_INDEX_BYTES, CLIENT_INDEX_BYTES = 105, 180, 160
+# What they take at most over the 512 B that the budget counts for each (contract section 4): ids and types as long as
+# they may be, ten attempts each, and a retry's place in the lane.
+EVENT_OVER_BYTES, DELIVERY_OVER_BYTES = 288, 128
 LOOK_UP_THREADS_BYTES = 8 * 2**20  # 256 of 32 KiB; 22 measured
-REGISTERED_CLIENT_BYTES = 4 * _KIB  # one endpoint and a few headers, and its idle lane
+# An attempt in flight: its task, the head that is sent, TLS (27 KiB of it measured), an answer's head of usual length.
+FLIGHT_BYTES = 48 * _KIB
+LONG_HEADS_MAX, LONG_HEAD_BYTES = 256, 160 * _KIB  # edge/egress/long_heads.py: of up to 64 KiB, and their fields
+LOG_BYTES = 9 * _MIB
 
 
 def worst_case_bytes(settings: Settings) -> dict[str, int]:
-    """What each bounded part can take if everything is full at once; the interpreter comes on top."""
+    """What each bounded part can take if everything is full at once. The sum is what a container needs."""
     intake, retention, delivery = settings.intake, settings.retention, settings.delivery
-    rows = retention.delivered_events_max + retention.exhausted_events_max
     return {
+        "the program": PROGRAM_BYTES,
         "unsettled events": intake.unsettled_bytes_max,
+        "unsettled events over their charge": _over_charge_bytes(settings),
         "indexes of unsettled events": _index_bytes(settings),
         "bodies being received": intake.receiving_bytes_max + BODY_COPIES * intake.body_bytes_max,
         "answers not yet taken": settings.http.sending_bytes_max
@@ -36,14 +51,33 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
         "connections of the API": settings.http.connections_max * API_CONNECTION_BYTES,
         "payloads of delivered events": retention.delivered_bytes_max,
         "payloads of exhausted events": retention.exhausted_bytes_max,
-        "rows of settled events": rows * RETAINED_ROW_BYTES,
+        "rows of settled events": rows_bytes_max(retention.delivered_events_max)
+        + rows_bytes_max(retention.exhausted_events_max),
         "response excerpts": retention.excerpts_bytes_max,
         "settlement feed": retention.settlements_max * SETTLEMENT_BYTES,
+        "attempts in flight": delivery.connections_max * FLIGHT_BYTES
+        + min(delivery.connections_max, LONG_HEADS_MAX) * LONG_HEAD_BYTES,
         "responses being read": delivery.connections_max * delivery.response_bytes_max,
         "threads of look-ups": LOOK_UP_THREADS_BYTES,
-        "registered clients": settings.registry.clients_max * REGISTERED_CLIENT_BYTES,
+        "registered clients": clients_bytes_max(settings.registry.clients_max)
+        + sum(client.held_bytes for client in settings.clients),
+        "log lines not yet written": LOG_BYTES,
         "flight recorder (shared memory)": settings.recorder.bytes_max if settings.recorder.directory else 0,
     }
+
+
+def container_mib(settings: Settings) -> int:
+    """The one number: what to give a container, so that no load kills it. Upward to whole MiB."""
+    return -(-sum(worst_case_bytes(settings).values()) // _MIB)
+
+
+def _over_charge_bytes(settings: Settings) -> int:
+    """No more deliveries than the budget has room for, nor than that many events can have."""
+    intake = settings.intake
+    deliveries = min(
+        intake.unsettled_bytes_max // DELIVERY_BYTES, intake.unsettled_events_max * settings.registry.endpoints_max
+    )
+    return intake.unsettled_events_max * EVENT_OVER_BYTES + deliveries * DELIVERY_OVER_BYTES
 
 
 def _index_bytes(settings: Settings) -> int:

@@ -4,7 +4,7 @@ Rules: logging never blocks and never raises: who logs is in the middle of somet
 one writer thread writes them, so that a full stderr pipe stops no delivery. What does not fit, cannot be made a line,
 or could not be written (a full disk) is counted, and the count is logged once there is room. Whose lines have how much
 of the room is log_room's.
-Limits: 10,000 lines, about 5 MB at 500 B a line.
+Limits: 10,000 lines and 8 MiB of them, 5 MB at 500 B a line. A report's text comes on top.
 """
 
 import logging
@@ -20,6 +20,7 @@ from hookd.core.log_line import LineForm
 from hookd.edge.log_room import LogRoom, Owner
 
 LINES_MAX = 10_000
+LINES_BYTES_MAX = 8 * 2**20
 # Written at once: what a pipe holds.
 WRITE_BYTES_MAX = 64 * 1024
 # A thread that is woken for each line takes the interpreter from the event loop each time.
@@ -70,6 +71,8 @@ class LogWriter:
         self._wall = wall
         self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
         self._room = LogRoom(lines_max)
+        self._put_bytes = 0  # ever; the loop's alone
+        self._taken_bytes = 0  # ever; the thread's alone, so neither needs a lock
         self._is_torn = False  # the last line that was written is half a line
         self._broken = False
         self._closing = threading.Event()
@@ -86,7 +89,13 @@ class LogWriter:
         if not has_room:
             return
         try:
-            self._lines.put(_Line(owner, self._form.line(self._wall(), event, level, fields)))
+            line = self._form.line(self._wall(), event, level, fields)
+            if self._put_bytes - self._taken_bytes + len(line) > LINES_BYTES_MAX:
+                self._room.free([owner])
+                self._room.drop()
+                return
+            self._put_bytes += len(line)
+            self._lines.put(_Line(owner, line))
         except Exception:  # whose fault that is cannot be said here
             self._room.free([owner])
             self._room.drop()
@@ -94,7 +103,9 @@ class LogWriter:
     def text(self, text: str) -> None:
         """A report's text: as it is on a terminal, else one line. It finds room even where the buffer is full."""
         try:
-            self._lines.put(_Line(None, self._form.text(self._wall(), text)))
+            line = self._form.text(self._wall(), text)
+            self._put_bytes += len(line)
+            self._lines.put(_Line(None, line))
         except Exception:  # the report's file has it
             self._room.drop()
 
@@ -110,6 +121,7 @@ class LogWriter:
             self._closing.wait(GATHER_SECONDS)
             chunk, last = self._gather(line)
             self._write(chunk)
+            self._taken_bytes += len(chunk)
             if last:
                 return
 

@@ -14,9 +14,10 @@ from hookd.core import outcome as outcomes
 from hookd.core import retry
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.client import Endpoint
-from hookd.core.delivery import Attempt, Delivery
+from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
+from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from hookd.core.report import AttemptView, attempt_view
@@ -25,7 +26,7 @@ from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
-from hookd.core.urls import logged_url, shown_url
+from hookd.core.urls import logged_url
 from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
@@ -64,9 +65,7 @@ class Attempter:
         assert endpoint is not None
         exchange = Exchange()
         started = self._clock.now()
-        number = self._ledger.begin_attempt(
-            event, delivery, url=shown_url(endpoint.url), now=started, is_probe=is_probe
-        )
+        number = self._ledger.begin_attempt(event, delivery, url=endpoint.shown_url, now=started, is_probe=is_probe)
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:

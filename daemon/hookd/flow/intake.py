@@ -25,7 +25,6 @@ from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment
-from hookd.core.urls import shown_url
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock, Log
 
@@ -124,7 +123,7 @@ class Intake:
     def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery:
         return Delivery(
             endpoint_id=endpoint.id,
-            url=shown_url(endpoint.url),
+            url=endpoint.shown_url,
             opened_at=self._ledger.terms.age_clock(client_id, endpoint.id, now=now.monotonic),
             due_at=now.monotonic,
         )

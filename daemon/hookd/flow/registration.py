@@ -18,7 +18,6 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
 from hookd.core.registry import Registry
-from hookd.core.urls import shown_url
 from hookd.flow.adoption import Adoption
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.endings import Endings
@@ -184,7 +183,7 @@ class Registration:
         """These have another URL."""
         if not moved:
             return
-        self._ledger.retarget(client_id, {endpoint.id: shown_url(endpoint.url) for endpoint in moved})
+        self._ledger.retarget(client_id, {endpoint.id: endpoint.shown_url for endpoint in moved})
         for endpoint in moved:
             health = self._ledger.health(client_id, endpoint.id)
             if health is not None:
@@ -193,7 +192,7 @@ class Registration:
 
     def _adopt(self, client: Client) -> None:
         """The deliveries that waited for this client's registration."""
-        self._ledger.retarget(client.id, {endpoint.id: shown_url(endpoint.url) for endpoint in client.endpoints})
+        self._ledger.retarget(client.id, {endpoint.id: endpoint.shown_url for endpoint in client.endpoints})
         for endpoint_id in self._ledger.endpoint_ids(client.id):
             if client.endpoint(endpoint_id) is None:
                 self._end(client.id, endpoint_id, None)

@@ -11,6 +11,7 @@ Rules:
 
 import enum
 import math
+import sys
 from collections.abc import Sequence
 
 from hookd.core.budget import Demand
@@ -214,7 +215,8 @@ class Resend:
     def _waiting_for_client(self, line: ReportLine, now: Moment) -> Delivery:
         """Never due as things are; its endpoint's settings are those of a PUT to come."""
         opened_at = self._ledger.terms.age_clock(line.client_id, line.endpoint_id, now=now.monotonic)
-        return Delivery(endpoint_id=line.endpoint_id, url=line.url, opened_at=opened_at, due_at=math.inf)
+        endpoint_id, url = sys.intern(line.endpoint_id), sys.intern(line.url)  # a report has each thousands of times
+        return Delivery(endpoint_id=endpoint_id, url=url, opened_at=opened_at, due_at=math.inf)
 
 
 def _is_another(event: Event, line: ReportLine) -> bool:

@@ -18,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def written(
     *fields: tuple[bytes, bytes], method: bytes = b"POST", path: bytes = b"/hook", body: bytes = b"{}"
 ) -> bytes:
-    return request_bytes(method, path, b"example.com", fields, body)
+    return b"".join(request_bytes(method, path, b"example.com", fields, body))
 
 
 def test_request_is_one_line_the_fields_and_the_body() -> None:
@@ -97,7 +97,7 @@ def test_whatever_is_written_h11_reads_as_one_request(
 ) -> None:
     """No field, path or body makes a second request, another body or another Host."""
     try:
-        sent = request_bytes(b"POST", b"/" + path, b"example.com", fields, body)
+        sent = b"".join(request_bytes(b"POST", b"/" + path, b"example.com", fields, body))
     except httpx.LocalProtocolError:
         return
     server = h11.Connection(h11.SERVER)

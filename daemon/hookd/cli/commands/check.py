@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""
     from hookd.core.settings_checks import who_gets_in
-    from hookd.core.sizing import horizon_seconds, worst_case_bytes
+    from hookd.core.sizing import container_mib, horizon_seconds, worst_case_bytes
     from hookd.core.units import approximate_size, format_duration
 
     loaded = load_or_exit(file, {}, dev=dev)
@@ -32,6 +32,7 @@ def check(file: str, dev: bool) -> None:
     click.echo(f"worst-case memory: {approximate_size(sum(parts.values()))}")
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
+    click.echo(f"limit for a container: {container_mib(settings)}MiB, the sum of these, all full at once")
 
     _say_recorder(settings)
     click.echo(f"a restart {'takes back what was left undelivered' if settings.recovery.enabled else 'starts empty'}")

@@ -82,8 +82,9 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "POST /v1/clients/CLIENT/replay to bring back what was given up meanwhile.",
     ),
     "registry-full": ProblemDoc(
-        "As many clients are registered as registry.clients_max allows.",
-        "DELETE clients that are no longer used, or raise registry.clients_max.",
+        "As many clients are registered as registry.clients_max allows, or they take the memory that it gives them:\n"
+        "8 KiB for each that may be registered. `detail` says which.",
+        "DELETE clients that are no longer used, shorten their headers, or raise registry.clients_max.",
     ),
     "too-large": ProblemDoc(
         "The body is over intake.body_bytes_max, a payload over intake.payload_bytes_max, or the batch has more\n"

@@ -14,7 +14,6 @@ from hookd.core.outcome import Outcome
 from hookd.core.report import attempt_view
 from hookd.core.timestamps import Moment, rfc3339, rfc3339_or_none
 from hookd.core.units import format_duration
-from hookd.core.urls import shown_url
 from hookd.edge.api.schemas import (
     ClientView,
     ConnectionsView,
@@ -95,7 +94,7 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest
     effective = services.effective
     return EndpointView(
         id=endpoint.id,
-        url=shown_url(endpoint.url),
+        url=endpoint.shown_url,
         event_types=list(endpoint.event_types),
         headers=sorted(name for name, _ in endpoint.headers),  # names only: values may be credentials
         timeout_seconds=effective.timeout_seconds(endpoint),

@@ -4,16 +4,15 @@ Rules:
  * Progress is told as it happens, so that a request cut at any point still says how much of it went out:
    `sending_started` before the first byte may leave, `request_sent` when the last one was written.
  * Whatever is not a clean end closes the connection at once, a cancel at any checkpoint included, without waiting.
- * A request of up to SENT_AT_ONCE_BYTES_MAX is written, then the answer is read: the socket's buffer takes that much
-   from a connection with nothing else in it. A longer one is written by a task of its own while the answer is read, and
-   a final head that comes before all is written decides. Whoever wants the rest written too, since a receiver may well
+ * A request of one piece is a short one. It is written, then the answer is read: the socket's buffer takes that much
+   from a connection with nothing else in it. A longer one is written by a task of its own while the answer is read. Its
+   pieces are not copied: a thousand attempts of one payload hold it once.
+ * A final head that comes before all is written decides. Whoever wants the rest written too, since a receiver may well
    answer first and read after, waits for it (`wait_written`); closing cuts it.
  * When writing breaks, what the peer had said before is still read: a complete final head decides there too, and a TLS
    alert is told in place of the reset behind it.
  * Reusable only if the request was written whole, and the response is complete by its framing, keeps the connection
    alive and has nothing behind it. `is_quiet`, asked before the next use, finds what came in since.
-
-SENT_AT_ONCE_BYTES_MAX: what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes.
 
 Has no timeouts, no retries, and does not know pools: `on_close` is called once, when it closes.
 """
@@ -28,7 +27,6 @@ import trio
 from hookd.edge.egress.network_streams import NetworkStream, secure
 from hookd.edge.egress.wire import ResponseReader
 
-SENT_AT_ONCE_BYTES_MAX = 16384
 RECEIVE_BYTES_MAX = 16384
 GOODBYE_SECONDS = 1.0  # for what takes two turns of the loop
 
@@ -88,13 +86,13 @@ class Connection:
             self.close()
             raise
 
-    async def exchange(self, request: bytes, response: ResponseReader, progress: Progress) -> None:
+    async def exchange(self, request: tuple[bytes, ...], response: ResponseReader, progress: Progress) -> None:
         """Sends, and reads up to the final head. Raises httpx.TransportError, and is closed then."""
         try:
             await trio.lowlevel.checkpoint_if_cancelled()  # from here to the first byte nothing waits
             progress.sending_started = True
             self._is_written = False
-            if len(request) <= SENT_AT_ONCE_BYTES_MAX:
+            if len(request) == 1:
                 await self._send(request, progress)
             else:
                 self._sending_ended = trio.Event()
@@ -103,6 +101,7 @@ class Connection:
                 await self.receive(response)
         except BaseException as error:
             failure = self._send_failure  # not what closing makes of it
+            response.let_go()
             await self.abandon()
             if failure is None or not response.is_untouched or not _says_less(error):
                 raise
@@ -155,15 +154,16 @@ class Connection:
             with trio.move_on_after(GOODBYE_SECONDS, shield=True):
                 await self.wait_written()
 
-    async def _send(self, request: bytes, progress: Progress) -> None:
+    async def _send(self, request: tuple[bytes, ...], progress: Progress) -> None:
         try:
-            await self._network_stream.stream.send_all(request)
+            for piece in request:
+                await self._network_stream.stream.send_all(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._send_failure = error  # no reason yet to stop: what the peer said before may be a whole answer
         else:
             self._is_written = progress.request_sent = True
 
-    async def _send_beside(self, request: bytes, progress: Progress, ended: trio.Event) -> None:
+    async def _send_beside(self, request: tuple[bytes, ...], progress: Progress, ended: trio.Event) -> None:
         try:
             await self._send(request, progress)
         finally:

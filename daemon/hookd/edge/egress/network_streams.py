@@ -38,6 +38,7 @@ class NetworkStream(Protocol):
 
 
 RECEIVE_BYTES = 16384
+SECURED_AT_ONCE_BYTES = 64 * 1024
 
 Dial = Callable[[str, int], Awaitable[NetworkStream]]
 
@@ -148,9 +149,12 @@ class TlsStream(trio.abc.Stream):
         await self._secured.do_handshake()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._secured.send_all(data)
-        if self._valve.send_failure is not None:
-            raise self._valve.send_failure
+        """Piece by piece: what is encrypted of a long body is held besides it until the peer takes it."""
+        unsent = memoryview(data)
+        for at in range(0, len(unsent), SECURED_AT_ONCE_BYTES):
+            await self._secured.send_all(unsent[at : at + SECURED_AT_ONCE_BYTES])
+            if self._valve.send_failure is not None:
+                raise self._valve.send_failure
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         return await self._secured.receive_some(max_bytes)

@@ -83,7 +83,7 @@ class ResponseStream(httpx.AsyncByteStream):
     def close(self) -> None:
         """Without a checkpoint. An answer that was not read to its end costs its connection."""
         if not self._is_settled:
-            self._is_settled = True
+            self._end()
             self._connection.close()
 
     async def _read_on(self) -> None:
@@ -97,15 +97,19 @@ class ResponseStream(httpx.AsyncByteStream):
             else:
                 await self._connection.receive(response)
         except BaseException:
-            self._is_settled = True
+            self._end()
             await self._connection.abandon()
             raise
         self._settle()
 
+    def _end(self) -> None:
+        self._is_settled = True
+        self._response.let_go()
+
     def _settle(self) -> None:
         response, connection = self._response, self._connection
         if connection.is_reusable_after(response):
-            self._is_settled = True
+            self._end()
             self._give_back(connection)
         elif response.is_complete or response.is_cut:
             is_success = 200 <= response.status_code <= 299

@@ -57,6 +57,7 @@ from hookd.edge.egress.addresses import AddressPolicy, canonical
 from hookd.edge.egress.connection import Connection, Progress
 from hookd.edge.egress.finishing import Finisher
 from hookd.edge.egress.happy_eyeballs import dial_first
+from hookd.edge.egress.long_heads import LongHeads
 from hookd.edge.egress.network_streams import Dial
 from hookd.edge.egress.pool import Pool
 from hookd.edge.egress.resolver import Addresses, Resolve, Resolver
@@ -121,6 +122,7 @@ class Transport(httpx.AsyncBaseTransport):
             connections_max=connections_max,
         )
         self._finisher = Finisher(nursery)
+        self._long_heads = LongHeads()
         self._connections_max = connections_max
         self.connection_age_seconds_max = connection_age_seconds_max
         self._connects = 0
@@ -178,7 +180,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def _exchange(
-        self, target: _Target, content: bytes, is_head_only: bool, extensions: MutableMapping[str, Any]
+        self, target: _Target, content: tuple[bytes, ...], is_head_only: bool, extensions: MutableMapping[str, Any]
     ) -> tuple[Connection, ResponseReader, bool]:
         """On a kept connection if there is one, on a fresh one if there is none or it was stale; and whether it was."""
         body_bytes_max = extensions.get("response_bytes_max", self.response_bytes_max)
@@ -187,18 +189,26 @@ class Transport(httpx.AsyncBaseTransport):
         connection = await self._pool.take(key)
         is_stale = connection is not None
         if connection is not None:
-            response = ResponseReader(body_bytes_max=body_bytes_max, is_head_only=is_head_only)
+            response = self._reader(body_bytes_max, is_head_only, extensions)
             if await self._is_answered(connection, content, response, progress):
                 return connection, response, False
             progress.reconnected = True
             self._reconnects += 1
         connection = await self._connect(target, key)
-        response = ResponseReader(body_bytes_max=body_bytes_max, is_head_only=is_head_only)
+        response = self._reader(body_bytes_max, is_head_only, extensions)
         await connection.exchange(content, response, progress)
         return connection, response, is_stale
 
+    def _reader(self, body_bytes_max: int, is_head_only: bool, extensions: MutableMapping[str, Any]) -> ResponseReader:
+        return ResponseReader(
+            body_bytes_max=body_bytes_max,
+            is_head_only=is_head_only,
+            long_heads=self._long_heads,
+            endpoint=extensions.get("endpoint"),
+        )
+
     async def _is_answered(
-        self, connection: Connection, content: bytes, response: ResponseReader, progress: Progress
+        self, connection: Connection, content: tuple[bytes, ...], response: ResponseReader, progress: Progress
     ) -> bool:
         """By a kept connection; False, and it is closed, if it was stale."""
         try:
@@ -208,6 +218,7 @@ class Transport(httpx.AsyncBaseTransport):
                 raise
             return False
         if response.status_code == REQUEST_TIMEOUT:
+            response.let_go()
             await connection.abandon()
             return False
         return True

@@ -16,8 +16,8 @@ Rules for a response:
    status line all the same (blemished_head.py), and the connection is not clean after it. Error is only what has no
    readable status line, or is over budget.
  * Everything up to the end of the final head has one byte budget, line ends before it and interim (1xx) responses
-   included, so that an endless flood of either ends. Interim responses are counted too: tiny ones cost more time than
-   bytes. Of more fields than FIELDS_MAX the first are kept.
+   included, so that an endless flood of either ends. A head over 8 KiB needs a place besides (long_heads.py). Interim
+   responses are counted too: tiny ones cost more time than bytes. Of more fields than FIELDS_MAX the first are kept.
  * Line ends before a head are skipped: what a receiver wrote behind its last answer. As long as nothing else came the
    response is untouched.
  * The body is kept up to `body_bytes_max` and as it came: transfer coding is undone, content coding is not. More than
@@ -34,14 +34,16 @@ Known limits: 64 KiB, 64 interim responses, 256 fields a head. A response withou
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import lru_cache
 
 import httptools
 import httpx
 
 from hookd.edge.egress.blemished_head import FIELDS_MAX, Fields, read_blemished_head, status_of
+from hookd.edge.egress.long_heads import LONG_HEAD_BYTES, LongHeads
 
+SENT_AT_ONCE_BYTES_MAX = 16384  # what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes
 HEAD_BYTES_MAX = 65536
 INTERIMS_MAX = 64
 
@@ -62,8 +64,11 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 def request_bytes(
     method: bytes, path: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
-) -> bytes:
-    """The whole request. Raises httpx.LocalProtocolError for what cannot be written."""
+) -> tuple[bytes, ...]:
+    """The whole request: in one piece where it is sent at once, else the head, and the body as it is held anyway.
+
+    Raises httpx.LocalProtocolError for what cannot be written.
+    """
     if not _TOKEN.fullmatch(method) or method == b"CONNECT":
         raise httpx.LocalProtocolError("the method cannot be sent")
     if not _PATH.fullmatch(path):
@@ -90,7 +95,7 @@ def request_bytes(
     # One look over all of it in place of one at each value: as many line ends as lines, and no other control character.
     if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or _FORBIDDEN.search(head):
         raise httpx.LocalProtocolError("a header's value, or the host, holds characters that cannot be sent")
-    return head + body
+    return (head + body,) if len(head) + len(body) <= SENT_AT_ONCE_BYTES_MAX else (head, body)
 
 
 class ResponseReader:
@@ -103,14 +108,17 @@ class ResponseReader:
         "_head_ended",
         "_interims",
         "_keeps_alive",
+        "_long_heads",
         "_parser",
         "body",
         "body_bytes_max",
+        "endpoint",
         "failure",
         "fields",
         "has_begun",
         "has_head",
         "has_leftover",
+        "has_place",
         "is_blemished",
         "is_complete",
         "is_cut",
@@ -119,7 +127,18 @@ class ResponseReader:
         "status_code",
     )
 
-    def __init__(self, *, body_bytes_max: int, is_head_only: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        body_bytes_max: int,
+        is_head_only: bool = False,
+        long_heads: LongHeads | None = None,
+        endpoint: Hashable = None,
+    ) -> None:
+        """`endpoint` is whose place a long head takes among `long_heads`."""
+        self._long_heads = long_heads
+        self.endpoint = endpoint
+        self.has_place = False  # of a long head, until `let_go`
         self.body_bytes_max = body_bytes_max
         self.is_head_only = is_head_only  # the answer to HEAD: lengths in it are of no body that comes
         self.status_code = 0
@@ -151,6 +170,12 @@ class ResponseReader:
             data = self._feed_head(data)
         if data:
             self._feed_body(data)
+
+    def let_go(self) -> None:
+        """Nothing more is read, or wanted, of this response."""
+        if self.has_place and self._long_heads is not None:
+            self.has_place = False
+            self._long_heads.give_back(self.endpoint)
 
     def feed_end(self) -> None:
         """The peer ended its side. Raises only before the final head is complete."""
@@ -206,13 +231,22 @@ class ResponseReader:
             self._head = bytearray(data)
         if b"\n" in data and not status_of(data):
             raise httpx.RemoteProtocolError("not HTTP/1.1: the status line cannot be read")
-        if self._head_bytes + len(data) > HEAD_BYTES_MAX:
-            self._spend(len(data))
+        self._check(self._head_bytes + len(data))
 
     def _spend(self, count: int) -> None:
         self._head_bytes += count
-        if self._head_bytes > HEAD_BYTES_MAX:
+        self._check(self._head_bytes)
+
+    def _check(self, head_bytes: int) -> None:
+        if head_bytes <= LONG_HEAD_BYTES:
+            return
+        if head_bytes > HEAD_BYTES_MAX:
             raise httpx.RemoteProtocolError(f"no final response head within {HEAD_BYTES_MAX} bytes")
+        if not self.has_place and self._long_heads is not None:
+            if not self._long_heads.take(self.endpoint):
+                said = f"a response head over {LONG_HEAD_BYTES} bytes, while too many such are being read"
+                raise httpx.RemoteProtocolError(said)
+            self.has_place = True
 
     def _read_head(self, head: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
