@@ -302,3 +302,18 @@ def test_drawing_in_the_module_is_the_table() -> None:
     drawn = {(Status(source), Change[change]): Status(target) for source, change, target in arrows}
     assert len(arrows) == drawing.count(">") == len(drawn)
     assert drawn == TRANSITIONS
+
+
+def test_take_past_believes_the_worse_of_two_accounts() -> None:
+    """More attempts, more crashes, and that it may have arrived; as many attempts are not recounted."""
+    delivery = Delivery("e", "https://x.example/", opened_at=0.0, due_at=0.0)
+    delivery.take_past(attempt_count=4, unscheduled_attempts=1, maybe_received=True, crash_count=2)
+    for attempt_count, unscheduled_attempts in ((2, 0), (4, 3)):
+        delivery.take_past(
+            attempt_count=attempt_count, unscheduled_attempts=unscheduled_attempts, maybe_received=False, crash_count=1
+        )
+        known = (delivery.attempt_count, delivery.attempts_before, delivery.maybe_received, delivery.crash_count)
+        assert known == (4, 1, True, 2)
+    delivery.take_past(attempt_count=6, unscheduled_attempts=2, maybe_received=False, crash_count=3)
+    known = (delivery.attempt_count, delivery.attempts_before, delivery.maybe_received, delivery.crash_count)
+    assert known == (6, 2, True, 3)

@@ -13,6 +13,7 @@ from hookd.core.event import (
     Submission,
     check_text,
     is_too_deep,
+    mistake_of,
     payload_digest,
     read_event,
 )
@@ -424,3 +425,48 @@ def test_has_payload_tells_bytes_apart_also_by_the_digest() -> None:
     assert event.has_payload(b'{"a": 1}')
     assert not event.has_payload(b'{"a":1}')
     assert len(event.digest) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (rb"\ud801", r"\ud801"),
+        (rb"\udc01", r"\udc01"),
+        (rb"\uDC01\ud801", r"\uDC01"),
+        (rb"\ud83d\ud83e\ude00", r"\ud83d"),
+        (rb"\ud801\u0041", r"\ud801"),
+        (rb"\ud83d\ude00\ud801", r"\ud801"),
+        (rb"\ud83d\ude00\udc01 and more", r"\udc01"),
+        (rb"\ud83d\ude00\ud801\n and more", r"\ud801"),
+        (rb"\ud83d\ude00, much later \ud801 and much more", r"\ud801"),
+        (b"a" * 100 + rb"\ud801" + b"b" * 100, r"\ud801"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_named(text: bytes, half: str) -> None:
+    """That one, and no half of a whole pair that stands beside it: its producer has to find it."""
+    for spaces in (b"", b" " * 100):
+        with pytest.raises(Malformed) as raised:
+            read_event(body(b'"' + text + b'"' + spaces), client_id=None)
+        assert f"the body is not JSON: {half} is half of a pair" in raised.value.detail
+
+
+@pytest.mark.parametrize("text", [rb'"\ud83d\ude00" "', rb'"\ud83d\ude00\x"', rb'"\ud83d\ude00', b'"\x01"', rb'"\u12"'])
+def test_other_mistake_names_no_half_of_a_pair(text: bytes) -> None:
+    """A whole pair in front of it is no mistake."""
+    with pytest.raises(Malformed) as raised:
+        read_event(body(text), client_id=None)
+    assert "half of a pair" not in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("message", "mistake"),
+    [
+        ("Object missing required field `type`", Mistake("/3/type", "is required")),
+        ("Object contains unknown field `a/b\nc`", Mistake("/3/a~1b\nc", "is not a field of an event")),
+        ("Expected `str`, got `int` - at `$.names[12]`", Mistake("/3/names/12", "Expected `str`, got `int`")),
+        ("Expected `object`, got `int`", Mistake("/3", "Expected `object`, got `int`")),
+    ],
+)
+def test_mistake_of_the_decoder_has_a_pointer_and_our_words(message: str, mistake: Mistake) -> None:
+    """What is missing or too much is pointed at itself; else the place that the decoder names."""
+    assert mistake_of(message, "/3") == mistake

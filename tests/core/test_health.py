@@ -385,3 +385,53 @@ def test_start_anew_ends_a_pause_by_failures_and_keeps_an_operators() -> None:
     health.pause(40)
     health.start_anew(0.0)
     assert health.paused_by is PausedBy.OPERATOR
+
+
+def test_second_pause_by_an_operator_changes_nothing_of_the_first() -> None:
+    """It is paused since the first, and so long has the age clock stood."""
+    health = Health()
+    health.pause(40)
+    assert health.since == 40
+    health.pause(70)
+    assert (health.since, health.age_clock(100)) == (40, 40)
+    health.resume(100)
+    assert health.age_clock(110) == 50
+
+
+def test_paused_endpoint_has_room_for_its_probe_alone() -> None:
+    """However wide the window still is: a run of refusals halves it once."""
+    health = wide()
+    for number in range(PAUSE_AFTER_ATTEMPTS):
+        noted(health, REFUSED, number * 3.5)
+    assert health.paused_by is PausedBy.FAILURES
+    assert health.window > 1
+    assert health.room(8) == 1
+
+
+def test_probes_of_a_second_pause_begin_at_five_seconds_again() -> None:
+    """How long the probes of the first had come to wait is not carried over."""
+    health = dead()
+    for _ in range(4):
+        probed(health, REFUSED)
+    probed(health, OK)
+    for number in range(PAUSE_AFTER_ATTEMPTS):
+        noted(health, REFUSED, 1000 + number * 3.5)
+    waits = [health.next_probe_at - 1031.5]
+    probed(health, REFUSED)
+    assert [*waits, health.next_probe_at - 1036.5] == [5, 10]
+
+
+def test_new_url_needs_a_whole_windowful_of_successes() -> None:
+    """Those that the old URL had come to are not counted in."""
+    health = noted(Health(), OK)
+    health.start_anew(0.0)
+    assert noted(health, OK).window == 2
+    assert noted(health, OK).window == 3
+
+
+def test_resumed_endpoint_that_is_throttled_still_does_not_say_since_when() -> None:
+    """When its pause began is not when the throttling did: the time is one before everything, not one to come."""
+    health = noted(Health(), Responded(503), 5)
+    health.pause(40)
+    health.resume(60)
+    assert (health.state(60), health.since) == (State.THROTTLED, -math.inf)

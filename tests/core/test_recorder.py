@@ -325,6 +325,7 @@ def test_discarded_recorder_keeps_nothing_and_notes_nothing() -> None:
     desk.recorder.discard()
     desk.settle(event)
     desk.ledger.begin_attempt(other, other.deliveries[0], url="https://x.example/", now=NOW)
+    desk.admit()
     assert desk.store.log == {}
 
 

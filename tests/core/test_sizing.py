@@ -34,6 +34,11 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     assert parts["responses being read"] == 4096 * 16 * 1024
     assert parts["bodies being received"] == (64 + 2 * 16) * 2**20
     assert parts["connections of the API"] == 1000 * 96 * 1024
+    assert parts["answers not yet taken"] == 64 * 2**20 + 2 * 2**20 + 1000 * 32 * 1024
+    assert parts["payloads of delivered events"] == DEFAULTS.retention.delivered_bytes_max
+    assert parts["payloads of exhausted events"] == DEFAULTS.retention.exhausted_bytes_max
+    assert parts["response excerpts"] == DEFAULTS.retention.excerpts_bytes_max
+    assert parts["flight recorder (shared memory)"] == DEFAULTS.recorder.bytes_max
     assert parts["attempts in flight"] == 4096 * 48 * 1024 + 256 * 160 * 1024
     assert sum(parts.values()) < 1.85 * 2**30
 

@@ -33,7 +33,11 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+# One half of a pair without the other beside it; a whole pair, as of any emoji, is passed over.
+_HALF_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 _ -"
 _TYPE_RULE = "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"
 _DEPTH_RULE = f"is nested deeper than {DEPTH_MAX:,} levels"
@@ -371,7 +375,7 @@ def _half_surrogate(said: str, body: bytes) -> str | None:
     if not any(word in said for word in ("surrogate", "hex escape", "truncated")):
         return None
     end = len(body) if at is None else int(at[1]) + 2
-    escape = _SURROGATE.search(body[max(0, end - 16) : end])
+    escape = _HALF_SURROGATE.search(body, max(0, end - 16), end)
     if escape is None:
         return None
     return f"{escape[0].decode()} is half of a pair of surrogates, and its other half is missing"
