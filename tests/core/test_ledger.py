@@ -1088,3 +1088,73 @@ def test_what_a_removal_ends_is_named_once_and_waits_again_when_it_is_reopened()
     desk.ledger.reopen(event, delivery, now=desk.now)
     assert (delivery.is_waiting, health.unsettled, health.owed) == (True, 1, 1)
     assert desk.ledger.terms.attempts_max(event, delivery) == 6
+
+
+def test_removal_ends_what_waits_there_and_passes_over_all_else() -> None:
+    """An attempt in flight is the last; what is settled there, or owed elsewhere, is not touched, wherever it stands."""
+    desk = Desk()
+    elsewhere = desk.open(endpoint_ids=("y",))
+    half_settled = desk.open(endpoint_ids=("x", "y"))
+    desk.attempt(half_settled, half_settled.deliveries[0], 204)
+    flying = desk.open()
+    desk.ledger.begin_attempt(flying, flying.deliveries[0], url=URL, now=desk.now)
+    waiting = desk.open(endpoint_ids=("y", "x"))
+    assert desk.ledger.abandon("a", "x", attempts_of_schedule=3) == [waiting]
+    assert [one.is_abandoned for one in (*half_settled.deliveries, *flying.deliveries)] == [False, False, True]
+    assert [(one.is_abandoned, one.due_at) for one in waiting.deliveries] == [(False, 0.0), (True, None)]
+    assert not elsewhere.deliveries[0].is_abandoned
+    assert desk.ledger.unsettled_count("a", ["x", "y"]) == 3
+    assert desk.ledger.abandon("a", "nothing", attempts_of_schedule=3) == []
+    assert desk.ledger.abandon("nobody", "x", attempts_of_schedule=3) == []
+
+
+def test_retarget_moves_what_waits_there_and_passes_over_all_else() -> None:
+    """What is in flight goes on to the old URL, what is settled went there, and other endpoints keep their own."""
+    desk = Desk()
+    flying = desk.open()
+    desk.ledger.begin_attempt(flying, flying.deliveries[0], url=URL, now=desk.now)
+    half_settled = desk.open(endpoint_ids=("x", "y"))
+    desk.attempt(half_settled, half_settled.deliveries[0], 204)
+    waiting = desk.open(endpoint_ids=("y", "x"))
+    new = "https://example.com/new"
+    desk.ledger.retarget("a", {"x": new})
+    urls = [delivery.url for event in (flying, half_settled, waiting) for delivery in event.deliveries]
+    assert urls == [URL, URL, URL, URL, new]
+
+
+def test_lag_runs_from_when_this_delivery_was_owed() -> None:
+    """From the admission; of one that was reopened or added later, from then."""
+    desk = Desk()
+    event = desk.open(endpoint_ids=("x", "y"))
+    desk.seconds = 4.0
+    desk.attempt(event, event.deliveries[0], 204)
+    desk.ledger.give_up(event, event.deliveries[1], Reason.EXPIRED, now=desk.now)
+    assert desk.ledger.counters.lag_seconds.sum == 4.0
+    desk.seconds = 100.0
+    desk.ledger.reopen(event, event.deliveries[1], now=desk.now)
+    desk.seconds = 110.0
+    desk.ledger.add_delivery(event, delivery_to("z", at=110.0), payload=b"1", now=desk.now)
+    desk.seconds = 111.0
+    desk.attempt(event, event.deliveries[1], 204)
+    desk.attempt(event, event.deliveries[2], 204)
+    assert (desk.ledger.counters.lag_seconds.sum, desk.ledger.counters.lag_seconds.count) == (4.0 + 11.0 + 1.0, 3)
+
+
+def test_counters_count_what_was_given_up_reopened_and_posted_twice() -> None:
+    """Each by itself, and each time."""
+    desk = Desk()
+    event = desk.open()
+    (delivery,) = event.deliveries
+    for _ in range(2):
+        desk.exhaust(event)
+        desk.ledger.reopen(event, delivery, now=desk.now)
+        desk.ledger.begin_attempt(event, delivery, url=URL, now=desk.now)
+        exchange = Exchange()
+        exchange.reconnected = True
+        desk.ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=0.5)
+        desk.ledger.make_due(delivery, now=desk.now)
+    counters = desk.ledger.counters
+    assert (counters.reopened, counters.reconnects) == (2, 2)
+    assert counters.given_up == dict.fromkeys(Reason, 0) | {Reason.EXPIRED: 2}
+    assert counters.attempts[("cut", "")] == 2
+    assert counters.attempt_seconds.count == 0

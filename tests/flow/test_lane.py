@@ -4,15 +4,15 @@ import math
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
-from hookd.core.health import Health
+from hookd.core.health import Health, PausedBy
 from hookd.flow.lane import Lane
 
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
 
 
-def waiting(event_id: str, *, attempts: int = 0, due_at: float = 0.0) -> tuple[Event, Delivery]:
+def waiting(event_id: str, *, attempts: int = 0, due_at: float = 0.0, sequence: int = 1) -> tuple[Event, Delivery]:
     delivery = Delivery("default", URL, 0.0, due_at, attempt_count=attempts)
-    return Event(1, event_id, "acme", TYPE, PAYLOAD, EPOCH, 0.0, (delivery,)), delivery
+    return Event(sequence, event_id, "acme", TYPE, PAYLOAD, EPOCH, 0.0, (delivery,)), delivery
 
 
 def begin(taken: tuple[Event, Delivery] | None) -> str | None:
@@ -112,3 +112,87 @@ def test_row_of_another_endpoint_is_none_of_this_lane() -> None:
     event.deliveries = ()
     lane.add(*waiting("b"))
     assert all_ids(lane, at=0) == ["b"]
+
+
+def test_next_due_is_the_earlier_of_first_attempts_and_retries() -> None:
+    """Whichever of the two it is."""
+    lane = Lane("default", endpoint=None, health=Health())
+    lane.add(*waiting("new", due_at=20))
+    lane.add(*waiting("later", attempts=1, due_at=30))
+    assert lane.next_due() == 20
+    lane.add(*waiting("sooner", attempts=1, due_at=10))
+    assert lane.next_due() == 10
+
+
+def test_probe_takes_the_oldest_by_admission_due_or_not() -> None:
+    """Of first attempts and retries alike; what waits there no longer is none of them."""
+    lane = Lane("default", endpoint=None, health=Health())
+    settled = waiting("settled", attempts=1, due_at=400, sequence=1)
+    for row in (
+        waiting("new", sequence=4),
+        waiting("newer", sequence=5),
+        waiting("far", attempts=1, due_at=500, sequence=2),
+        waiting("near", attempts=1, due_at=300, sequence=3),
+        settled,
+    ):
+        lane.add(*row)
+    settled[1].status = Status.DELIVERED
+    taken = [begin(lane.take(0, oldest=True)) for _ in range(5)]
+    assert taken == ["far", "near", "new", "newer", None]
+
+
+def test_expedited_goes_first_whatever_else_is_due() -> None:
+    """In the order in which they were expedited, each once; others have their turns after them."""
+    lane = Lane("default", endpoint=None, health=Health())
+    old, retry, new = waiting("old", sequence=1), waiting("retry", attempts=2, due_at=3, sequence=2), waiting("new")
+    overdue = waiting("overdue", attempts=1, sequence=3)
+    new[0].sequence = 4
+    for row in (old, overdue, retry, new):
+        lane.add(*row)
+    assert not lane.is_expedited
+    for row in (new, retry, new):
+        lane.expedite(*row)
+    assert lane.is_expedited
+    assert begin(lane.take(3)) == "new"
+    assert lane.is_expedited
+    assert begin(lane.take(3)) == "retry"
+    assert not lane.is_expedited
+    assert all_ids(lane, at=3) == ["old", "overdue"]
+
+
+def test_expedited_that_waits_for_something_else_by_now_is_passed_over() -> None:
+    """It was attempted meanwhile and is due later: that one waits like any other."""
+    lane = Lane("default", endpoint=None, health=Health())
+    event, delivery = waiting("a", attempts=1, due_at=3)
+    lane.add(event, delivery)
+    lane.expedite(event, delivery)
+    delivery.due_at = 60.0
+    lane.add(event, delivery)
+    assert not lane.is_expedited
+    assert lane.take(3) is None
+    assert all_ids(lane, at=60) == ["a"]
+
+
+def test_expedited_of_a_lane_paused_by_failures_does_not_wait_for_its_probe() -> None:
+    """What an operator asked for may begin when it is due; all else waits for the probe."""
+    health = Health()
+    health.paused_by, health.next_probe_at = PausedBy.FAILURES, 500.0
+    lane = Lane("default", endpoint=None, health=health)
+    event, delivery = waiting("a", attempts=1, due_at=3)
+    lane.add(event, delivery)
+    assert lane.begins_from() == 500
+    lane.expedite(event, delivery)
+    assert lane.begins_from() == 3
+
+
+def test_cleared_lane_has_nothing_left() -> None:
+    """Its endpoint was removed: first attempts, retries and expedited ones are gone alike."""
+    lane = Lane("default", endpoint=None, health=Health())
+    retry = waiting("retry", attempts=1)
+    for row in (waiting("new"), retry):
+        lane.add(*row)
+    lane.expedite(*retry)
+    lane.clear()
+    assert lane.next_due() == math.inf
+    assert lane.take(10) is None
+    assert not lane.is_expedited
