@@ -1091,7 +1091,7 @@ def test_what_a_removal_ends_is_named_once_and_waits_again_when_it_is_reopened()
 
 
 def test_removal_ends_what_waits_there_and_passes_over_all_else() -> None:
-    """An attempt in flight is the last; what is settled there, or owed elsewhere, is not touched, wherever it stands."""
+    """An attempt in flight is the last; what is settled there, or owed elsewhere, is left alone, wherever it stands."""
     desk = Desk()
     elsewhere = desk.open(endpoint_ids=("y",))
     half_settled = desk.open(endpoint_ids=("x", "y"))
