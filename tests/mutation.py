@@ -40,6 +40,7 @@ CPU_SECONDS_MAX = 30
 WALL_SECONDS_MAX = 300.0
 
 KILLED, SURVIVED, TIMED_OUT, NOT_REACHED, OUT_OF_TIME = "killed", "survived", "timed out", "not reached", "unknown"
+NO_MUTANT = "none"
 EXIT_CODES = {0: SURVIVED, 1: KILLED, 2: OUT_OF_TIME}
 
 
@@ -47,7 +48,7 @@ class Mutants:
     """Those of the modules asked for, written beside a copy of all others."""
 
     def __init__(self, copy: Path, modules: Sequence[str]) -> None:
-        shutil.copytree(SOURCE, copy / "hookd", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE, copy / "hookd")
         self.names: list[str] = []
         self._functions: dict[str, list[str]] = {}
         for module in modules:
@@ -88,8 +89,11 @@ class Mutation:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for item in session.items:
             self._look_at(item)
+        if self._try(NO_MUTANT, session.items) not in (SURVIVED, OUT_OF_TIME):
+            raise pytest.UsageError("the tests fail in a forked process, without any mutant")
         for name in self._names:
-            self.found[name] = self._try(name)
+            reached = sorted(self._reached.get(function_of(name), ()), key=lambda timed: timed[0])
+            self.found[name] = self._try(name, [item for _, item in reached])
         return True
 
     def _look_at(self, item: pytest.Item) -> None:
@@ -101,13 +105,12 @@ class Mutation:
         for function in state()._stats:
             self._reached.setdefault(function, []).append((time.process_time() - began, item))
 
-    def _try(self, name: str) -> str:
-        reached = sorted(self._reached.get(function_of(name), ()), key=lambda timed: timed[0])
-        if not reached:
+    def _try(self, name: str, items: Sequence[pytest.Item]) -> str:
+        if not items:
             return NOT_REACHED
         child = os.fork()
         if not child:
-            self._be(name, [item for _, item in reached])
+            self._be(name, items)
         give_up_at = time.monotonic() + WALL_SECONDS_MAX
         while time.monotonic() < give_up_at:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -171,7 +174,7 @@ def main() -> None:
     hypothesis_settings.register_profile(
         "mutation", deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
     )
-    set_mutant_under_test("none")
+    set_mutant_under_test(NO_MUTANT)
     with TemporaryDirectory() as copy:
         mutants = Mutants(Path(copy), asked.modules)
         sys.path[:] = [copy, *(path for path in sys.path if Path(path).resolve() != SOURCE.parent)]
@@ -180,7 +183,7 @@ def main() -> None:
             names = random.Random(asked.seed).sample(names, min(asked.sample, len(names)))
         mutation = Mutation(sorted(names), asked.seconds)
         options = ["-q", "-o", "addopts=", "-p", "no:xdist", "-p", "no:cacheprovider", "--timeout", "0"]
-        options += ["-s", "--hypothesis-profile", "mutation"]
+        options += ["-s", "--hypothesis-profile", "mutation", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
         code = pytest.main([*options, *(asked.tests or ["tests/core", "tests/flow"])], plugins=[mutation])
         print("\n".join(told(mutants, mutation.found)))
     sys.exit(code)

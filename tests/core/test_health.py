@@ -435,3 +435,23 @@ def test_resumed_endpoint_that_is_throttled_still_does_not_say_since_when() -> N
     health.pause(40)
     health.resume(60)
     assert (health.state(60), health.since) == (State.THROTTLED, -math.inf)
+
+
+@pytest.mark.parametrize("outcome", [Responded(503), REFUSED])
+def test_half_of_an_odd_window_is_a_whole_number(outcome: Outcome) -> None:
+    """Downward: of five, two."""
+    health = Health()
+    for _ in range(2 + 3 + 4):
+        noted(health, OK)
+    assert noted(health, outcome).window == 2
+    assert noted(health, OK).window == 2
+    assert noted(health, OK).window == 3
+
+
+def test_failures_in_a_row_are_counted() -> None:
+    """Each of them, hard or not, until a success."""
+    health = Health()
+    for outcome in (REFUSED, Responded(404), REFUSED):
+        noted(health, outcome)
+    assert health.consecutive_failures == 3
+    assert noted(health, OK).consecutive_failures == 0

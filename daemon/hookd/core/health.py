@@ -265,7 +265,6 @@ class Health(msgspec.Struct, gc=False, eq=False):
     def _end_pause(self) -> None:
         self.paused_by = None
         self.next_probe_at = math.inf
-        self.probe_seconds = PROBE_SECONDS_MIN
         self.window = WINDOW_AFTER_PAUSE
         self.successes = 0
         self.hard_failures, self.hard_since = 0, math.inf
