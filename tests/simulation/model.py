@@ -49,6 +49,7 @@ class Exchange:
     began_written: int  # bytes in the pipe before it
     head: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    body_bytes: int = 0  # that the head announces
     sent_bytes: int = 0
     answer: Answer | None = None
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
@@ -58,6 +59,11 @@ class Exchange:
     is_kept: bool = False  # it is not the first of its link
     hung_up_at: float | None = None  # by the receiver, which had answered
     was_killed: bool = False  # its daemon was, before it had read an answer and while the link was there
+
+    @property
+    def lacks_bytes(self) -> bool:
+        """A long body is written after its head."""
+        return len(self.body) < self.body_bytes
 
     @property
     def is_open(self) -> bool:

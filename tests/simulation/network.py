@@ -27,6 +27,8 @@ class Tap(Protocol):
 
     def sent(self, exchange: Exchange, data: bytes) -> None: ...
 
+    def sent_more(self, exchange: Exchange, data: bytes) -> None: ...
+
     def sent_after(self, before: Exchange, received_bytes: int) -> None: ...
 
     def read(self, exchange: Exchange) -> None: ...
@@ -248,7 +250,7 @@ class Network:
                 self._sent(wired, data)
 
         def on_sent() -> None:
-            if wired.exchange is not None:
+            if wired.exchange is not None and not wired.exchange.lacks_bytes:
                 wired.exchange.written_at = trio.current_time()
 
         def on_consumed() -> None:
@@ -274,7 +276,10 @@ class Network:
         end.incoming.on_consumed = on_consumed
 
     def _sent(self, wired: Wired, data: bytes) -> None:
-        """A request begins with the first bytes after an answer; the transport sends each in one piece."""
+        """A request begins with the first bytes after an answer; the transport sends a long body as a second piece."""
+        if wired.exchange is not None and wired.exchange.lacks_bytes:
+            wired.exchange.sent_bytes += len(data)
+            return self._tap.sent_more(wired.exchange, data)
         exchange = Exchange(wired, wired.attempt, trio.current_time(), wired.end.outgoing.written)
         exchange.is_kept = wired.exchange is not None
         if wired.exchange is not None:
@@ -282,4 +287,4 @@ class Network:
         wired.exchange = exchange
         wired.attempt.exchanges.append(exchange)
         exchange.sent_bytes = len(data)
-        self._tap.sent(exchange, data)
+        return self._tap.sent(exchange, data)
