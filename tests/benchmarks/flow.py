@@ -58,8 +58,8 @@ def main() -> None:
         line = f"{part:>7}: {ours:6.1f} us"
         if given.base is not None:
             base = statistics.median(each[given.base][part] for each in rounds)
-            ratios = sorted(each[HERE][part] / each[given.base][part] for each in rounds)
-            line += f", base {base:6.1f} us, ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+            least, *_, most = ratios = sorted(each[HERE][part] / each[given.base][part] for each in rounds)
+            line += f", base {base:6.1f} us, ratio {statistics.median(ratios):.3f} ({least:.3f} to {most:.3f})"
         print(line, flush=True)
 
 
