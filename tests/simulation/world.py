@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import trio
+from hookd.core.log_line import Line
 from hookd.core.run import Run as RunIdentity
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
@@ -471,6 +472,10 @@ class _Log:
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self._world.run.ports.log(event, level, fields)
+
+    def made(self, line: Line) -> None:
+        event, fields = line.told()
+        self(event, **fields)
 
     @property
     def lines_dropped(self) -> int:

@@ -19,6 +19,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
+from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
@@ -32,6 +33,24 @@ from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
 TEST_TYPE = "hookd.test"
 TEST_PAYLOAD = b'{"test": true}'
+
+
+class DeliveryAttempted(Line, tag="delivery.attempted"):
+    event_id: str
+    client_id: str
+    endpoint_id: str
+    url: str
+    attempt: int
+    attempts_max: int
+    outcome: outcomes.OutcomeName
+    status_code: int | None
+    error: str | None
+    request_sent: bool
+    reconnected: bool
+    duration_seconds: float
+    status: str
+    reason: str | None
+    retry_in_seconds: float | None
 
 
 class Attempter:
@@ -178,23 +197,24 @@ class Attempter:
         exchange: Exchange,
         duration_seconds: float,
     ) -> None:
-        self._log(
-            "delivery.attempted",
-            event_id=event.id,
-            client_id=event.client_id,
-            endpoint_id=delivery.endpoint_id,
-            url=logged_url(endpoint.url),
-            attempt=delivery.attempt_count,
-            attempts_max=self._ledger.terms.attempts_max(event, delivery),
-            outcome=outcomes.name(outcome),
-            status_code=outcomes.status_code(outcome),
-            error=outcomes.error(outcome),
-            request_sent=exchange.request_sent,
-            reconnected=exchange.reconnected,
-            duration_seconds=round(duration_seconds, 6),
-            status=delivery.status.value,
-            reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,
-            retry_in_seconds=round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
+        self._log.made(
+            DeliveryAttempted(
+                event.id,
+                event.client_id,
+                delivery.endpoint_id,
+                logged_url(endpoint.url),
+                delivery.attempt_count,
+                self._ledger.terms.attempts_max(event, delivery),
+                outcomes.name(outcome),
+                outcomes.status_code(outcome),
+                outcomes.error(outcome),
+                exchange.request_sent,
+                exchange.reconnected,
+                round(duration_seconds, 6),
+                delivery.status.value,
+                verdict.reason.value if isinstance(verdict, GiveUp) else None,
+                round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
+            )
         )
 
 

@@ -20,6 +20,7 @@ from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
+from hookd.core.log_line import Line
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
 from hookd.core.registry import Registry
@@ -27,6 +28,13 @@ from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock, Log
+
+
+class EventAccepted(Line, tag="event.accepted"):
+    event_id: str
+    client_id: str
+    type: str
+    endpoints: list[str]
 
 
 class Admitted(NamedTuple):
@@ -228,13 +236,7 @@ class Intake:
         wanting = item.wanting
         deliveries = wanting.deliveries(plan.now.monotonic)
         event = item.event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
-        self._log(
-            "event.accepted",
-            event_id=event.id,
-            client_id=event.client_id,
-            type=event.type,
-            endpoints=wanting.endpoint_ids,
-        )
+        self._log.made(EventAccepted(event.id, event.client_id, event.type, wanting.endpoint_ids))
         if wanting.has_disabled:
             self.send(event, plan.now)
         elif deliveries:
