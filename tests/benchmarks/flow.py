@@ -34,7 +34,7 @@ import trio
 
 ROUNDS = 7
 BATCH = 100
-BATCHES = 20
+BATCHES = 16
 SINGLES = 300
 CLIENTS = 50
 TURNS = 3  # of each part in one process; the median counts

@@ -248,7 +248,7 @@ async def attempted(target: Any) -> Outcome | None:
         with trio.fail_after(10):
             health = flow.ledger.ensure_health(event.client_id, target.id)
             lane = Lane(target.id, endpoint=target, health=health)
-            outcome = await attempter.attempt(lane, event, only(event), is_probe=False)
+            outcome = await attempter.attempt(lane, event, only(event), flow.clock.now(), is_probe=False)
     assert not flow.log.of("attempt.crashed")
     assert standing(event) == (Status.FAILED, None, 1)
     return outcome

@@ -68,7 +68,7 @@ def test_value_of_others_reaches_no_terminal_in_either_form(pretty: bool):
         assert third["text"] == f"row {HOSTILE}\n"
 
 
-class Thing(Line, tag="thing.done"):
+class Thing(Line, frozen=True, tag="thing.done"):
     client_id: str
     text: str
     number: int | None

@@ -51,6 +51,10 @@ class PausedBy(enum.Enum):
     OPERATOR = "operator"
 
 
+Told = tuple[State, PausedBy | None]
+TOLD_OK: Told = (State.OK, None)
+
+
 class Health(msgspec.Struct, gc=False, eq=False):
     """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
 
@@ -66,7 +70,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     not_before: float = -math.inf  # monotonic: Retry-After
     age_base: float = 0.0  # what the age clock shows while it stands
     age_from: float = 0.0  # monotonic: from then it runs, unless an operator's pause holds it
-    told: tuple[State, PausedBy | None] = (State.OK, None)  # the state that the log was last told of
+    told: Told = TOLD_OK  # the state that the log was last told of
     probe_in_flight: bool = False
     next_probe_at: float = math.inf  # monotonic
     probe_seconds: float = PROBE_SECONDS_MIN
@@ -84,6 +88,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
         if self.paused_by is not None:
             return State.PAUSED
         return State.THROTTLED if self.throttled or now < self.not_before else State.OK
+
+    @property
+    def is_plainly_ok(self) -> bool:
+        """Whether it is ok at any time, until something is noted that says otherwise."""
+        return not (self.disabled or self.throttled) and self.paused_by is None and self.not_before == -math.inf
 
     @property
     def owed(self) -> int:
@@ -138,6 +147,10 @@ class Health(msgspec.Struct, gc=False, eq=False):
         jitter_unit: float,
     ) -> None:
         """What an attempt came to."""
+        if self.is_plainly_ok and not self.probe_in_flight and outcomes.is_success(outcome):
+            self.last_outcome = outcome  # as nearly all end: nothing below would do more
+            self._succeeded(now, concurrency)
+            return
         state_before = self.state(now.monotonic)
         was_probe, self.probe_in_flight = self.probe_in_flight, False
         self.last_outcome = outcome
@@ -189,7 +202,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         from it, so nothing that was learnt stays, and no pause."""
         self.resume(now)
         self.start_anew(now)
-        self.told = (State.OK, None)
+        self.told = TOLD_OK
 
     @property
     def is_failing(self) -> bool:
@@ -206,11 +219,13 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     def _succeeded(self, now: Moment, concurrency: int) -> None:
         self.throttled = False
-        self.consecutive_failures = self.hard_failures = 0
-        self.hard_since = math.inf
-        self.failing_since = None
+        if self.consecutive_failures:
+            self.consecutive_failures = self.hard_failures = 0
+            self.hard_since = math.inf
+            self.failing_since = None
         self.last_delivered_at = now.wall
-        self.successes_to_be_well = max(0, self.successes_to_be_well - 1)
+        if self.successes_to_be_well:
+            self.successes_to_be_well -= 1
         self.successes += 1
         if self.successes >= self.window:
             self.window = min(self.window + 1, max(concurrency, 1))

@@ -314,26 +314,28 @@ class Ledger(Books):
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
         """The one place where a status changes. Raises IllegalTransition with nothing changed."""
-        before = event.status
-        source, target = delivery.status, after(delivery.status, change)
-        if target in SETTLED and not delivery.is_abandoned:
+        before, source = event.status, delivery.status
+        target = after(source, change)
+        settles, was_settled = target in SETTLED, source in SETTLED
+        if settles and not delivery.is_abandoned:
             delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
         delivery.status, delivery.reason = target, reason
-        delivery.settled_at = now.wall if target in SETTLED else None
+        delivery.settled_at = now.wall if settles else None
         self._totals.move_delivery(source, target)
-        health = self.ensure_health(event.client_id, delivery.endpoint_id)
-        health.unsettled += (source in SETTLED) - (target in SETTLED)
-        health.abandoned -= delivery.is_abandoned and target in SETTLED
-        if source in SETTLED and before in SETTLED:
+        book = self._book(event.client_id)
+        health = book.ensure_health(delivery.endpoint_id)
+        health.unsettled += was_settled - settles
+        health.abandoned -= delivery.is_abandoned and settles
+        if was_settled and before in SETTLED:
             self._retention.release(event, before)
             event.settled_at = None
-            self._enter(event, self._book(event.client_id))
+            self._enter(event, book)
         status = event.status
         self._totals.move_event(before, status)
-        if target in SETTLED:
+        if settles:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            self._leave(event, settled_at=now.monotonic)
+            self._leave(event, book, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
@@ -357,9 +359,8 @@ class Ledger(Books):
         self.unsettled[event.sequence] = book.unsettled[event.sequence] = event
         self._budget.enter(event, book.usage)
 
-    def _leave(self, event: Event, *, settled_at: float | None = None) -> None:
+    def _leave(self, event: Event, book: Book, *, settled_at: float | None = None) -> None:
         """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
-        book = self._book(event.client_id)
         del self.unsettled[event.sequence], book.unsettled[event.sequence]
         self._budget.leave(event, book.usage, settled_at=settled_at)
 

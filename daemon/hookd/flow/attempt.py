@@ -23,7 +23,7 @@ from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
-from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.retry import SUCCESS, GiveUp, Reason, Retry, Verdict
 from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
@@ -35,7 +35,7 @@ TEST_TYPE = "hookd.test"
 TEST_PAYLOAD = b'{"test": true}'
 
 
-class DeliveryAttempted(Line, tag="delivery.attempted"):
+class DeliveryAttempted(Line, frozen=True, tag="delivery.attempted"):
     event_id: str
     client_id: str
     endpoint_id: str
@@ -75,7 +75,9 @@ class Attempter:
         self._log = log
         self._user_agent = user_agent
 
-    async def attempt(self, lane: Lane, event: Event, delivery: Delivery, *, is_probe: bool) -> Outcome | None:
+    async def attempt(
+        self, lane: Lane, event: Event, delivery: Delivery, started: Moment, *, is_probe: bool
+    ) -> Outcome | None:
         """One attempt, recorded. Returns its outcome; None where it has none because it was cut.
 
         It goes to the endpoint as that is registered when it begins. What is registered when it ends may be another.
@@ -83,7 +85,6 @@ class Attempter:
         endpoint = lane.endpoint
         assert endpoint is not None
         exchange = Exchange()
-        started = self._clock.now()
         number = self._ledger.begin_attempt(event, delivery, url=endpoint.shown_url, now=started, is_probe=is_probe)
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
@@ -96,7 +97,10 @@ class Attempter:
             if outcome is None:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
-                verdict = self._verdict(lane, event, delivery, outcome, now=ended.monotonic)
+                # Drawn whatever it came to: another attempt's chance does not depend on this one.
+                verdict = self._verdict(
+                    lane, event, delivery, outcome, now=ended.monotonic, jitter_unit=self._jitter_unit()
+                )
                 end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
@@ -173,17 +177,21 @@ class Attempter:
         ]
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
 
-    def _verdict(self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
+    def _verdict(
+        self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, *, now: float, jitter_unit: float
+    ) -> Verdict:
         """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has."""
-        if lane.endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
-            return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
+        if outcomes.is_success(outcome):  # any 2xx counts, also where the endpoint was removed meanwhile
+            return SUCCESS
+        if lane.endpoint is None or delivery.is_abandoned:
+            return GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
             policy=self._effective.policy(lane.endpoint),
             failures=delivery.failures,
             is_last=not delivery.is_probing and self._ledger.terms.is_used_up(event, delivery),
             age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
-            jitter_unit=self._jitter_unit(),
+            jitter_unit=jitter_unit,
         )
         return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
 

@@ -247,7 +247,7 @@ class Courier:
             if self._ledger.terms.has_expired(event, delivery, now=now.monotonic):
                 self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
             else:
-                outcome = await self._attempter.attempt(lane, event, delivery, is_probe=flight.is_probe)
+                outcome = await self._attempter.attempt(lane, event, delivery, now, is_probe=flight.is_probe)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
         if len(self._flying) >= self._flights_max():
             self.wake()  # other lanes waited for this one to end

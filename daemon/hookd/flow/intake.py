@@ -30,7 +30,7 @@ from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock, Log
 
 
-class EventAccepted(Line, tag="event.accepted"):
+class EventAccepted(Line, frozen=True, tag="event.accepted"):
     event_id: str
     client_id: str
     type: str
