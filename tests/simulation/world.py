@@ -457,6 +457,7 @@ class World:
             outcome = "" if fields["reason"] is None else f" {fields['reason']}"
             self._trace.coverage[f"{fields['outcome']} -> {fields['status']}{outcome}", fault] += 1
             self.count("attempts")
+            self.network.attempt_ended()
         elif event.startswith(("endpoint.", "event.", "delivery.")):
             self.count(event)
 

@@ -1,4 +1,4 @@
-"""Owns one attempt: one POST under one cancel scope, from its signature to what the ledger records of it.
+"""Owns one attempt: one POST under one deadline (flow/alarm), from its signature to what the ledger records of it.
 
 Rules:
  1. The scope bounds everything, DNS included. httpx's own timeouts are per read and never end a receiver that drips.
@@ -7,8 +7,6 @@ Rules:
 """
 
 import traceback
-
-import trio
 
 from hookd.core import outcome as outcomes
 from hookd.core import retry
@@ -28,6 +26,7 @@ from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
 from hookd.core.urls import logged_url
+from hookd.flow.alarm import Alarm
 from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
@@ -76,7 +75,7 @@ class Attempter:
         self._user_agent = user_agent
 
     async def attempt(
-        self, lane: Lane, event: Event, delivery: Delivery, started: Moment, *, is_probe: bool
+        self, lane: Lane, event: Event, delivery: Delivery, started: Moment, alarm: Alarm, *, is_probe: bool
     ) -> Outcome | None:
         """One attempt, recorded. Returns its outcome; None where it has none because it was cut.
 
@@ -89,7 +88,7 @@ class Attempter:
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:
-            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint), alarm)
         finally:  # nothing here waits: a cancelled attempt is recorded too
             ended = self._clock.now()
             duration_seconds = ended.monotonic - started.monotonic
@@ -123,15 +122,18 @@ class Attempter:
         started = self._clock.now()
         event_id = f"test_{int(started.wall * 1000)}"
         request = self._post(client_id, endpoint, event_id, TEST_TYPE, TEST_PAYLOAD, attempt_number=1, now=started)
-        outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+        with Alarm() as alarm:
+            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint), alarm)
         duration_seconds = self._clock.now().monotonic - started.monotonic
         attempt = Attempt(
             1, started.wall, duration_seconds, outcome, exchange.request_sent, reconnected=exchange.reconnected
         )
         return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
 
-    async def _send(self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float) -> Outcome:
-        with trio.move_on_after(timeout_seconds):
+    async def _send(
+        self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float, alarm: Alarm
+    ) -> Outcome:
+        with alarm.within(timeout_seconds):
             try:
                 return await self._sender.send(request, exchange)
             except Exception as error:  # whatever a receiver provokes ends this attempt, not the courier

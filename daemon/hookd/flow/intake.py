@@ -221,7 +221,7 @@ class Intake:
             [endpoint.id for endpoint in wanting],
             [endpoint.url for endpoint in wanting],
             [
-                (endpoint.id, shown_url(endpoint.url), age_clock(client.id, endpoint.id, now=now.monotonic))
+                (endpoint.id, endpoint.shown_url, age_clock(client.id, endpoint.id, now=now.monotonic))
                 for endpoint in wanting
             ],
             any(self._ledger.is_disabled(client.id, endpoint.id) for endpoint in wanting),
