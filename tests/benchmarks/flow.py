@@ -6,7 +6,7 @@ figures are microseconds of the process's CPU time, each the median of the round
 
   batch   an event in by a batch of 100, to an endpoint that is paused: intake alone
   single  a single post to it, the application's work included
-  route   `GET /livez`, for comparison: what the application takes for a request that does nothing
+  empty   the same post to an empty Quart-Trio route, for comparison
   settle  an event from the channel to its settling, once it is in: lanes, attempts, ledger, recorder, log
 
 With `--base` a process of each checkout has its turn in each round, and the ratios are the medians of the rounds' own.
@@ -82,8 +82,9 @@ class Daemon:
     def __init__(self, supervisor: Any, app: Any) -> None:
         self.ledger = supervisor._ledger
         self.app = app
+        self.empty_app = empty_app()
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> None:
+    async def ask(self, method: str, path: str, body: bytes = b"", *, app: Any = None) -> None:
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         headers.append((b"content-length", str(len(body)).encode()))
         scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
@@ -100,7 +101,7 @@ class Daemon:
         async def send(message: dict[str, Any]) -> None:
             statuses.extend([message["status"]] if "status" in message else [])
 
-        await self.app(scope, receive, send)
+        await (app or self.app)(scope, receive, send)
         assert statuses[0] < 300, (path, statuses)
 
 
@@ -113,17 +114,18 @@ async def batch(daemon: Daemon) -> float:
 
 
 async def single(daemon: Daemon) -> float:
+    return await posts(daemon, daemon.app)
+
+
+async def empty(daemon: Daemon) -> float:
+    return await posts(daemon, daemon.empty_app)
+
+
+async def posts(daemon: Daemon, app: Any) -> float:
     body = json.dumps({"client_id": "paused", **EVENT}).encode()
     began = time.process_time()
     for _ in range(SINGLES):
-        await daemon.ask("POST", "/v1/events", body)
-    return (time.process_time() - began) / SINGLES
-
-
-async def route(daemon: Daemon) -> float:
-    began = time.process_time()
-    for _ in range(SINGLES):
-        await daemon.ask("GET", "/livez")
+        await daemon.ask("POST", "/v1/events", body, app=app)
     return (time.process_time() - began) / SINGLES
 
 
@@ -141,7 +143,20 @@ async def settle(daemon: Daemon) -> float:
     return spent / (BATCHES * BATCH)
 
 
-PARTS: dict[str, Part] = {"batch": batch, "single": single, "route": route, "settle": settle}
+def empty_app() -> Any:
+    from quart import Response
+    from quart_trio import QuartTrio
+
+    app = QuartTrio("empty", static_folder=None)
+
+    @app.post("/v1/events")
+    async def post_event() -> Response:
+        return Response(b"{}", 202, content_type="application/json")
+
+    return app
+
+
+PARTS: dict[str, Part] = {"batch": batch, "single": single, "empty": empty, "settle": settle}
 
 
 class StubServer:

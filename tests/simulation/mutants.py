@@ -103,8 +103,10 @@ MUTANTS = (
         "in list(undelivered(ledger))[:-1]:",
         first=3,
     ),
-    Mutant("budget_kept", budget.Budget, "leave", "self.whole.held.add(demand)", "pass"),
-    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass", first=19),
+    Mutant("budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(client.held,)"),
+    Mutant(
+        "client_budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(self.whole.held,)", first=19
+    ),
     Mutant(
         "budget_exceeded",
         budget.Budget,
