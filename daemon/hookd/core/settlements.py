@@ -23,7 +23,7 @@ ENDS: tuple[tuple[Status, Reason | None], ...] = (
     *((Status.EXHAUSTED, reason) for reason in Reason),
 )
 
-_DELIVERED = Status.DELIVERED  # to reach a member through its enum takes Python 3.11 a while
+_DELIVERED = Status.DELIVERED  # as core/health has its own
 
 
 class Settlement(NamedTuple):

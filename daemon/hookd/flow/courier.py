@@ -33,6 +33,8 @@ from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
 from hookd.flow.workers import Workers
 
+_FAILURES = PausedBy.FAILURES  # as core/health has it
+
 
 class _Flight(NamedTuple):
     number: int
@@ -139,7 +141,7 @@ class Courier:
         if self._nursery is None or not self._may_begin(lane, now):
             self.wake()
             return False
-        is_probe = health.paused_by is PausedBy.FAILURES
+        is_probe = health.paused_by is _FAILURES
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
         health.probe_in_flight = is_probe
@@ -289,4 +291,4 @@ class Courier:
 
 
 def _only_probes(lane: Lane) -> bool:
-    return lane.health.paused_by is PausedBy.FAILURES and not lane.is_expedited
+    return lane.health.paused_by is _FAILURES and not lane.is_expedited
