@@ -96,10 +96,7 @@ class Attempter:
             if outcome is None:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
-                # Drawn whatever it came to: another attempt's chance does not depend on this one.
-                verdict = self._verdict(
-                    lane, event, delivery, outcome, now=ended.monotonic, jitter_unit=self._jitter_unit()
-                )
+                verdict = self._verdict(lane, event, delivery, outcome, self._jitter_unit(), now=ended.monotonic)
                 end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
@@ -180,9 +177,12 @@ class Attempter:
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
 
     def _verdict(
-        self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, *, now: float, jitter_unit: float
+        self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, jitter_unit: float, *, now: float
     ) -> Verdict:
-        """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has."""
+        """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has.
+
+        The unit is drawn whatever the outcome is: the chance of another attempt does not depend on this one.
+        """
         if outcomes.is_success(outcome):  # any 2xx counts, also where the endpoint was removed meanwhile
             return SUCCESS
         if lane.endpoint is None or delivery.is_abandoned:

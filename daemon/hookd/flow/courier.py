@@ -28,10 +28,10 @@ from hookd.flow.alarm import Alarm
 from hookd.flow.attempt import Attempter
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
+from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
-from hookd.flow.workers import Workers
 
 _FAILURES = PausedBy.FAILURES  # as core/health has it
 
@@ -73,7 +73,7 @@ class Courier:
         self._lanes: dict[str, Lane] = {}
         self._flying: dict[int, _Flight] = {}
         self._flights = 0
-        self._workers = Workers(self._fly)
+        self._tasks = FlightTasks(self._fly)
         self._woken = trio.Event()
 
     def add(self, event: Event, delivery: Delivery, *, expedited: bool = False) -> None:
@@ -133,7 +133,7 @@ class Courier:
                         await self._woken.wait()
             finally:
                 self._nursery = None
-                self._workers.dismiss()
+                self._tasks.dismiss()
 
     def begin(self, lane: Lane) -> bool:
         """The pacer's word: begins one attempt from the lane if that may still be."""
@@ -150,7 +150,7 @@ class Courier:
         self._flying[flight.number] = flight
         lane.in_flight += 1
         self._pacer.began(is_failing=flight.is_failing)
-        self._workers.begin(flight, self._nursery)
+        self._tasks.begin(flight, self._nursery)
         self._go_on(lane, now)
         return True
 

@@ -2,7 +2,7 @@
 
 A task and a cancel scope for each attempt would cost as much as to sign it and to log it.
 Rules:
- 1. A worker has one alarm for all its attempts. Each attempt has the whole of its own time.
+ 1. A task has one alarm for all its attempts. Each attempt has the whole of its own time.
  2. One that is idle takes the next attempt; only where none is, another task begins.
  3. One that has been idle for about as long as an attempt may take is ended by its alarm. `dismiss` ends all that are.
 Limits: as many tasks as attempts were in flight at once.
@@ -18,7 +18,7 @@ from hookd.flow.alarm import Alarm
 Work = TypeVar("Work")
 
 
-class Workers(Generic[Work]):
+class FlightTasks(Generic[Work]):
     """`do` does one piece of work and says whether there is more to come."""
 
     def __init__(self, do: Callable[[Work, Alarm], Awaitable[bool]]) -> None:
