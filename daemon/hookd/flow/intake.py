@@ -52,7 +52,12 @@ class _Wanting(NamedTuple):
     has_disabled: bool  # one of the endpoints is
 
     def deliveries(self, due_at: float) -> tuple[Delivery, ...]:
-        return tuple([Delivery(*opening, due_at) for opening in self.openings])
+        return tuple(
+            [
+                Delivery(endpoint_id=endpoint_id, url=url, opened_at=opened_at, due_at=due_at)
+                for endpoint_id, url, opened_at in self.openings
+            ]
+        )
 
 
 class _Planned:
