@@ -578,7 +578,7 @@ MUTANTS = (
     Mutant(
         "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=191
     ),
-    Mutant("log_raises", logs.LogWriter, "__call__", "except Exception:", "except OSError:", first=25),
+    Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
 
 

@@ -119,9 +119,9 @@ class Retention:
 
     def _over_budget(self) -> Iterator[Event]:
         retention = self._effective.settings.retention
-        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[
-            _DELIVERED
-        ] > rows_bytes_max(retention.delivered_events_max):
+        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[_DELIVERED] > rows_bytes_max(
+            retention.delivered_events_max
+        ):
             yield self._forget(next(iter(self.delivered.values())))
         while (
             len(self.exhausted) > retention.exhausted_events_max
