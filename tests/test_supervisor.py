@@ -18,6 +18,7 @@ import trio
 import trio.testing
 from hookd.core.client import Client, Endpoint
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
 from hookd.core.run import Run
@@ -62,6 +63,10 @@ class ListLog:
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self.lines.append((event, {"level": level, **fields} if level != "info" else fields))
+
+    def made(self, line: Line) -> None:
+        event, fields = line.told()
+        self(event, **fields)
 
     def text(self, text: str) -> None:
         self.texts.append(text)

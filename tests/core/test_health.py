@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hookd.core.health import (
     PAUSE_AFTER_ATTEMPTS,
@@ -206,6 +207,29 @@ def test_retry_after_has_jitter_upward_only(seconds: float, jitter_unit: float, 
     """Never earlier than asked, never later than a fifth of it more."""
     health = noted(Health(), Responded(429), at, retry_after=seconds, jitter_unit=jitter_unit)
     assert at + seconds <= health.begins_from(0) <= at + seconds * (1 + RETRY_AFTER_JITTER) + 1e-6
+
+
+# The short way
+
+
+@given(
+    run=st.lists(st.tuples(outcomes, st.floats(0, 12), st.none() | st.floats(0, 20), st.integers(1, 9)), max_size=40),
+    acts=st.lists(st.sampled_from(["pause", "disable", "resume", "start_anew", "be_removed"]), max_size=3),
+    last=st.tuples(st.floats(0, 30), st.none() | st.floats(0, 20), st.integers(1, 9)),
+)
+def test_success_that_changes_no_state_is_noted_as_any_other(run, acts, last) -> None:
+    """What most attempts come to takes fewer steps; a probe's success goes the general way. Both leave the same."""
+    health, at = Health(), 0.0
+    for number, (outcome, wait, retry_after, concurrency) in enumerate(run):
+        at += wait
+        noted(health, outcome, at, retry_after=retry_after, concurrency=concurrency)
+        if number < len(acts):
+            getattr(health, acts[number])(at)
+    general = Health(**msgspec.structs.asdict(health) | {"probe_in_flight": True})
+    wait, retry_after, concurrency = last
+    for one in (health, general):
+        noted(one, OK, at + wait, retry_after=retry_after, concurrency=concurrency)
+    assert msgspec.structs.asdict(health) == msgspec.structs.asdict(general)
 
 
 # Paused by failures

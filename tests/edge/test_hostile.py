@@ -24,6 +24,7 @@ from hookd.core.settings import DeliverySettings, EgressSettings, RetrySettings,
 from hookd.core.timestamps import Moment
 from hookd.edge.egress import open_sender
 from hookd.edge.logs import LogWriter
+from hookd.flow.alarm import Alarm
 from hookd.flow.attempt import Attempter
 from hookd.flow.lane import Lane
 from hookd.flow.ports import DeliveryRequest
@@ -248,7 +249,8 @@ async def attempted(target: Any) -> Outcome | None:
         with trio.fail_after(10):
             health = flow.ledger.ensure_health(event.client_id, target.id)
             lane = Lane(target.id, endpoint=target, health=health)
-            outcome = await attempter.attempt(lane, event, only(event), is_probe=False)
+            with Alarm() as alarm:
+                outcome = await attempter.attempt(lane, event, only(event), flow.clock.now(), alarm, is_probe=False)
     assert not flow.log.of("attempt.crashed")
     assert standing(event) == (Status.FAILED, None, 1)
     return outcome

@@ -9,9 +9,12 @@ import sys
 import threading
 
 import pytest
-from hookd.core.log_line import LineForm
+from hookd.core.log_line import Line, LineForm
+from hookd.core.timestamps import WALL_MAX
 from hookd.edge.log_room import LogRoom
 from hookd.edge.logs import LINES_BYTES_MAX, WRITE_BYTES_MAX, LibraryLines, LogWriter, capture_libraries, form_on
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.test_printable import HOSTILE
 
@@ -63,6 +66,48 @@ def test_value_of_others_reaches_no_terminal_in_either_form(pretty: bool):
         assert (first["message"], first["names"], first["logger"]) == (HOSTILE, {HOSTILE: [HOSTILE]}, "é")
         assert second["traceback"] == f"Error: {HOSTILE}"
         assert third["text"] == f"row {HOSTILE}\n"
+
+
+class Thing(Line, frozen=True, tag="thing.done"):
+    client_id: str
+    text: str
+    number: int | None
+    seconds: float
+    names: list[str]
+
+
+@given(
+    text=st.text() | st.just("\ud800") | st.just(HOSTILE),
+    number=st.none() | st.integers(-(2**70), 2**70),
+    seconds=st.floats(),
+    names=st.lists(st.text(max_size=3), max_size=2),
+    at=st.floats(0, WALL_MAX),
+    form=st.builds(LineForm, st.booleans(), st.booleans(), st.booleans()),
+)
+def test_line_that_is_made_is_the_same_as_one_with_fields(text, number, seconds, names, at, form):
+    """Byte for byte, in every form, whatever the fields hold."""
+    made = Thing("acme", text, number, seconds, names)
+    event, fields = made.told()
+    assert event == "thing.done"
+    assert form.made(at, made) == form.line(at, event, "info", fields)
+
+
+def test_line_that_is_made_finds_no_more_room_than_any_other():
+    """It is bounded, counted and written as the others are."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False, lines_max=100)
+    for _ in range(3000):
+        log.made(Thing("acme", "x" * 2000, None, 0.0, []))
+    dropped = log.lines_dropped
+    assert dropped > 0
+    received: list[bytes] = []
+    pump = threading.Thread(target=lambda: received.append(read_all(reader)))
+    pump.start()
+    assert log.close(timeout_seconds=10)
+    os.close(writer)
+    pump.join(10)
+    os.close(reader)
+    assert received[0].count(b'"event":"thing.done"') == 3000 - dropped
 
 
 def test_note_of_a_start_is_harmless_in_either_form():

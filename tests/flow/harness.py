@@ -20,6 +20,7 @@ from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
+from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
@@ -105,6 +106,10 @@ class Lines:
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.lines.append({"event": event, "level": level, "at": trio.current_time(), **fields})
+
+    def made(self, line: Line) -> None:
+        event, fields = line.told()
+        self(event, **fields)
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]

@@ -1,11 +1,14 @@
 """One endpoint's waiting deliveries: who is next, and rows that no longer fit."""
 
 import math
+from random import Random
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.health import Health, PausedBy
 from hookd.flow.lane import Lane
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.flow.harness import EPOCH, PAYLOAD, TYPE, URL
 
@@ -196,3 +199,48 @@ def test_cleared_lane_has_nothing_left() -> None:
     assert lane.next_due() == math.inf
     assert lane.take(10) is None
     assert not lane.is_expedited
+
+
+STEPS = st.lists(
+    st.sampled_from(["first", "first", "first of another", "retry", "take", "take", "oldest", "settle", "expedite"]),
+    max_size=30,
+)
+
+
+@given(STEPS, st.randoms(use_true_random=False))
+def test_lane_with_first_attempts_alone_is_as_any_other(steps: list[str], chance: Random) -> None:
+    """It looks at them alone where nothing else waits. One that has a stale retry each time gives the same."""
+    lane, general = (Lane("default", endpoint=None, health=Health()) for _ in range(2))
+    kept: list[tuple[Event, Delivery]] = []
+    for number, step in enumerate(steps):
+        stale = waiting("stale", attempts=1)
+        general.add(*stale)
+        begin(stale)
+        match step:
+            case "first" | "retry":
+                pair = waiting(str(number), attempts=int(step == "retry"), due_at=float(number))
+                pair[0].sequence = number
+                kept.append(pair)
+                for one in (lane, general):
+                    one.add(*pair)
+            case "first of another":
+                event, delivery = waiting(str(number))
+                delivery.endpoint_id = "another"
+                for one in (lane, general):
+                    one.add(event, delivery)
+            case "take" | "oldest":
+                taken = lane.take(float(number), oldest=step == "oldest")
+                assert general.take(float(number), oldest=step == "oldest") == taken
+                begin(taken)
+            case _ if kept:
+                event, delivery = chance.choice(kept)
+                if step == "settle":
+                    delivery.status = Status.EXHAUSTED
+                elif delivery.is_waiting:
+                    for one in (lane, general):
+                        one.expedite(event, delivery)
+        general.add(*(stale := waiting("stale", attempts=1)))
+        begin(stale)
+        assert lane.next_due() == general.next_due()
+        assert lane.begins_from() == general.begins_from()
+        assert lane.is_expedited == general.is_expedited

@@ -103,8 +103,10 @@ MUTANTS = (
         "in list(undelivered(ledger))[:-1]:",
         first=3,
     ),
-    Mutant("budget_kept", budget.Budget, "leave", "self.whole.held.add(demand)", "pass"),
-    Mutant("client_budget_kept", budget.Budget, "leave", "client.held.add(demand)", "pass", first=19),
+    Mutant("budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(client.held,)"),
+    Mutant(
+        "client_budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(self.whole.held,)", first=19
+    ),
     Mutant(
         "budget_exceeded",
         budget.Budget,
@@ -576,7 +578,7 @@ MUTANTS = (
     Mutant(
         "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=191
     ),
-    Mutant("log_raises", logs.LogWriter, "__call__", "except Exception:", "except OSError:", first=25),
+    Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
 
 

@@ -164,6 +164,10 @@ class Network:
         for address in host.addresses:
             self._by_address[address] = host
 
+    def attempt_ended(self) -> None:
+        """The task that acts has made its attempt; it may make another one."""
+        self._attempts.pop(trio.lowlevel.current_task(), None)
+
     def attempt_of_task(self) -> Attempt | None:
         return self._attempts.get(trio.lowlevel.current_task())
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import trio
+from hookd.core.log_line import Line
 from hookd.core.run import Run as RunIdentity
 from hookd.core.settings import Settings
 from hookd.core.timestamps import Moment
@@ -456,6 +457,7 @@ class World:
             outcome = "" if fields["reason"] is None else f" {fields['reason']}"
             self._trace.coverage[f"{fields['outcome']} -> {fields['status']}{outcome}", fault] += 1
             self.count("attempts")
+            self.network.attempt_ended()
         elif event.startswith(("endpoint.", "event.", "delivery.")):
             self.count(event)
 
@@ -471,6 +473,10 @@ class _Log:
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self._world.run.ports.log(event, level, fields)
+
+    def made(self, line: Line) -> None:
+        event, fields = line.told()
+        self(event, **fields)
 
     @property
     def lines_dropped(self) -> int:

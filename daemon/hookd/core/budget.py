@@ -45,9 +45,6 @@ class Demand(msgspec.Struct, gc=False):
     bytes: int = 0
     row_bytes: int = 0  # in the flight recorder, at most
 
-    def plus(self, other: "Demand") -> "Demand":
-        return Demand(self.events + other.events, self.bytes + other.bytes, self.row_bytes + other.row_bytes)
-
     def add(self, other: "Demand") -> None:
         self.events += other.events
         self.bytes += other.bytes
@@ -116,16 +113,17 @@ class Budget:
 
     def enter(self, event: Event, client: Usage) -> None:
         """The event takes budget: it came in, or was reopened."""
-        demand = Demand(1, _event_bytes(event))
-        self.whole.held.add(demand)
-        client.held.add(demand)
+        taken_bytes = _event_bytes(event)
+        for held in (self.whole.held, client.held):
+            held.events += 1
+            held.bytes += taken_bytes
 
     def leave(self, event: Event, client: Usage, *, settled_at: float | None) -> None:
         """The event gives its budget back. Only what settled, at `settled_at` (monotonic), counts for the rate."""
         freed_bytes = _event_bytes(event)
-        demand = Demand(-1, -freed_bytes)
-        self.whole.held.add(demand)
-        client.held.add(demand)
+        for held in (self.whole.held, client.held):
+            held.events -= 1
+            held.bytes -= freed_bytes
         if settled_at is not None:
             self.whole.settling.note(freed_bytes, settled_at)
             client.settling.note(freed_bytes, settled_at)

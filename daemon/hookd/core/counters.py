@@ -20,6 +20,8 @@ DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 # From one attempt at once to the whole horizon: a first attempt, each retry of the default schedule, `retry.age_max`.
 LAG_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 
+_RESPONDED = {leading: ("responded", f"{leading}xx") for leading in range(2, 6)}
+_OTHER = ("responded", "other")
 CUT = "cut"  # an attempt that a stop or a crash ended: it has no outcome
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "other")
 KINDS = (
@@ -78,6 +80,5 @@ def kind(outcome: Outcome | None) -> tuple[str, str]:
     if outcome is None:
         return CUT, ""
     if isinstance(outcome, Responded):
-        leading = outcome.status_code // 100
-        return "responded", f"{leading}xx" if 2 <= leading <= 5 else "other"
+        return _RESPONDED.get(outcome.status_code // 100, _OTHER)
     return outcomes.name(outcome), ""

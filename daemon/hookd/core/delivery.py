@@ -43,6 +43,8 @@ class Change(enum.Enum):
     GAVE_UP = "gave_up"
     REOPENED = "reopened"
 
+    __hash__ = object.__hash__
+
 
 TRANSITIONS: dict[tuple[Status, Change], Status] = {
     (Status.PENDING, Change.SUCCEEDED): Status.DELIVERED,

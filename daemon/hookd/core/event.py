@@ -154,8 +154,8 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     Raises Malformed (not JSON, not UTF-8) or InvalidEvent (wrong shape, too deep).
     """
     check_text(body)
-    may_be_deep = _may_be_deep(body)
-    if may_be_deep and _depth(body) > _DEPTH_READ_MAX:
+    is_suspect = may_be_deep(body)
+    if is_suspect and _depth(body) > _DEPTH_READ_MAX:
         raise _too_deep(pointer)
     try:
         read = _body_decoder.decode(body)
@@ -170,7 +170,7 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
         mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
     if event_id is not None and not is_id(event_id):
         mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
-    if may_be_deep and is_too_deep(payload):
+    if is_suspect and is_too_deep(payload):
         mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
     if not mistakes and _names_a_field_twice(read, body, payload):
         mistakes.append(Mistake(pointer, "names a field twice"))
@@ -310,10 +310,11 @@ def text_checks(body: bytes) -> Iterator[int]:
 
 def is_too_deep(payload: bytes) -> bool:
     """Whether valid JSON is nested deeper than `DEPTH_MAX`."""
-    return _may_be_deep(payload) and _depth(payload) > DEPTH_MAX
+    return may_be_deep(payload) and _depth(payload) > DEPTH_MAX
 
 
-def _may_be_deep(body: bytes) -> bool:
+def may_be_deep(body: bytes) -> bool:
+    """Whether it has so many brackets at all, wherever they stand."""
     return body.count(b"[") + body.count(b"{") > DEPTH_MAX
 
 

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from hookd.core import outcome as outcomes
 from hookd.core.attempt_end import AttemptEnd
+from hookd.core.book import Book
 from hookd.core.books import Books
 from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
@@ -131,9 +132,9 @@ class Ledger(Books):
         """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
         book = self._book(submission.client_id)
         assert event_id not in book.events
-        self._sequence += 1
+        self._sequence = sequence = self._sequence + 1
         event = Event(
-            sequence=self._sequence,
+            sequence=sequence,
             id=event_id,
             client_id=book.client_id,
             type=submission.type,
@@ -143,14 +144,15 @@ class Ledger(Books):
             deliveries=deliveries,
         )
         book.events[event_id] = event
-        self._listing.add(event.sequence)
-        self._totals.accepted += 1
-        self._totals.recovered += recovered
-        self._totals.events[event.status] += 1
+        self._listing.add(sequence)
+        totals = self._totals
+        totals.accepted += 1
+        totals.recovered += recovered
+        totals.events[event.status] += 1
         if deliveries:
-            self._enter(event)
+            self._enter(event, book)
             for delivery in deliveries:
-                self._count_opened(event, delivery)
+                self._count_opened(book, delivery)
         self._recorder.admitted(event, recovered=recovered)
         if not deliveries:
             self._totals.unrouted += 1
@@ -172,8 +174,9 @@ class Ledger(Books):
         event.deliveries = (*event.deliveries, delivery)
         delivery.owed_since = now.monotonic
         event.settled_at = None
-        self._enter(event)
-        self._count_opened(event, delivery)
+        book = self._book(event.client_id)
+        self._enter(event, book)
+        self._count_opened(book, delivery)
         self._totals.move_event(before, event.status)
         self._recorder.added(event, before)
 
@@ -311,26 +314,28 @@ class Ledger(Books):
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
         """The one place where a status changes. Raises IllegalTransition with nothing changed."""
-        before = event.status
-        source, target = delivery.status, after(delivery.status, change)
-        if target in SETTLED and not delivery.is_abandoned:
+        before, source = event.status, delivery.status
+        target = after(source, change)
+        settles, was_settled = target in SETTLED, source in SETTLED
+        if settles and not delivery.is_abandoned:
             delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
         delivery.status, delivery.reason = target, reason
-        delivery.settled_at = now.wall if target in SETTLED else None
+        delivery.settled_at = now.wall if settles else None
         self._totals.move_delivery(source, target)
-        health = self.ensure_health(event.client_id, delivery.endpoint_id)
-        health.unsettled += (source in SETTLED) - (target in SETTLED)
-        health.abandoned -= delivery.is_abandoned and target in SETTLED
-        if source in SETTLED and before in SETTLED:
+        book = self._book(event.client_id)
+        health = book.ensure_health(delivery.endpoint_id)
+        health.unsettled += was_settled - settles
+        health.abandoned -= delivery.is_abandoned and settles
+        if was_settled and before in SETTLED:
             self._retention.release(event, before)
             event.settled_at = None
-            self._enter(event)
+            self._enter(event, book)
         status = event.status
         self._totals.move_event(before, status)
-        if target in SETTLED:
+        if settles:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            self._leave(event, settled_at=now.monotonic)
+            self._leave(event, book, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
@@ -344,20 +349,18 @@ class Ledger(Books):
         self.counters.observe_attempt(outcome, duration_seconds)
         self.counters.reconnects += exchange.reconnected
 
-    def _count_opened(self, event: Event, delivery: Delivery) -> None:
+    def _count_opened(self, book: Book, delivery: Delivery) -> None:
         self._totals.opened += 1
         self._totals.deliveries[delivery.status] += 1
-        self.ensure_health(event.client_id, delivery.endpoint_id).unsettled += 1
+        book.ensure_health(delivery.endpoint_id).unsettled += 1
 
-    def _enter(self, event: Event) -> None:
+    def _enter(self, event: Event, book: Book) -> None:
         """The event is unsettled from here on and takes budget."""
-        book = self._book(event.client_id)
         self.unsettled[event.sequence] = book.unsettled[event.sequence] = event
         self._budget.enter(event, book.usage)
 
-    def _leave(self, event: Event, *, settled_at: float | None = None) -> None:
+    def _leave(self, event: Event, book: Book, *, settled_at: float | None = None) -> None:
         """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
-        book = self._book(event.client_id)
         del self.unsettled[event.sequence], book.unsettled[event.sequence]
         self._budget.leave(event, book.usage, settled_at=settled_at)
 

@@ -7,6 +7,7 @@ Does not: write anything; edge/logs does, and knows what stderr is.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -20,8 +21,25 @@ REPORT_PRIORITY = 2  # crit
 REPORT_EVENTS = {"report", "report.text", "report.written", "report.not_written", "report.crashed", "crash.found"}
 REPORT_EVENTS |= {"report.without_payloads", "run.ended_without_report"}
 
+_encode = msgspec.json.Encoder().encode
+
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
+
+
+class Line(msgspec.Struct, frozen=True, gc=False, tag_field="event"):
+    """A line that is logged thousands of times a second, always at level info; a third of the cost of one with fields.
+
+    A subclass's `tag` is the event's name, its fields stand in the line's order. Whose it is says `client_id`.
+    """
+
+    @property
+    def event(self) -> str:
+        return str(self.__struct_config__.tag)
+
+    def told(self) -> tuple[str, dict[str, object]]:
+        """The event's name and its fields, as any other line is logged."""
+        return self.event, msgspec.structs.asdict(self)
 
 
 class LineForm(NamedTuple):
@@ -34,6 +52,21 @@ class LineForm(NamedTuple):
     def line(self, at: float, event: str, level: str, fields: Mapping[str, object]) -> bytes:
         """`at` is wall time."""
         return self._pretty(at, event, level, fields) if self.pretty else self._json(at, event, level, fields)
+
+    def made(self, at: float, made: Line) -> bytes:
+        """The same of a Line: byte for byte what `line` makes of its name and fields."""
+        if self.pretty:
+            return self._general(at, made)
+        try:
+            encoded = printable_json(_encode(made))
+        except (OverflowError, ValueError, TypeError, RecursionError):
+            return self._general(at, made)
+        seconds, milliseconds = divmod(round(at * 1000), 1000)
+        return b'%b%03dZ","level":"info",%b\n' % (_head(seconds, self.priorities), milliseconds, encoded[1:])
+
+    def _general(self, at: float, made: Line) -> bytes:
+        event, fields = made.told()
+        return self.line(at, event, "info", fields)
 
     def text(self, at: float, text: str) -> bytes:
         """A report's text: as it is for people, else as one line with the text in a field."""
@@ -65,6 +98,13 @@ class LineForm(NamedTuple):
         if self.colours:
             line = f"{_COLOURS.get(level, '')}{line}{_RESET}"
         return f"{line}\n".encode(errors="backslashreplace")
+
+
+@lru_cache(maxsize=8)
+def _head(seconds: int, priorities: bool) -> bytes:
+    """How the lines of one second begin, up to their milliseconds."""
+    priority = f"<{PRIORITIES['info']}>" if priorities else ""
+    return f'{priority}{{"ts":"{rfc3339(seconds)[:-4]}'.encode()
 
 
 def _encodable(value: object) -> object:

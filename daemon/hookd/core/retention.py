@@ -27,6 +27,8 @@ ROW_BYTES, ROWS_BYTES_LEAST = 1024, 2**20
 # history. With the places in the indexes, and the allocator's rounding.
 SETTLED_EVENT_BYTES, SETTLED_DELIVERY_BYTES = 600, 300
 
+_DELIVERED, _EXHAUSTED = Status.DELIVERED, Status.EXHAUSTED  # as core/health has its own
+
 
 class Excerpt(NamedTuple):
     attempt_number: int
@@ -44,22 +46,22 @@ class Retention:
         self._effective = effective
         # OrderedDict finds its first key at once. A dict looks at every freed place before it: 144 us at 200,000 rows.
         self._kept: dict[Status, OrderedDict[int, Event]] = {
-            Status.DELIVERED: OrderedDict(),
-            Status.EXHAUSTED: OrderedDict(),
+            _DELIVERED: OrderedDict(),
+            _EXHAUSTED: OrderedDict(),
         }
-        self._row_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
-        self._payload_bytes = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}
+        self._row_bytes = {_DELIVERED: 0, _EXHAUSTED: 0}
+        self._payload_bytes = {_DELIVERED: 0, _EXHAUSTED: 0}
         self._with_payload: deque[Event] = deque()  # the delivered events that still have theirs, oldest first
         self._excerpts: OrderedDict[tuple[int, str], Excerpt] = OrderedDict()
         self._excerpts_bytes = 0
 
     @property
     def delivered(self) -> dict[int, Event]:
-        return self._kept[Status.DELIVERED]
+        return self._kept[_DELIVERED]
 
     @property
     def exhausted(self) -> dict[int, Event]:
-        return self._kept[Status.EXHAUSTED]
+        return self._kept[_EXHAUSTED]
 
     def keep(self, event: Event) -> list[Event]:
         """Takes an event that has just settled; returns those forgotten to make room, oldest first."""
@@ -68,7 +70,7 @@ class Retention:
         self._row_bytes[status] += row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] += len(event.payload)
-            if status is Status.DELIVERED:
+            if status is _DELIVERED:
                 self._with_payload.append(event)
                 self._drop_payloads()
         return list(self._over_budget())
@@ -79,7 +81,7 @@ class Retention:
         self._row_bytes[status] -= row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] -= len(event.payload)
-            if status is Status.DELIVERED:
+            if status is _DELIVERED:
                 self._with_payload.remove(event)
 
     def expire(self, now: Moment, *, most: int) -> list[Event]:
@@ -117,22 +119,22 @@ class Retention:
 
     def _over_budget(self) -> Iterator[Event]:
         retention = self._effective.settings.retention
-        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[
-            Status.DELIVERED
-        ] > rows_bytes_max(retention.delivered_events_max):
+        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[_DELIVERED] > rows_bytes_max(
+            retention.delivered_events_max
+        ):
             yield self._forget(next(iter(self.delivered.values())))
         while (
             len(self.exhausted) > retention.exhausted_events_max
-            or self._row_bytes[Status.EXHAUSTED] > rows_bytes_max(retention.exhausted_events_max)
-            or self._payload_bytes[Status.EXHAUSTED] > retention.exhausted_bytes_max
+            or self._row_bytes[_EXHAUSTED] > rows_bytes_max(retention.exhausted_events_max)
+            or self._payload_bytes[_EXHAUSTED] > retention.exhausted_bytes_max
         ):
             yield self._forget(next(iter(self.exhausted.values())))
 
     def _drop_payloads(self) -> None:
-        while self._payload_bytes[Status.DELIVERED] > self._effective.settings.retention.delivered_bytes_max:
+        while self._payload_bytes[_DELIVERED] > self._effective.settings.retention.delivered_bytes_max:
             event = self._with_payload.popleft()
             assert event.payload is not None
-            self._payload_bytes[Status.DELIVERED] -= len(event.payload)
+            self._payload_bytes[_DELIVERED] -= len(event.payload)
             event.digest = payload_digest(event.payload)
             event.payload = None
 

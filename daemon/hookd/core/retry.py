@@ -25,6 +25,8 @@ class Reason(enum.Enum):
     ENDPOINT_REMOVED = "endpoint_removed"
     CRASHED = "crashed"
 
+    __hash__ = object.__hash__  # as Status has it
+
 
 class Success(msgspec.Struct, frozen=True, gc=False):
     pass
@@ -39,6 +41,8 @@ class GiveUp(msgspec.Struct, frozen=True, gc=False):
 
 
 Verdict = Success | Retry | GiveUp
+
+SUCCESS = Success()
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +85,7 @@ def verdict(
     `is_last`: the schedule in force grants no attempt after this one.
     """
     if outcomes.is_success(outcome):
-        return Success()
+        return SUCCESS
     if isinstance(outcome, Responded) and outcome.status_code == GONE:
         return GiveUp(Reason.GONE)
     if is_last:

@@ -23,6 +23,8 @@ ENDS: tuple[tuple[Status, Reason | None], ...] = (
     *((Status.EXHAUSTED, reason) for reason in Reason),
 )
 
+_DELIVERED = Status.DELIVERED  # as core/health has its own
+
 
 class Settlement(NamedTuple):
     event_id: str
@@ -64,8 +66,10 @@ class Settlements:
     def append(self, event: Event) -> None:
         """Takes an event that has just settled."""
         assert event.settled_at is not None
-        reason = next((one.reason for one in event.deliveries if one.status is Status.EXHAUSTED), None)
-        self._tail.append(Settlement(event.id, event.client_id, event.status, reason, event.settled_at))
+        status, reason = event.status, None
+        if status is not _DELIVERED:
+            reason = next((one.reason for one in event.deliveries if one.status is Status.EXHAUSTED), None)
+        self._tail.append(Settlement(event.id, event.client_id, status, reason, event.settled_at))
         self.end += 1
         if len(self._tail) == BLOCK_ROWS:
             self._packed[(self.end - 1) // BLOCK_ROWS] = _packed(self._tail)
@@ -94,6 +98,8 @@ class Settlements:
     def trim(self) -> None:
         """Drops what is over the limit: with each settlement, and when a reload has changed the limit."""
         oldest = self.oldest
+        if oldest == self._oldest:
+            return
         for number in range(self._oldest // BLOCK_ROWS, oldest // BLOCK_ROWS):
             del self._packed[number]
         self._oldest = oldest

@@ -69,6 +69,8 @@ class Terms:
 
     def attempts_max(self, event: Event, delivery: Delivery) -> int:
         """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
+        if delivery.is_settled or delivery.is_abandoned:
+            return delivery.attempts_max_at_end
         return delivery.attempts_max(self.attempts_of_schedule(event, delivery))
 
     def attempts_allowed(self, event: Event, delivery: Delivery) -> int:

@@ -25,10 +25,15 @@ class SystemClock:
         self._wall = wall
 
     def now(self) -> Moment:
-        return Moment(trio.current_time(), self.wall())
+        wall = self._wall()
+        return Moment(trio.current_time(), wall if 0.0 <= wall <= WALL_MAX else _within_years(wall))
 
     def wall(self) -> float:
-        return min(max(self._wall(), 0.0), WALL_MAX)
+        return _within_years(self._wall())
+
+
+def _within_years(wall: float) -> float:
+    return min(max(wall, 0.0), WALL_MAX)
 
 
 class LoopClock(trio.abc.Clock):

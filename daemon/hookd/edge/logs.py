@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from hookd.core.log_line import LineForm
+from hookd.core.log_line import Line, LineForm
 from hookd.edge.log_room import LogRoom, Owner
 
 LINES_MAX = 10_000
@@ -86,10 +86,19 @@ class LogWriter:
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
         has_room, owner = self._room.take(self._lines.qsize(), event, fields)
-        if not has_room:
-            return
+        if has_room:
+            self._put(owner, self._form.line, event, level, fields)
+
+    def made(self, line: Line) -> None:
+        """The same of a line that is made already."""
+        whose = {"client_id": getattr(line, "client_id", None)}
+        has_room, owner = self._room.take(self._lines.qsize(), line.event, whose)
+        if has_room:
+            self._put(owner, self._form.made, line)
+
+    def _put(self, owner: Owner, make: Callable[..., bytes], *said: object) -> None:
         try:
-            line = self._form.line(self._wall(), event, level, fields)
+            line = make(self._wall(), *said)
             if self._put_bytes - self._taken_bytes + len(line) > LINES_BYTES_MAX:
                 self._room.free([owner])
                 self._room.drop()

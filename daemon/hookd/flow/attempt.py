@@ -1,4 +1,4 @@
-"""Owns one attempt: one POST under one cancel scope, from its signature to what the ledger records of it.
+"""Owns one attempt: one POST under one deadline (flow/alarm), from its signature to what the ledger records of it.
 
 Rules:
  1. The scope bounds everything, DNS included. httpx's own timeouts are per read and never end a receiver that drips.
@@ -7,8 +7,6 @@ Rules:
 """
 
 import traceback
-
-import trio
 
 from hookd.core import outcome as outcomes
 from hookd.core import retry
@@ -19,19 +17,39 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
+from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
-from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
+from hookd.core.retry import SUCCESS, GiveUp, Reason, Retry, Verdict
 from hookd.core.retry_after import retry_after_seconds
 from hookd.core.signature import sign
 from hookd.core.timestamps import Moment
 from hookd.core.urls import logged_url
+from hookd.flow.alarm import Alarm
 from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
 TEST_TYPE = "hookd.test"
 TEST_PAYLOAD = b'{"test": true}'
+
+
+class DeliveryAttempted(Line, frozen=True, tag="delivery.attempted"):
+    event_id: str
+    client_id: str
+    endpoint_id: str
+    url: str
+    attempt: int
+    attempts_max: int
+    outcome: outcomes.OutcomeName
+    status_code: int | None
+    error: str | None
+    request_sent: bool
+    reconnected: bool
+    duration_seconds: float
+    status: str
+    reason: str | None
+    retry_in_seconds: float | None
 
 
 class Attempter:
@@ -56,7 +74,9 @@ class Attempter:
         self._log = log
         self._user_agent = user_agent
 
-    async def attempt(self, lane: Lane, event: Event, delivery: Delivery, *, is_probe: bool) -> Outcome | None:
+    async def attempt(
+        self, lane: Lane, event: Event, delivery: Delivery, started: Moment, alarm: Alarm, *, is_probe: bool
+    ) -> Outcome | None:
         """One attempt, recorded. Returns its outcome; None where it has none because it was cut.
 
         It goes to the endpoint as that is registered when it begins. What is registered when it ends may be another.
@@ -64,12 +84,11 @@ class Attempter:
         endpoint = lane.endpoint
         assert endpoint is not None
         exchange = Exchange()
-        started = self._clock.now()
         number = self._ledger.begin_attempt(event, delivery, url=endpoint.shown_url, now=started, is_probe=is_probe)
         request = self._request(event, endpoint, attempt_number=number, now=started)
         outcome: Outcome | None = None
         try:
-            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint), alarm)
         finally:  # nothing here waits: a cancelled attempt is recorded too
             ended = self._clock.now()
             duration_seconds = ended.monotonic - started.monotonic
@@ -77,7 +96,7 @@ class Attempter:
             if outcome is None:
                 self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
             else:
-                verdict = self._verdict(lane, event, delivery, outcome, now=ended.monotonic)
+                verdict = self._verdict(lane, event, delivery, outcome, self._jitter_unit(), now=ended.monotonic)
                 end = AttemptEnd(
                     outcome=outcome,
                     verdict=verdict,
@@ -100,15 +119,18 @@ class Attempter:
         started = self._clock.now()
         event_id = f"test_{int(started.wall * 1000)}"
         request = self._post(client_id, endpoint, event_id, TEST_TYPE, TEST_PAYLOAD, attempt_number=1, now=started)
-        outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint))
+        with Alarm() as alarm:
+            outcome = await self._send(request, exchange, self._effective.timeout_seconds(endpoint), alarm)
         duration_seconds = self._clock.now().monotonic - started.monotonic
         attempt = Attempt(
             1, started.wall, duration_seconds, outcome, exchange.request_sent, reconnected=exchange.reconnected
         )
         return attempt_view(attempt, exchange.excerpt[:EXCERPT_BYTES_MAX].decode("utf-8", "replace") or None)
 
-    async def _send(self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float) -> Outcome:
-        with trio.move_on_after(timeout_seconds):
+    async def _send(
+        self, request: DeliveryRequest, exchange: Exchange, timeout_seconds: float, alarm: Alarm
+    ) -> Outcome:
+        with alarm.within(timeout_seconds):
             try:
                 return await self._sender.send(request, exchange)
             except Exception as error:  # whatever a receiver provokes ends this attempt, not the courier
@@ -154,17 +176,24 @@ class Attempter:
         ]
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
 
-    def _verdict(self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, *, now: float) -> Verdict:
-        """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has."""
-        if lane.endpoint is None or delivery.is_abandoned:  # removed while this was in flight: a 2xx still counts
-            return Success() if outcomes.is_success(outcome) else GiveUp(Reason.ENDPOINT_REMOVED)
+    def _verdict(
+        self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, jitter_unit: float, *, now: float
+    ) -> Verdict:
+        """By the policy of the endpoint as it is registered now. A probe is one attempt more than the schedule has.
+
+        The unit is drawn whatever the outcome is: the chance of another attempt does not depend on this one.
+        """
+        if outcomes.is_success(outcome):  # any 2xx counts, also where the endpoint was removed meanwhile
+            return SUCCESS
+        if lane.endpoint is None or delivery.is_abandoned:
+            return GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
             policy=self._effective.policy(lane.endpoint),
             failures=delivery.failures,
             is_last=not delivery.is_probing and self._ledger.terms.is_used_up(event, delivery),
             age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
-            jitter_unit=self._jitter_unit(),
+            jitter_unit=jitter_unit,
         )
         return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
 
@@ -178,23 +207,24 @@ class Attempter:
         exchange: Exchange,
         duration_seconds: float,
     ) -> None:
-        self._log(
-            "delivery.attempted",
-            event_id=event.id,
-            client_id=event.client_id,
-            endpoint_id=delivery.endpoint_id,
-            url=logged_url(endpoint.url),
-            attempt=delivery.attempt_count,
-            attempts_max=self._ledger.terms.attempts_max(event, delivery),
-            outcome=outcomes.name(outcome),
-            status_code=outcomes.status_code(outcome),
-            error=outcomes.error(outcome),
-            request_sent=exchange.request_sent,
-            reconnected=exchange.reconnected,
-            duration_seconds=round(duration_seconds, 6),
-            status=delivery.status.value,
-            reason=verdict.reason.value if isinstance(verdict, GiveUp) else None,
-            retry_in_seconds=round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
+        self._log.made(
+            DeliveryAttempted(
+                event.id,
+                event.client_id,
+                delivery.endpoint_id,
+                logged_url(endpoint.url),
+                delivery.attempt_count,
+                self._ledger.terms.attempts_max(event, delivery),
+                outcomes.name(outcome),
+                outcomes.status_code(outcome),
+                outcomes.error(outcome),
+                exchange.request_sent,
+                exchange.reconnected,
+                round(duration_seconds, 6),
+                delivery.status.value,
+                verdict.reason.value if isinstance(verdict, GiveUp) else None,
+                round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
+            )
         )
 
 

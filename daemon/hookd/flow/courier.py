@@ -24,15 +24,20 @@ from hookd.core.ledger import Ledger
 from hookd.core.outcome import Exchange, Responded
 from hookd.core.registry import Registry
 from hookd.core.retry import GONE, Reason
+from hookd.flow.alarm import Alarm
 from hookd.flow.attempt import Attempter
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
+from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
 
+_FAILURES = PausedBy.FAILURES  # as core/health has it
+
 
 class _Flight(NamedTuple):
+    number: int
     lane: Lane
     event: Event
     delivery: Delivery
@@ -68,6 +73,7 @@ class Courier:
         self._lanes: dict[str, Lane] = {}
         self._flying: dict[int, _Flight] = {}
         self._flights = 0
+        self._tasks = FlightTasks(self._fly)
         self._woken = trio.Event()
 
     def add(self, event: Event, delivery: Delivery, *, expedited: bool = False) -> None:
@@ -127,6 +133,7 @@ class Courier:
                         await self._woken.wait()
             finally:
                 self._nursery = None
+                self._tasks.dismiss()
 
     def begin(self, lane: Lane) -> bool:
         """The pacer's word: begins one attempt from the lane if that may still be."""
@@ -134,16 +141,16 @@ class Courier:
         if self._nursery is None or not self._may_begin(lane, now):
             self.wake()
             return False
-        is_probe = health.paused_by is PausedBy.FAILURES
+        is_probe = health.paused_by is _FAILURES
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
         health.probe_in_flight = is_probe
-        flight = _Flight(lane, *taken, is_probe, health.is_failing, now)
         self._flights += 1
-        self._flying[self._flights] = flight
+        flight = _Flight(self._flights, lane, *taken, is_probe, health.is_failing, now)
+        self._flying[flight.number] = flight
         lane.in_flight += 1
         self._pacer.began(is_failing=flight.is_failing)
-        self._nursery.start_soon(self._fly, self._flights, flight)
+        self._tasks.begin(flight, self._nursery)
         self._go_on(lane, now)
         return True
 
@@ -236,7 +243,8 @@ class Courier:
             flight.lane.health.probe_in_flight = False
         self._pacer.ended(is_failing=flight.is_failing)
 
-    async def _fly(self, number: int, flight: _Flight) -> None:
+    async def _fly(self, flight: _Flight, alarm: Alarm) -> bool:
+        """One attempt, and what follows. Whether another may begin from its lane."""
         lane, event, delivery = flight.lane, flight.event, flight.delivery
         await trio.lowlevel.checkpoint_if_cancelled()  # no attempt begins after the drain's deadline
         endpoint = lane.endpoint  # the attempt ends with what it began with
@@ -247,11 +255,11 @@ class Courier:
             if self._ledger.terms.has_expired(event, delivery, now=now.monotonic):
                 self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
             else:
-                outcome = await self._attempter.attempt(lane, event, delivery, is_probe=flight.is_probe)
+                outcome = await self._attempter.attempt(lane, event, delivery, now, alarm, is_probe=flight.is_probe)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
         if len(self._flying) >= self._flights_max():
             self.wake()  # other lanes waited for this one to end
-        del self._flying[number]
+        del self._flying[flight.number]
         self._end_flight(flight)
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(lane, endpoint)
@@ -263,6 +271,7 @@ class Courier:
             self.wake()
         else:
             self._go_on(lane, self._clock.now().monotonic)
+        return lane.is_offered
 
     def _disable(self, lane: Lane, endpoint: Endpoint) -> None:
         """`endpoint` answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""
@@ -282,4 +291,4 @@ class Courier:
 
 
 def _only_probes(lane: Lane) -> bool:
-    return lane.health.paused_by is PausedBy.FAILURES and not lane.is_expedited
+    return lane.health.paused_by is _FAILURES and not lane.is_expedited

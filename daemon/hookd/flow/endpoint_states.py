@@ -12,7 +12,7 @@ from itertools import islice
 
 import trio
 
-from hookd.core.health import State
+from hookd.core.health import TOLD_OK, State, Told
 from hookd.core.ledger import Ledger
 from hookd.flow.ports import Clock, Log
 
@@ -29,6 +29,8 @@ class EndpointStates:
     def tell(self, client_id: str, endpoint_id: str) -> None:
         """Logs the endpoint's state, if it is another than was told last."""
         health = self._ledger.health(client_id, endpoint_id)
+        if not self._throttled and health is not None and health.is_plainly_ok and health.told == TOLD_OK:
+            return  # after nearly every attempt
         state = State.OK if health is None else health.state(self._clock.now().monotonic)
         if state is State.THROTTLED:
             self._throttled[client_id, endpoint_id] = None
@@ -36,7 +38,7 @@ class EndpointStates:
             self._throttled.pop((client_id, endpoint_id), None)
         if health is None:
             return
-        told = (state, health.paused_by if state is State.PAUSED else None)
+        told: Told = (state, health.paused_by if state is State.PAUSED else None)
         if told == health.told:
             return
         health.told = told

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import trio
 
 from hookd.core.budget import Demand, wait_seconds
-from hookd.core.client import Client, Endpoint
+from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
+from hookd.core.log_line import Line
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
 from hookd.core.registry import Registry
@@ -29,15 +30,46 @@ from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock, Log
 
 
+class EventAccepted(Line, frozen=True, tag="event.accepted"):
+    event_id: str
+    client_id: str
+    type: str
+    endpoints: list[str]
+
+
 class Admitted(NamedTuple):
     event: Event
     is_new: bool  # False: the id was known, and nothing was admitted
 
 
-class _Planned(NamedTuple):
-    submission: Submission
-    event_id: str
-    client: Client
+class _Wanting(NamedTuple):
+    """Who gets events of one client and type: found once for all of a plan, which has one time of admission."""
+
+    client_id: str
+    endpoint_ids: list[str]
+    urls: list[str]
+    openings: list[tuple[str, str, float]]  # of each delivery: endpoint id, URL as shown, its endpoint's age clock
+    has_disabled: bool  # one of the endpoints is
+
+    def deliveries(self, due_at: float) -> tuple[Delivery, ...]:
+        return tuple(
+            [
+                Delivery(endpoint_id=endpoint_id, url=url, opened_at=opened_at, due_at=due_at)
+                for endpoint_id, url, opened_at in self.openings
+            ]
+        )
+
+
+class _Planned:
+    """`event` is there once it is admitted: the same event may stand in a batch more than once."""
+
+    __slots__ = ("event", "event_id", "submission", "wanting")
+
+    def __init__(self, submission: Submission, event_id: str, wanting: _Wanting) -> None:
+        self.submission = submission
+        self.event_id = event_id
+        self.wanting = wanting
+        self.event: Event | None = None
 
 
 class Intake:
@@ -98,27 +130,26 @@ class Intake:
 
     def admit_whole(self, submissions: Sequence[Submission | Refused]) -> list[Admitted]:
         """All or none; a refusal carries the mistakes of every bad item, pointers from /0, and the first's kind."""
-        plan = _Plan(self, self._clock.now(), whole_batch=True)
-        planned = [self._plan_or_refused(submission, plan) for submission in submissions]
-        refused = [(index, item) for index, item in enumerate(planned) if isinstance(item, Refused)]
-        if refused:
-            raise _whole_batch_refused(refused)
-        return [self._commit(plan, item) for item in planned if not isinstance(item, Refused)]
+        now = self._clock.now()
+        try:
+            plan = _Plan(self, now, asks_once=True)
+            planned = [self._plan(submission, plan) for submission in submissions]
+            plan.ask()
+        except Refused:  # by which item, and by which others, is found one by one
+            plan = _Plan(self, now)
+            planned = self._plan_each(submissions, plan)
+        return [self._commit(plan, item) for item in planned]
 
     def admit_partial(self, submissions: Sequence[Submission | Refused]) -> list[Admitted | Refused]:
         """Each as far as it can be: what is refused stands in its place."""
         answers: list[Admitted | Refused] = []
         for submission in submissions:
             plan = _Plan(self, self._clock.now())
-            item = self._plan_or_refused(submission, plan)
-            answers.append(item if isinstance(item, Refused) else self._commit(plan, item))
+            try:
+                answers.append(self._commit(plan, self._plan(submission, plan)))
+            except Refused as refused:
+                answers.append(refused)
         return answers
-
-    def new_deliveries(self, client: Client, event_type: str, now: Moment) -> tuple[Delivery, ...]:
-        """One for each endpoint of the client that wants events of this type."""
-        return tuple(
-            self.new_delivery(client.id, endpoint, now) for endpoint in client.endpoints if endpoint.wants(event_type)
-        )
 
     def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery:
         return Delivery(
@@ -147,88 +178,122 @@ class Intake:
         next_attempt = self._dispatch.next_attempt(client_id)
         return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
 
-    def _plan_or_refused(self, submission: Submission | Refused, plan: "_Plan") -> "_Planned | Event | Refused":
-        if isinstance(submission, Refused):
-            return submission
-        try:
-            return self._plan(submission, plan)
-        except Refused as refused:
-            return refused
+    def _plan_each(self, submissions: Sequence[Submission | Refused], plan: "_Plan") -> "list[_Planned | Event]":
+        """Raises Refused, of all that are refused. What does not fit is counted all the same."""
+        planned: list[_Planned | Event] = []
+        refused: list[tuple[int, Refused]] = []
+        for index, submission in enumerate(submissions):
+            try:
+                planned.append(self._plan(submission, plan))
+            except Refused as one:
+                refused.append((index, one))
+        if refused:
+            raise _whole_batch_refused(refused)
+        return planned
 
-    def _plan(self, submission: Submission, plan: "_Plan") -> "_Planned | Event":
+    def _plan(self, submission: Submission | Refused, plan: "_Plan") -> "_Planned | Event":
         """What admitting this comes to: the known event, or a new one whose demand is added to the plan's."""
-        client = self._registry.get(submission.client_id)
+        if isinstance(submission, Refused):
+            raise submission
+        wanting = plan.wanting(submission)
+        client_id = wanting.client_id
         if submission.id is not None:
-            known = self._ledger.find(client.id, submission.id)
+            known = self._ledger.find(client_id, submission.id)
             if known is not None:
                 if known.type != submission.type or not known.has_payload(submission.payload):
-                    raise _conflict(client.id, submission.id)
+                    raise _conflict(client_id, submission.id)
                 return known
-            twin = plan.find(client.id, submission.id)
+            twin = plan.find(client_id, submission.id)
             if twin is not None:
                 if (twin.submission.type, twin.submission.payload) != (submission.type, submission.payload):
-                    raise _conflict(client.id, submission.id)
+                    raise _conflict(client_id, submission.id)
                 return twin
         self.refuse_if_draining()
-        urls = [endpoint.url for endpoint in client.endpoints if endpoint.wants(submission.type)]
-        if urls:
-            plan.demand(client.id, self._ledger.demand(len(submission.payload), urls))
-        planned = _Planned(submission, submission.id or self._new_id(), client)
-        plan.add(planned)
+        if wanting.urls:
+            plan.demand(client_id, self._ledger.demand(len(submission.payload), wanting.urls))
+        planned = _Planned(submission, submission.id or self._new_id(), wanting)
+        if submission.id is not None:
+            plan.add(planned)
         return planned
+
+    def wanting(self, submission: Submission, now: Moment) -> _Wanting:
+        """Raises UnknownClient."""
+        client = self._registry.get(submission.client_id)
+        age_clock = self._ledger.terms.age_clock
+        wanting = [endpoint for endpoint in client.endpoints if endpoint.wants(submission.type)]
+        return _Wanting(
+            client.id,
+            [endpoint.id for endpoint in wanting],
+            [endpoint.url for endpoint in wanting],
+            [
+                (endpoint.id, endpoint.shown_url, age_clock(client.id, endpoint.id, now=now.monotonic))
+                for endpoint in wanting
+            ],
+            any(self._ledger.is_disabled(client.id, endpoint.id) for endpoint in wanting),
+        )
 
     def _commit(self, plan: "_Plan", item: "_Planned | Event") -> Admitted:
         """Nothing can refuse from here on."""
         if isinstance(item, Event):
             return Admitted(item, is_new=False)
-        key = (item.client.id, item.event_id)
-        twin = plan.committed.get(key)
-        if twin is not None:
-            return Admitted(twin, is_new=False)
-        deliveries = self.new_deliveries(item.client, item.submission.type, plan.now)
-        event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
-        plan.committed[key] = event
-        self._log(
-            "event.accepted",
-            event_id=event.id,
-            client_id=event.client_id,
-            type=event.type,
-            endpoints=[delivery.endpoint_id for delivery in deliveries],
-        )
-        self.send(event, plan.now)
+        if item.event is not None:
+            return Admitted(item.event, is_new=False)
+        wanting = item.wanting
+        deliveries = wanting.deliveries(plan.now.monotonic)
+        event = item.event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
+        self._log.made(EventAccepted(event.id, event.client_id, event.type, wanting.endpoint_ids))
+        if wanting.has_disabled:
+            self.send(event, plan.now)
+        elif deliveries:
+            self._arrivals.send_nowait(event)
         return Admitted(event, is_new=True)
 
 
 class _Plan:
     """What a batch would take, before any of it is taken. All of it has the same time of admission.
 
-    In a batch that is admitted whole, an event that does not fit is counted all the same. So each refusal says how
-    long it takes until there is room for the whole batch.
+    An event that does not fit is counted all the same. So each refusal of a whole batch says how long it takes until
+    there is room for all of it. With `asks_once` room is asked for once, by `ask`: what has room together has it one by
+    one, since a demand only grows.
     """
 
-    def __init__(self, intake: Intake, now: Moment, *, whole_batch: bool = False) -> None:
+    def __init__(self, intake: Intake, now: Moment, *, asks_once: bool = False) -> None:
         self._intake = intake
-        self._whole_batch = whole_batch
+        self._asks_once = asks_once
         self.now = now
         self._whole = Demand()
         self._clients: dict[str, Demand] = {}
-        self._planned: dict[tuple[str, str], _Planned] = {}
-        self.committed: dict[tuple[str, str], Event] = {}
+        self._wanting: dict[tuple[str, str], _Wanting] = {}
+        self._planned: dict[tuple[str, str], _Planned] = {}  # those that came with an id
+
+    def wanting(self, submission: Submission) -> _Wanting:
+        """Raises UnknownClient."""
+        key = submission.client_id, submission.type
+        found = self._wanting.get(key)
+        if found is None:
+            found = self._wanting[key] = self._intake.wanting(submission, self.now)
+        return found
 
     def find(self, client_id: str, event_id: str) -> _Planned | None:
         return self._planned.get((client_id, event_id))
 
     def add(self, planned: _Planned) -> None:
-        self._planned[planned.client.id, planned.event_id] = planned
+        self._planned[planned.wanting.client_id, planned.event_id] = planned
 
     def demand(self, client_id: str, more: Demand) -> None:
-        """Raises ClientFull or Full."""
-        client_then = self._clients.get(client_id, Demand()).plus(more)
-        whole_then = self._whole.plus(more)
-        if self._whole_batch:
-            self._clients[client_id], self._whole = client_then, whole_then
-        self._intake.refuse_if_no_room(client_id, client=client_then, whole=whole_then, now=self.now)
-        self._clients[client_id], self._whole = client_then, whole_then
+        """Raises ClientFull or Full, unless room is asked for once."""
+        client = self._clients.get(client_id)
+        if client is None:
+            client = self._clients[client_id] = Demand()
+        client.add(more)
+        self._whole.add(more)
+        if not self._asks_once:
+            self._intake.refuse_if_no_room(client_id, client=client, whole=self._whole, now=self.now)
+
+    def ask(self) -> None:
+        """Raises ClientFull or Full where not all of it fits."""
+        for client_id, client in self._clients.items():
+            self._intake.refuse_if_no_room(client_id, client=client, whole=self._whole, now=self.now)
 
 
 def _conflict(client_id: str, event_id: str) -> IdConflict:

@@ -78,6 +78,12 @@ class Lane:
 
     def next_due(self) -> float:
         """When the next delivery is due (monotonic), infinity if none waits."""
+        if not self._retries and not self._expedited:  # as nearly always
+            first = self._first()
+            if first is None:
+                return math.inf
+            assert first.due_at is not None
+            return first.due_at
         self._pass_over()
         due_at = math.inf
         for event in (*self._firsts_next(), *(retry.event for retry in self._retries[:1])):
@@ -100,6 +106,12 @@ class Lane:
 
     def take(self, now: float, *, oldest: bool = False) -> tuple[Event, Delivery] | None:
         """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
+        if not self._retries and not self._expedited:  # the oldest is the first
+            first = self._first()
+            if first is None:
+                return None
+            self._retry_next = self._retry_next or not oldest
+            return self._firsts.popleft(), first
         self._pass_over()
         if self._expedited:
             event = self._expedited.pop(next(iter(self._expedited))).event
@@ -122,6 +134,15 @@ class Lane:
         assert delivery is not None
         return event, delivery
 
+    def _first(self) -> Delivery | None:
+        """That of the event at the front of the firsts, once those are passed over that no longer wait there."""
+        while self._firsts:
+            delivery = self._firsts[0].delivery_to(self.endpoint_id)
+            if delivery is not None and not delivery.attempt_count and delivery.is_waiting:
+                return delivery
+            self._firsts.popleft()
+        return None
+
     def _firsts_next(self) -> tuple[Event, ...]:
         return (self._firsts[0],) if self._firsts else ()
 
@@ -134,8 +155,7 @@ class Lane:
         """Drops rows from the fronts whose delivery no longer waits there."""
         while self._expedited and not self._waits(self._expedited[first := next(iter(self._expedited))]):
             del self._expedited[first]
-        while self._firsts and not self._fits(self._firsts[0]):
-            self._firsts.popleft()
+        self._first()
         while self._retries and not self._fits(self._retries[0].event, self._retries[0].due_at):
             heapq.heappop(self._retries)
 
@@ -144,8 +164,6 @@ class Lane:
         delivery = row.event.delivery_to(self.endpoint_id)
         return delivery is not None and delivery.is_waiting and delivery.due_at == row.due_at
 
-    def _fits(self, event: Event, due_at: float | None = None) -> bool:
+    def _fits(self, event: Event, due_at: float) -> bool:
         delivery = event.delivery_to(self.endpoint_id)
-        if delivery is None or not delivery.is_waiting:
-            return False
-        return delivery.attempt_count == 0 if due_at is None else delivery.due_at == due_at
+        return delivery is not None and delivery.is_waiting and delivery.due_at == due_at

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.timestamps import Moment
 
@@ -41,6 +42,10 @@ class Log(Protocol):
     """One line; never blocks, never raises. Fields hold no payload, no secret and no URL query."""
 
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None: ...
+
+    def made(self, line: Line) -> None:
+        """The same of a line that is made already, as those are that come with each event."""
+        ...
 
 
 class Channel(Log, Protocol):

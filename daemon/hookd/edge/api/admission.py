@@ -5,7 +5,7 @@ request at an await, and there is none. So its event is admitted and accounted f
 taken apart in slices, before anything of it is admitted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -156,8 +156,13 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
     def read(item: bytes, index: int) -> Submission | Refused:
         return _read_or_refused(services, item, client_id, index)
 
+    is_lines = request.mimetype == NDJSON
     with batches.turn() as turn:
-        items, submissions = await batches.read(turn, body, read, is_lines=request.mimetype == NDJSON)
+        found: tuple[Items, Sequence[Submission | Refused]] | None
+        found = None if is_lines else batches.read_short(body, client_id=client_id)
+        if found is None:
+            found = await batches.read(turn, body, read, is_lines=is_lines)
+        items, submissions = found
         if not submissions:
             raise InvalidEvent("the batch is empty; send at least one event")
         if KEY_FIELD in this_request().first:
@@ -170,18 +175,18 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
 
 
 def _admit_partial(
-    services: Services, items: Items, submissions: list[Submission | Refused], client_id: str | None
+    services: Services, items: Items, submissions: Sequence[Submission | Refused], client_id: str | None
 ) -> Response:
     answers = services.intake.admit_partial(submissions)
     services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
     found = [
-        _item(answer.event) if isinstance(answer, Admitted) else _refused_item(item, client_id, answer)
-        for item, answer in zip(items, answers, strict=True)
+        _item(answer.event) if isinstance(answer, Admitted) else _refused_item(items[index], client_id, answer)
+        for index, answer in enumerate(answers)
     ]
     return json_response(BatchAnswer(found), 202)
 
 
-def _refuse_key(submissions: list[Submission | Refused]) -> None:
+def _refuse_key(submissions: Sequence[Submission | Refused]) -> None:
     """Raises InvalidEvent where the header's key would stand for an event of a batch."""
     if any(not each.id for each in submissions if isinstance(each, Submission)):
         raise InvalidEvent(f"{KEY} stands for the id of one event; in a batch give each event its own id")

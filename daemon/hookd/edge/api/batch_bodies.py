@@ -1,19 +1,21 @@
 """Owns how the body of a batch is read: counted, taken apart, and its items read, in slices where it is long.
 
-Rules: the items are counted before any of them is built. A short body is read without a wait. Of the long ones one at
-a time is taken apart, and others have a turn meanwhile; nothing of it is admitted before all of it is read.
+Rules: the items are counted before any of them is built. A short body is read without a wait, in one pass where nothing
+in it is wrong (core/short_batch). Of the long ones one at a time is taken apart, and others have a turn meanwhile;
+nothing of it is admitted before all of it is read.
 
 Worst case beside the body: BODY_MULTIPLE times its size, of one body at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Self, TypeVar
 
 import trio
 
 from hookd.core.batch import Span, array_spans, is_short_array, line_spans, read_array, too_many
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import text_checks
+from hookd.core.event import Submission, text_checks
+from hookd.core.short_batch import read_short_batch
 from hookd.edge.api.slices import Slices
 
 T = TypeVar("T")
@@ -38,6 +40,17 @@ class BatchBodies:
     def turn(self) -> "Turn":
         """To be entered while a body is read and admitted."""
         return Turn(self._one_at_a_time)
+
+    def read_short(self, body: bytes, *, client_id: str | None) -> tuple["Items", list[Submission]] | None:
+        """The events of a short JSON array of which nothing is refused. None: `read` it."""
+        intake = self._effective.settings.intake
+        submissions = read_short_batch(
+            body,
+            client_id=client_id,
+            payload_bytes_max=intake.payload_bytes_max,
+            items_max=min(intake.batch_events_max, SHORT_BODY_ITEMS),
+        )
+        return None if submissions is None else (Items(body, None), submissions)
 
     async def read(
         self, turn: "Turn", body: bytes, read: Callable[[bytes, int], T], *, is_lines: bool
@@ -106,9 +119,16 @@ class Turn:
 class Items:
     """The items of one body; each is cut out of it when it is asked for."""
 
-    def __init__(self, body: bytes, found: list[bytes] | list[Span]) -> None:
+    def __init__(self, body: bytes, found: list[bytes] | list[Span] | None) -> None:
+        """`found` is None of a short array, which is taken apart once somebody asks for an item."""
         self._body = body
-        self._found = found
+        self._maybe_found = found
+
+    @property
+    def _found(self) -> list[bytes] | list[Span]:
+        if self._maybe_found is None:
+            self._maybe_found = read_array(self._body)
+        return self._maybe_found
 
     def __len__(self) -> int:
         return len(self._found)
@@ -116,6 +136,3 @@ class Items:
     def __getitem__(self, index: int) -> bytes:
         found = self._found[index]
         return found if isinstance(found, bytes) else self._body[found[0] : found[1]].strip()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self[index] for index in range(len(self)))
