@@ -13,8 +13,7 @@ Rules:
  * `make_room` closes the oldest idle ones where a new connection would exceed `connections_max`. It never waits and
    never refuses: how many requests are in flight is the caller's limit.
  * Before it is used again a connection is looked at: one on which something came in, an end or bytes, is closed.
- * Taking, giving back and closing are sync; only the look at a TLS connection may wait, and the connection is out of
-   the pool by then.
+ * Taking, giving back and closing are sync. Only the look into a TLS connection may wait, and whoever took it looks.
 
 Known limits: a peer that closed its end is noticed when the connection is taken or due. An idle connection is a
 descriptor and about 3 KiB, with TLS about 30 KiB. `close_idle` and `close` take 15 us a connection in one go.
@@ -73,12 +72,15 @@ class Pool:
         self._open[connection] = None
         return connection
 
-    async def take(self, key: Hashable) -> Connection | None:
-        """An idle connection on which nothing came in; whoever takes it gives it back or closes it."""
+    def take(self, key: Hashable) -> Connection | None:
+        """An idle connection on which nothing came in; whoever takes it gives it back or closes it.
+
+        One over TLS has to be looked into before it is used: `is_quiet_within`.
+        """
         while idle := self._idle.get(key):
             connection = idle[-1]
             self._remove_idle(connection)
-            if not self._is_old(connection) and await connection.is_quiet():
+            if not self._is_old(connection) and connection.is_quiet():
                 return connection
             connection.close()
         return None

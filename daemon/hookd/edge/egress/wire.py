@@ -1,15 +1,9 @@
-"""HTTP/1.1 as bytes: a request written, a response read. No I/O; whoever has the bytes feeds them in.
+"""HTTP/1.1 responses as bytes. No I/O; whoever has the bytes feeds them in. Requests are request_head.py's.
 
-`request_bytes` makes one request. `ResponseReader` takes what the peer sent, in pieces of any size, and is llhttp
-(through httptools) with the parts that a client of strangers needs around it.
+`ResponseReader` takes what the peer sent, in pieces of any size, and is llhttp (through httptools) with the parts that
+a client of strangers needs around it.
 
-Rules for a request:
- * Framing and the connection are ours: Host, Content-Length and Connection are written here, whatever the caller gave;
-   Transfer-Encoding, Upgrade, TE, Expect and their like are not sent. `connection: close` is passed on.
- * `accept: */*` and `accept-encoding: identity` are sent unless the caller has its own.
- * Nothing goes out that could be read as another line: names are tokens, values hold no control characters.
-
-Rules for a response:
+Rules:
  * The complete final status line and head decide. `has_head` turns true when they are read, and from then on `feed`
    does not raise: what is wrong with the body is `failure`, for whoever reads the body.
  * A head is given to llhttp whole. One that llhttp refuses, or that it reads in a way we do not share, counts by its
@@ -34,8 +28,7 @@ Known limits: 64 KiB, 64 interim responses, 256 fields a head. A response withou
 """
 
 import re
-from collections.abc import Hashable, Iterable
-from functools import lru_cache
+from collections.abc import Hashable
 
 import httptools
 import httpx
@@ -43,59 +36,15 @@ import httpx
 from hookd.edge.egress.blemished_head import FIELDS_MAX, Fields, read_blemished_head, status_of
 from hookd.edge.egress.long_heads import LONG_HEAD_BYTES, LongHeads
 
-SENT_AT_ONCE_BYTES_MAX = 16384  # what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes
 HEAD_BYTES_MAX = 65536
 INTERIMS_MAX = 64
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATH = re.compile(rb"/[\x21-\x7e]*")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # control characters but tab and line ends
-_OUR_NAMES = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade"}
-    | {b"expect", b"proxy-connection", b"http2-settings"}
-)
 _CODING = b"transfer-encoding"
 _FRAMING = (_CODING, b"content-length")
 _BEGINS = b"HTTP/1."
 _H = ord("H")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
-
-
-def request_bytes(
-    method: bytes, path: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
-) -> tuple[bytes, ...]:
-    """The whole request: in one piece where it is sent at once, else the head, and the body as it is held anyway.
-
-    Raises httpx.LocalProtocolError for what cannot be written.
-    """
-    if not _TOKEN.fullmatch(method) or method == b"CONNECT":
-        raise httpx.LocalProtocolError("the method cannot be sent")
-    if not _PATH.fullmatch(path):
-        raise httpx.LocalProtocolError("the URL's path cannot be sent")
-    lines = [b"%b %b HTTP/1.1" % (method, path), b"host: " + authority]
-    has_accept = has_encoding = False
-    for name, value in fields:
-        kind = _kind(name)
-        if kind == _OURS or (kind == _CONNECTION and value.lower() != b"close"):
-            continue
-        if kind == _ACCEPT:
-            has_accept = True
-        elif kind == _ACCEPT_ENCODING:
-            has_encoding = True
-        lines.append(b"%b: %b" % (name, value))
-    if not has_accept:
-        lines.append(b"accept: */*")
-    if not has_encoding:
-        lines.append(b"accept-encoding: identity")
-    if body or method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"content-length: %d" % len(body))
-    lines.append(b"\r\n")
-    head = b"\r\n".join(lines)
-    # One look over all of it in place of one at each value: as many line ends as lines, and no other control character.
-    if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or _FORBIDDEN.search(head):
-        raise httpx.LocalProtocolError("a header's value, or the host, holds characters that cannot be sent")
-    return (head + body,) if len(head) + len(body) <= SENT_AT_ONCE_BYTES_MAX else (head, body)
 
 
 class ResponseReader:
@@ -163,6 +112,11 @@ class ResponseReader:
         """Whether the peer keeps the connection, and nothing on it is this response's any more."""
         is_whole = self.is_complete and not self.has_leftover and self.failure is None
         return is_whole and self._keeps_alive and not self.is_blemished
+
+    def only_value(self, name: bytes) -> str | None:
+        """Of the field with this name, in lower case. One that came with values that differ says nothing."""
+        values = {value for key, value in self.fields if len(key) == len(name) and key.lower() == name}
+        return values.pop().decode("latin-1") if len(values) == 1 else None
 
     def feed(self, data: bytes) -> None:
         """The next bytes, at least one. Raises only before the final head is complete."""
@@ -372,21 +326,3 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if not self.is_complete:
             self._complete(keeps_alive=self._parser.should_keep_alive())
-
-
-_OTHER, _OURS, _CONNECTION, _ACCEPT, _ACCEPT_ENCODING = range(5)
-
-
-@lru_cache(maxsize=1024)
-def _kind(name: bytes) -> int:
-    """What to do with a header, by its name: few names are ever in use, and this is asked ten times a request."""
-    if not _TOKEN.fullmatch(name):
-        raise httpx.LocalProtocolError("a header's name holds characters that cannot be sent")
-    lowered = name.lower()
-    if lowered == b"connection":
-        return _CONNECTION
-    if lowered == b"accept":
-        return _ACCEPT
-    if lowered == b"accept-encoding":
-        return _ACCEPT_ENCODING
-    return _OURS if lowered in _OUR_NAMES else _OTHER
