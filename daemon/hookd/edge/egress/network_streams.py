@@ -87,10 +87,13 @@ class TcpStream(trio.abc.Stream):
         return self
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        unsent = memoryview(data)
+        unsent: bytes | bytearray | memoryview = data
         while unsent:
             try:
-                unsent = unsent[self._socket.send(unsent) :]
+                sent = self._socket.send(unsent)
+                if sent == len(unsent):
+                    return
+                unsent = memoryview(unsent)[sent:]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
             except OSError as error:
@@ -98,9 +101,10 @@ class TcpStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
-            if self._socket.fileno() == -1:
+            number = self._socket.fileno()
+            if number == -1:
                 raise trio.ClosedResourceError
-            await trio.lowlevel.wait_readable(self._socket)
+            await trio.lowlevel.wait_readable(number)
             try:
                 return self._socket.recv(max_bytes or RECEIVE_BYTES)
             except BlockingIOError:

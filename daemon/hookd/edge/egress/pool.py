@@ -78,9 +78,11 @@ class Pool:
         One over TLS has to be looked into before it is used: `is_quiet_within`.
         """
         while idle := self._idle.get(key):
-            connection = idle[-1]
-            self._remove_idle(connection)
-            if not self._is_old(connection) and connection.is_quiet():
+            connection = idle.pop()
+            del self._due[connection]
+            if not idle:
+                del self._idle[key]
+            if not self._is_old(connection, trio.current_time()) and connection.is_quiet():
                 return connection
             connection.close()
         return None
@@ -89,12 +91,13 @@ class Pool:
         """It is clean and nobody uses it."""
         assert connection in self._open
         assert connection not in self._due
-        if self._is_old(connection):
+        now = trio.current_time()
+        if self._is_old(connection, now):
             connection.close()
             return
         idle = self._idle.setdefault(connection.key, [])
         idle.append(connection)
-        self._due[connection] = trio.current_time() + self._idle_seconds
+        self._due[connection] = now + self._idle_seconds
         self._first_due.set()
         if len(idle) > self._idle_per_key_max:
             idle[0].close()
@@ -111,8 +114,8 @@ class Pool:
         for connection in tuple(self._open):
             connection.close()
 
-    def _is_old(self, connection: Connection) -> bool:
-        return trio.current_time() - connection.looked_up_at >= self.age_seconds_max
+    def _is_old(self, connection: Connection, now: float) -> bool:
+        return now - connection.looked_up_at >= self.age_seconds_max
 
     def _forget(self, connection: Connection) -> None:
         self._open.pop(connection, None)
