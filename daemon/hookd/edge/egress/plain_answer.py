@@ -8,7 +8,8 @@ Rules:
 
 Exactly that is:
  * `HTTP/1.1`, one blank, a status from 200 on whose answer has a body (not 204 and 304), a reason of printable ASCII.
- * A head that needs no place (long_heads.py), of one to 64 fields, each a token, a colon and printable ASCII. Lines end with CRLF.
+ * A head that needs no place (long_heads.py), of one to 64 fields: each a token, a colon and printable ASCII. Lines end
+   with CRLF.
  * One Content-Length, in one to six digits, of exactly the bytes that are there.
  * No Transfer-Encoding, Connection, Proxy-Connection or Upgrade, which decide how it is read and what comes after it.
 

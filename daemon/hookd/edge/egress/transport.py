@@ -33,6 +33,8 @@ Rules:
  * `finish` is for answers whose head was enough: the rest of the body is read aside, within bounds (finishing.py).
  * The request body is put together in memory before it is sent.
 
+`exchange` is the same without httpx's Request and Response, for who has the request as bytes: the sender.
+
 CPU of one POST on a kept connection (tests/benchmarks/egress.py): where stock httpx.AsyncClient takes 1,000 us, this
 takes 130 with a request of `post_request` and 205 with an `httpx.Request` of text, and a bare trio socket loop 60. It
 is the same with 1,000 other endpoints idle.
