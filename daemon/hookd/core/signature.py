@@ -12,6 +12,7 @@ from functools import lru_cache
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
+SIGNING_KEYS_MAX = 4096  # of the secrets used last
 
 _BLOCK_BYTES = 64  # of SHA-256
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
@@ -36,7 +37,7 @@ def _signed(secret: str, content: bytes) -> str:
     return "v1," + b2a_base64(outer.digest(), newline=False).decode()
 
 
-@lru_cache(maxsize=4096)  # about 700 B each; the rest of a digest of 250 bytes is 2 us, all of it anew 5
+@lru_cache(maxsize=SIGNING_KEYS_MAX)  # about 700 B each; the rest of a digest of 250 bytes is 2 us, all of it anew 5
 def _begun(secret: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
     """HMAC (RFC 2104) as far as it depends on the key alone: its padded block, hashed for inside and for outside."""
     key = base64.b64decode(secret.removeprefix(PREFIX)).ljust(_BLOCK_BYTES, b"\0")

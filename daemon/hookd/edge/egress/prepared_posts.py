@@ -4,9 +4,9 @@ To parse a URL and write a whole head takes as much as half of a request.
 
 Rules:
  * One is found by all that it was made of, so none is ever stale: another URL or another header is another one.
- * They take HELD_BYTES_MAX together; over that the one that was made first goes, and is made anew when it is wanted.
+ * They take `held_bytes_max` together; over that the one made first goes, and is made anew when it is wanted.
 
-Worst-case memory: HELD_BYTES_MAX, which is 10,000 endpoints with heads as usual.
+Worst-case memory: `held_bytes_max`, a kibibyte for each client that may be registered (core/sizing).
 """
 
 from typing import NamedTuple
@@ -16,7 +16,6 @@ import httpx
 from hookd.edge.egress.request_head import RequestHead
 from hookd.edge.egress.transport import UrlParts, url_parts
 
-HELD_BYTES_MAX = 20 * 1024 * 1024
 OVERHEAD_BYTES = 1200  # of each, over the bytes of its head and the text that it was made of
 
 # Client, endpoint, URL, and the headers that are the same at each attempt.
@@ -31,10 +30,10 @@ class PreparedPost(NamedTuple):
 
 
 class PreparedPosts:
-    def __init__(self, held_bytes_max: int = HELD_BYTES_MAX) -> None:
-        self._held_bytes_max = held_bytes_max
+    def __init__(self, held_bytes_max: int) -> None:
+        self.held_bytes_max = held_bytes_max  # may be assigned at any time
         self._posts: dict[Made, PreparedPost] = {}  # the first made first
-        self._held_bytes = 0
+        self.held_bytes = 0
 
     @property
     def count(self) -> int:
@@ -54,7 +53,7 @@ class PreparedPosts:
         made_of_bytes = len(url) + sum(len(name) + len(value) for name, value in headers)
         made = PreparedPost(parts, key, head, OVERHEAD_BYTES + len(head) + made_of_bytes)
         self._posts[made_of] = made
-        self._held_bytes += made.held_bytes
-        while self._held_bytes > self._held_bytes_max:
-            self._held_bytes -= self._posts.pop(next(iter(self._posts))).held_bytes
+        self.held_bytes += made.held_bytes
+        while self.held_bytes > self.held_bytes_max:
+            self.held_bytes -= self._posts.pop(next(iter(self._posts))).held_bytes
         return made

@@ -18,6 +18,7 @@ import trio
 from hookd.core import outcome as outcomes
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from hookd.core.sizing import prepared_bytes_max
 from hookd.edge.egress.addresses import AddressPolicy
 from hookd.edge.egress.finishing import BODY_SECONDS_MAX
 from hookd.edge.egress.prepared_posts import PreparedPosts
@@ -52,7 +53,7 @@ class HttpSender:
         self._transport = transport
         self._own_sockets = own_sockets
         self._settings = effective.settings
-        self._posts = PreparedPosts()
+        self._posts = PreparedPosts(prepared_bytes_max(effective.settings))
 
     async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         if self._effective.settings is not self._settings:
@@ -86,6 +87,7 @@ class HttpSender:
 
     def _follow_settings(self) -> None:
         before, self._settings = self._settings, self._effective.settings
+        self._posts.held_bytes_max = prepared_bytes_max(self._settings)
         self._transport.connection_age_seconds_max = self._settings.delivery.connection_age_seconds_max
         if self._settings.egress is not before.egress:
             self._transport.policy = _policy(self._effective, self._own_sockets)
