@@ -63,8 +63,6 @@ NOT_SAID = {
 FOREIGN_NAMES = {
     "request_queue_size": "socketserver's",
     "_TARGET": "the request target of RFC 9112",
-    "_Target": "the request target of RFC 9112",
-    "_target": "the request target of RFC 9112",
     "target": "the request target of RFC 9112",
     "_inbox": "what ASGI's lifespan receives",
 }

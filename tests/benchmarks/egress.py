@@ -18,9 +18,9 @@ import httpx
 import trio
 from hookd.core.outcome import Exchange
 from hookd.edge.egress.addresses import AddressPolicy
+from hookd.edge.egress.request_head import RequestHead
 from hookd.edge.egress.response import ResponseStream
 from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport, post_request
-from hookd.edge.egress.wire import request_bytes
 
 POSTS = 400  # a round
 IDLE_ENDPOINTS = (0, 1, 100, 1000)
@@ -119,7 +119,7 @@ async def microseconds(ways: dict[str, Post], rounds: int) -> dict[str, float]:
 
 
 def bare(stream: trio.SocketStream, port: int) -> Post:
-    data = b"".join(request_bytes(b"POST", b"/hooks/in?tenant=1", b"127.0.0.1:%d" % port, FIELDS, BODY))
+    (data,) = RequestHead(b"POST", b"/hooks/in?tenant=1", b"127.0.0.1:%d" % port, FIELDS).request((), BODY)
 
     async def post() -> None:
         await stream.send_all(data)

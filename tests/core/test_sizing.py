@@ -40,6 +40,8 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     assert parts["response excerpts"] == DEFAULTS.retention.excerpts_bytes_max
     assert parts["flight recorder (shared memory)"] == DEFAULTS.recorder.bytes_max
     assert parts["attempts in flight"] == 4096 * 48 * 1024 + 256 * 160 * 1024
+    assert parts["requests prepared for endpoints"] == 20_000 * 1024
+    assert parts["signing keys"] == 4096 * 700
     assert sum(parts.values()) < 1.85 * 2**30
 
 

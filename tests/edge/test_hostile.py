@@ -268,7 +268,7 @@ async def test_test_route_sends_as_any_attempt_and_keeps_nothing(autojump_clock,
     answer = await api.post("/v1/clients/acme/endpoints/default/test")
     assert (answer.status, answer.body["outcome"], answer.body["status_code"]) == (200, "responded", 503)
     [sent] = api.flow.sender.transcript
-    headers = dict(sent.request.headers)
+    headers = dict((*sent.request.endpoint_headers, *sent.request.headers))
     assert (sent.request.url, headers["hookd-event-type"], headers["x-team"]) == (URL, "hookd.test", "billing")
     assert re.fullmatch(r"v1,[A-Za-z0-9+/]{43}=", headers["webhook-signature"])
     assert ((await api.get("/v1/clients/acme")).body, (await api.get("/v1/status")).body) == before

@@ -43,7 +43,7 @@ async def test_event_admitted_is_attempted_at_once(autojump_clock, nursery) -> N
     event = flow.admit(event_id="e1")
     await now()
     [sent] = flow.sender.transcript
-    headers = dict(sent.request.headers)
+    headers = dict((*sent.request.endpoint_headers, *sent.request.headers))
     assert sent.at == 7
     assert (sent.request.url, sent.request.body) == (URL, PAYLOAD)
     assert headers["content-type"] == "application/json"

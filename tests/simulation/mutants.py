@@ -91,8 +91,8 @@ MUTANTS = (
         "left_over_bytes_taken",
         connection.Connection,
         "is_quiet",
-        "return not await self._network_stream.has_input()",
-        "return await self._network_stream.has_input() or True",
+        "return not self._network_stream.has_input()",
+        "return self._network_stream.has_input() or True",
         first=26,
     ),
     Mutant(
@@ -303,7 +303,7 @@ MUTANTS = (
     Mutant(
         "request_sent_unset_on_a_reconnect",
         transport.Transport,
-        "_exchange",
+        "exchange",
         "progress.reconnected = True",
         "progress.reconnected = True; progress.request_sent = False",
     ),
@@ -358,7 +358,7 @@ MUTANTS = (
         "if False:",
         first=8,
     ),
-    Mutant("reconnected_unsaid", transport.Transport, "_exchange", "progress.reconnected = True", "pass", first=8),
+    Mutant("reconnected_unsaid", transport.Transport, "exchange", "progress.reconnected = True", "pass", first=8),
     Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", first=38),
     Mutant(
         "second_address_late",

@@ -89,7 +89,7 @@ class NetworkStream:
     def close(self) -> None:
         self._wired.end.close()
 
-    async def has_input(self) -> bool:
+    def has_input(self) -> bool:
         """Asked by the task that wants to use the link again: an attempt begins."""
         if self._network.is_dead:
             return True

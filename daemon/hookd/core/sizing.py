@@ -13,6 +13,7 @@ from hookd.core.registry import clients_bytes_max
 from hookd.core.retention import rows_bytes_max
 from hookd.core.segment_layout import SegmentLayout, layout
 from hookd.core.settings import Settings
+from hookd.core.signature import SIGNING_KEYS_MAX
 
 _KIB, _MIB = 2**10, 2**20
 
@@ -34,6 +35,9 @@ LOOK_UP_THREADS_BYTES = 8 * 2**20  # 256 of 32 KiB; 22 measured
 FLIGHT_BYTES = 48 * _KIB
 LONG_HEADS_MAX, LONG_HEAD_BYTES = 256, 160 * _KIB  # edge/egress/long_heads.py: of up to 64 KiB, and their fields
 LOG_BYTES = 9 * _MIB
+SIGNING_KEY_BYTES = 700  # two digests that have begun, and the secret: 680 measured
+# What all requests to an endpoint have in common: 1.0 to 1.5 KiB of a usual one, for two of three clients by default.
+PREPARED_CLIENT_BYTES, PREPARED_CLIENTS_LEAST = _KIB, 100
 
 
 def worst_case_bytes(settings: Settings) -> dict[str, int]:
@@ -61,9 +65,16 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
         "threads of look-ups": LOOK_UP_THREADS_BYTES,
         "registered clients": clients_bytes_max(settings.registry.clients_max)
         + sum(client.held_bytes for client in settings.clients),
+        "requests prepared for endpoints": prepared_bytes_max(settings),
+        "signing keys": SIGNING_KEYS_MAX * SIGNING_KEY_BYTES,
         "log lines not yet written": LOG_BYTES,
         "flight recorder (shared memory)": settings.recorder.bytes_max if settings.recorder.directory else 0,
     }
+
+
+def prepared_bytes_max(settings: Settings) -> int:
+    """Of what requests have in common; where few clients may be registered, they may have several endpoints each."""
+    return max(settings.registry.clients_max, PREPARED_CLIENTS_LEAST) * PREPARED_CLIENT_BYTES
 
 
 def container_mib(settings: Settings) -> int:

@@ -72,7 +72,7 @@ class Attempter:
         self._clock = clock
         self._jitter_unit = jitter_unit
         self._log = log
-        self._user_agent = user_agent
+        self._headers = (("content-type", "application/json"), ("user-agent", user_agent))
 
     async def attempt(
         self, lane: Lane, event: Event, delivery: Delivery, started: Moment, alarm: Alarm, *, is_probe: bool
@@ -165,16 +165,14 @@ class Attempter:
         timestamp = int(now.wall)
         signature = sign(endpoint.secrets(now.monotonic), event_id=event_id, timestamp=timestamp, body=payload)
         headers = [
-            ("content-type", "application/json"),
-            ("user-agent", self._user_agent),
             ("webhook-id", event_id),
             ("webhook-timestamp", str(timestamp)),
             ("webhook-signature", signature),
             ("hookd-event-type", event_type),
             ("hookd-attempt", str(attempt_number)),
-            *endpoint.headers,
         ]
-        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload)
+        of_endpoint = (*self._headers, *endpoint.headers)
+        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload, of_endpoint)
 
     def _verdict(
         self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, jitter_unit: float, *, now: float

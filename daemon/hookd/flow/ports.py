@@ -60,8 +60,9 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     client_id: str
     endpoint_id: str
     url: str
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]  # of this attempt
     body: bytes
+    endpoint_headers: tuple[tuple[str, str], ...] = ()  # beside them, the same at each attempt
 
 
 class Pruned(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from hookd.edge import reports as report_files
 from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
 from hookd.edge.egress import open_sender
+from hookd.edge.event_ids import EventIds
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.loop_watch import LoopWatch
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
@@ -120,8 +121,8 @@ def _outside(
         server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
-        jitter_unit=random.SystemRandom().random,
-        new_event_id=lambda: f"evt_{secrets.token_hex(12)}",
+        jitter_unit=random.Random().random,
+        new_event_id=EventIds().new,
         announce=partial(_announce, log=log),
         reload=reload,
     )

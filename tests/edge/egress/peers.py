@@ -61,7 +61,7 @@ class FakeNetworkStream(trio.abc.Stream):
         self.is_closed = True
         self._tell()
 
-    async def has_input(self) -> bool:
+    def has_input(self) -> bool:
         return bool(self._pieces) or self._ends or self._breaks
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

@@ -25,9 +25,9 @@ def idle(kept: Pool, key: object, count: int = 1) -> list[Connection]:
 async def test_last_given_back_is_taken_first(nursery: trio.Nursery) -> None:
     kept = pool(nursery)
     first, second = idle(kept, "a", 2)
-    assert await kept.take("a") is second
-    assert await kept.take("a") is first
-    assert await kept.take("a") is None
+    assert kept.take("a") is second
+    assert kept.take("a") is first
+    assert kept.take("a") is None
     assert (kept.open_count, kept.idle_count) == (2, 0)
     nursery.cancel_scope.cancel()
 
@@ -35,7 +35,7 @@ async def test_last_given_back_is_taken_first(nursery: trio.Nursery) -> None:
 async def test_one_key_never_gets_anothers_connection(nursery: trio.Nursery) -> None:
     kept = pool(nursery)
     idle(kept, "a")
-    assert await kept.take("b") is None
+    assert kept.take("b") is None
     nursery.cancel_scope.cancel()
 
 
@@ -47,7 +47,7 @@ async def test_idle_connection_is_closed_in_time_by_its_owner(
     (first,) = idle(kept, "a")
     await trio.sleep(10)
     (second,) = idle(kept, "b")
-    assert await kept.take("a") is first
+    assert kept.take("a") is first
     kept.give_back(first)
     await trio.sleep(19.9)
     assert (first.is_closed, second.is_closed) == (False, False)
@@ -116,7 +116,7 @@ async def test_connection_on_which_something_came_in_is_not_used_again(nursery: 
     ]
     for connection in connections:
         kept.give_back(connection)
-    assert await kept.take("a") is connections[0]
+    assert kept.take("a") is connections[0]
     assert loud.is_closed
     assert kept.open_count == 1
     nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: what is written, and what is taken for a response, with h11 as the second opinion."""
+"""HTTP/1.1 as bytes: what is taken for a response, with h11 as the second opinion."""
 
 from itertools import pairwise
 
@@ -6,111 +6,11 @@ import h11
 import httpx
 import pytest
 from hookd.edge.egress.blemished_head import FIELDS_MAX
-from hookd.edge.egress.wire import HEAD_BYTES_MAX, INTERIMS_MAX, ResponseReader, request_bytes
+from hookd.edge.egress.wire import HEAD_BYTES_MAX, INTERIMS_MAX, ResponseReader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-# --- requests
-
-
-def written(
-    *fields: tuple[bytes, bytes], method: bytes = b"POST", path: bytes = b"/hook", body: bytes = b"{}"
-) -> bytes:
-    return b"".join(request_bytes(method, path, b"example.com", fields, body))
-
-
-def test_request_is_one_line_the_fields_and_the_body() -> None:
-    assert written((b"webhook-id", b"evt_1")) == (
-        b"POST /hook HTTP/1.1\r\nhost: example.com\r\nwebhook-id: evt_1\r\n"
-        b"accept: */*\r\naccept-encoding: identity\r\ncontent-length: 2\r\n\r\n{}"
-    )
-
-
-def test_framing_and_connection_fields_of_the_caller_are_not_sent() -> None:
-    sent = written(
-        (b"Host", b"evil"),
-        (b"Content-Length", b"99"),
-        (b"Transfer-Encoding", b"chunked"),
-        (b"Connection", b"upgrade"),
-        (b"Upgrade", b"h2c"),
-        (b"TE", b"trailers"),
-        (b"Expect", b"100-continue"),
-    )
-    assert sent == written()
-
-
-def test_connection_close_of_the_caller_is_sent() -> None:
-    assert b"\r\nConnection: Close\r\n" in written((b"Connection", b"Close"))
-
-
-def test_accept_fields_of_the_caller_are_kept() -> None:
-    assert written((b"Accept-Encoding", b"br")).lower().count(b"accept-encoding") == 1
-    assert written((b"Accept", b"text/html")).lower().count(b"accept: ") == 1
-
-
-def test_body_of_a_get_has_a_length_and_an_absent_one_has_none() -> None:
-    assert b"content-length: 2\r\n" in written(method=b"GET")
-    assert b"content-length" not in written(method=b"GET", body=b"")
-    assert b"content-length: 0\r\n" in written(body=b"")
-
-
-@pytest.mark.parametrize(
-    "field",
-    [
-        (b"a\r\nb", b"c"),
-        (b"a", b"b\r\nc: d"),
-        (b"a", b"b\nc"),
-        (b"a", b"b\rc"),
-        (b"a", b"b\x00"),
-        (b"a: b", b"c"),
-        (b"", b"c"),
-        (b"a ", b"c"),
-        (b"a", b"\x7f"),
-    ],
-)
-def test_field_that_could_be_read_as_another_is_refused(field: tuple[bytes, bytes]) -> None:
-    with pytest.raises(httpx.LocalProtocolError):
-        written(field)
-
-
-@pytest.mark.parametrize("path", [b"", b"hook", b"/a b", b"/a\r\nb: c", b"/\x00", b"/\xff"])
-def test_path_that_could_be_read_as_more_is_refused(path: bytes) -> None:
-    with pytest.raises(httpx.LocalProtocolError):
-        written(path=path)
-
-
-@pytest.mark.parametrize("method", [b"", b"PO ST", b"POST\r\n", b"CONNECT"])
-def test_method_that_is_none_is_refused(method: bytes) -> None:
-    with pytest.raises(httpx.LocalProtocolError):
-        written(method=method)
-
-
-@given(
-    st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=4),
-    st.binary(max_size=8),
-    st.binary(max_size=40),
-)
-def test_whatever_is_written_h11_reads_as_one_request(
-    fields: list[tuple[bytes, bytes]], path: bytes, body: bytes
-) -> None:
-    """No field, path or body makes a second request, another body or another Host."""
-    try:
-        sent = b"".join(request_bytes(b"POST", b"/" + path, b"example.com", fields, body))
-    except httpx.LocalProtocolError:
-        return
-    server = h11.Connection(h11.SERVER)
-    server.receive_data(sent)
-    request = server.next_event()
-    assert isinstance(request, h11.Request)
-    assert [value for name, value in request.headers if name == b"host"] == [b"example.com"]
-    got = b""
-    while not isinstance(event := server.next_event(), h11.EndOfMessage):
-        assert isinstance(event, h11.Data)
-        got += event.data
-    assert (got, server.trailing_data[0]) == (body, b"")
-
 
 # --- responses: the verdict
 

@@ -12,7 +12,8 @@ Rules:
  * When writing breaks, what the peer had said before is still read: a complete final head decides there too, and a TLS
    alert is told in place of the reset behind it.
  * Reusable only if the request was written whole, and the response is complete by its framing, keeps the connection
-   alive and has nothing behind it. `is_quiet`, asked before the next use, finds what came in since.
+   alive and has nothing behind it. `is_quiet` and, over TLS, `is_quiet_within` are asked before the next use: they find
+   what came in since.
 
 Has no timeouts, no retries, and does not know pools: `on_close` is called once, when it closes.
 """
@@ -24,7 +25,7 @@ from typing import Protocol
 import httpx
 import trio
 
-from hookd.edge.egress.network_streams import NetworkStream, secure
+from hookd.edge.egress.network_streams import NetworkStream, TlsStream, secure
 from hookd.edge.egress.wire import ResponseReader
 
 RECEIVE_BYTES_MAX = 16384
@@ -45,6 +46,7 @@ class Connection:
         "_network_stream",
         "_nursery",
         "_on_close",
+        "_secured",
         "_send_failure",
         "_sending_ended",
         "is_closed",
@@ -66,6 +68,7 @@ class Connection:
         `looked_up_at`: when its address was, by trio's clock.
         """
         self._network_stream = network_stream
+        self._secured: TlsStream | None = None  # the same, where it is TLS
         self._nursery = nursery
         self._on_close = on_close
         self._is_written = False  # the request under way, to its last byte
@@ -78,7 +81,7 @@ class Connection:
     async def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Before the first request. Raises httpx.ConnectError, and is closed then."""
         try:
-            self._network_stream = await secure(self._network_stream, context, server_hostname)
+            self._network_stream = self._secured = await secure(self._network_stream, context, server_hostname)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
             self.close()
             raise httpx.ConnectError(f"TLS: {reason_of(error)}") from error
@@ -127,10 +130,19 @@ class Connection:
         if self._sending_ended is not None:
             await self._sending_ended.wait()
 
-    async def is_quiet(self) -> bool:
-        """Whether nothing came in unasked, no end either. Asked right before a request, it needs no lock."""
+    def is_quiet(self) -> bool:
+        """Whether nothing came in unasked, no end either. Of TLS this is not all: `is_quiet_within`."""
+        return not self._network_stream.has_input()
+
+    @property
+    def is_secured(self) -> bool:
+        return self._secured is not None
+
+    async def is_quiet_within(self) -> bool:
+        """Whether nothing unasked is inside the TLS stream. Asked right before a request, it needs no lock."""
+        assert self._secured is not None
         try:
-            return not await self._network_stream.has_input()
+            return not await self._secured.has_decrypted_input()
         except BaseException:
             self.close()
             raise

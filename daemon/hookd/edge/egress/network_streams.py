@@ -1,8 +1,9 @@
 """A link: one open byte stream to one address, over TCP or TLS.
 
 What it adds to a trio stream is what a pool needs and `trio.abc.Stream` lacks: a `close` that does not wait, so that
-whoever is being cancelled, evicts or shuts down can close at once, and `has_input`, which says whether the peer sent
-something that nobody asked for. Tests and simulations make links of memory streams; `Dial` is how they come in.
+whoever is being cancelled, evicts or shuts down can close at once, and `has_input`, which says without a wait whether
+the peer sent something that nobody asked for. TLS may have taken some of that off its socket: `has_decrypted_input`.
+Tests and simulations make links of memory streams; `Dial` is how they come in.
 
 Rules:
  * `dial` connects to exactly the address that it is given, which must be a literal: nothing is resolved here.
@@ -11,7 +12,7 @@ Rules:
  * Closing says no goodbye (close_notify): HTTP frames its messages itself, and a peer that does not read could hold it.
  * TCP_NODELAY is on: a request goes out when it is written.
 
-Known limits: over TLS `has_input` takes a session ticket that comes late for input, which costs one connection.
+Known limits: a look at a TLS stream takes a session ticket that comes late for input, which costs one connection.
 """
 
 import errno
@@ -32,8 +33,8 @@ class NetworkStream(Protocol):
         """Closes now, whoever waits on the stream gets trio.ClosedResourceError. May be called again."""
         ...
 
-    async def has_input(self) -> bool:
-        """Whether there are bytes, or an end, to be read right now."""
+    def has_input(self) -> bool:
+        """Whether there are bytes, or an end, to be read right now; of TLS, on what is below it."""
         ...
 
 
@@ -56,7 +57,7 @@ async def dial(address: str, port: int) -> NetworkStream:
     return TcpStream(opened)
 
 
-async def secure(network_stream: NetworkStream, context: ssl.SSLContext, server_hostname: str) -> NetworkStream:
+async def secure(network_stream: NetworkStream, context: ssl.SSLContext, server_hostname: str) -> "TlsStream":
     """The link with TLS on top, once the handshake is done. If it fails the link is still the caller's to close.
 
     Raises trio.BrokenResourceError from ssl's own error, and ValueError for a name that TLS cannot ask for.
@@ -74,20 +75,25 @@ class TcpStream(trio.abc.Stream):
     Here every read is a checkpoint, and a write is one only where it has to wait.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_poll", "_socket")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self._poll = select.poll()  # to make one takes as long as the look itself
+        self._poll.register(connected, select.POLLIN)
 
     @property
     def stream(self) -> trio.abc.Stream:
         return self
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        unsent = memoryview(data)
+        unsent: bytes | bytearray | memoryview = data
         while unsent:
             try:
-                unsent = unsent[self._socket.send(unsent) :]
+                sent = self._socket.send(unsent)
+                if sent == len(unsent):
+                    return
+                unsent = memoryview(unsent)[sent:]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
             except OSError as error:
@@ -95,9 +101,10 @@ class TcpStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
-            if self._socket.fileno() == -1:
+            number = self._socket.fileno()
+            if number == -1:
                 raise trio.ClosedResourceError
-            await trio.lowlevel.wait_readable(self._socket)
+            await trio.lowlevel.wait_readable(number)
             try:
                 return self._socket.recv(max_bytes or RECEIVE_BYTES)
             except BlockingIOError:
@@ -117,10 +124,10 @@ class TcpStream(trio.abc.Stream):
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
-    async def has_input(self) -> bool:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))  # an error or a hang-up too
+    def has_input(self) -> bool:
+        return bool(
+            self._poll.poll(0)
+        )  # an error or a hang-up too, and whatever the number is by then once it is closed
 
 
 def _stream_error(error: OSError) -> Exception:
@@ -169,10 +176,11 @@ class TlsStream(trio.abc.Stream):
     def close(self) -> None:
         self._network_stream.close()
 
-    async def has_input(self) -> bool:
-        """Input may be on the socket, or decrypted or not inside the SSL stream: read one byte without the socket."""
-        if await self._network_stream.has_input():
-            return True
+    def has_input(self) -> bool:
+        return self._network_stream.has_input()
+
+    async def has_decrypted_input(self) -> bool:
+        """Whether there is input inside the SSL stream, decrypted or not: it reads one byte without the socket."""
         self._valve.is_shut = True
         try:
             await self._secured.receive_some(1)

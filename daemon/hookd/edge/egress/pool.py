@@ -13,8 +13,7 @@ Rules:
  * `make_room` closes the oldest idle ones where a new connection would exceed `connections_max`. It never waits and
    never refuses: how many requests are in flight is the caller's limit.
  * Before it is used again a connection is looked at: one on which something came in, an end or bytes, is closed.
- * Taking, giving back and closing are sync; only the look at a TLS connection may wait, and the connection is out of
-   the pool by then.
+ * Taking, giving back and closing are sync. Only the look into a TLS connection may wait, and whoever took it looks.
 
 Known limits: a peer that closed its end is noticed when the connection is taken or due. An idle connection is a
 descriptor and about 3 KiB, with TLS about 30 KiB. `close_idle` and `close` take 15 us a connection in one go.
@@ -73,12 +72,17 @@ class Pool:
         self._open[connection] = None
         return connection
 
-    async def take(self, key: Hashable) -> Connection | None:
-        """An idle connection on which nothing came in; whoever takes it gives it back or closes it."""
+    def take(self, key: Hashable) -> Connection | None:
+        """An idle connection on which nothing came in; whoever takes it gives it back or closes it.
+
+        One over TLS has to be looked into before it is used: `is_quiet_within`.
+        """
         while idle := self._idle.get(key):
-            connection = idle[-1]
-            self._remove_idle(connection)
-            if not self._is_old(connection) and await connection.is_quiet():
+            connection = idle.pop()
+            del self._due[connection]
+            if not idle:
+                del self._idle[key]
+            if not self._is_old(connection, trio.current_time()) and connection.is_quiet():
                 return connection
             connection.close()
         return None
@@ -87,12 +91,13 @@ class Pool:
         """It is clean and nobody uses it."""
         assert connection in self._open
         assert connection not in self._due
-        if self._is_old(connection):
+        now = trio.current_time()
+        if self._is_old(connection, now):
             connection.close()
             return
         idle = self._idle.setdefault(connection.key, [])
         idle.append(connection)
-        self._due[connection] = trio.current_time() + self._idle_seconds
+        self._due[connection] = now + self._idle_seconds
         self._first_due.set()
         if len(idle) > self._idle_per_key_max:
             idle[0].close()
@@ -109,8 +114,8 @@ class Pool:
         for connection in tuple(self._open):
             connection.close()
 
-    def _is_old(self, connection: Connection) -> bool:
-        return trio.current_time() - connection.looked_up_at >= self.age_seconds_max
+    def _is_old(self, connection: Connection, now: float) -> bool:
+        return now - connection.looked_up_at >= self.age_seconds_max
 
     def _forget(self, connection: Connection) -> None:
         self._open.pop(connection, None)

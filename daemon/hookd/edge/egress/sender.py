@@ -1,4 +1,4 @@
-"""Owns the one POST to a client's endpoint: a request in, an `Outcome` out, over any httpx transport of ours.
+"""Owns the one POST to a client's endpoint: a request in, an `Outcome` out, over our own transport.
 
 Rules: the verdict is the final head's. A 2xx is told as soon as its head is there; what follows is read aside, so that
 the connection can be used again. Of any other answer the body is read for the excerpt, for at most BODY_SECONDS_MAX;
@@ -10,18 +10,20 @@ connections are closed, since they were judged when they were made.
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import trio
 
+from hookd.core import outcome as outcomes
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, Unreachable
+from hookd.core.sizing import prepared_bytes_max
 from hookd.edge.egress.addresses import AddressPolicy
 from hookd.edge.egress.finishing import BODY_SECONDS_MAX
+from hookd.edge.egress.prepared_posts import PreparedPosts
 from hookd.edge.egress.response import ResponseStream
-from hookd.edge.egress.transport import AddressDenied, Transport, open_transport, post_request
+from hookd.edge.egress.transport import AddressDenied, Transport, open_transport
 from hookd.flow.ports import DeliveryRequest
 
 OwnSockets = Callable[[], Collection[tuple[str, int]]]
@@ -51,6 +53,7 @@ class HttpSender:
         self._transport = transport
         self._own_sockets = own_sockets
         self._settings = effective.settings
+        self._posts = PreparedPosts(prepared_bytes_max(effective.settings))
 
     async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
         if self._effective.settings is not self._settings:
@@ -65,21 +68,18 @@ class HttpSender:
             return Invalid(f"the URL cannot be used: {type(error).__name__}")
 
     async def _send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
-        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers]
-        posted = post_request(
-            _url(request.url),
-            fields,
-            request.body,
-            endpoint=(request.client_id, request.endpoint_id),
-            exchange=exchange,
-            response_bytes_max=self._effective.settings.delivery.response_bytes_max,
+        post = self._posts.post((request.client_id, request.endpoint_id, request.url, request.endpoint_headers))
+        response, stream = await self._transport.exchange(
+            post.parts,
+            post.key,
+            post.head.request(request.headers, request.body),
+            exchange,
+            body_bytes_max=self._settings.delivery.response_bytes_max,
         )
-        response = await self._transport.handle_async_request(posted)
         exchange.answer = Responded(response.status_code)
-        exchange.retry_after = _only(response.headers.get_list("retry-after"))
-        stream = cast("ResponseStream", response.stream)
+        exchange.retry_after = response.only_value(b"retry-after")
         exchange.excerpt = stream.body
-        if response.is_success:
+        if outcomes.is_success(exchange.answer):
             self._transport.finish(stream)
         elif not stream.is_settled:
             await _read_excerpt(stream, exchange)
@@ -87,6 +87,7 @@ class HttpSender:
 
     def _follow_settings(self) -> None:
         before, self._settings = self._settings, self._effective.settings
+        self._posts.held_bytes_max = prepared_bytes_max(self._settings)
         self._transport.connection_age_seconds_max = self._settings.delivery.connection_age_seconds_max
         if self._settings.egress is not before.egress:
             self._transport.policy = _policy(self._effective, self._own_sockets)
@@ -104,21 +105,11 @@ async def _read_excerpt(stream: ResponseStream, exchange: Exchange) -> None:
         stream.close()
 
 
-@lru_cache(maxsize=4096)  # about 2 KiB each; to parse one takes as much as half a request
-def _url(url: str) -> httpx.URL:
-    return httpx.URL(url)
-
-
 def _policy(effective: EffectiveSettings, own_sockets: OwnSockets) -> AddressPolicy:
     settings = effective.settings
     return AddressPolicy(
         allow_networks=settings.egress.allow_networks, own_sockets=own_sockets, allow_private=settings.dev
     )
-
-
-def _only(values: list[str]) -> str | None:
-    """A header that came more than once, with values that differ, says nothing."""
-    return values[0] if len(set(values)) == 1 else None
 
 
 def _outcome_of(error: httpx.TransportError) -> Outcome:

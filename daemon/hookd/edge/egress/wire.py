@@ -1,20 +1,15 @@
-"""HTTP/1.1 as bytes: a request written, a response read. No I/O; whoever has the bytes feeds them in.
+"""HTTP/1.1 responses as bytes. No I/O; whoever has the bytes feeds them in. Requests are request_head.py's.
 
-`request_bytes` makes one request. `ResponseReader` takes what the peer sent, in pieces of any size, and is llhttp
-(through httptools) with the parts that a client of strangers needs around it.
+`ResponseReader` takes what the peer sent, in pieces of any size, and is llhttp (through httptools) with the parts that
+a client of strangers needs around it.
 
-Rules for a request:
- * Framing and the connection are ours: Host, Content-Length and Connection are written here, whatever the caller gave;
-   Transfer-Encoding, Upgrade, TE, Expect and their like are not sent. `connection: close` is passed on.
- * `accept: */*` and `accept-encoding: identity` are sent unless the caller has its own.
- * Nothing goes out that could be read as another line: names are tokens, values hold no control characters.
-
-Rules for a response:
+Rules:
  * The complete final status line and head decide. `has_head` turns true when they are read, and from then on `feed`
    does not raise: what is wrong with the body is `failure`, for whoever reads the body.
- * A head is given to llhttp whole. One that llhttp refuses, or that it reads in a way we do not share, counts by its
-   status line all the same (blemished_head.py), and the connection is not clean after it. Error is only what has no
-   readable status line, or is over budget.
+ * An answer without anything to decide is read in one pass (plain_answer.py), with what llhttp would make of it.
+ * Any other head is given to llhttp whole. One that llhttp refuses, or that it reads in a way we do not share, counts
+   by its status line all the same (blemished_head.py), and the connection is not clean after it. Error is only what has
+   no readable status line, or is over budget.
  * Everything up to the end of the final head has one byte budget, line ends before it and interim (1xx) responses
    included, so that an endless flood of either ends. A head over 8 KiB needs a place besides (long_heads.py). Interim
    responses are counted too: tiny ones cost more time than bytes. Of more fields than FIELDS_MAX the first are kept.
@@ -34,27 +29,19 @@ Known limits: 64 KiB, 64 interim responses, 256 fields a head. A response withou
 """
 
 import re
-from collections.abc import Hashable, Iterable
-from functools import lru_cache
+from collections.abc import Hashable
 
 import httptools
 import httpx
 
 from hookd.edge.egress.blemished_head import FIELDS_MAX, Fields, read_blemished_head, status_of
 from hookd.edge.egress.long_heads import LONG_HEAD_BYTES, LongHeads
+from hookd.edge.egress.plain_answer import PlainAnswer, read_plain_answer
 
-SENT_AT_ONCE_BYTES_MAX = 16384  # what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes
 HEAD_BYTES_MAX = 65536
 INTERIMS_MAX = 64
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATH = re.compile(rb"/[\x21-\x7e]*")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # control characters but tab and line ends
-_OUR_NAMES = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade"}
-    | {b"expect", b"proxy-connection", b"http2-settings"}
-)
 _CODING = b"transfer-encoding"
 _FRAMING = (_CODING, b"content-length")
 _BEGINS = b"HTTP/1."
@@ -62,46 +49,11 @@ _H = ord("H")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
-def request_bytes(
-    method: bytes, path: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
-) -> tuple[bytes, ...]:
-    """The whole request: in one piece where it is sent at once, else the head, and the body as it is held anyway.
-
-    Raises httpx.LocalProtocolError for what cannot be written.
-    """
-    if not _TOKEN.fullmatch(method) or method == b"CONNECT":
-        raise httpx.LocalProtocolError("the method cannot be sent")
-    if not _PATH.fullmatch(path):
-        raise httpx.LocalProtocolError("the URL's path cannot be sent")
-    lines = [b"%b %b HTTP/1.1" % (method, path), b"host: " + authority]
-    has_accept = has_encoding = False
-    for name, value in fields:
-        kind = _kind(name)
-        if kind == _OURS or (kind == _CONNECTION and value.lower() != b"close"):
-            continue
-        if kind == _ACCEPT:
-            has_accept = True
-        elif kind == _ACCEPT_ENCODING:
-            has_encoding = True
-        lines.append(b"%b: %b" % (name, value))
-    if not has_accept:
-        lines.append(b"accept: */*")
-    if not has_encoding:
-        lines.append(b"accept-encoding: identity")
-    if body or method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"content-length: %d" % len(body))
-    lines.append(b"\r\n")
-    head = b"\r\n".join(lines)
-    # One look over all of it in place of one at each value: as many line ends as lines, and no other control character.
-    if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or _FORBIDDEN.search(head):
-        raise httpx.LocalProtocolError("a header's value, or the host, holds characters that cannot be sent")
-    return (head + body,) if len(head) + len(body) <= SENT_AT_ONCE_BYTES_MAX else (head, body)
-
-
 class ResponseReader:
     """Reads one response to one request. What `feed` raises is httpx.RemoteProtocolError and nothing else."""
 
     __slots__ = (
+        "_fields",
         "_framing",
         "_head",
         "_head_bytes",
@@ -110,11 +62,11 @@ class ResponseReader:
         "_keeps_alive",
         "_long_heads",
         "_parser",
+        "_plain",
         "body",
         "body_bytes_max",
         "endpoint",
         "failure",
-        "fields",
         "has_begun",
         "has_head",
         "has_leftover",
@@ -142,7 +94,8 @@ class ResponseReader:
         self.body_bytes_max = body_bytes_max
         self.is_head_only = is_head_only  # the answer to HEAD: lengths in it are of no body that comes
         self.status_code = 0
-        self.fields: Fields = []
+        self._fields: Fields = []
+        self._plain: PlainAnswer | None = None  # whose fields nobody has asked for
         self.body = bytearray()
         self.is_untouched = True  # not one byte came, but line ends
         self.has_begun = False  # what came may be an answer's: as far as it goes it is HTTP
@@ -164,8 +117,24 @@ class ResponseReader:
         is_whole = self.is_complete and not self.has_leftover and self.failure is None
         return is_whole and self._keeps_alive and not self.is_blemished
 
+    @property
+    def fields(self) -> Fields:
+        """Of the final head, as they came."""
+        if self._plain is not None:
+            self._fields, self._plain = self._plain.fields, None
+        return self._fields
+
+    def only_value(self, name: bytes) -> str | None:
+        """Of the field with this name, in lower case. One that came with values that differ says nothing."""
+        if self._plain is not None and not self._plain.may_have(name):
+            return None
+        values = {value for key, value in self.fields if len(key) == len(name) and key.lower() == name}
+        return values.pop().decode("latin-1") if len(values) == 1 else None
+
     def feed(self, data: bytes) -> None:
         """The next bytes, at least one. Raises only before the final head is complete."""
+        if self.is_untouched and self._feed_plain(data):
+            return
         if not self.has_head:
             data = self._feed_head(data)
         if data:
@@ -186,6 +155,22 @@ class ResponseReader:
             self._complete(keeps_alive=False)
         elif self.failure is None:
             self.failure = httpx.RemoteProtocolError("server disconnected within the response's body")
+
+    # --- all at once, as nearly always
+
+    def _feed_plain(self, data: bytes) -> bool:
+        """Whether it was a plain answer, which is read then."""
+        if self._head_bytes or self.is_head_only:
+            return False
+        plain = read_plain_answer(data, body_bytes_max=self.body_bytes_max)
+        if plain is None:
+            return False
+        self._plain = plain
+        self.status_code = plain.status_code
+        self.body += data[plain.body_at :]
+        self.is_untouched = False
+        self.has_begun = self.has_head = self.is_complete = self._keeps_alive = True
+        return True
 
     # --- the head
 
@@ -252,7 +237,7 @@ class ResponseReader:
         self._parser = httptools.HttpResponseParser(self)
         self._head_ended = False
         self.is_complete = self._keeps_alive = False
-        self.fields.clear()
+        self._fields.clear()
         status_code = self._read_strictly(head)
         if not status_code:
             status_code = self._read_blemished(head)
@@ -285,7 +270,7 @@ class ResponseReader:
         if not self._head_ended or status_code < 100 or self._parser.get_http_version() not in ("1.1", "1.0"):
             return 0
         codings = [
-            value.lower() for name, value in self.fields if len(name) == len(_CODING) and name.lower() == _CODING
+            value.lower() for name, value in self._fields if len(name) == len(_CODING) and name.lower() == _CODING
         ]
         return status_code if codings in ([], [b"chunked"]) else 0
 
@@ -295,7 +280,7 @@ class ResponseReader:
             raise httpx.RemoteProtocolError("not HTTP/1.1: the status line cannot be read")
         self.is_blemished = True
         self._parser = httptools.HttpResponseParser(self)
-        self.fields[:] = read.fields
+        self._fields[:] = read.fields
         self._framing = read.framing
         return read.status_code
 
@@ -309,7 +294,7 @@ class ResponseReader:
         self.is_complete = False
 
     def _announces_a_body(self) -> bool:
-        return any(name.lower() in _FRAMING and value != b"0" for name, value in self.fields)
+        return any(name.lower() in _FRAMING and value != b"0" for name, value in self._fields)
 
     # --- the body
 
@@ -339,7 +324,7 @@ class ResponseReader:
     def _is_framed(self) -> bool:
         if self._framing is not None:
             return bool(self._framing)
-        return any(name.lower() in _FRAMING for name, _ in self.fields)
+        return any(name.lower() in _FRAMING for name, _ in self._fields)
 
     def _complete(self, *, keeps_alive: bool) -> None:
         self.is_complete = True
@@ -354,10 +339,10 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.has_head:
             return  # a trailer field
-        if len(self.fields) >= FIELDS_MAX:
+        if len(self._fields) >= FIELDS_MAX:
             raise ValueError("more header fields than are kept")
         # Not the tabs: `chunked` and a tab is no chunked coding to llhttp, and must then be none to us.
-        self.fields.append((name, value.rstrip(b" ")))
+        self._fields.append((name, value.rstrip(b" ")))
 
     def on_headers_complete(self) -> None:
         self._head_ended = True
@@ -372,21 +357,3 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if not self.is_complete:
             self._complete(keeps_alive=self._parser.should_keep_alive())
-
-
-_OTHER, _OURS, _CONNECTION, _ACCEPT, _ACCEPT_ENCODING = range(5)
-
-
-@lru_cache(maxsize=1024)
-def _kind(name: bytes) -> int:
-    """What to do with a header, by its name: few names are ever in use, and this is asked ten times a request."""
-    if not _TOKEN.fullmatch(name):
-        raise httpx.LocalProtocolError("a header's name holds characters that cannot be sent")
-    lowered = name.lower()
-    if lowered == b"connection":
-        return _CONNECTION
-    if lowered == b"accept":
-        return _ACCEPT
-    if lowered == b"accept-encoding":
-        return _ACCEPT_ENCODING
-    return _OURS if lowered in _OUR_NAMES else _OTHER
