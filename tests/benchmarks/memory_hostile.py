@@ -2,8 +2,8 @@
 
 The events of twelve clients go to receivers that do not read, answer garbage, send heads and bodies that do not end,
 fail with long bodies, or work. The budgets stay full: what does not fit is posted again. Clients with long headers are
-registered until there is no room. Beside that the peers of tests/benchmarks/front_door.py come by turns, a few at a
-time: long bodies, answers that nobody reads, connections that say nothing.
+registered until there is no room. Beside that the peers of tests/benchmarks/front_door.py come by turns, a few at
+a time: long bodies, answers that nobody reads, connections that say nothing.
 
 Where no cgroup can be made it says why, and compares resident memory with the number instead.
 """
@@ -20,7 +20,8 @@ from http.client import HTTPException
 import trio
 from hookd.core.sizing import container_mib
 
-from tests.benchmarks.front_door import ATTACKS, is_alive
+from tests.benchmarks.front_door import attacks, is_alive
+from tests.benchmarks.front_door_shapes import Attack
 from tests.benchmarks.memory_daemon import (
     BATCH_PATH,
     MIB,
@@ -121,10 +122,10 @@ def load(daemon: Daemon, ports: Ports, seconds: float) -> tuple[list[float], int
     end = time.monotonic() + seconds
     times: list[float] = []
     unanswered = 0
-    names = itertools.cycle(name for name in ATTACKS if name != "nothing")
+    turns = itertools.cycle([attack for _, attack in attacks(daemon.port)])
     try:
         while time.monotonic() < end and daemon.process.poll() is None:
-            with peers(daemon.port, [next(names) for _ in range(AT_ONCE)]):
+            with peers(daemon.port, [next(turns) for _ in range(AT_ONCE)]):
                 turn_end = min(end, time.monotonic() + TURN_SECONDS)
                 while time.monotonic() < turn_end and daemon.process.poll() is None:
                     began = time.perf_counter()
@@ -156,9 +157,10 @@ def _another(daemon: Daemon) -> Daemon:
 
 
 @contextmanager
-def peers(port: int, names: list[str]) -> Iterator[None]:
+def peers(port: int, at_once: list[Callable[[], Attack]]) -> Iterator[None]:
     processes = [
-        multiprocessing.get_context("fork").Process(target=_attack, args=(name, port), daemon=True) for name in names
+        multiprocessing.get_context("fork").Process(target=_attack, args=(attack, port), daemon=True)
+        for attack in at_once
     ]
     for process in processes:
         process.start()
@@ -170,9 +172,9 @@ def peers(port: int, names: list[str]) -> Iterator[None]:
             process.join()
 
 
-def _attack(name: str, port: int) -> None:
+def _attack(attack: Callable[[], Attack], port: int) -> None:
     with contextlib.suppress(BaseException):
-        trio.run(ATTACKS[name](), port)
+        trio.run(attack(), port)
 
 
 def _keep_full(daemon: Daemon, ports: Ports, is_over: threading.Event, number: int) -> None:

@@ -1,0 +1,50 @@
+"""Each benchmark runs, for a few seconds and without bars on time: so that it still does when somebody asks it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# What is compared with is installed from its registries, for a minute: by hand.
+NOT_HERE = {"peers"}
+QUICK = {
+    "end_to_end": ["--quick"],
+    "memory": ["--quick"],
+    "memory_promise": ["--quick", "delivered"],
+    "scale": ["--quick"],
+    "send_path": ["--quick"],
+    "stop": ["--quick"],
+}
+# They have no quick form yet, and take from fifteen seconds to minutes.
+BY_HAND = {"egress", "flow", "front_door", "intake", "isolation", "recorder", "scrape"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_benchmark_runs_in_seconds(name: str, tmp_path: Path) -> None:
+    """What it prints is figures, or why it is skipped."""
+    written = tmp_path / "seen.json"
+    takes_json = name not in ("memory_promise",)
+    done = run(name, *QUICK[name], *(["--json", str(written)] if takes_json else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+    if done.stdout.startswith("skipped: "):
+        pytest.skip(done.stdout.strip())
+    assert any(character.isdigit() for character in done.stdout)
+    if takes_json:
+        seen = json.loads(written.read_text())
+        assert seen["benchmark"] == name
+        assert seen["machine"]["python"]
+
+
+def test_every_benchmark_is_listed_and_is_either_run_here_or_by_hand() -> None:
+    done = run("--list")
+    assert done.returncode == 0, done.stderr
+    names = {line.split()[0] for line in done.stdout.splitlines()}
+    assert names - {"watched_daemon"} == {*QUICK, *BY_HAND, *NOT_HERE}
