@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 import trio.testing
-from hookd.core.log_line import LineForm
+from hookd.core.log_line import Line, LineForm
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS, Settings
@@ -134,6 +134,9 @@ class Lines:
 
     def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
         self._form.line(EPOCH, event, level, fields)
+
+    def made(self, line: Line) -> None:
+        self._form.made(EPOCH, line)
 
     def text(self, text: str) -> None:
         pass

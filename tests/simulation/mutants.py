@@ -576,7 +576,7 @@ MUTANTS = (
     Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass", first=26),
     Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
     Mutant(
-        "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=191
+        "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=47
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

@@ -109,7 +109,8 @@ class Server:
         """Runs until stopped or cancelled; `started` with the urls. Raises CannotBind or AppFailed."""
         lifespan = Lifespan(self._app)
         try:
-            sockets = [listen(one, url) for one, url in zip(self._sockets, self.urls, strict=True)]
+            at_once = max(1, self._spare_max // 2)  # each may have displaced one that is still being closed
+            sockets = [listen(one, url, at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
             listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)

@@ -104,22 +104,24 @@ def _bind(one: socket.socket, address: tuple[str, int] | str) -> socket.socket:
     return one
 
 
-def listen(one: socket.socket, url: str) -> "Listener":
+def listen(one: socket.socket, url: str, at_once: int) -> "Listener":
+    """`at_once`: how many connections are accepted in a turn at most."""
     try:
         one.listen(BACKLOG)
     except OSError as error:  # two may bind the same address with SO_REUSEADDR; only one may listen
         raise CannotBind(f"{url}: {error.strerror}") from error
-    return Listener(one)
+    return Listener(one, min(at_once, ACCEPTED_AT_ONCE))
 
 
 class Listener(trio.abc.Listener[trio.SocketStream]):
-    """Takes up to ACCEPTED_AT_ONCE connections that wait in each turn of the event loop.
+    """Takes up to `at_once` connections that wait in each turn of the event loop.
 
     Trio's takes one. A probe behind a hundred busy peers that connect at once would wait a hundred of their turns.
     """
 
-    def __init__(self, one: socket.socket) -> None:
+    def __init__(self, one: socket.socket, at_once: int) -> None:
         self._socket = one
+        self._at_once = at_once
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(one))
         self._taken: deque[trio.SocketStream] = deque()
 
@@ -136,7 +138,7 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
             await trio.aclose_forcefully(self._taken.popleft())
 
     def _take_others(self) -> None:
-        while len(self._taken) < ACCEPTED_AT_ONCE:
+        while len(self._taken) < self._at_once:
             try:
                 found, _ = self._socket.accept()
             except OSError:  # there is none; whatever else it is, the next wait says
