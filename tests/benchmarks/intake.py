@@ -10,9 +10,7 @@ Bars: (a) at least 85 %; (b) at least 10,000 events a second; (c) is printed.
 
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +18,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from tests.benchmarks.processes import Child, Keeper, daemon, running
 
 ROUNDS = 7
 POSTS = 150
@@ -31,14 +31,6 @@ DELIVERY_SECONDS = 5.0
 LAG_EVERY_SECONDS = 0.02
 PAYLOAD = {"invoice": "in_1", "amount": 1999, "currency": "EUR"}
 EVENT = {"client_id": "acme", "type": "invoice.paid", "payload": PAYLOAD}
-TICKS = os.sysconf("SC_CLK_TCK")
-SETTINGS = {
-    "HOOKD_INTAKE__UNSETTLED_EVENTS_MAX": "1000000",
-    "HOOKD_INTAKE__UNSETTLED_BYTES_MAX": "2GiB",
-    "HOOKD_INTAKE__CLIENT_EVENTS_MAX": "1000000",
-    "HOOKD_INTAKE__CLIENT_BYTES_MAX": "2GiB",
-    "HOOKD_DRAIN__TIMEOUT": "0s",
-}
 
 
 class Cost(NamedTuple):
@@ -166,76 +158,13 @@ def shown(costs: "list[Cost] | tuple[Cost, ...]") -> str:
     return f"{per_second:8,.0f}/s by the clock, {cpu:6.1f} µs of CPU each"
 
 
-# Processes and connections
-
-
-class Child(NamedTuple):
-    process: "subprocess.Popen[str]"
-    port: int
-
-    def cpu_seconds(self) -> float:
-        """User and system, all threads."""
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-class Keeper:
-    """One kept connection, as cheap as a load generator in Python can be."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = b""
-
-    def __enter__(self) -> "Keeper":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        self._socket.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        while b"\r\n\r\n" not in self._buffer:
-            self._more()
-        answer, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        length = int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-        while len(self._buffer) < length:
-            self._more()
-        content, self._buffer = self._buffer[:length], self._buffer[length:]
-        return int(answer[9:12]), content
-
-    def _more(self) -> None:
-        data = self._socket.recv(262144)
-        assert data, "the server hung up"
-        self._buffer += data
-
-
-@contextmanager
-def daemon(directory: str) -> Iterator[Child]:
-    command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
-    with running(command, os.environ | SETTINGS) as found:
-        yield found
+# Processes
 
 
 @contextmanager
 def child(part: str) -> Iterator[Child]:
-    with running([sys.executable, "-m", "tests.benchmarks.intake", part], dict(os.environ)) as found:
+    with running([sys.executable, "-m", "tests.benchmarks.intake", part], os.environ) as found:
         yield found
-
-
-@contextmanager
-def running(command: list[str], env: dict[str, str]) -> Iterator[Child]:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
-    try:
-        assert process.stdout is not None
-        yield Child(process, int(process.stdout.readline().rpartition(":")[2]))
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def empty() -> None:
