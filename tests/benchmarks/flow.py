@@ -1,4 +1,4 @@
-"""What an event costs without sockets: `python -m tests.benchmarks.flow [--base CHECKOUT] [--rounds N] [--part NAME]`.
+"""What an event costs without sockets: `python -m tests.benchmarks.flow [--beside DIRECTORY] [--part NAME]`.
 
 The whole daemon in one process, its log on /dev/null and its recorder in memory as they are, but for two stubs: a
 sender that answers 200 after one turn of the loop, and a server that hands requests to the application itself. The
@@ -9,8 +9,8 @@ figures are microseconds of the process's CPU time, each the median of the round
   empty   the same post to an empty Quart-Trio route, for comparison
   settle  an event from the channel to its settling, once it is in: lanes, attempts, ledger, recorder, log
 
-With `--base` a process of each checkout has its turn in each round, and the ratios are the medians of the rounds' own.
-On a machine that others use, only those hold.
+With `--beside` a process of each checkout has its turn in each round, and the ratios are the medians of the rounds'
+own. On a machine that others use, only those hold.
 """
 
 import argparse
@@ -46,19 +46,19 @@ Part = Callable[["Daemon"], Awaitable[float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--base", type=Path, help="another checkout, which takes turns with this one")
+    parser.add_argument("--beside", type=Path, help="another checkout, which takes turns with this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--part", dest="parts", action="append", choices=list(PARTS))
     given = parser.parse_args()
     given.parts = given.parts or list(PARTS)
-    checkouts = [HERE] if given.base is None else [given.base, HERE]
+    checkouts = [HERE] if given.beside is None else [given.beside, HERE]
     rounds = [{path: measured(path, given.parts) for path in checkouts} for _ in range(given.rounds)]
     for part in given.parts:
         ours = statistics.median(each[HERE][part] for each in rounds)
         line = f"{part:>7}: {ours:6.1f} us"
-        if given.base is not None:
-            base = statistics.median(each[given.base][part] for each in rounds)
-            least, *_, most = ratios = sorted(each[HERE][part] / each[given.base][part] for each in rounds)
+        if given.beside is not None:
+            base = statistics.median(each[given.beside][part] for each in rounds)
+            least, *_, most = ratios = sorted(each[HERE][part] / each[given.beside][part] for each in rounds)
             line += f", base {base:6.1f} us, ratio {statistics.median(ratios):.3f} ({least:.3f} to {most:.3f})"
         print(line, flush=True)
 

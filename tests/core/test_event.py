@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hookd.core.batch import read_array, read_lines
+from hookd.core.batch import line_spans, read_array
 from hookd.core.event import (
     DEPTH_MAX,
     Event,
@@ -170,7 +170,7 @@ def test_bad_utf8_anywhere_is_malformed(bad: bytes) -> None:
         b'{"' + bad + b'": 1}',
     ):
         shown = f"byte {text.index(bad)} is {bad[0]:#04x}"
-        for read in (lambda body: read_event(body, client_id=None), read_lines, check_text):
+        for read in (lambda body: read_event(body, client_id=None), check_text):
             with pytest.raises(Malformed, match=shown):
                 read(text)
         with pytest.raises(Malformed, match="not UTF-8"):
@@ -366,8 +366,9 @@ def test_read_array_of_no_json_is_malformed(text: bytes) -> None:
 def test_read_lines_splits_at_line_feeds_alone() -> None:
     """Empty lines are passed over; the line breaks that JSON allows inside strings are no breaks."""
     inner = '{"a": "\u2028\u0085"}'.encode()
-    assert read_lines(b"\n" + inner + b"\r\n \t\n2\n\n3") == [inner + b"\r", b"2", b"3"]
-    assert read_lines(b"") == read_lines(b"\n\n") == []
+    body = b"\n" + inner + b"\r\n \t\n2\n\n3"
+    assert [body[begin:end] for begin, end in line_spans(body)] == [inner + b"\r", b"2", b"3"]
+    assert list(line_spans(b"")) == list(line_spans(b"\n\n")) == []
 
 
 # Anything
@@ -380,7 +381,7 @@ def test_read_lines_splits_at_line_feeds_alone() -> None:
 @example(b'{"payload": {"\\ud800": 1}, "type": "t"}')
 def test_read_of_arbitrary_bytes_raises_only_refusals(text: bytes) -> None:
     """Whatever is posted is either read or refused in our own words."""
-    for read in (lambda: read_event(text, client_id=None), lambda: read_array(text), lambda: read_lines(text)):
+    for read in (lambda: read_event(text, client_id=None), lambda: read_array(text), lambda: list(line_spans(text))):
         with suppress(Malformed, InvalidEvent):
             read()
 

@@ -158,7 +158,6 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     """The report and the exit code of a run that was stopped; None where it was killed once the report was there."""
     lines = [msgspec.json.decode(line) for line in report.splitlines()]
     summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
-    exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
     if run.ports.shaken_at is not None:
         return _check_shaken_end(world, run, code, lines)
     _check_drained(world, run, undelivered)
@@ -166,13 +165,7 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
         return world.fail("S12", f"the daemon ended by itself with {code}")
     if code is not None and code != (3 if undelivered else 0):
         world.fail("S12", f"exit code {code} with {len(undelivered)} undelivered")
-    if not summary["balanced"]:
-        world.fail("S13", f"the summary is {summary}")
-    check_sums(world, summary, undelivered, exhausted)
-    _check_recorder(world, run, summary)
-    listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in lines[1:]}
-    if len(listed) != len(lines) - 1:
-        world.fail("S13", "a delivery stands in the report twice")
+    listed = _check_balance(world, run, lines)
     for key, line in listed.items():
         _check_line(world, key, line)
     _check_complete(world, summary, listed)
@@ -180,13 +173,12 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     return None
 
 
-def _check_shaken_end(world: "World", run: "Run", code: int | None, lines: list[dict[str, Any]]) -> None:
-    """The clock has raised. The books balance, the exit code is true, and nothing that was admitted is forgotten."""
+def _check_balance(
+    world: "World", run: "Run", lines: list[dict[str, Any]]
+) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The sums are right, and each delivery stands there once; returns the lines by client, event and endpoint."""
     summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
     exhausted = [line for line in lines[1:] if line["kind"] == "exhausted"]
-    world.count("reports after the clock raised")
-    if code is not None and code != (1 if run.ports.has_crashed else 3 if undelivered else 0):
-        world.fail("S12", f"exit code {code} with {len(undelivered)} undelivered; crashed: {run.ports.has_crashed}")
     if not summary["balanced"]:
         world.fail("S13", f"the summary is {summary}")
     check_sums(world, summary, undelivered, exhausted)
@@ -194,6 +186,16 @@ def _check_shaken_end(world: "World", run: "Run", code: int | None, lines: list[
     listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in lines[1:]}
     if len(listed) != len(lines) - 1:
         world.fail("S13", "a delivery stands in the report twice")
+    return listed
+
+
+def _check_shaken_end(world: "World", run: "Run", code: int | None, lines: list[dict[str, Any]]) -> None:
+    """The clock has raised. The books balance, the exit code is true, and nothing that was admitted is forgotten."""
+    summary, undelivered = lines[0], [line for line in lines[1:] if line["kind"] == "undelivered"]
+    world.count("reports after the clock raised")
+    if code is not None and code != (1 if run.ports.has_crashed else 3 if undelivered else 0):
+        world.fail("S12", f"exit code {code} with {len(undelivered)} undelivered; crashed: {run.ports.has_crashed}")
+    listed = _check_balance(world, run, lines)
     _check_complete(world, summary, listed)
 
 

@@ -47,12 +47,6 @@ def read_array(body: bytes) -> list[bytes]:
         raise read_error(error, body, "") from None
 
 
-def read_lines(body: bytes) -> list[bytes]:
-    """The lines of NDJSON; blank ones are passed over. Raises Malformed."""
-    check_text(body)
-    return [body[begin:end] for begin, end in line_spans(body)]
-
-
 def array_spans(body: bytes) -> Iterator[Span]:
     """From where to where each item of the array lies, one at a time; spaces may stand at its end.
 
