@@ -231,9 +231,9 @@ def test_header_that_is_ours_or_the_connections_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "where"),
     [
-        ("event_types", ["a", "a.*", "A/b:c_d-e"], []),
-        ("event_types", ["*"], ["/event_types/0"]),
-        ("event_types", ["a*", ".*", "a b", "", 5, None], [f"/event_types/{n}" for n in range(6)]),
+        ("event_types", ["a", "a.*", "A/b:c_d-e", "*", "a*", "*.*", "!a*b", "!*", "a" * 130], []),
+        ("event_types", ["!", "a!", "!!a", "a b", "", 5, None, "a?", "[ab]"], [f"/event_types/{n}" for n in range(9)]),
+        ("event_types", ["a" * 131, "!" + "a" * 131], ["/event_types/0", "/event_types/1"]),
         ("event_types", "a", ["/event_types"]),
         ("event_types", ["a"] * 101, ["/event_types"]),
         ("timeout", "1h", []),

@@ -272,7 +272,7 @@ def definition(draw: Random, endpoint_id: str) -> dict[str, Any]:
     """An endpoint as the platform would PUT it, without its url."""
     one: dict[str, Any] = {"id": endpoint_id}
     if draw.random() < 0.3:
-        one["event_types"] = draw.choice((["a.*"], ["a.x", "b.y"], ["nothing.of.it"]))
+        one["event_types"] = draw.choice((["a.*"], ["a.x", "*y", "!b*"], ["nothing.of.it"]))
     if draw.random() < 0.3:
         one["concurrency"] = draw.choice((1, 2, 5))
     if draw.random() < 0.3:

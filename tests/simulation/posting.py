@@ -1,5 +1,6 @@
 """Producers: posting events in every way there is, and what their answers promise."""
 
+from fnmatch import fnmatchcase
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -221,9 +222,10 @@ class Posting:
             return ("default",)
         found = []
         for endpoint_id, one in self.workload._defined[posted.client_id].items():
-            wanted = one.get("event_types", [])
-            exact = posted.type in wanted
-            if not wanted or exact or any(w.endswith(".*") and posted.type.startswith(w[:-1]) for w in wanted):
+            entries = one.get("event_types", [])
+            wanted = [entry for entry in entries if not entry.startswith("!")] or ["*"]
+            unwanted = [entry[1:] for entry in entries if entry.startswith("!")]
+            if _is_one_of(wanted, posted.type) and not _is_one_of(unwanted, posted.type):
                 found.append(endpoint_id)
         return tuple(found)
 
@@ -284,3 +286,7 @@ class Posting:
         return max(
             limits.client_events_max / limits.unsettled_events_max, limits.client_bytes_max / limits.unsettled_bytes_max
         )
+
+
+def _is_one_of(entries: list[str], event_type: str) -> bool:
+    return any(fnmatchcase(event_type, entry) for entry in entries)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from hookd.core.subscription import Subscription
+from hookd.core.subscription import held_bytes as subscription_bytes
 from hookd.core.urls import logged_url, shown_url
 
 # Each rotated secret is one more signature of 47 bytes in the header, and one more digest an attempt.
@@ -40,11 +42,13 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     schedule_seconds: tuple[float, ...] | None = None
     old_secrets: tuple[OldSecret, ...] = ()
     shown_url: str = ""  # for people who may read events; every delivery has it, so it is made and held once
+    subscription: Subscription | None = None  # made of event_types, once for a registration
 
     def __post_init__(self) -> None:
         """Also after a PUT that repeats it, equal texts are one object: what has settled holds it on."""
         for name, text in (("id", self.id), ("shown_url", shown_url(self.url))):
             msgspec.structs.force_setattr(self, name, sys.intern(text))
+        msgspec.structs.force_setattr(self, "subscription", Subscription.of(self.event_types))
 
     def __repr__(self) -> str:  # tracebacks and logs print structs; secrets, header values and tokens in URLs stay out
         return f"Endpoint(id={self.id!r}, url={logged_url(self.url)!r})"
@@ -59,13 +63,11 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         texts = (self.id, self.url, self.shown_url, self.secret, *self.event_types)
         headers = sum(TEXT_BYTES + TUPLE_BYTES + len(name) + TEXT_BYTES + len(value) for name, value in self.headers)
         schedule = len(self.schedule_seconds or ()) * NUMBER_BYTES
-        return ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
+        held = ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
+        return held + subscription_bytes(self.event_types)
 
     def wants(self, event_type: str) -> bool:
-        """`invoice.*` wants everything that begins with `invoice.`, at any depth, and not `invoice` itself."""
-        if not self.event_types or event_type in self.event_types:
-            return True
-        return any(entry.endswith(".*") and event_type.startswith(entry[:-1]) for entry in self.event_types)
+        return self.subscription is None or self.subscription.wants(event_type)
 
 
 class Client(msgspec.Struct, frozen=True, gc=False, kw_only=True):

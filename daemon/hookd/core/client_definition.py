@@ -208,10 +208,9 @@ class _Reader:
             self.note(at, f'must be an array of at most {EVENT_TYPES_MAX} types such as "invoice.paid" or "invoice.*"')
             return ()
         for index, entry in enumerate(value):
-            if entry == "*":
-                self.note(f"{at}/{index}", "leave event_types out to get every type")
-            elif not (isinstance(entry, str) and _SUBSCRIPTION.fullmatch(entry)):
-                self.note(f"{at}/{index}", 'must be 1 to 128 of A-Z a-z 0-9 _ . : / -, and may end in ".*"')
+            if not (isinstance(entry, str) and _SUBSCRIPTION.fullmatch(entry)):
+                detail = "must be 1 to 130 of A-Z a-z 0-9 _ . : / - and * for any run of them, behind ! if not wanted"
+                self.note(f"{at}/{index}", detail)
         return tuple(value)
 
     def headers(self, at: str, value: object) -> tuple[tuple[str, str], ...]:

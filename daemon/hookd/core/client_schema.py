@@ -26,7 +26,9 @@ HEADER_NAME_CHARS_MAX = 128
 HEADER_VALUE_CHARS_MAX = 4096
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 
-SUBSCRIPTION_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}(?:\.\*)?$"
+# A type has 128 characters; `.*` behind it was always allowed.
+ENTRY_CHARS_MAX = 130
+SUBSCRIPTION_PATTERN = rf"^!?[A-Za-z0-9_.:/*-]{{1,{ENTRY_CHARS_MAX}}}$"
 HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 # Printable Latin-1 without a space (or a no-break one) at either end.
 HEADER_VALUE_PATTERN = r"^(?:[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?)?$"
@@ -84,8 +86,16 @@ Secret = Annotated[
 ]
 _EndpointId = Annotated[str, _said("Needed where there are several; else `default`", pattern=ID_PATTERN)]
 _Subscriptions = Annotated[
-    list[Annotated[str, _said("An exact type, or a beginning and `.*`", pattern=SUBSCRIPTION_PATTERN)]],
-    _said("The event types it wants; all without", maxItems=EVENT_TYPES_MAX, examples=[["invoice.*"]]),
+    list[
+        Annotated[
+            str,
+            _said(
+                "A type; `*` stands for any run of characters; with a leading `!` what is not wanted",
+                pattern=SUBSCRIPTION_PATTERN,
+            ),
+        ]
+    ],
+    _said("The event types it wants; all without", maxItems=EVENT_TYPES_MAX, examples=[["invoice.*", "!*.draft"]]),
 ]
 _Headers = Annotated[
     dict[str, Annotated[str, _said("", pattern=HEADER_VALUE_PATTERN, maxLength=HEADER_VALUE_CHARS_MAX)]],
