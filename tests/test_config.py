@@ -306,6 +306,18 @@ def test_token_inline_is_refused_by_a_line_that_says_where_it_goes(file: Path) -
     assert line == "F:4: http.tokens[0].token: a token never stands in the file itself; write token_file or token_env"
 
 
+def test_token_is_held_to_clients(file: Path) -> None:
+    """Ids, at least one; left out it is held to none."""
+    environ = {"T": GOOD_TOKEN}
+    assert read_text(file, TOKEN, environ=environ).http.tokens[0].clients == ()
+    held = read_text(file, TOKEN + 'clients = ["acme", "globex"]\n', environ=environ)
+    assert held.http.tokens[0].clients == ("acme", "globex")
+    many = ", ".join(f'"c{n}"' for n in range(1001))
+    for wrong in ('"acme"', "[]", '["a b"]', "[1]", f"[{many}]"):
+        (line,) = mistakes(file, f"{TOKEN}clients = {wrong}\n", environ=environ)
+        assert line.startswith("F:5: http.tokens[0].clients: must be a list of 1 to 1,000 client ids")
+
+
 def test_same_token_under_two_names_is_refused(file: Path) -> None:
     """Which name, and which scope, would it have?"""
     (line,) = mistakes(file, TOKEN + TOKEN.replace('"a"', '"b"'), environ={"T": GOOD_TOKEN})

@@ -26,7 +26,8 @@ def token_of(name: str, scope: str = "admin") -> TokenSettings:
 
 
 PLATFORM, DASHBOARD, OPS = token_of("platform", "produce"), token_of("dashboard", "read"), token_of("ops", "admin")
-ALL = (PLATFORM, DASHBOARD, OPS)
+HANDLER = token_of("handler", "register")
+ALL = (PLATFORM, HANDLER, DASHBOARD, OPS)
 
 
 def with_tokens(*tokens: TokenSettings) -> Settings:
@@ -63,11 +64,12 @@ def filled(path: str) -> str:
 def is_let_in(scope: Scope, operation: Operation) -> bool:
     """Contract section 5, written anew."""
     may = {
-        Scope.ADMIN: {Scope.ADMIN, Scope.READ, Scope.PRODUCE},
+        Scope.ADMIN: set(Scope),
+        Scope.REGISTER: {Scope.REGISTER, Scope.PRODUCE},
         Scope.READ: {Scope.READ},
         Scope.PRODUCE: {Scope.PRODUCE},
     }
-    return operation.scope in may[scope] or (scope is Scope.PRODUCE and operation.producers_too)
+    return operation.scope in may[scope] or (Scope.PRODUCE in may[scope] and operation.producers_too)
 
 
 def test_every_kind_of_route_is_among_them():
@@ -147,7 +149,7 @@ def test_header_that_holds_no_known_token_is_nobodys(headers: list[str]):
 @pytest.mark.parametrize("header", [f"Bearer {OPS.token}", f"bearer {OPS.token}", f"BEARER  {OPS.token} "])
 def test_scheme_is_read_in_any_case(header: str):
     """As RFC 9110 has it."""
-    assert Tokens(ALL).holder([header]) == ("ops", Scope.ADMIN)
+    assert Tokens(ALL).holder([header]) == ("ops", Scope.ADMIN, None)
 
 
 @pytest.mark.parametrize("authorization", ["Bearer t\xf6ken", "Bearer " + "x" * 100_000, "\xff", "Bearer"])

@@ -13,7 +13,7 @@ from hookd.core.batch import array_spans, is_short_array, line_spans, read_array
 from hookd.core.event import ENVELOPE_BYTES_MAX
 from hookd.core.refusal import InvalidEvent, Malformed, TooLarge
 from hookd.core.settings import IntakeSettings, Settings
-from hookd.edge.api.batch_bodies import BODY_MULTIPLE
+from hookd.edge.api.body_budget import BODY_MULTIPLE
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -76,9 +76,9 @@ async def test_with_tokens_each_operation_names_the_scopes_that_open_it(autojump
         for path, ops in found["paths"].items()
         for method, op in ops.items()
     }
-    assert scopes["post", "/v1/events"] == ["produce", "admin"]
-    assert scopes["get", "/v1/events"] == ["read", "produce", "admin"]
-    assert scopes["put", "/v1/clients/{client_id}"] == ["admin"]
+    assert scopes["post", "/v1/events"] == ["produce", "register", "admin"]
+    assert scopes["get", "/v1/events"] == ["read", "produce", "register", "admin"]
+    assert scopes["put", "/v1/clients/{client_id}"] == ["register", "admin"]
     assert scopes["get", "/livez"] is scopes["get", "/readyz"] is None
     assert "401" in found["paths"]["/v1/events"]["post"]["responses"]
 

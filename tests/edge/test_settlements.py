@@ -8,6 +8,7 @@ import trio
 from hookd.core.outcome import Unreachable
 from hookd.core.run import Run
 from hookd.core.settings import RetentionSettings, RetrySettings, Settings
+from hookd.core.settlements import BLOCK_ROWS, BLOCKS_AT_ONCE
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.settlement_routes import SettlementsQuery, SettlementsView
 
@@ -82,6 +83,80 @@ async def test_feed_lists_what_settled_in_order_of_settling(autojump_clock, nurs
         {"event_id": "e4", **row, "client_id": "acme"},
         {"event_id": "e2", "client_id": "down", "status": "exhausted", "reason": "attempts_used", "settled_at": later},
     ]
+
+
+async def test_feed_of_certain_clients_passes_over_the_others(autojump_clock, nursery) -> None:
+    """In order, over many blocks of the ring, page by page; the cursor of an empty page has moved to the end."""
+    api = await started(nursery)
+    settle(api, *(f"e{number}" for number in range(BLOCK_ROWS * BLOCKS_AT_ONCE + 10)))
+    api.flow.put("rare", endpoint(event_types=("nothing.like.it",)))
+    api.flow.put("none", endpoint(event_types=("nothing.like.it",)))
+    rare = [f"r{number}" for number in range(5)]
+    for event_id in rare[:3]:
+        api.flow.admit("rare", event_id)
+    settle(api, *(f"f{number}" for number in range(BLOCK_ROWS)))
+    for event_id in rare[3:]:
+        api.flow.admit("rare", event_id)
+    everything = await read(api, clients="rare,picky", limit=1000)
+    assert len(ids(everything)) == 1000
+    assert ids(await read(api, clients="rare")) == rare
+    found, cursor = [], None
+    for _ in range(3):
+        page = await read(api, cursor, clients="rare", limit=2)
+        found.append(ids(page))
+        cursor = page.body["next_cursor"]
+    assert found == [rare[:2], rare[2:4], rare[4:]]
+    nothing = await read(api, clients="none")
+    assert (ids(nothing), nothing.body["gap"]) == ([], False)
+    assert nothing.body["next_cursor"] == (await read(api, "now")).body["next_cursor"]
+
+
+async def test_poll_for_certain_clients_is_not_ended_by_others(autojump_clock, nursery) -> None:
+    """It waits on, and its cursor has passed over what others settled; a drain answers it with nothing."""
+    api = await started(nursery)
+    api.flow.put("rare", endpoint(event_types=("nothing.like.it",)))
+    answers: list[tuple[float, Answer]] = []
+
+    async def poll(cursor: str, wait_seconds: float) -> None:
+        answer = await read(api, cursor, wait_seconds=wait_seconds, clients="rare")
+        answers.append((trio.current_time(), answer))
+
+    nursery.start_soon(poll, "now", 20)
+    await at(3)
+    settle(api, "other")
+    await at(7)
+    api.flow.admit("rare", "mine")
+    await now()
+    assert [(when, ids(answer)) for when, answer in answers] == [(7, ["mine"])]
+    nursery.start_soon(poll, "now", 5)
+    await at(9)
+    settle(api, "another")
+    await at(12)
+    assert [(when, ids(answer)) for when, answer in answers[1:]] == [(12, [])]
+    assert ids(await read(api, answers[1][1].body["next_cursor"])) == []
+    nursery.start_soon(poll, "now", 60)
+    await at(14)
+    api.flow.feed.answer_waiting()
+    await now()
+    assert [(when, ids(answer)) for when, answer in answers[2:]] == [(14, [])]
+
+
+async def test_cursor_now_begins_at_the_end(autojump_clock, nursery) -> None:
+    """Also in an empty feed; what settles behind it is listed."""
+    api = await started(nursery)
+    first = await read(api, "now")
+    assert (ids(first), first.body["gap"]) == ([], False)
+    settle(api, "e1", "e2")
+    assert ids(await read(api, first.body["next_cursor"])) == ["e1", "e2"]
+    second = await read(api, "now")
+    assert (ids(second), second.body["gap"]) == ([], False)
+    settle(api, "e3")
+    assert ids(await read(api, second.body["next_cursor"])) == ["e3"]
+
+
+@pytest.mark.parametrize("clients", ["", ",", "a,", ",a", "a b", "a,,b", "x" * 65, ",".join(["a"] * 101), "*"])
+async def test_clients_that_are_no_ids_are_refused(autojump_clock, nursery, clients: str) -> None:
+    refused_as(await read(await started(nursery), clients=clients), 422, "invalid-query")
 
 
 async def test_event_that_was_reopened_settles_and_is_listed_again(autojump_clock, nursery) -> None:
@@ -226,7 +301,7 @@ async def test_cursor_is_url_safe_and_none_of_the_listings(autojump_clock, nurse
 
 def test_parameters_are_described() -> None:
     """The route reads them by the same type that describes them."""
-    assert SettlementsQuery.__struct_fields__ == ("cursor", "limit", "wait_seconds")
+    assert SettlementsQuery.__struct_fields__ == ("cursor", "limit", "wait_seconds", "clients")
 
 
 # The long poll

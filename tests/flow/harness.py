@@ -34,6 +34,7 @@ from hookd.edge.api.services import Connections
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
+from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
 from hookd.flow.endings import Endings
@@ -323,6 +324,14 @@ class Flow:
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=everything["clock"]
         )
         self.registration = Registration(**everything, states=self.states, endings=self.endings, adoption=self.adoption)
+        self.declaration = Declaration(
+            registry=self.registry,
+            registration=self.registration,
+            ledger=self.ledger,
+            dispatch=self.dispatch,
+            intake=self.intake,
+            log=self.log,
+        )
         del everything["log"]
         reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake)
         del everything["effective"]
@@ -391,6 +400,7 @@ class Flow:
             "dispatch": self.dispatch,
             "attempter": self.attempter,
             "registration": self.registration,
+            "declaration": self.declaration,
             "retry_now": self.retry_now,
             "replay": self.replay,
             "resend": self.resend,

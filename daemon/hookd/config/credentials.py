@@ -17,11 +17,17 @@ from hookd.config.named_file import read_named
 from hookd.config.toml_lines import KeyPath
 from hookd.core.ids import is_id
 from hookd.core.mistakes import suggestion
-from hookd.core.settings import TOKEN_CHARACTERS_MAX, TOKEN_CHARACTERS_MIN, TOKENS_MAX, TokenSettings
+from hookd.core.settings import (
+    TOKEN_CHARACTERS_MAX,
+    TOKEN_CHARACTERS_MIN,
+    TOKEN_CLIENTS_MAX,
+    TOKENS_MAX,
+    TokenSettings,
+)
 
-_SCOPES = ("produce", "read", "admin")
+_SCOPES = ("produce", "register", "read", "admin")
 _TOKEN = re.compile(rf"[!-~]{{{TOKEN_CHARACTERS_MIN},{TOKEN_CHARACTERS_MAX}}}")
-_TOKEN_KEYS = ("name", "scope", "token_file", "token_env")
+_TOKEN_KEYS = ("name", "scope", "token_file", "token_env", "clients")
 _SECRET_FILE_BYTES_MAX = 65_536
 
 
@@ -74,7 +80,7 @@ class Credentials:
         if not is_id(name):
             self._findings.note_in_file((*at, "name"), "must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
         if scope not in _SCOPES:
-            self._findings.note_in_file((*at, "scope"), "must be one of produce, read, admin")
+            self._findings.note_in_file((*at, "scope"), f"must be one of {', '.join(_SCOPES)}")
         token = self.secret(at, entry, ("token_file", "token_env"))
         if token is None:
             if not {"token", "token_file", "token_env"} & entry.keys():
@@ -82,7 +88,18 @@ class Credentials:
         elif not _TOKEN.fullmatch(token):
             shape = f"{TOKEN_CHARACTERS_MIN} to {TOKEN_CHARACTERS_MAX} characters of visible ASCII, no blanks"
             self._findings.note_in_file(at, f"the token must be {shape}; `openssl rand -hex 32` makes one")
-        return TokenSettings(name=str(name), scope=str(scope), token=token or "")
+        clients = self.held_clients((*at, "clients"), entry.get("clients"))
+        return TokenSettings(name=str(name), scope=str(scope), token=token or "", clients=clients)
+
+    def held_clients(self, at: KeyPath, value: object) -> tuple[str, ...]:
+        """The clients that a token is held to. An empty list would be a token for nobody, or for all: it is refused."""
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not 1 <= len(value) <= TOKEN_CLIENTS_MAX or not all(map(is_id, value)):
+            detail = f"must be a list of 1 to {TOKEN_CLIENTS_MAX:,} client ids; leave it out for a token of all clients"
+            self._findings.note_in_file(at, detail)
+            return ()
+        return tuple(value)
 
     def secret(self, at: KeyPath, entry: Mapping[str, object], known: tuple[str, ...]) -> str | None:
         """What a `…_file` or `…_env` leads to. None: neither is there, or a mistake was noted."""

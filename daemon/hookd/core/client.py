@@ -19,6 +19,8 @@ OLD_SECRETS_MAX = 3
 # What a client takes besides its endpoints: its book, its courier and the courier's task, measured with a delivery
 # waiting. What an endpoint takes besides its texts: its health, its lane, a schedule, old secrets.
 CLIENT_BYTES, ENDPOINT_BYTES = 5 * 1024, 1024
+# Of these, what the definitions take, before anybody works for them.
+CLIENT_DEFINITION_BYTES, ENDPOINT_DEFINITION_BYTES = 256, 384
 TEXT_BYTES, TUPLE_BYTES, NUMBER_BYTES = 64, 64, 40  # of a string, a pair, a number in a tuple
 
 
@@ -74,6 +76,12 @@ class Client(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     id: str
     endpoints: tuple[Endpoint, ...]
     managed_by_config: bool = False
+
+    @property
+    def definition_bytes(self) -> int:
+        """What it takes before it is registered."""
+        unused = CLIENT_BYTES - CLIENT_DEFINITION_BYTES
+        return self.held_bytes - unused - len(self.endpoints) * (ENDPOINT_BYTES - ENDPOINT_DEFINITION_BYTES)
 
     @property
     def held_bytes(self) -> int:

@@ -32,6 +32,7 @@ _DEPTH_READ_MAX = DEPTH_MAX + 200
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
+_PLACED = re.compile(r"(.*) - at `\$((?:\.[^.\[`]+|\[[0-9.]+\])*)`", re.DOTALL)
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 # One half of a pair without the other beside it; a whole pair, as of any emoji, is passed over.
 _HALF_SURROGATE = re.compile(
@@ -384,14 +385,15 @@ def _half_surrogate(said: str, body: bytes) -> str | None:
 
 def mistake_of(message: str, pointer: str, *, of: str = "an event") -> Mistake:
     """msgspec's `Expected `str`, got `int` - at `$.type`` as a pointer and a detail."""
-    field = _FIELD.fullmatch(message)
-    if field:
-        detail = "is required" if field[1] == "missing required" else f"is not a field of {of}"
-        return Mistake(pointer_to(pointer, field[2]), detail)
-    detail, _, path = message.partition(" - at `$")
+    placed = _PLACED.fullmatch(message)
+    said, path = (message, "") if placed is None else placed.groups()
     steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", path)
     at = pointer + "".join(f"/{name or index}" for name, index in steps)
-    return Mistake(at, cut(detail))
+    field = _FIELD.fullmatch(said)
+    if field:
+        detail = "is required" if field[1] == "missing required" else f"is not a field of {of}"
+        return Mistake(pointer_to(at, field[2]), detail)
+    return Mistake(at, cut(said))
 
 
 def _sentence(mistakes: list[Mistake]) -> str:

@@ -1,6 +1,6 @@
 """Owns which clients are registered, with which endpoints. What becomes of their deliveries is flow/registration's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hookd.core.client import Client, Endpoint
 from hookd.core.effective_settings import EffectiveSettings
@@ -53,6 +53,21 @@ class Registry:
         self._bytes += more_bytes
         self._clients[client.id] = client
 
+    def put_all(self, changes: Sequence[tuple[Client | None, Client | None]]) -> None:
+        """All of them, or raises RegistryFull: who was registered before (or None), and who is now (or None)."""
+        more_bytes = sum(_counted_bytes(after) - _counted_bytes(before) for before, after in changes)
+        more = sum(before is None for before, _ in changes) - sum(after is None for _, after in changes)
+        if more > 0:
+            self.refuse_if_full(len(self._clients) + more)
+        if more_bytes > 0:
+            self._refuse_if_too_large(more_bytes)
+        self._bytes += more_bytes
+        for before, after in changes:
+            if after is not None:
+                self._clients[after.id] = after
+            elif before is not None:
+                del self._clients[before.id]
+
     def refuse_if_full(self, count: int) -> None:
         """Raises RegistryFull where so many clients are more than may be registered."""
         clients_max = self._effective.settings.registry.clients_max
@@ -67,7 +82,7 @@ class Registry:
         room_bytes = clients_bytes_max(clients_max)
         if self._bytes + more_bytes > room_bytes:
             raise RegistryFull(
-                f"registered clients take {self._bytes:,} bytes and this one {more_bytes:,} more; "
+                f"registered clients take {self._bytes:,} bytes and this {more_bytes:,} more; "
                 f"registry.clients_max ({clients_max:,}) gives them {room_bytes:,}"
             )
 

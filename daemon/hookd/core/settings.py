@@ -63,17 +63,19 @@ DrainTime = Annotated[float, Range(Kind.DURATION, 0, _DAY_SECONDS)]
 # Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 0.5 µs a request.
 TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 1024
 TOKENS_MAX = 100
+TOKEN_CLIENTS_MAX = 1000  # of one token; 100 tokens hold 10 MB of ids at most
 
 
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One `[[http.tokens]]`, its token already read from the file or the environment."""
 
     name: str
-    scope: str  # produce, read or admin
+    scope: str  # produce, register, read or admin
     token: str
+    clients: tuple[str, ...] = ()  # held to these; empty: to none, it may speak of all
 
     def __repr__(self) -> str:  # settings are printed and logged; a token never is
-        return f"TokenSettings(name={self.name!r}, scope={self.scope!r})"
+        return f"TokenSettings(name={self.name!r}, scope={self.scope!r}, clients={self.clients!r})"
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,12 @@ passed over. So positions only grow, and one that was dropped never comes back; 
 is listed, again. Who waits for the next one is flow/feed's business, what a cursor looks like edge/api's.
 Limits: at most `retention.settlements_max` and one block. Full blocks are packed, at a million (measured) 58 B a row
 with ids of 36 and 10 characters, 140 B with both at their longest, 64: so the default million is at most 140 MB. A
-page of 1,000 takes 0.8 ms, its answer 6 ms more.
+page of 1,000 takes 0.8 ms, its answer 6 ms more. Where only certain clients' are wanted, a page looks through
+BLOCKS_AT_ONCE blocks at most, 4 ms, and may have nothing of them.
 """
 
 from array import array
+from collections.abc import Set
 from typing import NamedTuple
 
 from hookd.core.delivery import Status
@@ -17,6 +19,7 @@ from hookd.core.event import Event
 from hookd.core.retry import Reason
 
 BLOCK_ROWS = 256
+BLOCKS_AT_ONCE = 10
 # How an event can have settled, and why; a packed row holds the index.
 ENDS: tuple[tuple[Status, Reason | None], ...] = (
     (Status.DELIVERED, None),
@@ -83,17 +86,40 @@ class Settlements:
         first = (self.end // BLOCK_ROWS + 1) * BLOCK_ROWS  # positions only grow, and a block begins here
         self.end = self._oldest = first
 
-    def page(self, position: int | None, *, limit: int) -> Page:
-        """From `position` on, or from the oldest held where it is None or dropped already."""
+    def page(self, position: int | None, *, limit: int, clients: Set[str] | None = None) -> Page:
+        """From `position` on, or from the oldest held where it is None or dropped already; of these clients alone."""
         assert position is None or position <= self.end
         has_gap = position is not None and position < self.oldest
         begin = self.oldest if position is None or has_gap else position
+        if clients is not None:
+            return self._page_of(clients, begin, limit=limit, has_gap=has_gap)
         end = min(begin + limit, self.end)
         found: list[Settlement] = []
         for number in range(begin // BLOCK_ROWS, -(-end // BLOCK_ROWS)):
             first = number * BLOCK_ROWS
             found += self._rows(number)[max(begin - first, 0) : end - first]
         return Page(found, end, has_gap)
+
+    def _page_of(self, clients: Set[str], begin: int, *, limit: int, has_gap: bool) -> Page:
+        found: list[Settlement] = []
+        at = begin
+        for number in range(begin // BLOCK_ROWS, begin // BLOCK_ROWS + BLOCKS_AT_ONCE):
+            first = number * BLOCK_ROWS
+            if first >= self.end:
+                break
+            for position, row in self._rows_of(clients, number):
+                if position >= begin:
+                    found.append(row)
+                if len(found) == limit:
+                    return Page(found, position + 1, has_gap)
+            at = min(first + BLOCK_ROWS, self.end)
+        return Page(found, at, has_gap)
+
+    def _rows_of(self, clients: Set[str], number: int) -> list[tuple[int, Settlement]]:
+        block, first = self._packed.get(number), number * BLOCK_ROWS
+        if block is not None and clients.isdisjoint(block.ids.split(" ")[1::2]):
+            return []  # a sixth of what it costs to unpack them
+        return [(position, row) for position, row in enumerate(self._rows(number), first) if row.client_id in clients]
 
     def trim(self) -> None:
         """Drops what is over the limit: with each settlement, and when a reload has changed the limit."""

@@ -56,22 +56,22 @@ class Registration:
         """Registers or replaces; True where the client is new. Raises Refused with nothing changed."""
         self._intake.refuse_if_draining()
         old = self._registry.find(client.id)
-        self._refuse_if_managed(old)
-        removed = _removed(old, client)
+        self.refuse_if_managed(old)
+        removed = removed_endpoints(old, client)
         self._refuse_if_unsettled(client.id, removed, end_unsettled=end_unsettled)
-        client = self._with_old_secrets(old, client)
+        client = self.with_old_secrets(old, client)
         self._register(client)
-        self._follow(old, client)
+        self.follow(old, client)
         return old is None
 
     def remove(self, client_id: str, *, end_unsettled: bool = False) -> None:
         """Raises Refused with nothing changed."""
         self._intake.refuse_if_draining()
         old = self._registry.get(client_id)
-        self._refuse_if_managed(old)
+        self.refuse_if_managed(old)
         self._refuse_if_unsettled(client_id, old.endpoints, end_unsettled=end_unsettled)
         self._unregister(client_id)
-        self._end_all(client_id, old.endpoints)
+        self.follow(old, None)
 
     def take_config(self, clients: Iterable[Client]) -> None:
         """The config file's clients, at the start and at SIGHUP. Raises RegistryFull with nothing changed.
@@ -82,12 +82,12 @@ class Registration:
         self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
             self._unregister(old.id)
-            self._end_all(old.id, old.endpoints)
+            self.follow(old, None)
         for client in wanted.values():
             before = self._registry.find(client.id)
-            client = self._with_old_secrets(before, client)
+            client = self.with_old_secrets(before, client)
             self._register(client)
-            self._follow(before, client)
+            self.follow(before, client)
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
         """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
@@ -110,7 +110,7 @@ class Registration:
         """
         self._intake.refuse_if_draining()
         client = self._registry.get(client_id)
-        self._refuse_if_managed(client)
+        self.refuse_if_managed(client)
         endpoints = [
             self._with_secret(endpoint, before=endpoint, secret=secret) if endpoint.id == endpoint_id else endpoint
             for endpoint in client.endpoints
@@ -119,7 +119,7 @@ class Registration:
         self._register(rotated)
         return rotated
 
-    def _with_old_secrets(self, old: Client | None, client: Client) -> Client:
+    def with_old_secrets(self, old: Client | None, client: Client) -> Client:
         """The client as it is to be registered: what signed before it signs on, for `delivery.secret_overlap`.
 
         A PUT that repeats a secret still in force changes nothing: a platform that repeats what it once stored does
@@ -157,7 +157,7 @@ class Registration:
     def _unmanaged_ids(self) -> list[str]:
         return [client.id for client in self._registry if not client.managed_by_config]
 
-    def _refuse_if_managed(self, old: Client | None) -> None:
+    def refuse_if_managed(self, old: Client | None) -> None:
         if old is not None and old.managed_by_config:
             raise ManagedByConfig(f"client {old.id!r} is managed by the config file; change it there and send SIGHUP")
 
@@ -170,9 +170,13 @@ class Registration:
                 unsettled_deliveries=count,
             )
 
-    def _follow(self, old: Client | None, client: Client) -> None:
-        """Does to the deliveries what the registry says now."""
-        self._end_all(client.id, _removed(old, client))
+    def follow(self, old: Client | None, client: Client | None) -> None:
+        """Does to the deliveries what the registry says now; None: the client is registered no more."""
+        if client is None:
+            assert old is not None
+            self._end_all(old.id, old.endpoints)
+            return
+        self._end_all(client.id, removed_endpoints(old, client))
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
         if old is not None:
@@ -215,10 +219,11 @@ class Registration:
         return ended
 
 
-def _removed(old: Client | None, client: Client) -> list[Endpoint]:
+def removed_endpoints(old: Client | None, client: Client | None) -> list[Endpoint]:
+    """Those of `old` that the client has no more; all, where it is registered no more."""
     if old is None:
         return []
-    return [endpoint for endpoint in old.endpoints if client.endpoint(endpoint.id) is None]
+    return [endpoint for endpoint in old.endpoints if client is None or client.endpoint(endpoint.id) is None]
 
 
 def _moved(old: Client, client: Client) -> list[Endpoint]:

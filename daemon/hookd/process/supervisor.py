@@ -30,6 +30,7 @@ from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
+from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
 from hookd.flow.endings import Endings
@@ -137,6 +138,14 @@ class Supervisor:
             clock=clock,
             log=log,
         )
+        self._declaration = Declaration(
+            registry=registry,
+            registration=self._registration,
+            ledger=ledger,
+            dispatch=dispatch,
+            intake=intake,
+            log=log,
+        )
         self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
         self._recovery = self._new_recovery()
         self._final_report = FinalReport(
@@ -183,18 +192,11 @@ class Supervisor:
             dispatch=dispatch,
             attempter=self._attempter,
             registration=self._registration,
+            declaration=self._declaration,
             retry_now=RetryNow(
                 ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
             ),
-            replay=Replay(
-                ledger=ledger,
-                registry=registry,
-                dispatch=dispatch,
-                intake=intake,
-                reopening=reopening,
-                clock=clock,
-                log=log,
-            ),
+            replay=self._new_replay(reopening),
             resend=self._resend,
             housekeeping=self._housekeeping,
             gauge_collector=GaugeCollector(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
@@ -205,6 +207,17 @@ class Supervisor:
             report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
             dev=effective.settings.dev,
+        )
+
+    def _new_replay(self, reopening: Reopening) -> Replay:
+        return Replay(
+            ledger=self._ledger,
+            registry=self._registry,
+            dispatch=self._dispatch,
+            intake=self._intake,
+            reopening=reopening,
+            clock=self._outside.clock,
+            log=self._outside.log,
         )
 
     def _new_courier(self, client_id: str) -> Courier:

@@ -28,6 +28,7 @@ from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidEvent, Refused, UnsupportedMediaType
 from hookd.edge.api.batch_bodies import BatchBodies, Items
 from hookd.edge.api.bodies import JSON, NDJSON, read_body
+from hookd.edge.api.held_tokens import held_clients, not_held, refuse_other_clients
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import body_of
 from hookd.edge.api.queries import query
@@ -75,6 +76,7 @@ def admission_routes(services: Services) -> Blueprint:
         problems=ADMISSION_PROBLEMS,
         headers=LOCATION,
         request_headers=KEYS,
+        names_clients=True,
     )
     async def post_event() -> Response:
         return await single(await _read_single_body(services), client_id=None)
@@ -87,6 +89,7 @@ def admission_routes(services: Services) -> Blueprint:
         query=BatchQuery,
         answers={202: BatchAnswer},
         problems=ADMISSION_PROBLEMS,
+        names_clients=True,
     )
     async def post_batch() -> Response:
         body = await read_body(services.effective, JSON, NDJSON)
@@ -116,13 +119,16 @@ def admission_routes(services: Services) -> Blueprint:
         bodies={NDJSON: list[ReportLine]},
         answers={200: ResendAnswer},
         problems=("invalid-event", "client-full", "full", "draining"),
+        names_clients=True,
     )
     async def resend() -> Response:
         body = await read_body(services.effective, NDJSON)
         lines = ReportLines(line_bytes_max=line_bytes_max(services.effective))
         with batches.turn() as turn:
             await batches.read(turn, body, lines.add, is_lines=True)
-            return json_response(ResendAnswer(services.resend.resend(lines.checked())))
+            checked = lines.checked()
+            refuse_other_clients(line.client_id for line in checked)
+            return json_response(ResendAnswer(services.resend.resend(checked)))
 
     return routes
 
@@ -142,6 +148,7 @@ async def _read_single_body(services: Services) -> bytes:
 
 
 def _single(services: Services, submission: Submission) -> Response:
+    refuse_other_clients([submission.client_id])
     if KEY_FIELD in this_request().first:
         submission = _keyed(submission)
     admitted = _logged(services, lambda: services.intake.admit(submission), submission)
@@ -162,7 +169,7 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
         found = None if is_lines else batches.read_short(body, client_id=client_id)
         if found is None:
             found = await batches.read(turn, body, read, is_lines=is_lines)
-        items, submissions = found
+        items, submissions = found[0], _held(found[1])
         if not submissions:
             raise InvalidEvent("the batch is empty; send at least one event")
         if KEY_FIELD in this_request().first:
@@ -184,6 +191,17 @@ def _admit_partial(
         for index, answer in enumerate(answers)
     ]
     return json_response(BatchAnswer(found), 202)
+
+
+def _held(submissions: Sequence[Submission | Refused]) -> Sequence[Submission | Refused]:
+    """With a refusal in place of what is not for the token's clients."""
+    held = held_clients()
+    if held is None:
+        return submissions
+    return [
+        not_held(each.client_id) if isinstance(each, Submission) and each.client_id not in held else each
+        for each in submissions
+    ]
 
 
 def _refuse_key(submissions: Sequence[Submission | Refused]) -> None:

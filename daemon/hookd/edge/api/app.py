@@ -23,9 +23,11 @@ from hookd.edge.api.bodies import finish_body
 from hookd.edge.api.body_budget import BodyBudget
 from hookd.edge.api.callers import Callers
 from hookd.edge.api.client_routes import client_routes
+from hookd.edge.api.declaration_routes import declaration_routes
 from hookd.edge.api.endpoint_routes import endpoint_routes
 from hookd.edge.api.event_routes import event_routes
 from hookd.edge.api.health_checks import check_routes
+from hookd.edge.api.lookup_routes import lookup_routes
 from hookd.edge.api.metrics import metrics_routes
 from hookd.edge.api.negotiation import READING, RouteTerms, check, refuse_redirects, routing_refused, terms_of
 from hookd.edge.api.openapi import add_openapi
@@ -155,7 +157,9 @@ def _counted(services: Services, error: Refused) -> Response:
 ROUTES = (
     admission_routes,
     event_routes,
+    lookup_routes,
     client_routes,
+    declaration_routes,
     endpoint_routes,
     replay_routes,
     settlement_routes,

@@ -1,7 +1,8 @@
 """Owns who may ask. Each request is judged by the settings in force.
 
 With tokens: a caller needs one whose scope opens the route, wherever it calls from. A path without a route takes a
-token as well, so that strangers do not learn which routes there are.
+token as well, so that strangers do not learn which routes there are. A token that is held to clients opens what speaks
+of those alone (held_tokens.py).
 
 Without tokens: only programs on this machine may ask, and never a web page in a browser here. A page can make a
 browser post to a loopback address; its `Origin` and `Sec-Fetch-Site` show that. A page can also point a name of its own
@@ -20,9 +21,10 @@ from hookd.core.bind import UNIX_PEER
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import Forbidden, Refused, Unauthorized
+from hookd.edge.api.held_tokens import not_held
 from hookd.edge.api.operations import Operation
 from hookd.edge.api.request_exchange import ApiRequest
-from hookd.edge.api.tokens import Tokens
+from hookd.edge.api.tokens import Holder, Tokens
 from hookd.flow.ports import Clock, Log
 
 OWN_SITES = (None, "same-origin", "none")
@@ -48,26 +50,30 @@ class Auth:
         if operation is not None and operation.scope is None:
             return
         try:
-            name = None
             if self._effective.settings.http.tokens:
-                name = self._token_name(request, operation)
+                holder = self._holder(request, operation)
+                request.exchange.grant(holder.name, holder.clients)
             else:
                 refuse_foreign_request(request)
-            request.exchange.grant(name)
+                request.exchange.grant(None)
         except Refused as refused:
             self._note(request, refused)
             raise
 
-    def _token_name(self, request: ApiRequest, operation: Operation | None) -> str:
+    def _holder(self, request: ApiRequest, operation: Operation | None) -> Holder:
         holder = self._in_force().holder(request.headers.getlist("authorization"))
         if holder is None:
             raise Unauthorized("this takes a token that is known here, as `Authorization: Bearer TOKEN`")
         # OPTIONS tells only the methods of a route, and those may have different scopes.
-        if operation is None or request.method == "OPTIONS" or holder.may(operation):
-            return holder.name
-        assert operation.scope is not None
-        needed = operation.scope.value
-        raise Forbidden(f"this takes a token of scope {needed}; {holder.name!r} has scope {holder.scope.value}")
+        if operation is None or request.method == "OPTIONS":
+            return holder
+        if not holder.may(operation):
+            assert operation.scope is not None
+            needed = operation.scope.value
+            raise Forbidden(f"this takes a token of scope {needed}; {holder.name!r} has scope {holder.scope.value}")
+        if holder.clients is not None:
+            _refuse_beyond(holder.clients, request, operation)
+        return holder
 
     def _in_force(self) -> Tokens:
         settings = self._effective.settings.http.tokens
@@ -90,6 +96,16 @@ class Auth:
             requests=self._refused,
         )
         self._refused, self._next_line_at = 0, now + LINE_EVERY_SECONDS
+
+
+def _refuse_beyond(clients: frozenset[str], request: ApiRequest, operation: Operation) -> None:
+    """Raises Forbidden for another client's path, and for what speaks of no client at all."""
+    client_id = (request.view_args or {}).get("client_id")
+    if client_id is not None:
+        if client_id not in clients:
+            raise not_held(client_id)
+    elif not operation.names_clients:
+        raise Forbidden("this speaks of the whole daemon, and the token is held to certain clients")
 
 
 def refuse_foreign_request(request: ApiRequest) -> None:

@@ -4,7 +4,7 @@ Rules: the items are counted before any of them is built. A short body is read w
 in it is wrong (core/short_batch). Of the long ones one at a time is taken apart, and others have a turn meanwhile;
 nothing of it is admitted before all of it is read.
 
-Worst case beside the body: BODY_MULTIPLE times its size, of one body at a time.
+Worst case beside the body: body_budget.BODY_MULTIPLE times its size, of one body at a time.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from hookd.core.batch import Span, array_spans, is_short_array, line_spans, read
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Submission, text_checks
 from hookd.core.short_batch import read_short_batch
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.slices import Slices
 
 T = TypeVar("T")
@@ -23,9 +24,6 @@ T = TypeVar("T")
 # Such a body of so many items is read in 5 ms at most, in one go.
 SHORT_BODY_BYTES = 64 * 1024
 SHORT_BODY_ITEMS = 200
-# What reading a body may take beside it: the payloads, which the ledger keeps; and of one item its text, which has four
-# bytes a character. tests/edge/test_long_bodies.py measures it.
-BODY_MULTIPLE = 2
 # An item costs more than its bytes: with a thousand brackets its depth is counted, 50 ns each.
 ITEM_SLICE_BYTES = 32 * 1024
 
@@ -35,11 +33,10 @@ class BatchBodies:
 
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
-        self._one_at_a_time = trio.Lock()
 
     def turn(self) -> "Turn":
         """To be entered while a body is read and admitted."""
-        return Turn(self._one_at_a_time)
+        return Turn(this_request().exchange.body.long_bodies)
 
     def read_short(self, body: bytes, *, client_id: str | None) -> tuple["Items", list[Submission]] | None:
         """The events of a short JSON array of which nothing is refused. None: `read` it."""

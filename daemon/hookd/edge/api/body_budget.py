@@ -9,14 +9,20 @@ from its first byte to the end of its request. Once it is refused it holds nothi
  * A GET, HEAD, DELETE or OPTIONS, whose body no route reads, holds at most DISCARD_BYTES_MAX.
 
 What has come is counted, not what a head announces: four heads could announce the whole budget.
-Worst case: `receiving_bytes_max`, and one body more while its request turns it into events, which never waits.
+Worst case: `receiving_bytes_max`, and one body more while its request takes it apart. Of long ones one at a time is
+taken apart (`long_bodies`), and takes BODY_MULTIPLE times its size beside it.
 """
+
+import trio
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import Full, Refused, TooLarge
 from hookd.core.units import format_size
 from hookd.edge.api.callers import Caller
 
+# What taking a body apart may take beside it: the payloads, which the ledger keeps; and of one item its text, which has
+# four bytes a character. tests/edge/test_long_bodies.py measures it.
+BODY_MULTIPLE = 2
 # Of a body that no route reads. Reading more would cost more than another connection.
 DISCARD_BYTES_MAX = 64 * 1024
 # The others end in moments.
@@ -29,6 +35,7 @@ class BodyBudget:
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
         self.held_bytes = 0
+        self.long_bodies = trio.Lock()
 
     def take(self, count: int, *, held_bytes: int, caller: Caller | None = None) -> Refused | None:
         """Counts `count` more bytes of a body that holds `held_bytes`, or returns why they are not taken."""
@@ -66,6 +73,11 @@ class CountedBody:
         self.caller: Caller | None = None  # whose it is, before anything of it is held; None: nobody's in particular
         self.arrived_bytes = 0
         self.is_complete = False
+
+    @property
+    def long_bodies(self) -> trio.Lock:
+        """To be held while a long body is taken apart."""
+        return self._body_budget.long_bodies
 
     @property
     def is_decided(self) -> bool:

@@ -7,31 +7,18 @@ import trio
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.client import Client
-from hookd.core.client_definition import ClientRules, InvalidClient, client_from
 from hookd.core.client_schema import ClientDefinition, ShortDefinition
-from hookd.core.event import check_text
-from hookd.core.ids import Id, is_id
-from hookd.core.mistakes import Mistake
-from hookd.core.quoting import cut
-from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
+from hookd.core.ids import Id
 from hookd.edge.api.bodies import JSON, read_body
+from hookd.edge.api.definitions import ENDPOINT_BYTES_MAX, Definitions
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.pages import Page
 from hookd.edge.api.queries import query
 from hookd.edge.api.rendering import client_view, json_response
 from hookd.edge.api.request_exchange import this_request
-from hookd.edge.api.schemas import LIMIT_DEFAULT, ClientPage, ClientView, Limit
+from hookd.edge.api.schemas import LIMIT_DEFAULT, ClientPage, ClientView, EndUnsettled, Limit
 from hookd.edge.api.services import Services
 from hookd.edge.api.slices import OneATurn
-
-EndUnsettled = Annotated[bool, Meta(description="Give up what is unsettled of the endpoints that go")]
-
-
-# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object
-# takes 3 bytes of a body and 72 of memory; a text with one letter beyond the basic plane takes four times its length.
-ENDPOINT_BYTES_MAX = 256 * 1024
-ENDPOINT_VALUES_MAX = 4096
 
 
 class ChangeQuery(msgspec.Struct):
@@ -46,12 +33,13 @@ class ClientsQuery(msgspec.Struct):
 def client_routes(services: Services) -> Blueprint:
     routes = Blueprint("clients", __name__)
     one_at_a_time = trio.Lock()
-    definitions = OneATurn()
+    reading = OneATurn()
+    definitions = Definitions(services)
 
     @routes.put("/v1/clients/<client_id>")
     @operation(
         "Register or replace a client",
-        scope=Scope.ADMIN,
+        scope=Scope.REGISTER,
         bodies={JSON: (ClientDefinition, ShortDefinition)},
         query=ChangeQuery,
         answers={201: ClientView, 200: ClientView},
@@ -60,10 +48,10 @@ def client_routes(services: Services) -> Blueprint:
     async def put_client(client_id: str) -> Response:
         endpoints_max = services.effective.settings.registry.endpoints_max
         body = await read_body(services.effective, JSON, bytes_max=endpoints_max * ENDPOINT_BYTES_MAX)
-        async with definitions.turn():  # of 16 endpoints with 20 headers each: 4 ms
-            _refuse_many_values(body, endpoints_max * ENDPOINT_VALUES_MAX)
+        async with reading.turn():  # of 16 endpoints with 20 headers each: 4 ms
+            definition = definitions.decode(body)
             this_request().exchange.answer.refuse_if_full()
-            client, made = _define(services, client_id, _decode(body))
+            client, made = definitions.define(client_id, definition)
             is_new = services.registration.put(client, end_unsettled=query(ChangeQuery).end_unsettled)
             services.log(
                 "client.registered",
@@ -86,7 +74,7 @@ def client_routes(services: Services) -> Blueprint:
     @routes.delete("/v1/clients/<client_id>")
     @operation(
         "Remove a client",
-        scope=Scope.ADMIN,
+        scope=Scope.REGISTER,
         query=ChangeQuery,
         answers={204: None},
         problems=("unknown-client", "managed-by-config", "unsettled-deliveries", "draining"),
@@ -103,50 +91,6 @@ def client_routes(services: Services) -> Blueprint:
             return json_response(await _page(services, query(ClientsQuery)))
 
     return routes
-
-
-def _refuse_many_values(body: bytes, most: int) -> None:
-    """Raises TooLarge before anything is built: commas and brackets are counted, those in texts as well."""
-    count = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if count > most:
-        raise TooLarge(
-            f"the definition has {count:,} commas and brackets; as registry.endpoints_max is, at most {most:,} are read"
-        )
-
-
-def _decode(body: bytes) -> object:
-    check_text(body)
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
-
-
-def _define(services: Services, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:
-    """The client, and the secrets that were made for it."""
-    if not is_id(client_id):
-        raise InvalidDefinition("a client's id is 1 to 64 of A-Z a-z 0-9 _ -", mistakes=[Mistake("", "id in the path")])
-    settings = services.effective.settings
-    rules = ClientRules(
-        allow_http=settings.egress.allow_http,
-        endpoints_max=settings.registry.endpoints_max,
-        headers_max=settings.registry.headers_max,
-    )
-    old = services.registry.find(client_id)
-    kept = {} if old is None else {endpoint.id: endpoint.secret for endpoint in old.endpoints}
-    fresh: list[str] = []
-
-    def new_secret() -> str:
-        fresh.append(services.new_secret())
-        return fresh[-1]
-
-    try:
-        client = client_from(definition, client_id=client_id, rules=rules, new_secret=new_secret, secrets=kept)
-    except InvalidClient as invalid:
-        first = invalid.mistakes[0]
-        detail = f"the client is not valid: {first.pointer or 'it'} {first.detail}"
-        raise InvalidDefinition(detail, mistakes=invalid.mistakes) from None
-    return client, {endpoint.id: endpoint.secret for endpoint in client.endpoints if endpoint.secret in fresh}
 
 
 async def _page(services: Services, asked: ClientsQuery) -> ClientPage:

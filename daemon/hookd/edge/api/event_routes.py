@@ -15,6 +15,7 @@ from hookd.core.ids import EventType
 from hookd.core.quoting import quoted
 from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
 from hookd.core.timestamps import rfc3339
+from hookd.edge.api.held_tokens import held_clients, refuse_other_clients, refuse_whole
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.pages import Page
 from hookd.edge.api.queries import query
@@ -60,9 +61,13 @@ def event_routes(services: Services) -> Blueprint:
         producers_too=True,
         answers={200: EventView},
         problems=("unknown-event", "ambiguous-id"),
+        names_clients=True,
     )
     async def get_event(event_id: str) -> Response:
-        found = services.ledger.find_everywhere(event_id)
+        held = held_clients()
+        found = [
+            event for event in services.ledger.find_everywhere(event_id) if held is None or event.client_id in held
+        ]
         if len(found) > 1:
             clients = sorted(event.client_id for event in found)
             raise AmbiguousId(
@@ -80,8 +85,14 @@ def event_routes(services: Services) -> Blueprint:
         producers_too=True,
         query=EventsQuery,
         answers={200: EventPage},
+        names_clients=True,
     )
     async def list_events() -> Response:
+        client_id = query(EventsQuery).client_id
+        if client_id is None:
+            refuse_whole("client_id=")
+        else:
+            refuse_other_clients([client_id])
         async with one_at_a_time:
             return json_response(await _page(services, query(EventsQuery)))
 

@@ -118,7 +118,7 @@ class _Describing:
             found["requestBody"] = {"required": not one.is_body_optional, "content": content}
         found["responses"] = self._responses(rule, one)
         if one.scope is not None and self._has_tokens:
-            found["security"] = [{"bearer": [scope.value for scope in _scopes(one)]}]
+            found["security"] = [{"bearer": [scope.value for scope in one.tokens()]}]
         return found
 
     def _path_parameters(self, rule: Rule) -> list[Schema]:
@@ -242,13 +242,6 @@ def _slugs_of_any(rule: Rule, one: Operation, *, has_tokens: bool) -> Iterable[s
         yield from SLUGS_OF_SCOPES
         if has_tokens:
             yield from SLUGS_OF_TOKENS
-
-
-def _scopes(one: Operation) -> list[Scope]:
-    """Those that open it, the narrowest first."""
-    assert one.scope is not None
-    scopes = [one.scope, *([Scope.PRODUCE] if one.producers_too else []), Scope.ADMIN]
-    return list(dict.fromkeys(scopes))
 
 
 def _query_parameter(name: str, schema: Schema) -> Schema:

@@ -15,9 +15,10 @@ ATTRIBUTE = "hookd_operation"
 
 
 class Scope(enum.Enum):
-    """A token's, and a route's; `admin` includes the other two."""
+    """A token's, and a route's; `admin` includes the others, `register` includes `produce`."""
 
     PRODUCE = "produce"
+    REGISTER = "register"
     READ = "read"
     ADMIN = "admin"
 
@@ -35,6 +36,21 @@ class Operation(NamedTuple):
     headers: Mapping[str, str]  # of its answers: name -> what it says
     request_headers: Mapping[str, str] = {}  # of its own that hold an id: name -> what it says
     is_body_optional: bool = False  # the route does without one, too
+    names_clients: bool = False  # in its query or body, and it refuses those that the token is not held to
+
+    def tokens(self) -> tuple[Scope, ...]:
+        """The scopes that open it, the least first; none: it is open to everyone."""
+        match self.scope:
+            case None:
+                return ()
+            case Scope.PRODUCE:
+                return (Scope.PRODUCE, Scope.REGISTER, Scope.ADMIN)
+            case Scope.ADMIN:
+                return (Scope.ADMIN,)
+            case _ if self.producers_too:
+                return (self.scope, Scope.PRODUCE, Scope.REGISTER, Scope.ADMIN)
+            case _:
+                return (self.scope, Scope.ADMIN)
 
 
 def operation(
@@ -49,6 +65,7 @@ def operation(
     headers: Mapping[str, str] | None = None,
     request_headers: Mapping[str, str] | None = None,
     is_body_optional: bool = False,
+    names_clients: bool = False,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """The decorator that stands under the route's own."""
     described = Operation(
@@ -62,6 +79,7 @@ def operation(
         headers or {},
         request_headers or {},
         is_body_optional,
+        names_clients,
     )
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

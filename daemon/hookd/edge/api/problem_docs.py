@@ -29,9 +29,11 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "Send `Authorization: Bearer TOKEN` with one of those that its configuration lists under [[http.tokens]].",
     ),
     "forbidden": ProblemDoc(
-        "The token's scope does not reach to this route; or there are no tokens, and the request comes, or may come,\n"
+        "The token's scope does not reach to this route; or the token is held to certain clients (`clients`), and\n"
+        "this speaks of others, or of the whole daemon; or there are no tokens, and the request comes, or may come,\n"
         "from a web page: its Host is no loopback name, or its Origin or Sec-Fetch-Site is foreign.",
-        "Use a token of the scope that `detail` names; without tokens ask as http://127.0.0.1:PORT or localhost.",
+        "Use a token of the scope that `detail` names, or one that is held to no clients. Without tokens ask as\n"
+        "http://127.0.0.1:PORT or localhost.",
     ),
     "unknown-client": ProblemDoc(
         "No client of this id is registered. Clients put through the API are gone after a restart.",

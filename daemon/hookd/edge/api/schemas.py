@@ -29,6 +29,7 @@ Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="How many at most; a
 Count = Annotated[int, Meta(ge=0, examples=[0])]
 Seconds = Annotated[float, Meta(ge=0, examples=[0.5])]
 Standing = Annotated[Status, Meta(examples=["pending"])]
+EndUnsettled = Annotated[bool, Meta(description="Give up what is unsettled of the endpoints that go")]
 Cursor = Annotated[str, Meta(description="Where the next page begins; null: there is none")]
 ClientId = Annotated[Id, Meta(examples=["acme"])]
 EventId = Annotated[Id, Meta(examples=["in_1-paid"])]

@@ -9,6 +9,7 @@ from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.run_history import PreviousRun
 from hookd.flow.attempt import Attempter
+from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.feed import Feed
 from hookd.flow.gauges import GaugeCollector
@@ -40,6 +41,7 @@ class Services(NamedTuple):
     dispatch: Dispatch
     attempter: Attempter
     registration: Registration
+    declaration: Declaration
     retry_now: RetryNow
     replay: Replay
     resend: Resend

@@ -23,16 +23,15 @@ class Holder(NamedTuple):
 
     name: str
     scope: Scope
+    clients: frozenset[str] | None  # held to these alone; None: to none
 
     def may(self, operation: Operation) -> bool:
-        if self.scope is Scope.ADMIN or operation.scope in (None, self.scope):
-            return True
-        return operation.producers_too and self.scope is Scope.PRODUCE
+        return operation.scope is None or self.scope in operation.tokens()
 
 
 class Tokens:
     def __init__(self, settings: Sequence[TokenSettings], *, compare: Compare = hmac.compare_digest) -> None:
-        self._known = [(_digest(token.token), Holder(token.name, Scope(token.scope))) for token in settings]
+        self._known = [(_digest(token.token), _holder(token)) for token in settings]
         self._compare = compare
 
     def holder(self, headers: Sequence[str]) -> Holder | None:
@@ -43,6 +42,10 @@ class Tokens:
             if self._compare(digest, given):
                 found = holder  # no break: all are compared; tokens are unique
         return found
+
+
+def _holder(token: TokenSettings) -> Holder:
+    return Holder(token.name, Scope(token.scope), frozenset(token.clients) or None)
 
 
 def _token(headers: Sequence[str]) -> str:

@@ -1,0 +1,71 @@
+"""Owns how a request's bytes become a client: bounded, decoded, read by core/client_definition.
+
+Rules: what is too much is refused before anything is built. An endpoint keeps the secret that it has; a new one is made
+one, which the answer alone tells.
+"""
+
+import msgspec
+
+from hookd.core.client import Client
+from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.event import check_text
+from hookd.core.ids import is_id
+from hookd.core.mistakes import Mistake
+from hookd.core.quoting import cut
+from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
+from hookd.edge.api.services import Services
+
+# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object
+# takes 3 bytes of a body and 72 of memory; a text with one letter beyond the basic plane takes four times its length.
+ENDPOINT_BYTES_MAX = 256 * 1024
+ENDPOINT_VALUES_MAX = 4096
+
+
+class Definitions:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def decode(self, text: bytes) -> object:
+        """Raises TooLarge before anything is built, or Malformed."""
+        _refuse_many_values(text, self._services.effective.settings.registry.endpoints_max * ENDPOINT_VALUES_MAX)
+        check_text(text)
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
+
+    def define(self, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:
+        """The client, and the secrets that were made for it. Raises InvalidDefinition with every mistake."""
+        if not is_id(client_id):
+            detail = "a client's id is 1 to 64 of A-Z a-z 0-9 _ -"
+            raise InvalidDefinition(detail, mistakes=[Mistake("", "id in the path")])
+        settings = self._services.effective.settings
+        rules = ClientRules(
+            allow_http=settings.egress.allow_http,
+            endpoints_max=settings.registry.endpoints_max,
+            headers_max=settings.registry.headers_max,
+        )
+        old = self._services.registry.find(client_id)
+        kept = {} if old is None else {endpoint.id: endpoint.secret for endpoint in old.endpoints}
+        fresh: list[str] = []
+
+        def new_secret() -> str:
+            fresh.append(self._services.new_secret())
+            return fresh[-1]
+
+        try:
+            client = client_from(definition, client_id=client_id, rules=rules, new_secret=new_secret, secrets=kept)
+        except InvalidClient as invalid:
+            first = invalid.mistakes[0]
+            detail = f"the client is not valid: {first.pointer or 'it'} {first.detail}"
+            raise InvalidDefinition(detail, mistakes=invalid.mistakes) from None
+        return client, {endpoint.id: endpoint.secret for endpoint in client.endpoints if endpoint.secret in fresh}
+
+
+def _refuse_many_values(body: bytes, most: int) -> None:
+    """Raises TooLarge before anything is built: commas and brackets are counted, those in texts as well."""
+    count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if count > most:
+        raise TooLarge(
+            f"the definition has {count:,} commas and brackets; as registry.endpoints_max is, at most {most:,} are read"
+        )
