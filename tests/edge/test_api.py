@@ -486,6 +486,8 @@ async def test_batch_partial_admits_what_it_can(autojump_clock, nursery) -> None
     assert found[1]["client_id"] == "nobody"
     slugs = [item["problem"]["type"].removeprefix("/problems/") for item in found if item["status"] is None]
     assert slugs == ["unknown-client", "invalid-event", "client-full"]
+    assert ["retry_after_seconds" in item.get("problem", {}) for item in found] == [*[False] * 5, True]
+    assert found[5]["problem"]["retry_after_seconds"] > 0
     assert found[2]["problem"]["status"] == 422
     assert [mistake["pointer"] for mistake in found[2]["problem"]["errors"]] == ["/2/type"]
     assert len(api.flow.events()) == 2

@@ -60,6 +60,7 @@ def body_of(refused: Refused) -> ProblemView:
         detail=f"{refused.detail}; {omitted:,} more errors are not listed" if omitted else refused.detail,
         errors=[MistakeView(*mistake) for mistake in listed] or UNSET,
         errors_omitted=omitted or UNSET,
+        retry_after_seconds=refused.retry_after_seconds or UNSET,
         **extra,
     )
 

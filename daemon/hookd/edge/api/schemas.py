@@ -86,6 +86,7 @@ class ProblemView(msgspec.Struct):
     started_at: Time | UnsetType = UNSET
     clients: list[ClientId] | UnsetType = UNSET
     unsettled_deliveries: Count | UnsetType = UNSET
+    retry_after_seconds: Annotated[int, Meta(ge=1, description="As the answer's Retry-After")] | UnsetType = UNSET
     errors: Annotated[list[MistakeView], Meta(description="The first 100")] | UnsetType = UNSET
     errors_omitted: Annotated[int, Meta(ge=1, description="How many more there are")] | UnsetType = UNSET
 
