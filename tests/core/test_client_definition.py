@@ -69,7 +69,7 @@ def test_full_form_takes_every_field() -> None:
 
 def test_null_is_the_same_as_leaving_a_key_out() -> None:
     """What a GET shows as null can be PUT back."""
-    keys = ("id", "secret", "event_types", "headers", "timeout", "concurrency", "schedule")
+    keys = ("id", "secret", "event_types", "headers", "timeout", "concurrency", "schedule", "give_up_on")
     assert read({"endpoints": [{"url": URL} | dict.fromkeys(keys)]}) == read({"url": URL})
 
 
@@ -235,6 +235,15 @@ def test_header_that_is_ours_or_the_connections_is_refused(name: str) -> None:
         ("event_types", ["!", "a!", "!!a", "a b", "", 5, None, "a?", "[ab]"], [f"/event_types/{n}" for n in range(9)]),
         ("event_types", ["a" * 131, "!" + "a" * 131], ["/event_types/0", "/event_types/1"]),
         ("event_types", "a", ["/event_types"]),
+        ("give_up_on", [300, 400, 410, 599, "3xx", "4xx", "5xx"], []),
+        ("give_up_on", [], []),
+        ("give_up_on", [200, 299, 600, True, 400.0, "400", "2xx", "4XX", None], [f"/give_up_on/{n}" for n in range(9)]),
+        ("give_up_on", 400, ["/give_up_on"]),
+        ("give_up_on", [400] * 101, ["/give_up_on"]),
+        ("paused", True, []),
+        ("paused", False, []),
+        ("paused", "true", ["/paused"]),
+        ("paused", 1, ["/paused"]),
         ("event_types", ["a"] * 101, ["/event_types"]),
         ("timeout", "1h", []),
         ("timeout", "61m", ["/timeout"]),

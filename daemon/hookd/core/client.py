@@ -42,6 +42,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timeout_seconds: float | None = None
     concurrency: int | None = None
     schedule_seconds: tuple[float, ...] | None = None
+    give_up_on: tuple[int | str, ...] = ()  # statuses, and classes such as "4xx"
+    paused: bool | None = None  # what the definition says; None: nothing, and a pause stays as it is
     old_secrets: tuple[OldSecret, ...] = ()
     shown_url: str = ""  # for people who may read events; every delivery has it, so it is made and held once
     subscription: Subscription | None = None  # made of event_types, once for a registration
@@ -64,9 +66,12 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Its texts, what its health and its lane take, and its secret's three predecessors."""
         texts = (self.id, self.url, self.shown_url, self.secret, *self.event_types)
         headers = sum(TEXT_BYTES + TUPLE_BYTES + len(name) + TEXT_BYTES + len(value) for name, value in self.headers)
-        schedule = len(self.schedule_seconds or ()) * NUMBER_BYTES
+        schedule = (len(self.schedule_seconds or ()) + len(self.give_up_on)) * NUMBER_BYTES
         held = ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
         return held + subscription_bytes(self.event_types)
+
+    def gives_up_on(self, status_code: int) -> bool:
+        return status_code in self.give_up_on or f"{status_code // 100}xx" in self.give_up_on
 
     def wants(self, event_type: str) -> bool:
         return self.subscription is None or self.subscription.wants(event_type)

@@ -22,6 +22,7 @@ from hookd.core.client_schema import (
     CONCURRENCY_MAX,
     DELAY_SECONDS_MAX,
     EVENT_TYPES_MAX,
+    GIVE_UP_ON_MAX,
     HEADER_NAME_CHARS_MAX,
     HEADER_NAME_PATTERN,
     HEADER_VALUE_CHARS_MAX,
@@ -31,6 +32,9 @@ from hookd.core.client_schema import (
     SECRET_BYTES_MAX,
     SECRET_BYTES_MIN,
     SECRET_PATTERN,
+    STATUS_CLASSES,
+    STATUS_MAX,
+    STATUS_MIN,
     SUBSCRIPTION_PATTERN,
     TIMEOUT_SECONDS_MAX,
     ClientDefinition,
@@ -161,6 +165,8 @@ class _Reader:
             "timeout_seconds": self.timeout(f"{at}/timeout", entry.get("timeout")),
             "concurrency": self.concurrency(f"{at}/concurrency", entry.get("concurrency")),
             "schedule_seconds": self.schedule(f"{at}/schedule", entry.get("schedule")),
+            "give_up_on": self.give_up_on(f"{at}/give_up_on", entry.get("give_up_on")),
+            "paused": self.paused(f"{at}/paused", entry.get("paused")),
         }
 
     def unknown_keys(self, at: str, entry: dict[Any, Any], known: tuple[str, ...]) -> list[object]:
@@ -255,6 +261,25 @@ class _Reader:
             self.duration(f"{at}/{i}", entry, seconds_max=DELAY_SECONDS_MAX, zero=True) for i, entry in enumerate(value)
         ]
         return tuple(delay for delay in delays if delay is not None)
+
+    def give_up_on(self, at: str, value: object) -> tuple[int | str, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > GIVE_UP_ON_MAX:
+            self.note(at, f'must be an array of at most {GIVE_UP_ON_MAX} statuses such as [400, "3xx"]')
+            return ()
+        for index, entry in enumerate(value):
+            is_status = isinstance(entry, int) and not isinstance(entry, bool) and STATUS_MIN <= entry <= STATUS_MAX
+            if not is_status and entry not in STATUS_CLASSES:
+                classes = ", ".join(f'"{one}"' for one in STATUS_CLASSES)
+                self.note(f"{at}/{index}", f"must be a status from {STATUS_MIN} to {STATUS_MAX}, or one of {classes}")
+        return tuple(value)
+
+    def paused(self, at: str, value: object) -> bool | None:
+        if value is not None and not isinstance(value, bool):
+            self.note(at, "must be true or false")
+            return None
+        return value
 
     def duration(self, at: str, value: object, *, seconds_max: float, zero: bool) -> float | None:
         if not isinstance(value, str):

@@ -8,7 +8,7 @@ a URL, the bounds of a duration, two header names that differ in case only, limi
 say it, and core/client_definition checks it.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,9 @@ TIMEOUT_SECONDS_MAX = 3600.0
 DELAY_SECONDS_MAX = 30 * 86400.0
 SCHEDULE_ENTRIES_MAX = 50
 CONCURRENCY_MAX = 1000
+GIVE_UP_ON_MAX = 100
+STATUS_MIN, STATUS_MAX = 300, 599
+STATUS_CLASSES = ("3xx", "4xx", "5xx")
 EVENT_TYPES_MAX = 100
 URL_CHARS_MAX = 2048
 HEADER_NAME_CHARS_MAX = 128
@@ -133,6 +136,17 @@ _Concurrency = Annotated[
 ]
 
 
+_GiveUpOn = Annotated[
+    list[Annotated[int, Meta(ge=STATUS_MIN, le=STATUS_MAX)] | Literal["3xx", "4xx", "5xx"]],
+    _said(
+        "Statuses, and classes of them, that exhaust a delivery at once as `refused`; none without",
+        maxItems=GIVE_UP_ON_MAX,
+        examples=[[400, "3xx"]],
+    ),
+]
+_Paused = Annotated[bool, _said("true: held as by an operator; false: no longer; as it is without")]
+
+
 class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """One endpoint. null is the same as leaving the field out."""
 
@@ -144,6 +158,8 @@ class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     timeout: _Timeout | None = None
     concurrency: _Concurrency | None = None
     schedule: _Schedule | None = None
+    give_up_on: _GiveUpOn | None = None
+    paused: _Paused | None = None
 
 
 class ClientDefinition(msgspec.Struct, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ class Reason(enum.Enum):
     GONE = "gone"
     ENDPOINT_REMOVED = "endpoint_removed"
     CRASHED = "crashed"
+    REFUSED = "refused"  # the recorder writes their order: new ones stand last
 
     __hash__ = object.__hash__  # as Status has it
 
@@ -78,8 +79,11 @@ def verdict(
     is_last: bool,
     age_seconds: float,
     jitter_unit: float,
+    is_refusal: bool = False,
 ) -> Verdict:
     """Any 2xx succeeds, 410 gives up; every other outcome is due again while attempts and age allow it.
+
+    `is_refusal`: the endpoint gives up on the status that it answered.
 
     `failures` are those since the delivery was last opened, probes not counted: the schedule starts anew with them.
     `is_last`: the schedule in force grants no attempt after this one.
@@ -88,6 +92,8 @@ def verdict(
         return SUCCESS
     if isinstance(outcome, Responded) and outcome.status_code == GONE:
         return GiveUp(Reason.GONE)
+    if is_refusal:
+        return GiveUp(Reason.REFUSED)
     if is_last:
         return GiveUp(Reason.ATTEMPTS_USED)
     if age_seconds >= policy.age_seconds_max:

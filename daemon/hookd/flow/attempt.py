@@ -18,7 +18,7 @@ from hookd.core.event import Event
 from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
 from hookd.core.log_line import Line
-from hookd.core.outcome import Exchange, Invalid, Outcome, TimedOut
+from hookd.core.outcome import Exchange, Invalid, Outcome, Responded, TimedOut
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
 from hookd.core.retry import SUCCESS, GiveUp, Reason, Retry, Verdict
@@ -192,6 +192,7 @@ class Attempter:
             is_last=not delivery.is_probing and self._ledger.terms.is_used_up(event, delivery),
             age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
             jitter_unit=jitter_unit,
+            is_refusal=isinstance(outcome, Responded) and lane.endpoint.gives_up_on(outcome.status_code),
         )
         return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
 

@@ -83,7 +83,7 @@ class Declaration:
             changes = await self._changes(declared, prune=prune)
         self._intake.refuse_if_draining()
         self._refuse_if_unsettled(changes, end_unsettled=end_unsettled)
-        real = [change for change in changes if change.name != "unchanged"]
+        real = [change for change in changes if change.name != "unchanged" or _says_paused(change.after)]
         self._registry.put_all([(change.before, change.after) for change in real])
         behind = [change for change in real if not self._follow_at_once(change)]
         counts = Counter(change.name for change in changes)
@@ -143,3 +143,8 @@ class Declaration:
             return False
         self._registration.follow(change.before, change.after)
         return True
+
+
+def _says_paused(client: Client | None) -> bool:
+    """Whether it is more than its definition: what it says holds also where nothing of it has changed."""
+    return client is not None and any(endpoint.paused is not None for endpoint in client.endpoints)

@@ -6,7 +6,9 @@ Rules:
  3. A change that would end unsettled deliveries is refused, unless the caller asked for that.
  4. Deliveries that were recovered before their client was registered begin when it is (flow/adoption). Those to an
     endpoint that the client has no more are given up then.
- 5. The registry and the lanes change in the same moment: only `_register` and `_unregister` change either.
+ 5. A definition that says `paused` pauses or resumes, however often it is put. Where the config file says it, that
+    counts when it is new in the file: a reload does not undo an operator's hand.
+ 6. The registry and the lanes change in the same moment: only `_register` and `_unregister` change either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -177,11 +179,25 @@ class Registration:
             self._end_all(old.id, old.endpoints)
             return
         self._end_all(client.id, removed_endpoints(old, client))
+        self._pause_or_resume(old, client)
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
         if old is not None:
             self._retarget(client.id, _moved(old, client))
         self._dispatch.wake(client.id)
+
+    def _pause_or_resume(self, old: Client | None, client: Client) -> None:
+        for endpoint in client.endpoints:
+            before = None if old is None else old.endpoint(endpoint.id)
+            is_known = client.managed_by_config and before is not None and before.paused == endpoint.paused
+            if endpoint.paused is None or is_known:
+                continue
+            health = self._ledger.health(client.id, endpoint.id)
+            is_held = health is not None and health.is_held
+            if endpoint.paused and not is_held:
+                self.pause(client.id, endpoint.id)
+            elif is_held and not endpoint.paused:
+                self.resume(client.id, endpoint.id)
 
     def _retarget(self, client_id: str, moved: Sequence[Endpoint]) -> None:
         """These have another URL."""

@@ -25,6 +25,7 @@ WAITING_SHOWN_MAX = 10
 
 GIVEN_UP = {
     "attempts_used": "every attempt of its schedule was used",
+    "refused": "the endpoint answered a status of its give_up_on",
     "expired": "it grew older than retry.age_max",
     "gone": "the endpoint answered 410, which disables it",
     "endpoint_removed": "its endpoint was removed",

@@ -100,6 +100,7 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest
         timeout_seconds=effective.timeout_seconds(endpoint),
         concurrency=effective.concurrency(endpoint),
         schedule=[format_duration(delay_seconds) for delay_seconds in effective.policy(endpoint).schedule_seconds],
+        give_up_on=list(endpoint.give_up_on),
         health=health_view(services, client_id, endpoint, oldest),
     )
 

@@ -142,6 +142,7 @@ class EndpointView(msgspec.Struct):
     timeout_seconds: Annotated[Seconds, Meta(examples=[15.0])]
     concurrency: Annotated[Count, Meta(examples=[8])]
     schedule: Annotated[list[str], Meta(examples=[["5s", "30s", "2m", "10m", "30m"]])]
+    give_up_on: Annotated[list[int | str], Meta(examples=[[400, "3xx"]])]
     health: HealthView
     secret: Annotated[str, Meta(description="Only in the answer of the call that made it")] | UnsetType = UNSET
 
