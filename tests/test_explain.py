@@ -7,6 +7,7 @@ import trio
 from hookd.cli.api_client import Answer
 from hookd.cli.commands.explain import Found, NotFound, explained, find
 from hookd.core.outcome import TimedOut, Unreachable
+from hookd.core.rate import Rate
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
 from hookd.flow.endings import ROWS_AT_ONCE
 from hookd.flow.report_lines import read_report_lines
@@ -328,3 +329,34 @@ async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_cl
     assert "Attempt 3 of 6 waits for its client to be registered." in told
     with pytest.raises(NotFound):
         find(Asked(), "nobody")  # type: ignore[arg-type]
+
+
+async def test_event_behind_another_names_it_and_how_often_it_failed(autojump_clock, nursery) -> None:
+    """Strict order: what it waits for is said, and the command that tells more."""
+    api = await started(nursery)
+    api.flow.put("acme", endpoint(order="strict", rate=Rate.of("30/m")))
+    api.flow.sender.script(URL, 500)
+    for event_id in ("first", "behind"):
+        api.flow.admit(event_id=event_id)
+    await at(1)
+    assert "Attempt 1 of 6 waits behind first, which failed once; strict order." in await of_event(api, "behind")
+    assert "hookd explain acme/first" in await of_event(api, "behind")
+    assert "waits behind" not in await of_event(api, "first")
+    await at(8)
+    assert "waits behind first, which failed twice; strict order." in await of_event(api, "behind")
+    told = await of_client(api)
+    assert "Strict order: first, which failed twice, holds up those behind it." in told
+    assert "Its attempts begin no faster than 30/m." in told
+
+
+async def test_event_that_waits_for_its_turn_says_whose(autojump_clock, nursery) -> None:
+    """What is due, and is held back by the endpoint's order or rate."""
+    api = await started(nursery)
+    api.flow.put("acme", endpoint(order="strict"), endpoint("rated", f"{URL}/rated", rate=Rate.of("1/h")))
+    api.flow.sender.script(URL, Hang())
+    for event_id in ("first", "behind"):
+        api.flow.admit(event_id=event_id)
+    await at(1)
+    told = await of_event(api, "behind")
+    assert "is due and waits for its turn: its endpoint has strict order, one at a time." in told
+    assert "is due and waits for its turn: its endpoint takes 1/h." in told

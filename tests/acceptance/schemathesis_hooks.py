@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 RECEIVER = os.environ["HOOKD_TEST_RECEIVER"]
 
 schemathesis.openapi.format("uri", st.just(RECEIVER))
+schemathesis.openapi.format("hookd-rate", st.sampled_from(["1/s", "1000/s", "30/m", "5/h"]))
 schemathesis.openapi.format("hookd-timeout", st.sampled_from(["1ms", "0.5s", "15s", "1h"]))
 schemathesis.openapi.format("hookd-delay", st.sampled_from(["0s", "5s", "2m", "30d"]))
 

@@ -16,6 +16,7 @@ FORMATS = {
     "hookd-url": st.sampled_from(
         ["https://example.com/hook", "http://127.0.0.1:8080/?a=b", "HTTPS://[::1]/", "https://a.b."]
     ),
+    "hookd-rate": st.sampled_from(["1/s", "1000/s", "30/m", "5/h"]),
     "hookd-timeout": st.sampled_from(["1ms", "0.5s", "15s", "60m", "1h"]),
     "hookd-delay": st.sampled_from(["0s", "5s", "2m", "1.5h", "30d"]),
 }
@@ -60,6 +61,10 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.integers(schema["minimum"], schema["maximum"])
         case {"type": "null"}:
             return st.none()
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"enum": values}:
+            return st.sampled_from(values)
     raise AssertionError(f"a definition's schema has come to say more: {schema}")
 
 

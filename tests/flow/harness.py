@@ -300,7 +300,9 @@ class Flow:
         self.states = EndpointStates(ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"ledger": self.ledger}
         self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
-        self.endings = Endings(ledger=self.ledger, registry=self.registry, clock=self.clock)
+        self.endings = Endings(
+            ledger=self.ledger, registry=self.registry, clock=self.clock, wake=lambda one: self.dispatch.wake(one)
+        )
         everything |= {"registry": self.registry}
         departures, arrivals = trio.open_memory_channel[Event](math.inf)
         self.departures = departures

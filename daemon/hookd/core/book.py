@@ -8,7 +8,7 @@ from hookd.core.health import Health
 
 
 class Book:
-    __slots__ = ("client_id", "endpoints", "events", "unsettled", "usage")
+    __slots__ = ("client_id", "endpoints", "events", "is_adopting", "unsettled", "usage")
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id  # the one text that the client's events share
@@ -16,6 +16,7 @@ class Book:
         self.unsettled: dict[int, Event] = {}  # by sequence, in order of `since`
         self.endpoints: dict[str, Health] = {}
         self.usage = Usage()
+        self.is_adopting = False  # what waited for the client's registration is being taken over
 
     @property
     def is_empty(self) -> bool:

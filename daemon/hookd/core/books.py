@@ -83,7 +83,16 @@ class Books:
         book = self._books.get(client_id)
         return [] if book is None else sorted(book.unsettled.values(), key=attrgetter("sequence"))
 
+    def is_adopting(self, client_id: str) -> bool:
+        """Whether some of what waited for its registration has yet to be taken over."""
+        book = self._books.get(client_id)
+        return book is not None and book.is_adopting
+
     # For whoever changes them
+
+    def note_adopting(self, client_id: str, *, is_adopting: bool) -> None:
+        if client_id in self._books:
+            self._books[client_id].is_adopting = is_adopting
 
     def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
         """The endpoint's health, for whoever changes it: the first mention makes it."""

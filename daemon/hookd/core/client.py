@@ -6,10 +6,11 @@ It does not read definitions (core/client_definition) and does not keep clients 
 """
 
 import sys
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from hookd.core.rate import Rate
 from hookd.core.subscription import Subscription
 from hookd.core.subscription import held_bytes as subscription_bytes
 from hookd.core.urls import logged_url, shown_url
@@ -22,6 +23,9 @@ CLIENT_BYTES, ENDPOINT_BYTES = 5 * 1024, 1024
 # Of these, what the definitions take, before anybody works for them.
 CLIENT_DEFINITION_BYTES, ENDPOINT_DEFINITION_BYTES = 256, 384
 TEXT_BYTES, TUPLE_BYTES, NUMBER_BYTES = 64, 64, 40  # of a string, a pair, a number in a tuple
+
+
+Order = Literal["any", "strict"]
 
 
 class OldSecret(NamedTuple):
@@ -42,6 +46,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timeout_seconds: float | None = None
     concurrency: int | None = None
     schedule_seconds: tuple[float, ...] | None = None
+    order: Order = "any"
+    rate: Rate | None = None
     give_up_on: tuple[int | str, ...] = ()  # statuses, and classes such as "4xx"
     paused: bool | None = None  # what the definition says; None: nothing, and a pause stays as it is
     old_secrets: tuple[OldSecret, ...] = ()
@@ -68,7 +74,13 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         headers = sum(TEXT_BYTES + TUPLE_BYTES + len(name) + TEXT_BYTES + len(value) for name, value in self.headers)
         schedule = (len(self.schedule_seconds or ()) + len(self.give_up_on)) * NUMBER_BYTES
         held = ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
+        held += 0 if self.rate is None else self.rate.log_bytes
         return held + subscription_bytes(self.event_types)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether it gets its events one at a time, in the order of acceptance."""
+        return self.order == "strict"
 
     def gives_up_on(self, status_code: int) -> bool:
         return status_code in self.give_up_on or f"{status_code // 100}xx" in self.give_up_on

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from hookd.core.client import Client, Endpoint
+from hookd.core.client import Client, Endpoint, Order
 from hookd.core.client_schema import (
     CONCURRENCY_MAX,
     DELAY_SECONDS_MAX,
@@ -43,6 +43,7 @@ from hookd.core.client_schema import (
 )
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
+from hookd.core.rate import Rate
 from hookd.core.units import format_duration, parse_duration
 from hookd.core.urls import url_mistake
 
@@ -165,6 +166,8 @@ class _Reader:
             "timeout_seconds": self.timeout(f"{at}/timeout", entry.get("timeout")),
             "concurrency": self.concurrency(f"{at}/concurrency", entry.get("concurrency")),
             "schedule_seconds": self.schedule(f"{at}/schedule", entry.get("schedule")),
+            "order": self.order(f"{at}/order", entry.get("order")),
+            "rate": self.rate(f"{at}/rate", entry.get("rate")),
             "give_up_on": self.give_up_on(f"{at}/give_up_on", entry.get("give_up_on")),
             "paused": self.paused(f"{at}/paused", entry.get("paused")),
         }
@@ -261,6 +264,20 @@ class _Reader:
             self.duration(f"{at}/{i}", entry, seconds_max=DELAY_SECONDS_MAX, zero=True) for i, entry in enumerate(value)
         ]
         return tuple(delay for delay in delays if delay is not None)
+
+    def order(self, at: str, value: object) -> Order:
+        if value not in (None, "any", "strict"):
+            self.note(at, 'must be "any" or "strict"')
+        return "strict" if value == "strict" else "any"
+
+    def rate(self, at: str, value: object) -> Rate | None:
+        if value is None:
+            return None
+        try:
+            return Rate.of(value if isinstance(value, str) else "")
+        except ValueError as error:
+            self.note(at, str(error))
+            return None
 
     def give_up_on(self, at: str, value: object) -> tuple[int | str, ...]:
         if value is None:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from hookd.core.ids import ID_PATTERN
+from hookd.core.rate import RATE_PATTERN
 from hookd.core.units import DURATION_PATTERN
 
 TIMEOUT_SECONDS_MAX = 3600.0
@@ -147,6 +148,21 @@ _GiveUpOn = Annotated[
 _Paused = Annotated[bool, _said("true: held as by an operator; false: no longer; as it is without")]
 
 
+_Order = Annotated[
+    Literal["any", "strict"],
+    _said("strict: one at a time, in the order of acceptance, each settled before the next begins; any without"),
+]
+_Rate = Annotated[
+    str,
+    _said(
+        "Attempts begin no faster; one second's worth may begin at once. At most 1000/s; no limit without",
+        pattern=RATE_PATTERN,
+        format="hookd-rate",
+        examples=["10/s"],
+    ),
+]
+
+
 class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """One endpoint. null is the same as leaving the field out."""
 
@@ -158,6 +174,8 @@ class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     timeout: _Timeout | None = None
     concurrency: _Concurrency | None = None
     schedule: _Schedule | None = None
+    order: _Order | None = None
+    rate: _Rate | None = None
     give_up_on: _GiveUpOn | None = None
     paused: _Paused | None = None
 

@@ -25,6 +25,7 @@ import msgspec
 
 from hookd.core import outcome as outcomes
 from hookd.core.outcome import Outcome, Responded, TimedOut, Unreachable
+from hookd.core.rate import RateLog
 from hookd.core.retry_after import RETRY_AFTER_SECONDS_MAX
 from hookd.core.timestamps import Moment
 
@@ -59,7 +60,7 @@ TOLD_OK: Told = (State.OK, None)
 
 
 class Health(msgspec.Struct, gc=False, eq=False):
-    """One endpoint's row, about 260 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
+    """One endpoint's row, about 280 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
 
     unsettled: int = 0
     in_flight: int = 0
@@ -84,6 +85,15 @@ class Health(msgspec.Struct, gc=False, eq=False):
     failing_since: float | None = None  # wall
     last_outcome: Outcome | None = None
     last_delivered_at: float | None = None  # wall
+    held_up_by: str | None = None  # with strict order: the event that failed, and that all others wait for
+    held_up_attempts: int = 0  # how many it has had
+    rate_log_or_none: RateLog | None = None  # made where the endpoint has a rate
+
+    @property
+    def rate_log(self) -> RateLog:
+        if self.rate_log_or_none is None:
+            self.rate_log_or_none = RateLog()
+        return self.rate_log_or_none
 
     def state(self, now: float) -> State:
         if self.disabled:

@@ -273,13 +273,19 @@ class Ledger(Books):
                     continue
                 delivery.url = url
 
-    def give_up(self, event: Event, delivery: Delivery, reason: Reason, *, now: Moment) -> None:
+    def give_up(self, event: Event, delivery: Delivery, reason: Reason, *, now: Moment) -> bool:
+        """Returns whether others waited for it, in strict order: one of them may begin now."""
         assert not delivery.in_flight
         delivery.due_at = None
+        health = self._health_of(event, delivery)
+        frees_others = health.held_up_by == event.id
+        if frees_others:
+            health.held_up_by = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
         self.counters.given_up[reason] += 1
         if self._on_given_up is not None:
             self._on_given_up(event, delivery)
+        return frees_others
 
     def reopen(self, event: Event, delivery: Delivery, *, now: Moment) -> None:
         """An exhausted delivery is pending again; the budget has been asked for.

@@ -32,11 +32,14 @@ class Terms:
     def begins_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
         """When the next attempt may begin (monotonic); None in flight, when settled, and while none may.
 
-        None too where it will have expired before that, as things are.
+        None too where it will have expired before that, as things are, or stands behind another in strict order.
         """
         if delivery.due_at is None:
             return None
-        begins_from = self._health_of(event, delivery).begins_from(delivery.due_at)
+        health = self._health_of(event, delivery)
+        if health.held_up_by not in (None, event.id):
+            return None
+        begins_from = health.begins_from(delivery.due_at)
         expires_at = self.expires_at(event, delivery, now=now)
         is_too_late = expires_at is not None and begins_from >= expires_at
         return None if begins_from == math.inf or is_too_late else begins_from

@@ -5,6 +5,7 @@ Rules:
     a turn: 20,000 in one go held the loop for 0.4 s.
  2. Each is looked at when its turn comes. One that was expedited, ended, or whose endpoint is gone is left alone.
  3. A drain takes over what is left before it asks what may still begin.
+ 4. An endpoint with strict order begins when all of it is taken over: what comes newly may not overtake it.
 Limits: 8 B for each event of such a client.
 """
 
@@ -33,10 +34,13 @@ class Adoption:
         self._clock = clock
         self._left: deque[Event] = deque()
         self._is_going_on = False
+        self._clients: list[str] = []  # whose are left
 
     def begin(self, client_id: str) -> None:
         """The client is registered now."""
         self._left.extend(self._ledger.unsettled_events(client_id))
+        self._ledger.note_adopting(client_id, is_adopting=True)
+        self._clients.append(client_id)
         self._take_some()
         if self._left and not self._is_going_on:
             self._is_going_on = True
@@ -66,6 +70,15 @@ class Adoption:
                 for event, delivery in taken.get((client_id, endpoint_id), ()):
                     self._ledger.make_due(delivery, now=now)
                     self._dispatch.add(event, delivery)
+        if not self._left:
+            self._end()
+
+    def _end(self) -> None:
+        """All of it is in the lanes: strict ones may begin."""
+        for client_id in self._clients:
+            self._ledger.note_adopting(client_id, is_adopting=False)
+            self._dispatch.wake(client_id)
+        self._clients.clear()
 
     def _waits_for_client(self, event: Event, delivery: Delivery) -> bool:
         is_registered = self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None

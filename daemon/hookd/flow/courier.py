@@ -96,10 +96,7 @@ class Courier:
     def take_client(self, client: Client | None) -> None:
         """The client as it is registered from here on; None: it is registered no more."""
         for lane in self._lanes.values():
-            was_registered = lane.endpoint is not None
-            lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)
-            if was_registered and lane.endpoint is None:
-                lane.clear()
+            lane.take_endpoint(None if client is None else client.endpoint(lane.endpoint_id))
 
     @property
     def has_work(self) -> bool:
@@ -119,7 +116,7 @@ class Courier:
         due_at = math.inf
         for lane in self._lanes.values():
             if lane.health.state(now) is State.OK:
-                due_at = min(due_at, lane.next_due())
+                due_at = min(due_at, lane.owed_from())
         return due_at
 
     async def run(self) -> None:
@@ -149,6 +146,7 @@ class Courier:
         flight = _Flight(self._flights, lane, *taken, is_probe, health.is_failing, now)
         self._flying[flight.number] = flight
         lane.in_flight += 1
+        lane.note_begin(now)
         self._pacer.began(is_failing=flight.is_failing)
         self._tasks.begin(flight, self._nursery)
         self._go_on(lane, now)
@@ -220,7 +218,9 @@ class Courier:
     def _has_room(self, lane: Lane) -> bool:
         """Whether one more attempt may be in flight; none may to an endpoint that is not registered."""
         endpoint = lane.endpoint
-        if endpoint is None or len(self._flying) >= self._flights_max():
+        if endpoint is None or len(self._flying) >= self._flights_max() or not lane.has_turn:
+            return False
+        if endpoint.is_strict and self._ledger.is_adopting(self.client_id):
             return False
         return lane.in_flight < lane.health.room(self._effective.concurrency(endpoint))
 
@@ -264,8 +264,11 @@ class Courier:
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(lane, endpoint)
         self._states.tell(self.client_id, lane.endpoint_id)
+        lane.health.held_up_by = None
         if delivery.is_waiting:
             lane.add(event, delivery)
+            if lane.endpoint is not None and lane.endpoint.is_strict:
+                lane.health.held_up_by, lane.health.held_up_attempts = event.id, delivery.attempt_count
         if lane.endpoint is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
             self.wake()

@@ -13,7 +13,7 @@ Limits: 8 B for each delivery that is to end; of a 410, 8 B for each event that 
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import trio
@@ -40,10 +40,11 @@ class _Cause(NamedTuple):
 
 
 class Endings:
-    def __init__(self, *, ledger: Ledger, registry: Registry, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, registry: Registry, clock: Clock, wake: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._registry = registry
         self._clock = clock
+        self._wake = wake  # the courier of a client: what it waited for is given up
         self._lists: dict[_Cause, deque[Event]] = {}
         self._begin_slice(-math.inf)
         self._begun = trio.Event()
@@ -110,7 +111,8 @@ class Endings:
                 for delivery in event.deliveries:
                     if self._applies(cause, event, delivery, now=now.monotonic):
                         self._given_up += 1
-                        self._ledger.give_up(event, delivery, cause.reason, now=now)
+                        if self._ledger.give_up(event, delivery, cause.reason, now=now):
+                            self._wake(event.client_id)
             del self._lists[cause]
             if events:
                 self._lists[cause] = events  # behind the others

@@ -8,6 +8,9 @@ Rules:
  4. What an operator expedited goes before both, and does not wait for a probe.
  5. The lane holds its endpoint as it is registered now, and its health. Its courier replaces both: the endpoint at each
     change of the registration, the health with each delivery that comes in.
+ 6. With strict order what waits stands in one line (flow/line), and one is in flight at most. What is expedited goes
+    before the schedule and the probe there, and not before what was accepted earlier.
+ 7. An endpoint's rate holds back whatever begins from here, a probe and what is expedited too.
 Limits: the ledger bounds what waits; 8 B a first attempt, about 100 B a retry.
 """
 
@@ -21,6 +24,8 @@ from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.rate import Rate
+from hookd.flow.line import Line
 
 _order = count()
 
@@ -37,6 +42,8 @@ class Lane:
     __slots__ = (
         "_expedited",
         "_firsts",
+        "_line",
+        "_rate",
         "_retries",
         "_retry_next",
         "endpoint",
@@ -48,7 +55,7 @@ class Lane:
 
     def __init__(self, endpoint_id: str, *, endpoint: Endpoint | None, health: Health) -> None:
         self.endpoint_id = endpoint_id
-        self.endpoint = endpoint  # as registered now; None: it is not
+        self.endpoint: Endpoint | None = None  # as registered now; None: it is not
         self.health = health  # the ledger's row
         self.in_flight = 0
         self.is_offered = False
@@ -56,11 +63,39 @@ class Lane:
         self._expedited: dict[int, _Row] = {}  # by the event's sequence: however often one is expedited, it is one row
         self._retries: list[_Row] = []
         self._retry_next = False
+        self._line: Line | None = None  # None: in any order
+        self._rate: Rate | None = None
+        self.take_endpoint(endpoint)
+
+    def take_endpoint(self, endpoint: Endpoint | None) -> None:
+        """The endpoint as it is registered from here on; what waits takes its order. None: it is not registered."""
+        was_registered, self.endpoint = self.endpoint is not None, endpoint
+        if endpoint is None:
+            if was_registered:
+                self.clear()
+            return
+        self._rate = endpoint.rate
+        if not endpoint.is_strict:
+            self.health.held_up_by = None
+        if endpoint.is_strict == (self._line is not None):
+            return
+        waiting = self._waiting()
+        self.clear()
+        self._line = Line(self.endpoint_id) if endpoint.is_strict else None
+        for event, delivery in waiting:
+            self.add(event, delivery)
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether one more may be in flight as far as its order goes."""
+        return self._line is None or not self.in_flight
 
     def add(self, event: Event, delivery: Delivery) -> None:
         """Takes a delivery that waits; it may be here already with another due time."""
         assert delivery.due_at is not None
-        if delivery.attempt_count == 0:
+        if self._line is not None:
+            self._line.add(event)
+        elif delivery.attempt_count == 0:
             self._firsts.append(event)
         else:
             heapq.heappush(self._retries, _Row(delivery.due_at, next(_order), event))
@@ -75,9 +110,13 @@ class Lane:
         self._firsts.clear()
         self._expedited.clear()
         self._retries.clear()
+        if self._line is not None:
+            self._line = Line(self.endpoint_id)
 
     def next_due(self) -> float:
         """When the next delivery is due (monotonic), infinity if none waits."""
+        if self._line is not None:
+            return self._due_in_line(self._line)
         if not self._retries and not self._expedited:  # as nearly always
             first = self._first()
             if first is None:
@@ -96,16 +135,35 @@ class Lane:
     def begins_from(self) -> float:
         """The earliest (monotonic) that an attempt may begin from here; infinity while none may."""
         due_at = self.next_due()
-        return self.health.expedited_begins_from(due_at) if self._expedited else self.health.begins_from(due_at)
+        is_expedited = bool(self._expedited) and self.is_expedited
+        begins_from = self.health.expedited_begins_from(due_at) if is_expedited else self.health.begins_from(due_at)
+        return begins_from if self._rate is None else max(begins_from, self.health.rate_log.begins_from(self._rate))
+
+    def owed_from(self) -> float:
+        """Since when (monotonic) the next is due as far as its endpoint's order and rate go; infinity if none is."""
+        if not self.has_turn:
+            return math.inf
+        due_at = self.next_due()
+        return due_at if self._rate is None else max(due_at, self.health.rate_log.begins_from(self._rate))
+
+    def note_begin(self, now: float) -> None:
+        """An attempt from here begins."""
+        if self._rate is not None:
+            self.health.rate_log.note(self._rate, now)
 
     @property
     def is_expedited(self) -> bool:
-        """Whether an operator expedited something that waits here."""
+        """Whether an operator expedited something that waits here; in a line, its first."""
         self._pass_over()
+        if self._line is not None:
+            first = self._line.first()
+            return first is not None and first[0].sequence in self._expedited
         return bool(self._expedited)
 
     def take(self, now: float, *, oldest: bool = False) -> tuple[Event, Delivery] | None:
         """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
+        if self._line is not None:
+            return self._take_from(self._line, now, oldest=oldest)
         if not self._retries and not self._expedited:  # the oldest is the first
             first = self._first()
             if first is None:
@@ -133,6 +191,37 @@ class Lane:
         delivery = event.delivery_to(self.endpoint_id)
         assert delivery is not None
         return event, delivery
+
+    def _due_in_line(self, line: Line) -> float:
+        first = line.first()
+        if first is None:
+            return math.inf
+        assert first[1].due_at is not None
+        return first[1].due_at
+
+    def _take_from(self, line: Line, now: float, *, oldest: bool) -> tuple[Event, Delivery] | None:
+        first = line.first()
+        if first is None or (self._due_in_line(line) > now and not oldest):
+            return None
+        line.pop()
+        self._expedited.pop(first[0].sequence, None)
+        return first
+
+    def _waiting(self) -> list[tuple[Event, Delivery]]:
+        """What waits here, in the order of acceptance."""
+        events = [
+            *self._firsts,
+            *(row.event for row in self._retries),
+            *(row.event for row in self._expedited.values()),
+        ]
+        if self._line is not None:
+            events += self._line.events()
+        found = []
+        for event in sorted(dict.fromkeys(events), key=lambda event: event.sequence):
+            delivery = event.delivery_to(self.endpoint_id)
+            if delivery is not None and delivery.is_waiting and delivery.due_at is not None:
+                found.append((event, delivery))
+        return found
 
     def _first(self) -> Delivery | None:
         """That of the event at the front of the firsts, once those are passed over that no longer wait there."""

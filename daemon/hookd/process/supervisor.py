@@ -93,7 +93,9 @@ class Supervisor:
             recorder=outside.recorder,
         )
         self._states = states = EndpointStates(ledger=ledger, clock=clock, log=log)
-        self._endings = endings = Endings(ledger=ledger, registry=registry, clock=clock)
+        self._endings = endings = Endings(
+            ledger=ledger, registry=registry, clock=clock, wake=lambda client_id: self._dispatch.wake(client_id)
+        )
         departures, arrivals = trio.open_memory_channel[Event](float("inf"))  # the ledger is the bound
         self._pacer = Pacer(effective)
         self._attempter = Attempter(

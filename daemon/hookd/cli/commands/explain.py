@@ -171,6 +171,10 @@ class _Telling:
             failures, since = health["consecutive_failures"], ago(health["failing_since"], self._now)
             run = "Its last attempt failed" if failures == 1 else f"Its last {failures:,} attempts failed, the first"
             yield f"{run} {since}; {'' if failures == 1 else 'the last: '}{_outcome(health['last_outcome'])}."
+        if health["held_up_by"]:
+            yield f"Strict order: {health['held_up_by']}, {_failed(health)}, holds up those behind it."
+        if endpoint["rate"]:
+            yield f"Its attempts begin no faster than {endpoint['rate']}."
         if health["last_delivered_at"]:
             yield f"The last delivery succeeded {ago(health['last_delivered_at'], self._now)}."
         yield from self._what_ends(client_id, endpoint)
@@ -291,6 +295,10 @@ class _Telling:
         elif health["state"] == "paused" and health["paused_by"] == "operator":
             yield f"{attempt} waits: an operator paused the endpoint{self._since(health)}. It goes on after:"
             yield f"  {self._resume(event['client_id'], endpoint)}"
+        elif health["held_up_by"] not in (None, event["id"]):
+            first = health["held_up_by"]
+            yield f"{attempt} waits behind {first}, {_failed(health)}; strict order. What that one waits for:"
+            yield f"  hookd explain {shlex.quote('/'.join((event['client_id'], first)))}"
         elif health["state"] == "paused":
             yield f"{attempt} waits: the endpoint is paused by its failures{self._since(health)}."
             yield f"{self._probe(health)} An answer below 500 ends the pause. To try this one now:"
@@ -312,6 +320,8 @@ class _Telling:
                 f"{health['concurrency_now']:,} attempts are in flight on the endpoint, "
                 f"{health['unsettled']:,} deliveries are unsettled."
             )
+        elif endpoint["rate"] or endpoint["order"] == "strict":
+            yield f"{attempt} is due and waits for its turn: {_turn(endpoint)}."
         else:
             yield f"{attempt} is due now."
 
@@ -346,6 +356,19 @@ def _why_then(delivery: dict[str, Any], health: dict[str, Any]) -> str:
     if health["not_before"] == delivery["next_attempt_at"]:
         return ": the endpoint asked by Retry-After not to be called before"
     return ", by its schedule" if delivery["attempt_count"] else ""
+
+
+def _failed(health: dict[str, Any]) -> str:
+    """Of the event that holds up others."""
+    times = {1: "once", 2: "twice"}
+    count = health["held_up_attempts"]
+    return f"which failed {times.get(count, f'{count:,} times')}"
+
+
+def _turn(endpoint: dict[str, Any]) -> str:
+    rate = f"its endpoint takes {endpoint['rate']}" if endpoint["rate"] else ""
+    order = "its endpoint has strict order, one at a time" if endpoint["order"] == "strict" else ""
+    return " and ".join(part for part in (order, rate) if part)
 
 
 def _outcome(outcome: dict[str, Any]) -> str:

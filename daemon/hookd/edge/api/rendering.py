@@ -100,6 +100,8 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest
         timeout_seconds=effective.timeout_seconds(endpoint),
         concurrency=effective.concurrency(endpoint),
         schedule=[format_duration(delay_seconds) for delay_seconds in effective.policy(endpoint).schedule_seconds],
+        order=endpoint.order,
+        rate=None if endpoint.rate is None else endpoint.rate.text,
         give_up_on=list(endpoint.give_up_on),
         health=health_view(services, client_id, endpoint, oldest),
     )
@@ -122,6 +124,8 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: 
         in_flight=health.in_flight,
         concurrency_now=health.room(services.effective.concurrency(endpoint)),
         oldest_unsettled_seconds=None if oldest is None else round(now.monotonic - oldest, 3),
+        held_up_by=health.held_up_by,
+        held_up_attempts=0 if health.held_up_by is None else health.held_up_attempts,
         last_outcome=_outcome_view(health.last_outcome),
         last_delivered_at=rfc3339_or_none(health.last_delivered_at),
     )

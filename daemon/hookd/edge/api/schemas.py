@@ -128,6 +128,8 @@ class HealthView(msgspec.Struct):
     in_flight: Count
     concurrency_now: Annotated[Count, Meta(description="Its window: attempts in flight at most, now", examples=[2])]
     oldest_unsettled_seconds: Seconds | None
+    held_up_by: Annotated[EventId, Meta(description="Strict order: the event that others wait for")] | None
+    held_up_attempts: Annotated[Count, Meta(description="How many that event has had; 0 where none holds up")]
     last_outcome: LastOutcomeView | None
     last_delivered_at: Time | None
 
@@ -142,6 +144,8 @@ class EndpointView(msgspec.Struct):
     timeout_seconds: Annotated[Seconds, Meta(examples=[15.0])]
     concurrency: Annotated[Count, Meta(examples=[8])]
     schedule: Annotated[list[str], Meta(examples=[["5s", "30s", "2m", "10m", "30m"]])]
+    order: Literal["any", "strict"]
+    rate: Annotated[str, Meta(examples=["10/s"])] | None
     give_up_on: Annotated[list[int | str], Meta(examples=[[400, "3xx"]])]
     health: HealthView
     secret: Annotated[str, Meta(description="Only in the answer of the call that made it")] | UnsetType = UNSET
