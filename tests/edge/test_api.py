@@ -927,6 +927,8 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
         "in_flight": 1,
         "concurrency_now": 1,
         "oldest_unsettled_seconds": 10,
+        "held_up_by": None,
+        "held_up_attempts": 0,
         "last_outcome": {"outcome": "responded", "status_code": 503, "error": None},
         "last_delivered_at": None,
     }
