@@ -82,7 +82,7 @@ MUTANTS = (
         "lanes_keep_the_old_endpoint",
         courier.Courier,
         "take_client",
-        "lane.endpoint = None if client is None else client.endpoint(lane.endpoint_id)",
+        "lane.take_endpoint(None if client is None else client.endpoint(lane.endpoint_id))",
         "pass",
         seeds=60,
         first=5,
@@ -238,7 +238,7 @@ MUTANTS = (
     Mutant(
         "schedule_change_adds_up",
         registration.Registration,
-        "_follow",
+        "follow",
         "if old is not None:",
         ADDS_UP + "if old is not None:",
         first=8,
@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         "old_secret_forgotten_at_put",
         registration.Registration,
-        "_with_old_secrets",
+        "with_old_secrets",
         "endpoint = self._with_secret(endpoint, before=before, secret=secret)",
         "endpoint = msgspec.structs.replace(endpoint, secret=secret)",
         first=5,
