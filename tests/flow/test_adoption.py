@@ -62,3 +62,14 @@ async def test_client_that_is_registered_again_meanwhile_gets_each_once(autojump
     start.flow.put("acme", endpoint(url=OTHER, concurrency=2))
     await at(600)
     assert len(start.flow.sender.transcript) == len({sent.event_id for sent in start.flow.sender.transcript}) == MANY
+
+
+async def test_strict_order_begins_when_all_of_it_is_taken_over(autojump_clock, start) -> None:
+    """What comes newly meanwhile does not overtake what has yet to be taken over."""
+    start.flow.put("acme", endpoint(url=OTHER, order="strict"))
+    start.flow.admit("acme", "new")
+    while due(start) < MANY + 1:
+        assert not start.flow.sender.transcript
+        await trio.lowlevel.checkpoint()
+    await at(600)
+    assert [sent.event_id for sent in start.flow.sender.transcript] == [*(f"e{n}" for n in range(MANY)), "new"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import log_invariants, terms_invariants
+from tests.simulation import log_invariants, terms_invariants, trait_invariants
 from tests.simulation.model import Duty, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def check_reason(world: "World", duty: Duty, endpoint: Registered, reason: str, 
         case "endpoint_removed":
             if not endpoint.was_removed and not endpoint.is_changing and endpoint.is_registered:
                 world.fail("S2", f"{what} is given up as removed, and nobody removed it")
+        case "refused":
+            trait_invariants.check_refused(world, duty=duty, endpoint=endpoint, what=what)
         case "crashed":
             if duty.crashes < CRASHES_MAX:
                 world.fail("S2", f"{what} is suspected of crashes, and was in flight at {duty.crashes}")

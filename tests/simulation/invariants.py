@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation import link_invariants, log_invariants, terms_invariants
+from tests.simulation import link_invariants, log_invariants, terms_invariants, trait_invariants
 from tests.simulation.log_invariants import Told
 from tests.simulation.model import HARD, SOFT, Answer, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
 
@@ -244,6 +244,7 @@ class Checks:
         if total > connections_max and not any(each.tests_open for each in self.registered.values()):
             self.fail("S6", f"{total} attempts in flight; delivery.connections_max is {connections_max}")
         self._check_probe(endpoint, attempt, now)
+        trait_invariants.check_begin(self.world, endpoint, attempt, now)
 
     def _check_probe(self, endpoint: Registered, attempt: Attempt, now: float) -> None:
         """Surely paused by failures: one probe at a time, not sooner than 5 s after the pause or the last."""
@@ -315,6 +316,7 @@ class Checks:
         last = duty.last()
         if number <= duty.carried or (last is not None and number <= last[0] and last[1] is not attempt):
             self.fail("S3", f"{what} after {last and last[0]}")
+        trait_invariants.check_sent(self.world, endpoint, exchange, posted, duty)
         terms_invariants.check_count(self.world, endpoint, duty, number, attempt, what)
         if last is not None and last[1] is not attempt:
             link_invariants.check_timeout_of_request(self.world, last[1], what)

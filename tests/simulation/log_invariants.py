@@ -107,7 +107,7 @@ def check_health(world: "World", key: tuple[str, str], health: dict[str, Any], a
 
 def check_metrics(world: "World", text: str, counted_before: Counter[str]) -> None:
     """`counted_before`: the lines of the log when it was asked."""
-    for reason in ("attempts_used", "expired", "gone", "endpoint_removed", "crashed"):
+    for reason in ("attempts_used", "expired", "gone", "endpoint_removed", "crashed", "refused"):
         name = f'hookd_deliveries_exhausted_total{{reason="{reason}"}} '
         counted = next((float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name)), 0.0)
         if not counted_before[reason] <= counted <= world.checks.told.counts[reason]:

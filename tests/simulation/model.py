@@ -224,6 +224,7 @@ class Posted:
     duties: dict[str, Duty] = field(default_factory=dict)
 
     first_asked_at: float = -1.0  # in this run
+    answered_at: float | None = None  # when the first 202 or 200 of this run was read
     delivered_before: set[str] = field(default_factory=set)  # endpoints: by earlier runs, and they knew it
     is_resent: bool = False  # by hand, in whichever run: then an unclaimed report may bring it back
 
@@ -257,6 +258,7 @@ class Posted:
     def begin_run(self) -> None:
         """A restart starts empty."""
         self.admitted = self.refused = self.may_be_forgotten = self.is_posted_again = False
+        self.answered_at = None
         self.maybe = 0
         self.first_asked_at = -1.0
         self.endpoints = ()
@@ -271,6 +273,7 @@ class Registered:
     definition: dict[str, Any]
     host: Host
     hosts: list[Host] = field(default_factory=list)
+    traits: dict[str, Any] = field(default_factory=dict)  # plan.traits
     is_registered: bool = False
     is_changing: bool = False  # a PUT or DELETE is under way: what holds is not known
     was_removed: bool = False  # in this run

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hookd.core import budget, crash, guard, guarded_recorder, health, ledger, recorder, recording, report, retry
+from hookd.core import budget, crash, guard, guarded_recorder, health, ledger, rate, recorder, recording, report, retry
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
@@ -28,6 +28,8 @@ from hookd.flow import (
     final_report,
     housekeeping,
     intake,
+    lane,
+    line,
     recovery,
     registration,
     resend,
@@ -577,6 +579,22 @@ MUTANTS = (
     Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
     Mutant(
         "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=47
+    ),
+    # What an endpoint asks for itself
+    Mutant("rate_not_counted", lane.Lane, "note_begin", "self.health.rate_log.note(self._rate, now)", "pass", first=2),
+    Mutant("rate_kept_with_one_more", rate.RateLog, "begins_from", "self._fit(rate.burst)", "self._fit(2)", first=2),
+    Mutant("strict_order_in_parallel", courier.Courier, "_has_room", " or not lane.has_turn", "", first=2),
+    Mutant("strict_order_by_arrival", line.Line, "add", "(event.sequence, ", "(0, ", first=2),
+    Mutant(
+        "give_up_on_ignored",
+        attempt.Attempter,
+        "_verdict",
+        "is_refusal=isinstance(outcome, Responded) and lane.endpoint.gives_up_on(outcome.status_code)",
+        "is_refusal=False",
+        first=71,
+    ),
+    Mutant(
+        "gives_up_on_any", Endpoint, "gives_up_on", "status_code in self.give_up_on", "bool(self.give_up_on)", first=53
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

@@ -282,6 +282,21 @@ def definition(draw: Random, endpoint_id: str) -> dict[str, Any]:
     return one
 
 
+def traits(seed: int, client_id: str, endpoint_id: str) -> dict[str, Any]:
+    """What an endpoint has from its first PUT to the last, in one seed of three: so what holds is never in doubt."""
+    draw = chance(seed, "traits", client_id, endpoint_id)
+    if seed % 3 != 2 or client_id == STEADY:
+        return {}
+    found: dict[str, Any] = {}
+    if draw.random() < 0.4:
+        found["order"] = "strict"
+    if draw.random() < 0.3:
+        found["rate"] = draw.choice(("1/s", "3/s", "40/m"))
+    if draw.random() < 0.3:
+        found["give_up_on"] = draw.choice(([400, 404], ["4xx"], ["3xx", 503]))
+    return found
+
+
 def _settings(draw: Random) -> Settings:
     replace = msgspec.structs.replace
     steady = Endpoint(

@@ -202,6 +202,8 @@ class Posting:
 
     def _admitted(self, posted: Posted, endpoints: tuple[str, ...], *, is_new: bool) -> None:
         posted.admitted = True
+        if is_new and posted.answered_at is None:
+            posted.answered_at = self.world.now()
         wanting = self._wanting(posted)
         is_sure = is_new and posted.client_id not in self.workload._busy and not posted.may_be_forgotten
         if is_sure and self._is_settled_registration(posted) and sorted(endpoints) != sorted(wanting):

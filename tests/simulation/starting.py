@@ -141,6 +141,7 @@ class Starting:
             if is_held and not posted.may_be_forgotten:
                 self.world.fail("S8", f"{what} was admitted twice")
             posted.admitted = True
+            posted.answered_at = self.world.now()  # before anything can be posted
             posted.endpoints = tuple(dict.fromkeys((*posted.endpoints, line["endpoint_id"])))
             posted.duty(line["endpoint_id"]).opened_at = self.world.now()
         elif not is_held:

@@ -17,7 +17,17 @@ from tests.simulation.changes import Changes
 from tests.simulation.in_force import InForce, Secrets
 from tests.simulation.looks import Looks
 from tests.simulation.model import Posted, Registered
-from tests.simulation.plan import STEADY, STEADY_HOST, STEADY_SECRET, Action, chance, definition, new_secret, seconds_of
+from tests.simulation.plan import (
+    STEADY,
+    STEADY_HOST,
+    STEADY_SECRET,
+    Action,
+    chance,
+    definition,
+    new_secret,
+    seconds_of,
+    traits,
+)
 from tests.simulation.posting import FULL, Posting
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ class Workload:
         key = (client_id, defined["id"])
         host = self._new_host(key)
         endpoint = self.world.checks.registered[key] = Registered(key, defined, host, [host])
+        endpoint.traits = traits(self.world.plan.seed, *key)
         return endpoint
 
     def _new_host(self, key: tuple[str, str], *, is_tls: bool = False) -> Any:
@@ -145,7 +156,11 @@ class Workload:
         asked_at = self.world.now()
         for key, one in defined.items():
             scheme = "https" if hosts[key].is_tls else "http"
-            body = {**one, "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY"}
+            body = {
+                **one,
+                **traits(self.world.plan.seed, client_id, key),
+                "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY",
+            }
             endpoint = self._endpoint(client_id, key)
             sent[key] = (secrets or {}).get(key, endpoint.secrets.current)
             if sent[key]:
