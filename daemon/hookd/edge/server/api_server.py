@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
+from hookd.edge.server.arrivals import FIRST_BYTES, read_now
 from hookd.edge.server.gate import Gates
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.lifespan import AppFailed, Lifespan
@@ -269,12 +270,16 @@ class Server:
             self._log("connection.refused", level="warning", connections_max=self._connections_max)
 
     async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
-        self._note_refused()
+        """Answers that there are too many; but a plain probe that is here is answered as ever."""
         try:
             if self._tls_context(stream) is not None:  # a handshake, to say so, is what there is no room for
+                self._note_refused()
                 return
+            answer = self._terms.probes.answer(read_now(stream, FIRST_BYTES) or b"", is_last=True)
+            if answer is None:
+                self._note_refused()
             with trio.move_on_after(1):  # it goes into an empty send buffer; whether the peer reads it is its own luck
-                await stream.send_all(TOO_MANY)
+                await stream.send_all(TOO_MANY if answer is None else answer[0])
         except trio.BrokenResourceError:
             pass
         finally:

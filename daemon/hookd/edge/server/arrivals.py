@@ -35,31 +35,31 @@ class Arrivals(HalfCloseable):
         self._gates, self._probes, self._wait = gates, probes, wait
         self._first: bytes | None = None
 
-    def look(self) -> bytes:
-        """What of the first bytes is here already. They are still to be received."""
-        if self._first is None and self._socket is not None:
-            try:
-                self._first = self._read(FIRST_BYTES)
-            except trio.BrokenResourceError:
-                pass  # whoever receives is told
-        return self._first or b""
+    def look(self) -> None:
+        """Takes what of the first bytes is here already; it is still to be received, then without a wait for it."""
+        try:
+            self._first = read_now(self._stream, FIRST_BYTES)
+        except trio.BrokenResourceError:
+            pass  # whoever receives is told
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Waits for bytes, and for their turn."""
         bytes_max = max_bytes or RECEIVE_BYTES_MAX
         if self._socket is None:
-            data = bytes(await self._stream.receive_some(bytes_max))
-            await self._pass(self._gate_of(data))
-            return data
+            read = bytes(await self._stream.receive_some(bytes_max))
+            await self._pass(self._gate_of(read))
+            return read
         first, self._first = self._first, None
         while first is None:
             await trio.lowlevel.wait_readable(self._socket)
             if not self._gates.requests.passes():
-                first = self._read(FIRST_BYTES)
-            elif (data_or_none := self._read(bytes_max)) is not None:
-                return data_or_none
+                first = read_now(self._stream, FIRST_BYTES)
+            elif (data := read_now(self._stream, bytes_max)) is not None:
+                return data
         await self._pass(self._gate_of(first))
-        return first if len(first) < FIRST_BYTES else first + (self._read(bytes_max - FIRST_BYTES) or b"")
+        if len(first) < FIRST_BYTES:
+            return first
+        return first + (read_now(self._stream, bytes_max - FIRST_BYTES) or b"")
 
     async def _pass(self, gate: Gate) -> None:
         if not gate.passes():
@@ -69,18 +69,6 @@ class Arrivals(HalfCloseable):
         if not self._probes.begins(first):
             return self._gates.requests
         return self._gates.probes if self._probes.answer(first) is None else self._gates.plain_probes
-
-    def _read(self, bytes_max: int) -> bytes | None:
-        """None: there is nothing yet. Raises BrokenResourceError or ClosedResourceError."""
-        assert self._socket is not None
-        try:
-            return os.read(self._socket.fileno(), bytes_max)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno == errno.EBADF:
-                raise trio.ClosedResourceError("this socket was closed") from None
-            raise trio.BrokenResourceError(f"the connection is broken: {error}") from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -93,3 +81,20 @@ class Arrivals(HalfCloseable):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def read_now(stream: HalfCloseable, bytes_max: int) -> bytes | None:
+    """What of these bytes is here; b"" at the end of the stream; None where there is nothing yet, or no socket.
+
+    Raises BrokenResourceError or ClosedResourceError.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        return os.read(stream.socket.fileno(), bytes_max)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise trio.ClosedResourceError("this socket was closed") from None
+        raise trio.BrokenResourceError(f"the connection is broken: {error}") from error

@@ -271,12 +271,13 @@ class TcpConnection:
             await self._wait_at(gate)
 
     async def _wait_at(self, gate: Gate) -> None:
-        """The peer's deadline is put off by as long as this takes."""
+        """The peer's deadline is put off by as long as this takes. What is here wins over one that is over."""
         began = trio.current_time()
         self._is_at_gate = True
         self._receiving.deadline = math.inf
         try:
-            await gate.wait()
+            with self._shielded():
+                await gate.wait()
         finally:
             self._is_at_gate = False
             self._expect_bytes_by(self._bytes_due + trio.current_time() - began)
