@@ -87,17 +87,9 @@ class Server:
         self.urls = tuple(url_of(one, is_tls=tls is not None) for one in sockets)
         self._app = app
         self._log = log
-        config = HypercornConfig(log)
-        self._terms = Terms(
-            app=app,
-            log=log,
-            config=config,
-            context=WorkerContext(max_requests=None),
-            gates=Gates(),
-            probes=Probes(probes, plain_answers or {}, config),
-            is_for_probes=False,
-            note_refused=self._note_refused,
-            note_failed_handshake=self._note_failed_handshake,
+        self._terms = self._new_terms(
+            probes,
+            plain_answers or {},
             write_timeout_seconds=write_timeout_seconds,
             header_timeout_seconds=header_timeout_seconds,
             keep_alive_seconds=keep_alive_seconds,
@@ -114,6 +106,21 @@ class Server:
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
         self._grace = trio.CancelScope()
+
+    def _new_terms(self, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float) -> Terms:
+        config = HypercornConfig(self._log)
+        return Terms(
+            app=self._app,
+            log=self._log,
+            config=config,
+            context=WorkerContext(max_requests=None),
+            gates=Gates(),
+            probes=Probes(probes, plain_answers, config),
+            is_for_probes=False,
+            note_refused=self._note_refused,
+            note_failed_handshake=self._note_failed_handshake,
+            **seconds,
+        )
 
     async def serve(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until stopped or cancelled; `started` with the urls. Raises CannotBind or AppFailed."""
