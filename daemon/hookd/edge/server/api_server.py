@@ -7,8 +7,10 @@ Where `connections_max` are open, one makes room for the next. If more than half
 (strangers.py), that is one of those: the oldest, whatever it does, if another network asks. Else one that is answered
 for good and lingers; else the oldest idle one, a kept one first, then one that has brought no whole head in
 HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes alone are
-answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a connection is
-answered 503 and closed.
+answered: an orchestrator that hears nothing kills the process, and all that it holds. What cannot become a probe gets
+503 there at its first bytes. Beyond those a connection is answered 503 and closed, but for a plain probe (probes.py).
+
+Accepted are ACCEPTED_AT_ONCE in a turn of the event loop; what they bring waits for its turn at the gate (gate.py).
 
 Limits: connections_max, and thrice `spare_connections`; two of these for moments: what makes room closes a tick later.
 """
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 SPARE_CONNECTIONS = 16
 HEAD_PATIENCE_SECONDS = 1.0
 # Of connections that wait, in a turn, where there is room for them: 0.1 ms each.
-ACCEPTED_AT_ONCE = 16
+ACCEPTED_AT_ONCE = 64
 
 
 def spare_connections(connections_max: int) -> int:

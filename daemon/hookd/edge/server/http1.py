@@ -122,7 +122,11 @@ class _Strict(h11.Connection):
                 return h11.NEED_DATA
         if self.their_state is h11.IDLE and _is_too_long(before):
             raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # h11's frames hold the error, and would be garbage that only gc finds
+            raise
         taken, last = before[: len(before) - len(self.trailing_data[0])], self._last_taken
         self._last_taken = taken[-1:] or last
         if isinstance(event, h11.Request | h11.EndOfMessage) and _is_ambiguous(last + taken, len(last)):

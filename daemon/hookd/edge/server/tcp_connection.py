@@ -127,7 +127,13 @@ class TcpConnection:
             for error in _leaves(group):
                 self._terms.log("connection.failed", level="warning", error=f"{type(error).__name__}: {error}"[:300])
         finally:
+            self._let_go()
             await trio.aclose_forcefully(self._peer)
+
+    def _let_go(self) -> None:
+        """Of what holds us. Else each closed connection is garbage, which waits until all is walked through at once."""
+        del self._transport, self._stream
+        self._protocol = None
 
     def cut(self) -> None:
         """Ends it now: the handler, and every write, shielded or not."""
