@@ -223,7 +223,7 @@ def measure() -> None:
         open_sender=open_sender,
         reports=ReportDirectory(directory),
         manager=Systemd({}),
-        server=lambda app: StubServer(app, found),  # type: ignore[arg-type, return-value]
+        server=lambda app, **_: StubServer(app, found),  # type: ignore[arg-type, return-value]
         attach_signals=lambda _: None,
         random_bytes=os.urandom,
         jitter_unit=random.random,

@@ -25,6 +25,7 @@ from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.api import Services, create_app
+from hookd.edge.api.health_checks import PLAIN_ANSWERS
 from hookd.edge.api.services import Connections
 from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
@@ -162,7 +163,7 @@ class Supervisor:
         self._reports_watch = ReportsWatch(
             outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._final_report.report_bytes
         )
-        self._server = outside.server(create_app(self._services()))
+        self._server = outside.server(create_app(self._services()), plain_answers=PLAIN_ANSWERS)
 
     def _new_recovery(self) -> Recovery:
         outside = self._outside

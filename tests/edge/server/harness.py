@@ -7,14 +7,15 @@ round it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
 import trio.testing
 from hookd.core.bind import GRANTED
 from hookd.edge.server import Server, bound_sockets
+from hookd.edge.server.gate import TurnCount
 from quart import request
 from quart_trio import QuartTrio
 
@@ -39,6 +40,8 @@ class Harness:
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.phases: list[str] = []
         self.granted = 0
+        self.turns = TurnCount()
+        self.asked: list[tuple[int, str]] = []  # /ok and /livez, and in which turn; `count_turns` counts those
         self.entered = trio.Event()
         self.release = trio.Event()
         self.ended = trio.Event()
@@ -64,10 +67,12 @@ class Harness:
 
         @app.route("/ok", methods=["GET", "POST"])
         async def ok() -> str:
+            self.asked.append((self.turns.number, "/ok"))
             return "ok"
 
         @app.route("/livez")
         async def livez() -> str:
+            self.asked.append((self.turns.number, "/livez"))
             return "alive"
 
         @app.route("/body", methods=["POST"])
@@ -98,6 +103,12 @@ class Harness:
             self.granted += 1
             await self.release.wait()
             return "held"
+
+    @contextmanager
+    def count_turns(self) -> Iterator[None]:
+        trio.lowlevel.add_instrument(self.turns)
+        yield
+        trio.lowlevel.remove_instrument(self.turns)
 
     def log(self, event: str, **fields: Any) -> None:
         self.logged.append((event, fields))

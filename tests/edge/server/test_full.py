@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.edge.server.harness import (
 )
 from tests.edge.turns import turns_of_another
 
+SYSTEM_MAX = int(Path("/proc/sys/net/core/somaxconn").read_text())
+ESTABLISHED = b"\x01"  # the first byte of TCP_INFO
 SPARE = spare_connections(3)
 
 
@@ -283,3 +286,17 @@ async def test_connections_that_wait_are_taken_several_a_turn() -> None:
             assert turns.count < 40
         for one in waiting:
             one.close()
+
+
+async def test_six_hundred_may_connect_before_the_server_has_a_turn() -> None:
+    """Before, 512: the system dropped what the others sent, and each tried again a second later, probes as well."""
+    count = min(600, SYSTEM_MAX)
+    async with serving() as harness:
+        peers = [socket.socket() for _ in range(count)]
+        for peer in peers:
+            peer.setblocking(False)
+            peer.connect_ex(("127.0.0.1", harness.port))
+        connected = [peer for peer in peers if peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == ESTABLISHED]
+        assert len(connected) == count
+        for peer in peers:
+            peer.close()

@@ -77,6 +77,17 @@ async def test_requests_go_over_tls_and_the_url_says_so(tmp_path: Path) -> None:
             await stream.aclose()
 
 
+async def test_plain_probe_is_answered_over_tls(tmp_path: Path) -> None:
+    """Kept, and on the same connection the application is asked afterwards."""
+    async with serving(tls=tls_of(tmp_path), plain_answers={"/livez": b"plain"}) as harness:
+        stream = await connected(harness)
+        with trio.fail_after(5):
+            for sent, said in ((GET_LIVEZ, b"plain"), (GET_LIVEZ, b"plain"), (GET_OK, b"ok")):
+                await stream.send_all(sent)
+                await read_response(stream, said)
+            await stream.aclose()
+
+
 async def test_unix_socket_stays_plain(tmp_path: Path) -> None:
     """Only this machine reaches it."""
     path = f"{tmp_path}/hookd.sock"

@@ -61,6 +61,7 @@ class Api(QuartTrio):
                 raise
             except Exception as error:
                 response = self._refusal(request, error)
+                request.routing_exception = None  # it holds these frames, and would be garbage that only gc finds
                 request.exchange.answer.settle(length_of(response))
             await finish_body(request, response)
             return response

@@ -23,6 +23,11 @@ from hookd.edge.api.services import Services
 LOOP_LAG_SECONDS_MAX = 0.25
 
 
+ALIVE = b"ok\n"
+# What is always answered so. The server says it itself to a plain probe (edge/server/probes.py).
+PLAIN_ANSWERS = {"/livez": ALIVE}
+
+
 class VerboseQuery(msgspec.Struct):
     verbose: Annotated[str, Meta(description="Whatever its value: a line for each check")] | None = None
 
@@ -39,7 +44,7 @@ def check_routes(services: Services) -> Blueprint:
     @operation("Whether the process answers", scope=None, query=VerboseQuery, answers={200: TEXT})
     async def get_livez() -> Response:
         if query(VerboseQuery).verbose is None:
-            return Response("ok\n", content_type=TEXT)
+            return Response(ALIVE, content_type=TEXT)
         return _verbose("livez", [Check("ping", None), _loop_lag(services)], fails=False)
 
     @routes.get("/readyz")

@@ -127,7 +127,10 @@ class RequestExchange(TrioASGIHTTPConnection):
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # it holds this frame, and would be garbage that only gc finds
         if not results:
             raise ClientDisconnected
         return results[0]

@@ -7,8 +7,10 @@ Where `connections_max` are open, one makes room for the next. If more than half
 (strangers.py), that is one of those: the oldest, whatever it does, if another network asks. Else one that is answered
 for good and lingers; else the oldest idle one, a kept one first, then one that has brought no whole head in
 HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes alone are
-answered: an orchestrator that hears nothing kills the process, and all that it holds. Beyond those a connection is
-answered 503 and closed.
+answered: an orchestrator that hears nothing kills the process, and all that it holds. What cannot become a probe gets
+503 there at its first bytes. Beyond those a connection is answered 503 and closed, but for a plain probe (probes.py).
+
+Accepted are ACCEPTED_AT_ONCE in a turn of the event loop; what they bring waits for its turn at the gate (gate.py).
 
 Limits: connections_max, and thrice `spare_connections`; two of these for moments: what makes room closes a tick later.
 """
@@ -16,18 +18,21 @@ Limits: connections_max, and thrice `spare_connections`; two of these for moment
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
+from hookd.edge.server.arrivals import FIRST_BYTES, read_now
+from hookd.edge.server.gate import Gates
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.lifespan import AppFailed, Lifespan
+from hookd.edge.server.probes import Probes
 from hookd.edge.server.sockets import listen, url_of
 from hookd.edge.server.strangers import Network, Strangers, network_of
-from hookd.edge.server.tcp_connection import TcpConnection, Terms, addresses
+from hookd.edge.server.tcp_connection import TOO_MANY, TcpConnection, Terms, addresses
 
 if TYPE_CHECKING:
     import ssl
@@ -39,8 +44,8 @@ if TYPE_CHECKING:
 
 SPARE_CONNECTIONS = 16
 HEAD_PATIENCE_SECONDS = 1.0
-
-TOO_MANY = b"HTTP/1.1 503 \r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+# Of connections that wait, in a turn, where there is room for them: 0.1 ms each.
+ACCEPTED_AT_ONCE = 64
 
 
 def spare_connections(connections_max: int) -> int:
@@ -77,22 +82,21 @@ class Server:
         keep_alive_seconds: float = 75.0,
         connections_max: int = 1000,
         probes: Collection[str] = ("/livez", "/readyz"),
+        plain_answers: Mapping[str, bytes] | None = None,
     ) -> None:
+        """`plain_answers`: of the probes that are always answered 200, the text of the answer."""
         assert connections_max > 0
         self.urls = tuple(url_of(one, is_tls=tls is not None) for one in sockets)
         self._app = app
         self._log = log
-        self._terms = Terms(
-            app=app,
-            log=log,
-            config=HypercornConfig(log),
-            context=WorkerContext(max_requests=None),
-            note_failed_handshake=self._note_failed_handshake,
+        self._terms = self._new_terms(
+            probes,
+            plain_answers or {},
             write_timeout_seconds=write_timeout_seconds,
             header_timeout_seconds=header_timeout_seconds,
             keep_alive_seconds=keep_alive_seconds,
         )
-        self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused))
+        self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused), is_for_probes=True)
         self._sockets, self._listeners = tuple(sockets), tuple(listeners)
         self._tls = tls
         self._handshakes_failed, self._handshake_reason = 0, ""
@@ -105,12 +109,28 @@ class Server:
         self._accepting = trio.CancelScope()
         self._grace = trio.CancelScope()
 
+    def _new_terms(self, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float) -> Terms:
+        config = HypercornConfig(self._log)
+        return Terms(
+            app=self._app,
+            log=self._log,
+            config=config,
+            context=WorkerContext(max_requests=None),
+            gates=Gates(),
+            probes=Probes(probes, plain_answers, config),
+            is_for_probes=False,
+            note_refused=self._note_refused,
+            note_failed_handshake=self._note_failed_handshake,
+            **seconds,
+        )
+
     async def serve(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until stopped or cancelled; `started` with the urls. Raises CannotBind or AppFailed."""
         lifespan = Lifespan(self._app)
+        turns = self._terms.gates.turns
+        trio.lowlevel.add_instrument(turns)
         try:
-            at_once = max(1, self._spare_max // 2)  # each may have displaced one that is still being closed
-            sockets = [listen(one, url, at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
+            sockets = [listen(one, url, self._at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
             listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)
@@ -119,6 +139,7 @@ class Server:
                     await lifespan.end()
                 nursery.cancel_scope.cancel()
         finally:
+            trio.lowlevel.remove_instrument(turns)
             for one in self._sockets:
                 one.close()
         if lifespan.failure is not None:
@@ -176,6 +197,11 @@ class Server:
             del connections[connection]
             self._strangers.discard(connection, network)
             self._waiting_for_closes.unpark_all()
+
+    def _at_once(self) -> int:
+        """How many connections may be accepted in this turn: each may displace one that still takes a place then."""
+        room = self._connections_max - len(self._connections)
+        return min(ACCEPTED_AT_ONCE, max(1, self._spare_max // 2, room))
 
     def _has_room(self, connections: dict[TcpConnection, None], most: int, network: Network) -> bool:
         if len(connections) < most:
@@ -253,12 +279,16 @@ class Server:
             self._log("connection.refused", level="warning", connections_max=self._connections_max)
 
     async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
-        self._note_refused()
+        """Answers that there are too many; but a plain probe that is here is answered as ever."""
         try:
             if self._tls_context(stream) is not None:  # a handshake, to say so, is what there is no room for
+                self._note_refused()
                 return
+            answer = self._terms.probes.answer(read_now(stream, FIRST_BYTES) or b"", is_last=True)
+            if answer is None:
+                self._note_refused()
             with trio.move_on_after(1):  # it goes into an empty send buffer; whether the peer reads it is its own luck
-                await stream.send_all(TOO_MANY)
+                await stream.send_all(TOO_MANY if answer is None else answer[0])
         except trio.BrokenResourceError:
             pass
         finally:

@@ -22,9 +22,10 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, RawData
 from hypercorn.logging import Logger
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.worker_context import EventWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     Log = Callable[..., None]
 
@@ -45,8 +46,9 @@ _LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:")
 class Http1(H11Protocol):
     """HTTP/1.1 and nothing else: hypercorn would switch to HTTP/2 or to a websocket whenever the peer asks for it."""
 
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, *given: Any, turn: Callable[[], Awaitable[None]]) -> None:
         super().__init__(*given)
+        self.can_read = _AnsweredAndItsTurn(turn)
         self.connection = _Strict(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._head = b""  # of the response, until there is more of it
 
@@ -86,6 +88,18 @@ class Http1(H11Protocol):
             await self.send(RawData(data))
 
 
+class _AnsweredAndItsTurn(EventWrapper):
+    """What a request waits for that came behind another: that one's answer, and then its own turn."""
+
+    def __init__(self, turn: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._turn = turn
+
+    async def wait(self) -> None:
+        await super().wait()
+        await self._turn()
+
+
 class _Strict(h11.Connection):
     """h11 without its leniency about where lines, heads and bodies end."""
 
@@ -108,7 +122,11 @@ class _Strict(h11.Connection):
                 return h11.NEED_DATA
         if self.their_state is h11.IDLE and _is_too_long(before):
             raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # h11's frames hold the error, and would be garbage that only gc finds
+            raise
         taken, last = before[: len(before) - len(self.trailing_data[0])], self._last_taken
         self._last_taken = taken[-1:] or last
         if isinstance(event, h11.Request | h11.EndOfMessage) and _is_ambiguous(last + taken, len(last)):

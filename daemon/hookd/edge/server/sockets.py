@@ -9,13 +9,13 @@ import os
 import socket
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
-BACKLOG = 512
-# No more than may displace others at once (SPARE_CONNECTIONS).
-ACCEPTED_AT_ONCE = 8
+# The system takes the least of this and its own (net.core.somaxconn). Beyond it a peer that connects is not heard, and
+# tries again a second later.
+BACKLOG = 4096
 
 
 class CannotBind(Exception):
@@ -104,13 +104,13 @@ def _bind(one: socket.socket, address: tuple[str, int] | str) -> socket.socket:
     return one
 
 
-def listen(one: socket.socket, url: str, at_once: int) -> "Listener":
-    """`at_once`: how many connections are accepted in a turn at most."""
+def listen(one: socket.socket, url: str, at_once: Callable[[], int]) -> "Listener":
+    """`at_once`: how many connections may be accepted in this turn."""
     try:
         one.listen(BACKLOG)
     except OSError as error:  # two may bind the same address with SO_REUSEADDR; only one may listen
         raise CannotBind(f"{url}: {error.strerror}") from error
-    return Listener(one, min(at_once, ACCEPTED_AT_ONCE))
+    return Listener(one, at_once)
 
 
 class Listener(trio.abc.Listener[trio.SocketStream]):
@@ -119,7 +119,7 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
     Trio's takes one. A probe behind a hundred busy peers that connect at once would wait a hundred of their turns.
     """
 
-    def __init__(self, one: socket.socket, at_once: int) -> None:
+    def __init__(self, one: socket.socket, at_once: Callable[[], int]) -> None:
         self._socket = one
         self._at_once = at_once
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(one))
@@ -138,7 +138,7 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
             await trio.aclose_forcefully(self._taken.popleft())
 
     def _take_others(self) -> None:
-        while len(self._taken) < self._at_once:
+        for _ in range(self._at_once() - 1):
             try:
                 found, _ = self._socket.accept()
             except OSError:  # there is none; whatever else it is, the next wait says

@@ -12,6 +12,10 @@ Rules:
  * A connection is closed by ending our side, then reading on for at most LINGER_SECONDS and throwing that away: to
    close a socket with unread bytes resets it, and the peer would lose an answer, such as 413, that it has yet to read.
 
+ * What arrives waits for its turn (gate.py), and so does the next request of a peer that sends several at once. That
+   time is not the peer's: its deadline is put off by as much, and it does not count as idle.
+ * Until something arrives that is no plain probe (probes.py), nothing is made but this object.
+
 Limits: of what a peer sends, RECEIVE_BYTES_MAX and one head are held here; bodies are counted by the app.
 """
 
@@ -20,7 +24,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +36,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
 from hookd.core.bind import GRANTED, UNIX_PEER
+from hookd.edge.server.arrivals import RECEIVE_BYTES_MAX, Arrivals
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
@@ -39,16 +44,18 @@ if TYPE_CHECKING:
     from hypercorn.trio.worker_context import WorkerContext
     from hypercorn.typing import ASGIFramework
 
+    from hookd.edge.server.gate import Gate, Gates
     from hookd.edge.server.http1 import HypercornConfig, Log
+    from hookd.edge.server.probes import Probes
 
     Address = tuple[str, int] | None
 
-RECEIVE_BYTES_MAX = 65536
 LINGER_SECONDS = 2.0
 PLAIN_HTTP = (
     b"HTTP/1.1 400 \r\ncontent-type: text/plain\r\ncontent-length: 31\r\nconnection: close\r\n\r\n"
     b"this address speaks https only\n"
 )
+TOO_MANY = b"HTTP/1.1 503 \r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,10 @@ class Terms:
     log: Log
     config: HypercornConfig
     context: WorkerContext
+    gates: Gates
+    probes: Probes
+    is_for_probes: bool  # others are answered TOO_MANY, and each answer is the connection's last
+    note_refused: Callable[[], None]
     note_failed_handshake: Callable[[str | None], None]
     write_timeout_seconds: float
     header_timeout_seconds: float
@@ -83,15 +94,20 @@ class TcpConnection:
         on_granted: Callable[[TcpConnection], None],
     ) -> None:
         self._terms = terms
-        self._transport = transport
+        self._peer = transport
+        self._transport = Arrivals(transport, terms.gates, terms.probes, self._wait_at)
         self._on_granted, self._is_granted = on_granted, False
-        self._stream = transport if tls_context is None else server_stream(transport, tls_context)
+        self._stream: trio.abc.Stream = self._transport
+        if tls_context is not None:
+            self._stream = server_stream(self._transport, tls_context)
+        self._protocol: Http1 | None = None
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
         self._shields: dict[trio.CancelScope, None] = {}  # a set in order of opening
         self._reading = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._bytes_due = trio.current_time() + terms.header_timeout_seconds
+        self._is_at_gate = False
         self._is_between_requests = False
         self._is_closing = False
         self._is_ended_by_peer = False
@@ -103,6 +119,7 @@ class TcpConnection:
                 if isinstance(self._stream, trio.SSLStream):
                     await self._shake_hands(self._stream)
                 else:
+                    self._transport.look()
                     await self._exchange(self._stream)
         except* OSError:
             pass  # the peer was gone before we could ask for its address
@@ -110,7 +127,13 @@ class TcpConnection:
             for error in _leaves(group):
                 self._terms.log("connection.failed", level="warning", error=f"{type(error).__name__}: {error}"[:300])
         finally:
-            await trio.aclose_forcefully(self._transport)
+            self._let_go()
+            await trio.aclose_forcefully(self._peer)
+
+    def _let_go(self) -> None:
+        """Of what holds us. Else each closed connection is garbage, which waits until all is walked through at once."""
+        del self._transport, self._stream
+        self._protocol = None
 
     def cut(self) -> None:
         """Ends it now: the handler, and every write, shielded or not."""
@@ -129,7 +152,7 @@ class TcpConnection:
 
         The least of several is the one that was idle the longest. Kept ones sort before those with no request yet.
         """
-        if self._bytes_due == math.inf or self._bytes_due == -math.inf or self._is_closing:
+        if self._is_at_gate or self._is_closing or math.isinf(self._bytes_due):
             return None
         return not self._is_between_requests, self._bytes_due
 
@@ -158,39 +181,71 @@ class TcpConnection:
             await self._exchange(stream)
 
     async def _exchange(self, stream: trio.abc.Stream) -> None:
-        terms = self._terms
-        client_address, server_address = addresses(self._transport)
-        async with TaskGroup() as task_group:
-            self._protocol = Http1(
-                ASGIWrapper(terms.app),
-                terms.config,
-                terms.context,
-                task_group,
-                ConnectionState({GRANTED: self._note_granted}),
-                stream is not self._transport,  # TLS
-                client_address,
-                server_address,
-                self._send,
-            )
+        first = await self._meet()
+        if first:
+            async with TaskGroup() as task_group:
+                protocol = self._protocol = self._new_protocol(task_group, is_tls=stream is not self._transport)
+                with self._reading:
+                    await self._read(protocol, first)
+                    if self._is_closing:
+                        await self._throw_away_rest()
+                await protocol.handle(Closed())  # a handler still at work learns that its peer is gone
+        elif self._is_closing:
             with self._reading:
-                await self._read()
-                if self._is_closing:
-                    await self._throw_away_rest()
-            await self._protocol.handle(Closed())  # a handler still at work learns that its peer is gone
+                await self._throw_away_rest()
 
-    async def _read(self) -> None:
+    async def _meet(self) -> bytes:
+        """The first bytes that are no plain probe's; those are answered. Nothing: the connection is at its end."""
+        terms = self._terms
         while not self._is_closing and (data := await self._receive()):
-            if self._is_closing:
-                return
+            answer = terms.probes.answer(data, is_last=terms.is_for_probes or terms.context.terminated.is_set())
+            if answer is not None:
+                await self._answer_at_once(*answer)
+            elif terms.is_for_probes and not terms.probes.may_begin(data):
+                terms.note_refused()
+                await self._answer_at_once(TOO_MANY, closes=True)
+            else:
+                return data
+        return b""
+
+    async def _answer_at_once(self, answer: bytes, closes: bool) -> None:
+        """Nobody else writes yet."""
+        self._expect_bytes_by(math.inf)
+        await self._write(self._stream.send_all, answer)
+        if closes or self._is_ended_by_peer:
+            await self._close_gently()
+        else:
+            self._is_between_requests = True
+            self._expect_bytes_by(trio.current_time() + self._terms.keep_alive_seconds)
+
+    def _new_protocol(self, task_group: TaskGroup, *, is_tls: bool) -> Http1:
+        """Raises OSError where the peer is gone."""
+        client_address, server_address = addresses(self._peer)
+        return Http1(
+            ASGIWrapper(self._terms.app),
+            self._terms.config,
+            self._terms.context,
+            task_group,
+            ConnectionState({GRANTED: self._note_granted}),
+            is_tls,
+            client_address,
+            server_address,
+            self._send,
+            turn=self._turn,
+        )
+
+    async def _read(self, protocol: Http1, data: bytes) -> None:
+        while data and not self._is_closing:
             if self._is_between_requests and data.strip(b"\r\n"):  # the first bytes of the next head
                 self._is_between_requests = False
                 self._expect_bytes_by(trio.current_time() + self._terms.header_timeout_seconds)
-            await self._protocol.handle(RawData(data))
+            await protocol.handle(RawData(data))
+            data = b"" if self._is_closing else await self._receive()
         if not self._is_ended_by_peer or self._is_closing:
             return
-        if self._protocol.is_in_request:
-            await self._protocol.handle(RawData(b""))  # half a request: 400, if the peer still listens
-        elif self._protocol.is_answering:
+        if protocol.is_in_request:
+            await protocol.handle(RawData(b""))  # half a request: 400, if the peer still listens
+        elif protocol.is_answering:
             await self._answered.wait()
 
     async def _receive(self) -> bytes:
@@ -215,9 +270,28 @@ class TcpConnection:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
+    async def _turn(self) -> None:
+        """Before a request that came behind another is looked at."""
+        gate = self._terms.gates.requests
+        if not gate.passes():
+            await self._wait_at(gate)
+
+    async def _wait_at(self, gate: Gate) -> None:
+        """The peer's deadline is put off by as long as this takes. What is here wins over one that is over."""
+        began = trio.current_time()
+        self._is_at_gate = True
+        self._receiving.deadline = math.inf
+        try:
+            with self._shielded():
+                await gate.wait()
+        finally:
+            self._is_at_gate = False
+            self._expect_bytes_by(self._bytes_due + trio.current_time() - began)
+
     def _expect_bytes_by(self, deadline: float) -> None:
         self._bytes_due = deadline
-        self._receiving.deadline = deadline
+        if not self._is_at_gate:
+            self._receiving.deadline = deadline
 
     async def _send(self, event: Event) -> None:
         """Hypercorn's way out."""
@@ -228,15 +302,18 @@ class TcpConnection:
             self._is_between_requests = event.idle
             self._expect_bytes_by(trio.current_time() + self._terms.keep_alive_seconds if event.idle else math.inf)
         elif isinstance(event, RawData):
-            await self._write(event.data)
+            await self._write(self._send_all, event.data)
         else:
             await self._close_gently()
 
-    async def _write(self, data: bytes) -> None:
+    async def _send_all(self, data: bytes) -> None:
+        async with self._writing:
+            await self._stream.send_all(data)
+
+    async def _write(self, send: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
         try:
             with self._shielded() as shield:
-                async with self._writing:
-                    await self._stream.send_all(data)
+                await send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.cut()  # the peer is gone
         self._cut_if_late(shield)
@@ -253,7 +330,8 @@ class TcpConnection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._reading.cancel()
             self._receiving.cancel()  # the reader goes on in _throw_away_rest
-            await self._protocol.handle(Closed())
+            if self._protocol is not None:
+                await self._protocol.handle(Closed())
         self._cut_if_late(shield)
 
     async def _end_our_side(self) -> None:
