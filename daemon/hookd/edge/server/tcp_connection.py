@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
 from hookd.core.bind import GRANTED, UNIX_PEER
+from hookd.edge.server.app_tasks import AppTasks
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
@@ -160,7 +160,7 @@ class TcpConnection:
     async def _exchange(self, stream: trio.abc.Stream) -> None:
         terms = self._terms
         client_address, server_address = addresses(self._transport)
-        async with TaskGroup() as task_group:
+        async with AppTasks() as task_group:
             self._protocol = Http1(
                 ASGIWrapper(terms.app),
                 terms.config,
