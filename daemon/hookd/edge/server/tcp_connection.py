@@ -33,6 +33,7 @@ from hypercorn.typing import ConnectionState
 from hookd.core.bind import GRANTED, UNIX_PEER
 from hookd.edge.server.app_tasks import AppTasks
 from hookd.edge.server.http1 import Http1
+from hookd.edge.server.quick_stream import QuickStream
 from hookd.edge.server.tls import TlsStream, server_stream
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class TcpConnection:
         on_granted: Callable[[TcpConnection], None],
     ) -> None:
         self._terms = terms
-        self._transport = transport
+        self._accepted = transport
+        self._quick = QuickStream(transport) if isinstance(transport, trio.SocketStream) else None
+        self._transport = transport = self._quick or transport
         self._on_granted, self._is_granted = on_granted, False
         self._stream = transport if tls_context is None else server_stream(transport, tls_context)
         self._writing = trio.Lock()
@@ -159,7 +162,7 @@ class TcpConnection:
 
     async def _exchange(self, stream: trio.abc.Stream) -> None:
         terms = self._terms
-        client_address, server_address = addresses(self._transport)
+        client_address, server_address = addresses(self._accepted)
         async with AppTasks() as task_group:
             self._protocol = Http1(
                 ASGIWrapper(terms.app),
@@ -233,12 +236,19 @@ class TcpConnection:
             await self._close_gently()
 
     async def _write(self, data: bytes) -> None:
+        """All of it, or the connection is cut. Mostly the system takes it at once: there is nothing to wait for."""
         try:
-            with self._shielded() as shield:
-                async with self._writing:
-                    await self._stream.send_all(data)
+            if self._stream is self._quick and not self._writing.locked() and not self._whole.cancel_called:
+                data = self._quick.send_now(data)
+            if data:
+                await self._write_shielded(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.cut()  # the peer is gone
+
+    async def _write_shielded(self, data: bytes) -> None:
+        with self._shielded() as shield:
+            async with self._writing:
+                await self._stream.send_all(data)
         self._cut_if_late(shield)
 
     async def _close_gently(self) -> None:
