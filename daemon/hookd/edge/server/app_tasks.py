@@ -43,13 +43,7 @@ async def _answer(app: AppWrapper, config: Config, scope: Scope, receive: Any, s
     """One request. What the app raises ends it; hypercorn answers 500 where nothing was answered."""
     try:
         await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
-    except Exception:
+    except* Exception:
         await config.log.exception("the app failed")
-    except BaseExceptionGroup as group:
-        failed, others = group.split(Exception)
-        if failed is not None:
-            await config.log.exception("the app failed")
-        if others is not None:
-            raise others from None
     finally:
         await send(None)
