@@ -1,4 +1,4 @@
-"""What one POST costs, in CPU time of the sending process: `python -m tests.benchmarks.egress [ROUNDS]`.
+"""What one POST costs, in CPU time of the sending process: `python -m tests.benchmarks egress [ROUNDS | --quick]`.
 
 Stock `httpx.AsyncClient`, our transport behind httpx types, and a bare trio socket loop that posts prepared bytes, all
 over one kept connection to a canned server in another process; each in turn, so that they see the same machine, and
@@ -23,6 +23,7 @@ from hookd.edge.egress.response import ResponseStream
 from hookd.edge.egress.transport import Transport, client_ssl_context, open_transport, post_request
 
 POSTS = 400  # a round
+ROUNDS = 9
 IDLE_ENDPOINTS = (0, 1, 100, 1000)
 BODY = b'{"invoice":"in_1234567890","amount":1999,"currency":"eur"}' * 4
 FIELDS = [
@@ -67,7 +68,7 @@ while True:
 Post = Callable[[], Awaitable[None]]
 
 
-async def main(rounds: int) -> None:
+async def main(rounds: int, posts: int) -> None:
     with canned_server() as port:
         policy = AddressPolicy(allow_private=True)
         context = client_ssl_context()
@@ -83,39 +84,39 @@ async def main(rounds: int) -> None:
                 "our transport, httpx.Request of text": ours_of_text(transport, url),
                 "stock httpx.AsyncClient.post": stock(client, url),
             }
-            await compare(ways, rounds)
-            await with_idle_endpoints(transport, url, bare(stream, port), rounds)
+            await compare(ways, rounds, posts)
+            await with_idle_endpoints(transport, url, bare(stream, port), rounds, posts)
 
 
-async def compare(ways: dict[str, Post], rounds: int) -> None:
-    measured = await microseconds(ways, rounds)
+async def compare(ways: dict[str, Post], rounds: int, posts: int) -> None:
+    measured = await microseconds(ways, rounds, posts)
     stock_microseconds = list(measured.values())[-1]
-    print(f"CPU of one POST, median of {rounds} rounds of {POSTS}:")
+    print(f"CPU of one POST, median of {rounds} rounds of {posts}:")
     for name, each in measured.items():
         print(f"  {name:40} {each:7.0f} us   1/{stock_microseconds / each:.1f} of stock")
 
 
-async def with_idle_endpoints(transport: Transport, url: str, control: Post, rounds: int) -> None:
+async def with_idle_endpoints(transport: Transport, url: str, control: Post, rounds: int, posts: int) -> None:
     print("CPU of one POST while other endpoints are idle, beside the bare loop's for the machine's drift:")
     for count in IDLE_ENDPOINTS:
         for endpoint in range(transport.statistics().connections_idle - 1, count):
             await ours(transport, url, endpoint)()
-        measured = await microseconds({"ours": ours(transport, url), "bare": control}, rounds)
+        measured = await microseconds({"ours": ours(transport, url), "bare": control}, rounds, posts)
         idle = transport.statistics().connections_idle - 1
         print(f"  {idle:6} idle {measured['ours']:7.0f} us, bare loop {measured['bare']:5.0f} us")
 
 
-async def microseconds(ways: dict[str, Post], rounds: int) -> dict[str, float]:
+async def microseconds(ways: dict[str, Post], rounds: int, posts: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for post in ways.values():
         await post()
     for _ in range(rounds):
         for name, post in ways.items():
             began_at = time.process_time()
-            for _ in range(POSTS):
+            for _ in range(posts):
                 await post()
             seconds[name].append(time.process_time() - began_at)
-    return {name: statistics.median(each) / POSTS * 1e6 for name, each in seconds.items()}
+    return {name: statistics.median(each) / posts * 1e6 for name, each in seconds.items()}
 
 
 def bare(stream: trio.SocketStream, port: int) -> Post:
@@ -175,4 +176,8 @@ def canned_server() -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    match sys.argv[1:]:
+        case ["--quick"]:  # whether it runs
+            trio.run(main, 1, 20)
+        case given:
+            trio.run(main, int(given[0]) if given else ROUNDS, POSTS)

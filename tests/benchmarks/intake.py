@@ -1,4 +1,4 @@
-"""What intake costs: `python -m tests.benchmarks.intake`.
+"""What intake costs: `python -m tests.benchmarks intake [--quick]`.
 
 (a) `POST /v1/events`, one event each, against an empty Quart-Trio route on the same server: by turns, medians of the
 rounds, their ratio. (b) batches of 100 into the ledger. (c) the p99 of single posts while deliveries run.
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from tests.benchmarks.processes import Child, Keeper, daemon, running
+from tests.benchmarks.processes import TICKS, Child, Keeper, daemon, running
 
 ROUNDS = 7
 POSTS = 150
@@ -38,45 +38,47 @@ class Cost(NamedTuple):
     cpu_microseconds: float  # of the server's process, each
 
 
-def main() -> None:
+def main(*, quick: bool = False) -> None:
+    """Quick: a few of each, whether it runs."""
     with tempfile.TemporaryDirectory() as directory:
-        single(directory)
-        batches(directory)
-        beside_deliveries(directory)
+        single(directory, rounds=1 if quick else ROUNDS, posts=10 if quick else POSTS)
+        batches(directory, count=2 if quick else BATCHES)
+        beside_deliveries(directory, for_seconds=0.5 if quick else DELIVERY_SECONDS)
 
 
 # (a)
 
 
-def single(directory: str) -> None:
+def single(directory: str, *, rounds: int, posts: int) -> None:
     with child("empty") as empty, daemon(directory) as hookd, Keeper(hookd.port) as api:
         register(api, "http://127.0.0.1:9/hook", paused=True)
         bodies = {empty.port: b"{}", hookd.port: json.dumps(EVENT).encode()}
         for one in (empty, hookd):
-            post_all(one, bodies[hookd.port])
-        rounds = [(post_all(empty, bodies[hookd.port]), post_all(hookd, bodies[hookd.port])) for _ in range(ROUNDS)]
-    clock = statistics.median(ours.per_second / base.per_second for base, ours in rounds)
-    cpu = statistics.median(base.cpu_microseconds / ours.cpu_microseconds for base, ours in rounds)
-    for name, costs in zip(("an empty route", "POST /v1/events"), zip(*rounds, strict=True), strict=True):
+            post_all(one, bodies[hookd.port], posts)
+        body = bodies[hookd.port]
+        seen = [(post_all(empty, body, posts), post_all(hookd, body, posts)) for _ in range(rounds)]
+    clock = statistics.median(ours.per_second / base.per_second for base, ours in seen)
+    cpu = statistics.median(base.cpu_microseconds / ours.cpu_microseconds for base, ours in seen)
+    for name, costs in zip(("an empty route", "POST /v1/events"), zip(*seen, strict=True), strict=True):
         print(f"{name:>16}: {shown(costs)}")
     print(f"(a) POST /v1/events / an empty route = {clock:.0%} by the clock, {cpu:.0%} by CPU time; bar 85%")
 
 
-def post_all(server: "Child", body: bytes) -> Cost:
-    """POSTS over each of some kept connections, at once."""
+def post_all(server: "Child", body: bytes, posts: int) -> Cost:
+    """So many over each of some kept connections, at once."""
     before, begin = server.cpu_seconds(), time.perf_counter()
-    threads = [threading.Thread(target=post_many, args=(server.port, body)) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=post_many, args=(server.port, body, posts)) for _ in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    seconds, count = time.perf_counter() - begin, POSTS * CONNECTIONS
-    return Cost(count / seconds, (server.cpu_seconds() - before) / count * 1e6)
+    seconds, count = time.perf_counter() - begin, posts * CONNECTIONS
+    return Cost(count / seconds, max(server.cpu_seconds() - before, 1 / TICKS) / count * 1e6)
 
 
-def post_many(port: int, body: bytes) -> None:
+def post_many(port: int, body: bytes, posts: int) -> None:
     with Keeper(port) as api:
-        for _ in range(POSTS):
+        for _ in range(posts):
             status, _ = api.ask("POST", "/v1/events", body)
             assert status == 202, status
 
@@ -84,7 +86,7 @@ def post_many(port: int, body: bytes) -> None:
 # (b)
 
 
-def batches(directory: str) -> None:
+def batches(directory: str, *, count: int) -> None:
     body = json.dumps([EVENT] * BATCH).encode()
     costs = []
     for _ in range(3):
@@ -92,11 +94,12 @@ def batches(directory: str) -> None:
             register(api, "http://127.0.0.1:9/hook", paused=True)
             api.ask("POST", "/v1/events/batch", body)
             before, begin = hookd.cpu_seconds(), time.perf_counter()
-            for _ in range(BATCHES):
+            for _ in range(count):
                 assert api.ask("POST", "/v1/events/batch", body)[0] == 202
-            seconds, count = time.perf_counter() - begin, BATCHES * BATCH
-            costs.append(Cost(count / seconds, (hookd.cpu_seconds() - before) / count * 1e6))
-            assert json.loads(api.ask("GET", "/v1/status")[1])["events"]["accepted"] == count + BATCH
+            seconds, events = time.perf_counter() - begin, count * BATCH
+            cpu_microseconds = max(hookd.cpu_seconds() - before, 1 / TICKS) / events * 1e6
+            costs.append(Cost(events / seconds, cpu_microseconds))
+            assert json.loads(api.ask("GET", "/v1/status")[1])["events"]["accepted"] == events + BATCH
     cpu = 1e6 / statistics.median(cost.cpu_microseconds for cost in costs)
     print(f"(b) batches of {BATCH}: {shown(costs)}: {cpu:,.0f} events per second of CPU; bar 10,000")
 
@@ -104,7 +107,7 @@ def batches(directory: str) -> None:
 # (c)
 
 
-def beside_deliveries(directory: str) -> None:
+def beside_deliveries(directory: str, *, for_seconds: float) -> None:
     with child("receiver") as receiver, daemon(directory) as hookd, Keeper(hookd.port) as api:
         for number in range(20):
             register(api, f"http://127.0.0.1:{receiver.port}/{number}", client_id=f"c{number}", concurrency=100)
@@ -114,7 +117,7 @@ def beside_deliveries(directory: str) -> None:
         load.start()
         first, lags = delivered(api), []
         before, begin = hookd.cpu_seconds(), time.perf_counter()
-        while time.perf_counter() < begin + DELIVERY_SECONDS:
+        while time.perf_counter() < begin + for_seconds:
             posted = time.perf_counter()
             assert api.ask("POST", "/v1/events", json.dumps(EVENT).encode())[0] == 202
             lags.append(time.perf_counter() - posted)
@@ -212,4 +215,10 @@ def receiver() -> None:
 
 
 if __name__ == "__main__":
-    {"empty": empty, "receiver": receiver}.get("".join(sys.argv[1:]), main)()
+    match sys.argv[1:]:
+        case ["empty"]:
+            empty()
+        case ["receiver"]:
+            receiver()
+        case given:
+            main(quick=given == ["--quick"])

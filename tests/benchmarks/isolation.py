@@ -1,4 +1,4 @@
-"""A healthy endpoint's lag alone and beside endpoints that do not behave: `python -m tests.benchmarks.isolation`.
+"""A healthy endpoint's lag, alone and beside bad ones: `python -m tests.benchmarks isolation [--quick]`.
 
 The real daemon as a child process; receivers in a second child: one healthy, and a hundred each that hang, refuse,
 fail now and then, and drip. Each of those has a backlog of a thousand events. The lag is from the moment before the
@@ -31,7 +31,9 @@ KINDS = ("hung", "refusing", "flaky", "dripping")
 HEAD = b"HTTP/1.1 %d x\r\ncontent-length: 2\r\n\r\nok"
 
 
-def main() -> None:
+def main(*, quick: bool = False) -> None:
+    """Quick: one round of a few, whether it runs."""
+    others, posts, count = (3, 20, 1) if quick else (OTHERS, POSTS, ROUNDS)
     with tempfile.TemporaryDirectory() as directory:
         arrivals = Path(directory) / "arrivals"
         receivers = subprocess.Popen(
@@ -44,7 +46,8 @@ def main() -> None:
             ports = json.loads(receivers.stdout.readline())
             print(f"{'beside':>10} {'p50':>8} {'p99':>8} {'max':>8}   loop lag")
             rounds = [
-                {kind: measure(directory, ports, arrivals, kind) for kind in (None, *KINDS)} for _ in range(ROUNDS)
+                {kind: measure(directory, ports, arrivals, kind, others, posts) for kind in (None, *KINDS)}
+                for _ in range(count)
             ]
         finally:
             receivers.terminate()
@@ -54,7 +57,7 @@ def main() -> None:
         print(f"{kind:>10}: median p99 - alone = {(p99[kind] - p99[None]) * 1000:+.1f} ms, bar +10")
 
 
-def measure(directory: str, ports: dict[str, int], arrivals: Path, kind: str | None) -> float:
+def measure(directory: str, ports: dict[str, int], arrivals: Path, kind: str | None, others: int, posts: int) -> float:
     environ = os.environ | {"HOOKD_INTAKE__UNSETTLED_EVENTS_MAX": "200000", "HOOKD_INTAKE__UNSETTLED_BYTES_MAX": "1GiB"}
     daemon = subprocess.Popen(
         [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory],
@@ -69,8 +72,8 @@ def measure(directory: str, ports: dict[str, int], arrivals: Path, kind: str | N
         api = HTTPConnection(host, int(port))
         ask(api, "PUT", "/v1/clients/healthy", {"url": f"http://127.0.0.1:{ports['healthy']}/"})
         if kind is not None:
-            load(api, kind, ports[kind])
-        lags = sorted(post_all(api, arrivals))
+            load(api, kind, ports[kind], others)
+        lags = sorted(post_all(api, arrivals, posts))
         lag = ask(api, "GET", "/v1/status", None)["loop_lag_seconds"]
     finally:
         daemon.terminate()
@@ -81,18 +84,18 @@ def measure(directory: str, ports: dict[str, int], arrivals: Path, kind: str | N
     return p99
 
 
-def load(api: HTTPConnection, kind: str, port: int) -> None:
+def load(api: HTTPConnection, kind: str, port: int, others: int) -> None:
     events = [{"type": "a", "payload": {"n": number}} for number in range(BACKLOG)]
-    for other in range(OTHERS):
+    for other in range(others):
         ask(api, "PUT", f"/v1/clients/{kind}{other}", {"url": f"http://127.0.0.1:{port}/{other}"})
         ask(api, "POST", f"/v1/clients/{kind}{other}/events", events)
 
 
-def post_all(api: HTTPConnection, arrivals: Path) -> list[float]:
+def post_all(api: HTTPConnection, arrivals: Path, posts: int) -> list[float]:
     """Posts at a steady rate; the receivers write down when each arrived, on the same machine's clock."""
     posted = {}
     begin = time.perf_counter()
-    for number in range(POSTS):
+    for number in range(posts):
         while time.perf_counter() < begin + number * EVERY_SECONDS:
             time.sleep(0.0005)
         event_id = f"E{time.monotonic_ns()}".lower()
@@ -174,4 +177,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["receivers"]:
         trio.run(serve_receivers, sys.argv[2])
     else:
-        main()
+        main(quick=sys.argv[1:] == ["--quick"])

@@ -1,4 +1,4 @@
-"""What the flight recorder costs: `python -m tests.benchmarks.recorder`.
+"""What the flight recorder costs: `python -m tests.benchmarks recorder [--quick]`.
 
 Throughput: the real daemon as a child process, delivering to a receiver in a second child that answers 200 to anything
 over kept connections; a batch in, until all of it is delivered. Three daemons, without the recorder, with it and with
@@ -61,7 +61,9 @@ class Daemon:
         self.process.wait()
 
 
-def main() -> None:
+def main(*, quick: bool = False) -> None:
+    """Quick: one set of a few turns, whether it runs."""
+    sets, turns, unsettled = (1, 3, 2_000) if quick else (SETS, SLICES, UNSETTLED)
     slices: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "tests.benchmarks.recorder", "receiver"]
@@ -69,8 +71,8 @@ def main() -> None:
         try:
             assert receiver.stdout is not None
             port = int(receiver.stdout.readline())
-            for number in range(SETS):
-                measure_set(f"{directory}/{number}", port, slices)
+            for number in range(sets):
+                measure_set(f"{directory}/{number}", port, slices, turns)
         finally:
             receiver.terminate()
             receiver.wait()
@@ -81,18 +83,18 @@ def main() -> None:
         pairs = zip(slices["without"], slices[kind], strict=True)
         ratio = statistics.median(without / with_ for without, with_ in pairs) * 100
         print(f"throughput with {kind}: {ratio:.1f} % of without, bar {bar} %")
-    measure_report()
-    measure_start()
+    measure_report(unsettled)
+    measure_start(unsettled)
 
 
-def measure_set(directory: str, port: int, slices: dict[str, list[float]]) -> None:
+def measure_set(directory: str, port: int, slices: dict[str, list[float]], turns: int) -> None:
     """One process of each kind, in turns."""
     daemons: dict[str, Daemon] = {}
     try:
         for kind, environ in KINDS.items():
             daemons[kind] = Daemon(f"{directory}/{kind}", port, environ)
             daemons[kind].microseconds()  # for the caches, not counted
-        for number in range(SLICES):
+        for number in range(turns):
             order = list(KINDS)[number % 3 :] + list(KINDS)[: number % 3]
             for kind in order:
                 slices[kind].append(daemons[kind].microseconds())
@@ -116,7 +118,7 @@ def ask(api: HTTPConnection, method: str, path: str, body: object) -> dict[str, 
     return answer
 
 
-def measure_report() -> None:
+def measure_report(unsettled: int) -> None:
     """In this process: what a start does after a kill with a full backlog."""
     from hookd.core.settings import DEFAULTS
     from hookd.core.sizing import recorder_layout
@@ -131,28 +133,28 @@ def measure_report() -> None:
     try:
         folder = RecorderDirectory(Place(base, "own"))
         began = time.process_time()
-        killed = Killed(folder, "bench", events=UNSETTLED)
-        each = (time.process_time() - began) / UNSETTLED * 1e6
+        killed = Killed(folder, "bench", events=unsettled)
+        each = (time.process_time() - began) / unsettled * 1e6
         with tempfile.TemporaryDirectory() as directory:
             began = time.perf_counter(), time.process_time()
             (made,) = write_crash_reports(folder, ReportDirectory(directory), ListLog())
             took, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-        assert made.summary.events.undelivered == UNSETTLED
-        rows = killed.recorder.rows_bytes / UNSETTLED
+        assert made.summary.events.undelivered == unsettled
+        rows = killed.recorder.rows_bytes / unsettled
         print(f"ledger and recorder: {each:.1f} us an admission, {rows:.0f} B a row")
-        print(f"crash report of {UNSETTLED:,} events: {took:.2f} s, {cpu:.2f} s of CPU, bar 3 s")
+        print(f"crash report of {unsettled:,} events: {took:.2f} s, {cpu:.2f} s of CPU, bar 3 s")
         print(f"layout: {recorder_layout(DEFAULTS)}")
     finally:
         shutil.rmtree(base)
 
 
-def measure_start() -> None:
+def measure_start(unsettled: int) -> None:
     """A child process; its own CPU besides the clock."""
     from tests.acceptance.harness import write_shutdown_report
 
     with tempfile.TemporaryDirectory() as directory:
         reports = Path(directory) / "reports"
-        write_shutdown_report(reports, UNSETTLED, "http://127.0.0.1:9/")
+        write_shutdown_report(reports, unsettled, "http://127.0.0.1:9/")
         command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", str(reports)]
         env = os.environ | {"HOOKD_RECOVERY__ENABLED": "true", "HOOKD_DRAIN__TIMEOUT": "0s"}
         began = time.perf_counter()
@@ -161,7 +163,7 @@ def measure_start() -> None:
         port = int(process.stdout.readline().rpartition(":")[2])
         took, cpu = time.perf_counter() - began, cpu_seconds(process.pid)
         recovered = ask(HTTPConnection("127.0.0.1", port), "GET", "/v1/status", None)["events"]["recovered"]
-        assert recovered == UNSETTLED
+        assert recovered == unsettled
         print(f"start with {recovered:,} events to recover: {took:.2f} s, {cpu:.2f} s of CPU, bar 5 s")
         began = time.perf_counter()
         process.terminate()
@@ -191,4 +193,4 @@ def receiver() -> None:
 
 
 if __name__ == "__main__":
-    receiver() if sys.argv[1:] == ["receiver"] else main()
+    receiver() if sys.argv[1:] == ["receiver"] else main(quick=sys.argv[1:] == ["--quick"])

@@ -3,11 +3,12 @@
 A step is what runs between two waits: for so long nobody else has a turn. Every attempt is in flight and hangs, so
 that nothing else runs meanwhile. Also the cost of the tally, an attempt.
 
-    python -m tests.benchmarks.scrape
+    python -m tests.benchmarks scrape [--quick]
 """
 
 import gc
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -38,23 +39,23 @@ class Steps(trio.abc.Instrument):
             self.seconds.append(time.thread_time() - self._began)
 
 
-async def measure(clients: int, path: str) -> tuple[float, float, float]:
+async def measure(clients: int, path: str, events: int, scrapes: int) -> tuple[float, float, float]:
     """Seconds of the whole at the median; of the longest step of a scrape, at the median and at its worst."""
-    flow = Flow(Settings(intake=IntakeSettings(client_events_max=EVENTS)))
+    flow = Flow(Settings(intake=IntakeSettings(client_events_max=events)))
     async with trio.open_nursery() as nursery:
         await flow.start(nursery)
         for number in range(clients):
             url = f"https://c{number}.example/"
             flow.sender.script(url, Hang())
             flow.put(f"c{number}", endpoint(url=url))
-        for number in range(EVENTS):
+        for number in range(events):
             flow.admit(f"c{number % clients}")
         await trio.testing.wait_all_tasks_blocked(0.01)
         api = create_app(flow.services()).test_client()
         gc.collect()
-        scrapes = [await _scrape(api, path) for _ in range(SCRAPES)]
+        seen = [await _scrape(api, path) for _ in range(scrapes)]
         nursery.cancel_scope.cancel()
-    whole, longest = zip(*scrapes, strict=True)
+    whole, longest = zip(*seen, strict=True)
     return statistics.median(whole), statistics.median(longest), max(longest)
 
 
@@ -79,15 +80,17 @@ def tally_seconds() -> float:
     return (time.perf_counter() - began) / times
 
 
-def main() -> None:
-    print(f"{EVENTS:,} unsettled events; milliseconds; bar: a step of {STEP_SECONDS_MAX * 1000:g}")
+def main(*, quick: bool = False) -> None:
+    """Quick: a few of each, whether it runs."""
+    events, scrapes = (1_000, 2) if quick else (EVENTS, SCRAPES)
+    print(f"{events:,} unsettled events; milliseconds; bar: a step of {STEP_SECONDS_MAX * 1000:g}")
     print("clients  path        whole  longest step: median  worst")
-    for clients in (100, 1_000, 20_000):
+    for clients in (100,) if quick else (100, 1_000, 20_000):
         for path in ("/metrics", "/v1/status"):
-            whole, median, worst = (1000 * seconds for seconds in trio.run(measure, clients, path))
+            whole, median, worst = (1000 * seconds for seconds in trio.run(measure, clients, path, events, scrapes))
             print(f"{clients:7,}  {path:10}  {whole:5.1f}  {median:20.1f}  {worst:5.1f}")
     print(f"tally: {tally_seconds() * 1e6:.2f} us an attempt")
 
 
 if __name__ == "__main__":
-    main()
+    main(quick=sys.argv[1:] == ["--quick"])

@@ -3,6 +3,7 @@
 It may run on another checkout than its own, so it imports nothing of this folder.
 """
 
+import ssl
 import sys
 import time
 
@@ -21,9 +22,12 @@ ENDPOINTS = 8
 HEADERS = (("authorization", "Bearer abcdefgh"),)
 
 
-async def take_turns(port: int) -> None:
+async def take_turns(port: int, authority_file: str | None) -> None:
+    """Over TLS where the file of an authority is given."""
     flow = Flow(Settings(dev=True))
-    async with open_sender(flow.effective) as sender:
+    trusting = {} if authority_file is None else {"ssl_context": ssl.create_default_context(cafile=authority_file)}
+    base = f"http://127.0.0.1:{port}" if authority_file is None else f"https://localhost:{port}"
+    async with open_sender(flow.effective, **trusting) as sender:
         attempter = Attempter(
             effective=flow.effective,
             ledger=flow.ledger,
@@ -37,12 +41,12 @@ async def take_turns(port: int) -> None:
             began = time.process_time()
             async with trio.open_nursery() as nursery:
                 for number in range(AT_ONCE):
-                    nursery.start_soon(post, attempter, port, number % ENDPOINTS)
+                    nursery.start_soon(post, attempter, base, number % ENDPOINTS)
             print(f"{(time.process_time() - began) / ATTEMPTS * 1e6:.3f}", flush=True)
 
 
-async def post(attempter: Attempter, port: int, number: int) -> None:
-    url = f"http://127.0.0.1:{port}/hooks/{number}?tenant=1"
+async def post(attempter: Attempter, base: str, number: int) -> None:
+    url = f"{base}/hooks/{number}?tenant=1"
     endpoint = Endpoint(id=f"e{number}", url=url, secret=SECRET, headers=HEADERS)
     for _ in range(ATTEMPTS // AT_ONCE):
         view = await attempter.test("acme", endpoint)
@@ -50,4 +54,4 @@ async def post(attempter: Attempter, port: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(take_turns, int(sys.argv[1]))
+    trio.run(take_turns, int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,7 +1,8 @@
 """Owns how things are compared: by turns in one run, medians of the rounds, a table, JSON.
 
 Rules: each round measures everything once, every second one in the other order. So all see the same noise. A ratio is
-the median of the rounds' ratios, since two medians may stem from different rounds. Progress goes to stderr.
+the median of the rounds' ratios, since two medians may stem from different rounds. Progress goes to stderr. Ctrl-C ends
+it with the rounds that are whole.
 """
 
 import json
@@ -24,9 +25,14 @@ def by_turns(measures: Mapping[str, Callable[[], Figures]], *, rounds: int) -> R
     for number in range(rounds):
         order = list(measures) if number % 2 == 0 else list(reversed(measures))
         seen = {}
-        for name in order:
-            progress(f"round {number + 1} of {rounds}, {name}, {time.monotonic() - begun:.0f} s")
-            seen[name] = measures[name]()
+        try:
+            for name in order:
+                progress(f"round {number + 1} of {rounds}, {name}, {time.monotonic() - begun:.0f} s")
+                seen[name] = measures[name]()
+        except KeyboardInterrupt:  # whole rounds count: some take minutes
+            if not found:
+                raise
+            break
         found.append({name: seen[name] for name in measures})
     progress("")
     return found

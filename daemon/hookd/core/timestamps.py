@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 WALL_MAX = 253_402_300_799.0  # the last second of the year 9999
@@ -42,7 +43,7 @@ def compact(wall: float) -> str:
     return f"{datetime.fromtimestamp(int(wall), UTC):%Y%m%dT%H%M%SZ}"
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """One reading of both clocks: what waits and ages run on, and what people are shown."""
 
     monotonic: float

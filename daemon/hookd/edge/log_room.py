@@ -30,16 +30,21 @@ Owner = tuple[str, str] | None
 class LogRoom:
     def __init__(self, lines_max: int) -> None:
         self.lines_max = lines_max
+        self._share = max(1, lines_max // SHARES)
         self._lock = threading.Lock()
         self._waiting: dict[Owner, int] = {}  # lines that are counted
         self._unsaid: Counter[Owner] = Counter()
         self.dropped = 0  # since the start
 
+    def is_plenty(self, waiting: int) -> bool:
+        """Whether a line finds room beside so many that wait, as nobody's."""
+        return waiting < self._share and waiting < self.lines_max
+
     def take(self, waiting: int, event: str, fields: Mapping[str, object]) -> tuple[bool, Owner]:
         """Whether a line finds room beside so many that wait, and as whose it is to be freed."""
-        share = max(1, self.lines_max // SHARES)
-        if waiting < share and waiting < self.lines_max:
+        if self.is_plenty(waiting):
             return True, None
+        share = self._share
         owner = _owner_of(event, fields)
         with self._lock:
             if waiting >= self.lines_max:

@@ -14,7 +14,8 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from hookd.core.log_line import Line, LineForm
 from hookd.edge.log_room import LogRoom, Owner
@@ -48,7 +49,7 @@ def reads_priorities(fd: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-class _Line(NamedTuple):
+class _Line(msgspec.Struct, frozen=True, gc=False):
     owner: Owner
     data: bytes
 
@@ -91,8 +92,11 @@ class LogWriter:
 
     def made(self, line: Line) -> None:
         """The same of a line that is made already."""
-        whose = {"client_id": getattr(line, "client_id", None)}
-        has_room, owner = self._room.take(self._lines.qsize(), line.event, whose)
+        waiting = self._lines.qsize()
+        if self._room.is_plenty(waiting):  # whose it is does not count
+            self._put(None, self._form.made, line)
+            return
+        has_room, owner = self._room.take(waiting, line.event, {"client_id": getattr(line, "client_id", None)})
         if has_room:
             self._put(owner, self._form.made, line)
 

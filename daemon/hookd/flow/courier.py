@@ -11,8 +11,8 @@ Rules:
 """
 
 import math
-from typing import NamedTuple
 
+import msgspec
 import trio
 
 from hookd.core.client import Client, Endpoint
@@ -36,7 +36,7 @@ from hookd.flow.ports import Clock
 _FAILURES = PausedBy.FAILURES  # as core/health has it
 
 
-class _Flight(NamedTuple):
+class _Flight(msgspec.Struct, frozen=True, gc=False):
     number: int
     lane: Lane
     event: Event

@@ -163,7 +163,8 @@ class Supervisor:
         self._reports_watch = ReportsWatch(
             outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._final_report.report_bytes
         )
-        self._server = outside.server(create_app(self._services()), plain_answers=PLAIN_ANSWERS)
+        self._app = create_app(self._services())
+        self._server = outside.server(self._app, plain_answers=PLAIN_ANSWERS)
 
     def _new_recovery(self) -> Recovery:
         outside = self._outside
@@ -269,7 +270,8 @@ class Supervisor:
                 flow.start_soon(self._endings.run)
                 flow.start_soon(self._reports_watch.run)
                 flow.start_soon(self._keep_saying_open)
-                urls = await api.start(self._server.serve)
+                async with self._app.app_context():  # the server's tasks keep it: else each request makes one
+                    urls = await api.start(self._server.serve)
                 self._outside.announce(urls)
                 self._outside.manager.ready()
                 self._outside.log("daemon.started", run_id=self._run.run_id, version=self._run.version, urls=urls)

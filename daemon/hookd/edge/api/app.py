@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from quart import Response
+from quart.ctx import RequestContext
+from quart.sessions import NullSession
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
@@ -48,8 +50,8 @@ FRAMES = 1000
 class Api(QuartTrio):
     """Quart-Trio, with the order of what every request passes written down in two methods.
 
-    Functions registered by `before_request`, `after_request` or `errorhandler` are not called: looking for them at each
-    request, and running them, costs as much as admitting an event.
+    Functions registered by `before_request`, `after_request`, `errorhandler` or for a teardown are not called: looking
+    for them at each request, and running them, costs as much as admitting an event. Nor are signals sent.
     """
 
     async def handle_request(self, request: Any) -> Response:
@@ -115,6 +117,16 @@ class Api(QuartTrio):
         self._services = services
         self._auth = Auth(services.effective, services.clock, services.log)
         self._routes: dict[str, Route] = {}
+
+    def request_context(self, request: Any) -> RequestContext:
+        """Without a look for a session: there are none."""
+        return RequestContext(self, request, session=NullSession())
+
+    async def do_teardown_request(self, exc: BaseException | None, request_context: Any = None) -> None:
+        """Nothing is torn down: see above."""
+
+    async def do_teardown_appcontext(self, exc: BaseException | None) -> None:
+        """Nothing is torn down."""
 
     def finish_routes(self) -> None:
         """To be called once all routes are there. Raises LookupError where a route has no operation."""

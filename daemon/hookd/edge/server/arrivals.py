@@ -1,4 +1,5 @@
 """Owns how bytes come in from a peer: when there are some, the connection waits for its turn, and only then reads them.
+And how they go out: at once, where the system takes them; it mostly does, and a wait costs a turn of the event loop.
 
 Rules:
  * What waits is in the system's buffers. Of a connection in line FIRST_BYTES are read, to tell whether it is a probe:
@@ -70,8 +71,15 @@ class Arrivals(HalfCloseable):
             return self._gates.requests
         return self._gates.probes if self._probes.answer(first) is None else self._gates.plain_probes
 
+    def send_now(self, data: bytes) -> bytes:
+        """What the system does not take at once. Raises as `write_now` does."""
+        return data if self._socket is None else write_now(self._socket, data)
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        """A checkpoint only where it has to wait. One task at a time."""
+        rest = self.send_now(bytes(data))
+        if rest:
+            await self._stream.send_all(rest)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -95,6 +103,20 @@ def read_now(stream: HalfCloseable, bytes_max: int) -> bytes | None:
     except BlockingIOError:
         return None
     except OSError as error:
-        if error.errno == errno.EBADF:
-            raise trio.ClosedResourceError("this socket was closed") from None
-        raise trio.BrokenResourceError(f"the connection is broken: {error}") from error
+        raise _stream_error(error) from error
+
+
+def write_now(connected: trio.socket.SocketType, data: bytes) -> bytes:
+    """What of it the system does not take at once. Raises BrokenResourceError or ClosedResourceError."""
+    try:
+        return data[os.write(connected.fileno(), data) :]
+    except BlockingIOError:
+        return data
+    except OSError as error:
+        raise _stream_error(error) from error
+
+
+def _stream_error(error: OSError) -> Exception:
+    if error.errno == errno.EBADF:
+        return trio.ClosedResourceError("this socket was closed")
+    return trio.BrokenResourceError(f"the connection is broken: {error}")

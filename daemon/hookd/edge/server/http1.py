@@ -8,6 +8,9 @@ giving a length at once.
 Other things older software sends mean nothing, and cost nobody an answer (RFC 9112): empty lines before a request line
 are skipped (2.2), and whatever follows a request that ends the connection is ignored (9.6). The host of an absolute
 target takes the place of `Host` (3.2.2), so that who judges the one judges the other.
+
+The usual request and its answer do not pass through h11: plain_exchange.py has both in one pass. h11 is told of such a
+request only where its answer is not the usual one.
 """
 
 from __future__ import annotations
@@ -19,13 +22,20 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.logging import Logger
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Body, EndBody, Request, Response, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import EventWrapper
+
+from hookd.edge.server.plain_exchange import PlainRequest, plain_answer_head, read_plain_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from hypercorn.events import Event
 
     Log = Callable[..., None]
 
@@ -38,6 +48,7 @@ EMPTY_LINES_MAX = 128
 
 _TARGET = re.compile(rb"/|\*$|(?i:https?://)([^/?#]+)(?=[/?]|$)")  # not CONNECT's
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+_IDLE = {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
 _LAST_REQUEST_IS_IN = (h11.MUST_CLOSE, h11.CLOSED)
 _LOOSE = re.compile(rb"(?<!\r)\n|(?<=\n)[ \t]|\n(?i:content-length)[ \t]*:[^\n]*,")
 _LENGTH = re.compile(rb"\n(?i:content-length)[ \t]*:")
@@ -49,18 +60,110 @@ class Http1(H11Protocol):
     def __init__(self, *given: Any, turn: Callable[[], Awaitable[None]]) -> None:
         super().__init__(*given)
         self.can_read = _AnsweredAndItsTurn(turn)
-        self.connection = _Strict(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self.connection: _Strict = _Strict(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._head = b""  # of the response, until there is more of it
+        self._plain: bytes | None = None  # the plain request in progress, of which h11 knows nothing
+        self._unsent_bytes = 0  # of the body of its answer
+        self._is_over = False
 
     @property
     def is_in_request(self) -> bool:
         """Whether the peer has begun a request, or may begin one, and has not sent all of it."""
-        return self.connection.their_state in (h11.IDLE, h11.SEND_BODY)
+        return self._plain is None and self.connection.their_state in (h11.IDLE, h11.SEND_BODY)
 
     @property
     def is_answering(self) -> bool:
         """Whether a request is here, whole, and its answer is not out yet."""
         return self.stream is not None and not self.is_in_request
+
+    async def handle(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            return
+        if self._plain is not None:  # what comes meanwhile waits, as h11 has it wait
+            await self.can_read.clear()
+            await self.can_read.wait()
+            if self._is_over:
+                return
+        request = read_plain_request(event.data) if self._is_between_requests() else None
+        if request is None:
+            await super().handle(event)
+        else:
+            self._plain = event.data
+            self.connection.forget_empty_lines()
+            await self._take(request)
+
+    def _is_between_requests(self) -> bool:
+        """Also for h11, and nothing that it was given is left."""
+        return self.stream is None and self.connection.states == _IDLE and not self.connection.trailing_data[0]
+
+    async def _take(self, request: PlainRequest) -> None:
+        """As `_create_stream` does it, and with the body in one message that is its last."""
+        await self.send(Updated(idle=False))
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        method, target, fields, body = request
+        await self.stream.handle(Request(STREAM_ID, fields, "1.1", method, target, self.connection_state))
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+        await self.stream.app_put({"type": "http.request", "body": body, "more_body": False})
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if self._plain is not None and isinstance(event, Response):
+            self._begin_answer(event)
+        if self._plain is None:
+            await super().stream_send(event)
+            return
+        match event:
+            case Body(data=data):
+                await self._send_plain(data)
+            case EndBody():
+                if self._unsent_bytes:
+                    raise h11.LocalProtocolError("the answer is shorter than its length")
+                await self._send_plain(b"")
+            case StreamClosed():
+                await self._end_plain()
+
+    def _begin_answer(self, response: Response) -> None:
+        """Its head waits for what follows. Where it is not plain, h11 is told of the request, and goes on."""
+        assert self._plain is not None
+        fields = [*response.headers, *self.config.response_headers("h11")]
+        is_last = self.keep_alive_requests >= self.config.keep_alive_max_requests  # hypercorn says so in it
+        head = None if is_last else plain_answer_head(response.status_code, fields)
+        if head is None:
+            self.connection.receive_data(self._plain)
+            self._plain = None
+            while self.connection.their_state is not h11.DONE:
+                self.connection.next_event()
+        else:
+            self._plain = b""  # h11 needs to know it no more
+            self._head, self._unsent_bytes = head
+
+    async def _send_plain(self, data: bytes) -> None:
+        self._unsent_bytes -= len(data)
+        if self._unsent_bytes < 0:
+            raise h11.LocalProtocolError("the answer is longer than its length")
+        data, self._head = self._head + data, b""
+        if data:
+            await self.send(RawData(data))
+
+    async def _end_plain(self) -> None:
+        """As `_maybe_recycle` does it."""
+        is_whole = not self._unsent_bytes and not self._head
+        self._is_over = self.context.terminated.is_set() or not is_whole
+        self._plain = None
+        await self._close_stream()
+        await self.can_read.set()
+        await self.send(Closed() if self._is_over else Updated(idle=True))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass  # hypercorn's looks for HTTP/2; an ignored h2c upgrade is answered in HTTP/1.1
@@ -134,6 +237,10 @@ class _Strict(h11.Connection):
         if isinstance(event, h11.Request):
             self._empty_lines = 0
         return event
+
+    def forget_empty_lines(self) -> None:
+        """There was a request since."""
+        self._empty_lines = 0
 
     def _skip_empty_lines(self, head: bytes) -> None:
         """h11 refuses them; its buffer, an inner name, gives one as a head without lines."""

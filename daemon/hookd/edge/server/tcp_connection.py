@@ -32,15 +32,16 @@ from typing import TYPE_CHECKING
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ConnectionState
 
 from hookd.core.bind import GRANTED, UNIX_PEER
+from hookd.edge.server.app_tasks import AppTasks
 from hookd.edge.server.arrivals import RECEIVE_BYTES_MAX, Arrivals
 from hookd.edge.server.http1 import Http1
 from hookd.edge.server.tls import TlsStream, server_stream
 
 if TYPE_CHECKING:
+    from hypercorn.trio.task_group import TaskGroup
     from hypercorn.trio.worker_context import WorkerContext
     from hypercorn.typing import ASGIFramework
 
@@ -183,7 +184,7 @@ class TcpConnection:
     async def _exchange(self, stream: trio.abc.Stream) -> None:
         first = await self._meet()
         if first:
-            async with TaskGroup() as task_group:
+            async with AppTasks() as task_group:
                 protocol = self._protocol = self._new_protocol(task_group, is_tls=stream is not self._transport)
                 with self._reading:
                     await self._read(protocol, first)
@@ -218,14 +219,14 @@ class TcpConnection:
             self._is_between_requests = True
             self._expect_bytes_by(trio.current_time() + self._terms.keep_alive_seconds)
 
-    def _new_protocol(self, task_group: TaskGroup, *, is_tls: bool) -> Http1:
+    def _new_protocol(self, tasks: TaskGroup, *, is_tls: bool) -> Http1:
         """Raises OSError where the peer is gone."""
         client_address, server_address = addresses(self._peer)
         return Http1(
             ASGIWrapper(self._terms.app),
             self._terms.config,
             self._terms.context,
-            task_group,
+            tasks,
             ConnectionState({GRANTED: self._note_granted}),
             is_tls,
             client_address,
@@ -311,11 +312,18 @@ class TcpConnection:
             await self._stream.send_all(data)
 
     async def _write(self, send: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
+        """All of it, or the connection is cut. Mostly the system takes it at once: there is nothing to wait for."""
         try:
-            with self._shielded() as shield:
-                await send(data)
+            if self._stream is self._transport and not self._writing.locked() and not self._whole.cancel_called:
+                data = self._transport.send_now(data)
+            if data:
+                await self._write_shielded(send, data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.cut()  # the peer is gone
+
+    async def _write_shielded(self, send: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
+        with self._shielded() as shield:
+            await send(data)
         self._cut_if_late(shield)
 
     async def _close_gently(self) -> None:
