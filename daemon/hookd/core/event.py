@@ -8,8 +8,7 @@ than 1,000 brackets at all.
 
 import itertools
 import re
-from codecs import BOM_UTF8, getincrementaldecoder
-from collections.abc import Iterator
+from codecs import BOM_UTF8
 from hashlib import blake2b
 from typing import Annotated
 
@@ -21,7 +20,9 @@ from hookd.core.ids import EventType, Id, is_event_type, is_id
 from hookd.core.json_scan import Unended, after_space, value_end
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
 from hookd.core.quoting import cut, quoted
+from hookd.core.recorder_rows import RowPlace
 from hookd.core.refusal import InvalidEvent, Malformed, Refused, TooLarge
+from hookd.core.text_check import check_text
 from hookd.core.units import format_size
 
 DEPTH_MAX = 1000
@@ -47,7 +48,6 @@ _UNKNOWN_FIELDS_SHOWN = 20
 _FIELDS_COUNTED_MAX = 1000
 # What an event may be long beside its payload: names and texts take 500 B at most, spaces may take the rest.
 ENVELOPE_BYTES_MAX = 64 * 1024
-_TEXT_BYTES_AT_ONCE = 256 * 1024
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -120,6 +120,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
     deliveries: tuple[Delivery, ...]
     settled_at: float | None = None  # wall
     digest: bytes | None = None
+    row: RowPlace | None = None  # in the flight recorder, which keeps it
 
     @property
     def status(self) -> Status:
@@ -285,28 +286,6 @@ def _id_in(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return text if text is not None and is_id(text) else None
-
-
-def check_text(body: bytes) -> None:
-    """Raises Malformed unless the body is UTF-8: `msgspec.Raw` does not look inside the payload."""
-    if body.isascii():
-        return
-    for _ in text_checks(body):
-        pass
-
-
-def text_checks(body: bytes) -> Iterator[int]:
-    """The same a piece at a time; yields how far it came. As a whole, text takes four times the memory of its bytes."""
-    decoder = getincrementaldecoder("utf-8")()
-    for at in range(0, max(len(body), 1), _TEXT_BYTES_AT_ONCE):
-        pending = len(decoder.getstate()[0])
-        piece = memoryview(body)[at : at + _TEXT_BYTES_AT_ONCE]
-        try:
-            decoder.decode(piece, final=at + len(piece) == len(body))
-        except UnicodeDecodeError as error:
-            wrong = at - pending + error.start
-            raise Malformed(f"the body is not UTF-8: byte {wrong} is {body[wrong]:#04x}") from None
-        yield at + len(piece)
 
 
 def is_too_deep(payload: bytes) -> bool:

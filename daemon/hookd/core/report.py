@@ -154,7 +154,7 @@ def class_of(delivery: Delivery) -> str:
 
 
 def undelivered(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
-    for event in ledger.unsettled.values():
+    for event in ledger.unsettled:
         for delivery in event.deliveries:
             if not delivery.is_settled:
                 yield event, delivery
@@ -162,7 +162,7 @@ def undelivered(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
 
 def exhausted(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
     """The exhausted deliveries still held, those of events that are not settled yet among them."""
-    for events in (ledger.unsettled.values(), ledger.exhausted()):
+    for events in (ledger.unsettled, ledger.exhausted()):
         for event in events:
             for delivery in event.deliveries:
                 if delivery.status is Status.EXHAUSTED:
