@@ -9,6 +9,7 @@ than 1,000 brackets at all.
 import itertools
 import re
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated
 
@@ -117,15 +118,25 @@ class Event(msgspec.Struct, gc=False, eq=False):
     payload: bytes | None  # None once dropped by retention; `digest` then stands for it
     accepted_at: float  # wall
     since: float  # monotonic: when it came into its present class (unsettled, delivered, exhausted)
-    deliveries: tuple[Delivery, ...]
+    bundle: Delivery | tuple[Delivery, ...]  # its deliveries; the only one by itself: a tuple takes 64 B
     settled_at: float | None = None  # wall
     digest: bytes | None = None
     row: RowPlace | None = None  # in the flight recorder, which keeps it
 
     @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        bundle = self.bundle
+        return bundle if type(bundle) is tuple else (bundle,)  # type: ignore[return-value]
+
+    @deliveries.setter
+    def deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        self.bundle = bundled(deliveries)
+
+    @property
     def status(self) -> Status:
-        if len(self.deliveries) == 1:  # as nearly all events have, and it is asked six times on an event's way
-            return self.deliveries[0].status
+        bundle = self.bundle
+        if type(bundle) is Delivery:  # as nearly all events have, and it is asked six times on an event's way
+            return bundle.status
         return status_of_event(self.deliveries)
 
     @property
@@ -133,6 +144,9 @@ class Event(msgspec.Struct, gc=False, eq=False):
         return not self.deliveries
 
     def delivery_to(self, endpoint_id: str) -> Delivery | None:
+        bundle = self.bundle
+        if type(bundle) is Delivery:
+            return bundle if bundle.endpoint_id == endpoint_id else None
         for delivery in self.deliveries:
             if delivery.endpoint_id == endpoint_id:
                 return delivery
@@ -143,6 +157,11 @@ class Event(msgspec.Struct, gc=False, eq=False):
         if self.payload is not None:
             return self.payload == payload
         return self.digest == payload_digest(payload)
+
+
+def bundled(deliveries: Sequence[Delivery]) -> Delivery | tuple[Delivery, ...]:
+    """As an event holds them."""
+    return deliveries[0] if len(deliveries) == 1 else tuple(deliveries)
 
 
 def payload_digest(payload: bytes) -> bytes:

@@ -20,7 +20,7 @@ from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import Event, Submission
+from hookd.core.event import Event, Submission, bundled
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import Listing, Page
@@ -144,7 +144,7 @@ class Ledger(Books):
             payload=submission.payload,
             accepted_at=now.wall if accepted_at is None else accepted_at,
             since=now.monotonic,
-            deliveries=deliveries,
+            bundle=bundled(deliveries),
         )
         book.events[event_id] = event
         self._listing.add(sequence)
