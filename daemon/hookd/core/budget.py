@@ -209,7 +209,10 @@ def wait_seconds(seconds: float) -> int:
 
 def _event_bytes(event: Event) -> int:
     assert event.payload is not None
-    return cost_bytes(len(event.payload), len(event.deliveries))
+    bundle = event.bundle
+    if type(bundle) is not tuple:  # as nearly all events have one delivery
+        return len(event.payload) + EVENT_BYTES + DELIVERY_BYTES
+    return cost_bytes(len(event.payload), len(bundle))
 
 
 def _wait(lacking: int, freed: int, seconds: float) -> float:

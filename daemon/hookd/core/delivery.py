@@ -123,40 +123,44 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     @property
     def is_waiting(self) -> bool:
         """Unsettled, not in flight and not about to be given up: a lane holds it."""
-        return not self.in_flight and self.status not in SETTLED and not self.is_abandoned
+        return not self.in_flight and self.status not in SETTLED and not self.particulars.is_abandoned
 
     @property
     def unscheduled_attempts(self) -> int:
         """Attempts that take nothing from the schedule: those before it was last reopened, and probes that failed."""
-        return self.attempts_before + self.probe_failures
+        particulars = self.particulars
+        return particulars.attempts_before + particulars.probe_failures
 
     @property
     def failures(self) -> int:
         """Failed attempts since it was last opened, as the schedule counts them: at least 1, since one has failed."""
-        return max(1, self.attempt_count - self.attempts_before - self.probe_failures - self.is_probing)
+        return max(1, self.attempt_count - self.unscheduled_attempts - self.particulars.is_probing)
 
     def attempts_allowed(self, attempts_of_schedule: int) -> int:
         """How many attempts it gets in all by a schedule of so many: derived at each use, never added up."""
-        return self.attempts_before + attempts_of_schedule + self.probe_failures
+        return self.unscheduled_attempts + attempts_of_schedule
 
     def attempts_max(self, attempts_of_schedule: int) -> int:
         """The same as it is shown. One that waits keeps the attempt that it waits for, however short the schedule."""
-        if self.is_settled or self.is_abandoned:
-            return self.attempts_max_at_end
+        if self.is_settled or self.particulars.is_abandoned:
+            return self.particulars.attempts_max_at_end
         return max(self.attempts_allowed(attempts_of_schedule), self.attempt_count + (not self.in_flight))
 
     # Only core/ledger calls these: it keeps the totals in step
 
     def freeze(self, attempts_of_schedule: int) -> None:
         """From here on it shows the attempts that this schedule granted, whatever is in force later."""
-        allowed = self.attempts_before + attempts_of_schedule + self.probe_failures  # as in `attempts_allowed`
-        self.attempts_max_at_end = allowed if allowed > self.attempt_count else self.attempt_count
+        particulars = self.particulars
+        allowed = particulars.attempts_before + attempts_of_schedule + particulars.probe_failures  # `attempts_allowed`
+        most = allowed if allowed > self.attempt_count else self.attempt_count
+        self.particulars = changed(particulars, "attempts_max_at_end", most)
 
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""
         assert self.is_waiting
         self.in_flight = True
-        self.is_probing = is_probe
+        if is_probe:
+            self.is_probing = True
         self.due_at = None
         self.url = url
         self.attempt_count += 1
@@ -167,10 +171,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         assert self.in_flight
         self.history = history.with_end(self.history, outcome, exchange, duration_seconds=duration_seconds)
         self.in_flight = False
-        if self.is_probing:
+        if self.particulars.is_probing:
             self.is_probing = False
             self.probe_failures += outcome is None or not is_success(outcome)
-        self.maybe_received |= exchange.sending_started and exchange.answer is None
+        if exchange.sending_started and exchange.answer is None:
+            self.maybe_received = True
 
     def take_past(
         self, *, attempt_count: int, unscheduled_attempts: int, maybe_received: bool, crash_count: int

@@ -141,7 +141,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
 
     @property
     def is_unrouted(self) -> bool:
-        return not self.deliveries
+        return not self.bundle
 
     def delivery_to(self, endpoint_id: str) -> Delivery | None:
         bundle = self.bundle

@@ -221,7 +221,9 @@ class Ledger(Books):
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
-                owed_since = max(event.since, delivery.owed_since)  # before the move, which may change the event's
+                owed_since = max(
+                    event.since, delivery.particulars.owed_since
+                )  # before the move, which may change the event's
                 self.counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
@@ -328,15 +330,18 @@ class Ledger(Books):
         before, source = event.status, delivery.status
         target = after(source, change)
         settles, was_settled = target in SETTLED, source in SETTLED
-        if settles and not delivery.is_abandoned:
+        is_abandoned = delivery.particulars.is_abandoned
+        if settles and not is_abandoned:
             delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
-        delivery.status, delivery.reason = target, reason
+        delivery.status = target
+        if delivery.particulars.reason is not reason:
+            delivery.reason = reason
         delivery.settled_at = now.wall if settles else None
         self._totals.move_delivery(source, target)
         book = self._book(event.client_id)
         health = book.ensure_health(delivery.endpoint_id)
         health.unsettled += was_settled - settles
-        health.abandoned -= delivery.is_abandoned and settles
+        health.abandoned -= is_abandoned and settles
         if was_settled and before in SETTLED:
             self._retention.release(event, before)
             event.settled_at = None

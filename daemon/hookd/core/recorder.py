@@ -307,7 +307,7 @@ class SegmentRecorder:
         self._put(record)
         if before is not None:
             self._forget_row(event, before)
-        if event.deliveries:
+        if event.bundle:
             event.row = self._log[-1].take(event.sequence, len(record))
             self._rows += 1
             self._rows_bytes += len(record)

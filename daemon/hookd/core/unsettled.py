@@ -86,11 +86,16 @@ class Unsettled:
         if self._again is not None and self._again.pop(event.sequence, None) is not None:
             self._again = self._again or None
             return
-        at = bisect_right(self._firsts, event.sequence) - 1
-        chunk = self._chunks[at] if at >= 0 else []
-        place = 0 if chunk and chunk[0] is event else bisect_left(chunk, event.sequence, key=_sequence)
+        chunks, sequence = self._chunks, event.sequence
+        at = len(chunks) - 1 if len(chunks) < 2 else bisect_right(self._firsts, sequence) - 1
+        if at < 0:
+            raise KeyError(sequence)
+        chunk = chunks[at]
+        place = sequence - chunk[0].sequence  # at most: as a rule a few before it have settled
+        if place:
+            place = bisect_left(chunk, sequence, 0, min(place + 1, len(chunk)), key=_sequence)
         if place == len(chunk) or chunk[place] is not event:
-            raise KeyError(event.sequence)
+            raise KeyError(sequence)
         del chunk[place]
         if len(chunk) < SMALL_EVENTS:
             self._mend(at)
