@@ -20,7 +20,7 @@ from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import Event, Submission, bundled
+from hookd.core.event import Event, Submission
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import Listing, Page
@@ -144,7 +144,7 @@ class Ledger(Books):
             payload=submission.payload,
             accepted_at=now.wall if accepted_at is None else accepted_at,
             since=now.monotonic,
-            bundle=bundled(deliveries),
+            bundle=deliveries[0] if len(deliveries) == 1 else deliveries,
         )
         book.events[event_id] = event
         self._listing.add(sequence)
@@ -221,9 +221,8 @@ class Ledger(Books):
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
-                owed_since = max(
-                    event.since, delivery.particulars.owed_since
-                )  # before the move, which may change the event's
+                # Before the move, which may change the event's.
+                owed_since = max(event.since, delivery.particulars.owed_since)
                 self.counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
@@ -327,7 +326,8 @@ class Ledger(Books):
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
         """The one place where a status changes. Raises IllegalTransition with nothing changed."""
-        before, source = event.status, delivery.status
+        source, is_alone = delivery.status, event.bundle is delivery  # as nearly all are: then its event's is its own
+        before = source if is_alone else event.status
         target = after(source, change)
         settles, was_settled = target in SETTLED, source in SETTLED
         is_abandoned = delivery.particulars.is_abandoned
@@ -346,7 +346,7 @@ class Ledger(Books):
             self._retention.release(event, before)
             event.settled_at = None
             self._enter(event, book)
-        status = event.status
+        status = target if is_alone else event.status
         self._totals.move_event(before, status)
         if settles:
             self._recorder.settled(event, delivery, status)
