@@ -159,10 +159,16 @@ def can_pin() -> bool:
 
 @contextmanager
 def daemon(
-    directory: str, settings: Mapping[str, str] = ROOMY, *, source: Path = ROOT, core: int | None = None
+    directory: str,
+    settings: Mapping[str, str] = ROOMY,
+    *,
+    source: Path = ROOT,
+    core: int | None = None,
+    turns: Path | None = None,
 ) -> Iterator[Child]:
-    """`hookd run` of that checkout."""
-    command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+    """`hookd run` of that checkout; with `turns` of this one, its loop's turns in that file (watched_daemon)."""
+    program = ["hookd"] if turns is None else ["tests.benchmarks.watched_daemon", str(turns)]
+    command = [sys.executable, "-m", *program, "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
     env = {**os.environ, "PYTHONPATH": str(source / "daemon"), **settings}
     with running(command, env, core=core, cwd=source) as found:
         yield found
