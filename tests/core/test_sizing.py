@@ -106,7 +106,7 @@ def test_indexes_follow_the_events_and_the_recorder() -> None:
     off = replace(DEFAULTS, recorder=RecorderSettings(directory=""))
     with_it, without = (worst_case_bytes(one)["indexes of unsettled events"] for one in (DEFAULTS, off))
     assert without == 100_000 * 105 + 20_000 * 160
-    assert with_it == without + 100_000 * 180 + 20_000 * 160
+    assert with_it == without + 100_000 * 60 + 20_000 * 160
 
 
 def test_horizon_is_the_sum_of_the_delays_with_jitter() -> None:
