@@ -109,7 +109,7 @@ _FIELDS = ClientEventBody.__struct_fields__
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
-    """One row; only core/ledger changes it. 430 B with its delivery and all that finds it, over its payload."""
+    """One row; only core/ledger changes it. 439 B with its delivery and what finds it, over its payload."""
 
     sequence: int  # order of admission
     id: str
