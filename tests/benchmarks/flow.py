@@ -136,8 +136,8 @@ async def settle(daemon: Daemon) -> float:
         events = [{"client_id": f"c{number % CLIENTS}", **EVENT} for number in range(10 * BATCH)]
         await daemon.ask("POST", "/v1/events/batch", json.dumps(events).encode())
         began = time.process_time()
-        unsettled = len(daemon.ledger.unsettled) - 10 * BATCH
-        while len(daemon.ledger.unsettled) > unsettled:
+        unsettled = daemon.ledger.totals().unsettled_events - 10 * BATCH
+        while daemon.ledger.totals().unsettled_events > unsettled:
             await trio.lowlevel.checkpoint()
         spent += time.process_time() - began
     return spent / (BATCHES * BATCH)

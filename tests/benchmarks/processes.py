@@ -26,6 +26,7 @@ ROOMY = {
     "HOOKD_INTAKE__UNSETTLED_BYTES_MAX": "4GiB",
     "HOOKD_INTAKE__CLIENT_EVENTS_MAX": "2000000",
     "HOOKD_INTAKE__CLIENT_BYTES_MAX": "4GiB",
+    "HOOKD_RECORDER__BYTES_MAX": "2GiB",
     "HOOKD_DRAIN__TIMEOUT": "0s",
 }
 HAPROXY = """
@@ -78,12 +79,11 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Keeper:
-    """One kept connection, as cheap as a load generator in Python can be."""
+    """One kept connection, as cheap as a load generator in Python can be. The server ends it after 1,000 requests."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = b""
+        self._port = port
+        self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -101,12 +101,20 @@ class Keeper:
         while len(self._buffer) < length:
             self._more()
         content, self._buffer = self._buffer[:length], self._buffer[length:]
+        if b"connection: close" in answer.lower():
+            self._socket.close()
+            self._connect()
         return int(answer[9:12]), content
 
     def json(self, method: str, path: str, body: object = None, *, status: int = 200) -> Any:
         code, content = self.ask(method, path, b"" if body is None else json.dumps(body).encode())
         assert code == status, (method, path, code, content[:500])
         return json.loads(content) if content else None
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self._port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
 
     def _more(self) -> None:
         data = self._socket.recv(READ_BYTES)
@@ -151,10 +159,16 @@ def can_pin() -> bool:
 
 @contextmanager
 def daemon(
-    directory: str, settings: Mapping[str, str] = ROOMY, *, source: Path = ROOT, core: int | None = None
+    directory: str,
+    settings: Mapping[str, str] = ROOMY,
+    *,
+    source: Path = ROOT,
+    core: int | None = None,
+    turns: Path | None = None,
 ) -> Iterator[Child]:
-    """`hookd run` of that checkout."""
-    command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+    """`hookd run` of that checkout; with `turns` of this one, its loop's turns in that file (watched_daemon)."""
+    program = ["hookd"] if turns is None else ["tests.benchmarks.watched_daemon", str(turns)]
+    command = [sys.executable, "-m", *program, "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
     env = {**os.environ, "PYTHONPATH": str(source / "daemon"), **settings}
     with running(command, env, core=core, cwd=source) as found:
         yield found

@@ -287,7 +287,7 @@ class Story:
         assert totals.deliveries == {status: sum(one.status is status for one in duties) for status in Status}
         assert totals.in_flight == sum(one.in_flight for one in duties)
         owed = [event for event in self.events if event.status not in SETTLED]
-        assert sorted(ledger.unsettled) == [event.sequence for event in owed]
+        assert [event.sequence for event in ledger.unsettled.by_sequence()] == [event.sequence for event in owed]
         assert (totals.unsettled_events, totals.unsettled_bytes) == cost(owed)
         used = {one: ledger._books[one].usage.held for one in ledger.client_ids()}
         assert {one: (held.events, held.bytes) for one, held in used.items()} == {

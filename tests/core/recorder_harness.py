@@ -1,7 +1,7 @@
 """A recorder whose segments stand in this process, and a ledger driven at random with one that listens."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from hookd.core.attempt_end import AttemptEnd
@@ -124,8 +124,8 @@ def shown(delivery: Delivery) -> Shown:
     )
 
 
-def picture(events: dict[int, Event]) -> dict[int, tuple[Shown, ...]]:
-    return {serial: tuple(map(shown, events[serial].deliveries)) for serial in sorted(events)}
+def picture(events: Iterable[Event]) -> dict[int, tuple[Shown, ...]]:
+    return {each.sequence: tuple(map(shown, each.deliveries)) for each in sorted(events, key=lambda one: one.sequence)}
 
 
 class History:
@@ -163,7 +163,7 @@ class History:
     def _step(self, now: Moment) -> None:
         pairs = [
             (event, delivery)
-            for event in self.ledger.unsettled.values()
+            for event in self.ledger.unsettled
             for delivery in event.deliveries
             if not delivery.is_settled
         ]

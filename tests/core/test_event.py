@@ -11,7 +11,6 @@ from hookd.core.event import (
     DEPTH_MAX,
     Event,
     Submission,
-    check_text,
     is_too_deep,
     mistake_of,
     payload_digest,
@@ -19,6 +18,7 @@ from hookd.core.event import (
 )
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, Malformed
+from hookd.core.text_check import check_text
 from hookd.edge.api.app import FRAMES
 from hypothesis import example, given
 from hypothesis import strategies as st

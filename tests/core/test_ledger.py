@@ -469,9 +469,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def unsettled_are_all_held_in_order(self) -> None:
-        assert list(self.ledger.unsettled.values()) == [known.event for known in self.unsettled]
-        since = [event.since for event in self.ledger.unsettled.values()]
-        assert since == sorted(since) == [known.since for known in self.unsettled]
+        since = [(event.since, event.sequence) for event in self.ledger.unsettled]
+        assert sorted(since) == sorted((known.since, known.event.sequence) for known in self.unsettled)
+        assert [one for one, _ in since] == [known.since for known in self.unsettled]
+        for known in self.unsettled:
+            assert self.ledger.unsettled.find(known.event.sequence) is known.event
         for client_id, endpoint_id in itertools.product(CLIENTS, ENDPOINTS):
             mine = [
                 (known.event, duty)

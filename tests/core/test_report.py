@@ -354,7 +354,7 @@ def test_summary_of_a_row_that_vanished_is_not_balanced() -> None:
     desk = Desk()
     desk.open()
     event = desk.open()
-    del desk.ledger.unsettled[event.sequence]
+    desk.ledger.unsettled.remove(event)
     assert not desk.summary().balanced
 
 

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import Event
+from hookd.core.event import Event, bundled
+from hookd.core.particulars import Particulars
 from hookd.core.retry import Reason
 from hookd.core.settings import RetentionSettings, Settings
 from hookd.core.settlements import BLOCK_ROWS, Settlement, Settlements
@@ -31,7 +32,7 @@ def live_of(settlements_max: int) -> EffectiveSettings:
 def delivery(endpoint_id: str, status: Status, reason: Reason | None = None) -> Delivery:
     return Delivery(
         endpoint_id=endpoint_id, url="https://a.example/", opened_at=0.0, due_at=None,
-        status=status, reason=reason,
+        status=status, particulars=Particulars(reason=reason),
     )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def event(number: int, *deliveries: Delivery, **fields: Any) -> Event:
         payload=b"1",
         accepted_at=WALL,
         since=0.0,
-        deliveries=deliveries,
+        bundle=bundled(deliveries),
         **given | fields,
     )
 

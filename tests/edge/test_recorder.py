@@ -370,7 +370,7 @@ def test_removal_that_is_cut_leaves_nothing_that_is_not_so(base, by):
             is_over = True
         except Killed:
             pass
-        owed = {event.id for event in ledger.unsettled.values()}
+        owed = {event.id for event in ledger.unsettled}
         left = folder.left_behind()
         assert all({event.id for event in found.recording.events.values()} <= owed for found in left)
         is_removing = False

@@ -50,8 +50,8 @@ def held(flow: Flow) -> list[Any]:
         (msgspec.structs.asdict(event), list(map(msgspec.structs.asdict, event.deliveries))) for event in flow.events()
     ]
     for row, _ in rows:
-        del row["deliveries"]
-    return [rows, flow.ledger.totals(), flow.log.lines, [event.id for event in flow.ledger.unsettled.values()]]
+        del row["bundle"]
+    return [rows, flow.ledger.totals(), flow.log.lines, [event.id for event in flow.ledger.unsettled]]
 
 
 @given(limits=LIMITS, before=SUBMISSIONS, batch=SUBMISSIONS)

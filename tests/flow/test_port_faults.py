@@ -155,7 +155,7 @@ def assert_books_balance(day: Day) -> None:
     lines = list(report.lines(ledger, now_monotonic=60.0, now_wall=EPOCH, payloads=True))
     assert summary.deliveries.undelivered == len(owed(day)) == sum(line.kind == "undelivered" for line in lines)
     held = [each for each in day.flow.events() if each.status not in SETTLED]
-    assert sorted(ledger.unsettled) == sorted(each.sequence for each in held)
+    assert [each.sequence for each in ledger.unsettled.by_sequence()] == sorted(each.sequence for each in held)
     assert (ledger.totals().unsettled_events, ledger.totals().unsettled_bytes) == cost(held)
 
 

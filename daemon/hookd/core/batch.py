@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from hookd.core.event import check_text, read_error
+from hookd.core.event import read_error
 from hookd.core.json_scan import SPACES_MAX, Unended, after, after_space, value_end
 from hookd.core.refusal import Malformed, TooLarge
+from hookd.core.text_check import check_text
 from hookd.core.units import format_size
 
 Span = tuple[int, int]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from hookd.core.budget import Usage
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.unsettled import Unsettled
 
 
 class Book:
@@ -13,7 +14,7 @@ class Book:
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id  # the one text that the client's events share
         self.events: dict[str, Event] = {}  # by id, in order of admission
-        self.unsettled: dict[int, Event] = {}  # by sequence, in order of `since`
+        self.unsettled = Unsettled()
         self.endpoints: dict[str, Health] = {}
         self.usage = Usage()
         self.is_adopting = False  # what waited for the client's registration is being taken over
@@ -40,7 +41,7 @@ class Book:
         """
         missing = sum(1 for health in self.endpoints.values() if health.unsettled)
         found: dict[str, float] = {}
-        for event in self.unsettled.values():
+        for event in self.unsettled:
             if len(found) == missing:
                 break
             for delivery in event.deliveries:

@@ -7,18 +7,18 @@ What is changed in them, and when, is core/ledger's.
 """
 
 from collections.abc import Iterable, Iterator, Reversible
-from operator import attrgetter
 
 from hookd.core.book import Book
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.unsettled import Unsettled
 
 
 class Books:
     def __init__(self) -> None:
         self._books: dict[str, Book] = {}
-        self.unsettled: dict[int, Event] = {}  # of all clients, in order of `since`
+        self.unsettled = Unsettled()  # of all clients
 
     def find(self, client_id: str, event_id: str) -> Event | None:
         book = self._books.get(client_id)
@@ -81,7 +81,7 @@ class Books:
     def unsettled_events(self, client_id: str) -> list[Event]:
         """The client's events of which something is unsettled, in order of admission."""
         book = self._books.get(client_id)
-        return [] if book is None else sorted(book.unsettled.values(), key=attrgetter("sequence"))
+        return [] if book is None else list(book.unsettled.by_sequence())
 
     def is_adopting(self, client_id: str) -> bool:
         """Whether some of what waited for its registration has yet to be taken over."""

@@ -13,18 +13,21 @@ A test compares this drawing with the table:
 """
 
 import enum
-import math
 from collections.abc import Iterable
+from operator import attrgetter
+from typing import TypeVar
 
 import msgspec
 
 from hookd.core import history
 from hookd.core.history import Attempt
 from hookd.core.outcome import Exchange, Outcome, is_success
-from hookd.core.retry import Reason
+from hookd.core.particulars import NOTHING, Particulars, changed
 
 # A delivery that was in flight at so many crashes of hookd is suspected of them, and given up as `crashed`.
 CRASHES_MAX = 3
+
+T = TypeVar("T")
 
 
 class Status(enum.Enum):
@@ -68,29 +71,40 @@ class IllegalTransition(Exception):
     """A bug of ours: a change that the table does not have."""
 
 
+def _particular(name: str, nothing: T) -> T:  # noqa: ARG001 - its type counts
+    """Reads and changes one of a delivery's particulars, of the same type as `nothing`, its value as a rule."""
+    read = attrgetter(f"particulars.{name}")
+
+    def write(delivery: "Delivery", value: T) -> None:
+        if read(delivery) != value:
+            delivery.particulars = changed(delivery.particulars, name, value)
+
+    return property(read, write)  # type: ignore[return-value]
+
+
 class Delivery(msgspec.Struct, gc=False, eq=False):
-    """One row. `gc=False` and no reference to its event: it is in no cycle and costs the collector nothing."""
+    """One row, 96 B. `gc=False` and no reference to its event: it is in no cycle and costs the collector nothing."""
 
     endpoint_id: str
     url: str  # as shown: without query values; the endpoint's own text, which its deliveries share
     opened_at: float  # on its endpoint's age clock (core/health): the delivery's age runs from here
     due_at: float | None  # monotonic; None in flight and when settled
     status: Status = Status.PENDING
-    reason: Reason | None = None
     settled_at: float | None = None  # wall
     attempt_count: int = 0  # attempts begun, the one in flight included
-    attempts_before: int = 0  # of these, those before it was last reopened; of earlier runs, all that were unscheduled
-    probe_failures: int = 0  # of these, probes that failed since then: they take nothing from the schedule
-    is_probing: bool = False  # the attempt in flight began as a probe
-    attempts_max_at_end: int = 0  # what held when it settled or its endpoint was removed; before that it is derived
     in_flight: bool = False
-    maybe_received: bool = False  # in some attempt the request went out, wholly or in part, and no answer was read
     history: bytes = b""  # its attempts: core/history reads and writes them
-    is_abandoned: bool = False  # its endpoint was removed: no attempt begins, and one in flight is the last
-    crash_count: int = 0  # at how many crashes of hookd it was in flight, since it was opened or reopened
-    owed_since: float = (
-        -math.inf
-    )  # monotonic: when it was reopened or added, where that is later than its event's `since`
+    particulars: Particulars = NOTHING  # what few deliveries have, by the names that follow
+
+    reason = _particular("reason", NOTHING.reason)
+    attempts_before = _particular("attempts_before", NOTHING.attempts_before)
+    probe_failures = _particular("probe_failures", NOTHING.probe_failures)
+    is_probing = _particular("is_probing", NOTHING.is_probing)
+    attempts_max_at_end = _particular("attempts_max_at_end", NOTHING.attempts_max_at_end)
+    maybe_received = _particular("maybe_received", NOTHING.maybe_received)
+    is_abandoned = _particular("is_abandoned", NOTHING.is_abandoned)
+    crash_count = _particular("crash_count", NOTHING.crash_count)
+    owed_since = _particular("owed_since", NOTHING.owed_since)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -109,40 +123,44 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     @property
     def is_waiting(self) -> bool:
         """Unsettled, not in flight and not about to be given up: a lane holds it."""
-        return not self.in_flight and self.status not in SETTLED and not self.is_abandoned
+        return not self.in_flight and self.status not in SETTLED and not self.particulars.is_abandoned
 
     @property
     def unscheduled_attempts(self) -> int:
         """Attempts that take nothing from the schedule: those before it was last reopened, and probes that failed."""
-        return self.attempts_before + self.probe_failures
+        particulars = self.particulars
+        return particulars.attempts_before + particulars.probe_failures
 
     @property
     def failures(self) -> int:
         """Failed attempts since it was last opened, as the schedule counts them: at least 1, since one has failed."""
-        return max(1, self.attempt_count - self.attempts_before - self.probe_failures - self.is_probing)
+        return max(1, self.attempt_count - self.unscheduled_attempts - self.particulars.is_probing)
 
     def attempts_allowed(self, attempts_of_schedule: int) -> int:
         """How many attempts it gets in all by a schedule of so many: derived at each use, never added up."""
-        return self.attempts_before + attempts_of_schedule + self.probe_failures
+        return self.unscheduled_attempts + attempts_of_schedule
 
     def attempts_max(self, attempts_of_schedule: int) -> int:
         """The same as it is shown. One that waits keeps the attempt that it waits for, however short the schedule."""
-        if self.is_settled or self.is_abandoned:
-            return self.attempts_max_at_end
+        if self.is_settled or self.particulars.is_abandoned:
+            return self.particulars.attempts_max_at_end
         return max(self.attempts_allowed(attempts_of_schedule), self.attempt_count + (not self.in_flight))
 
     # Only core/ledger calls these: it keeps the totals in step
 
     def freeze(self, attempts_of_schedule: int) -> None:
         """From here on it shows the attempts that this schedule granted, whatever is in force later."""
-        allowed = self.attempts_before + attempts_of_schedule + self.probe_failures  # as in `attempts_allowed`
-        self.attempts_max_at_end = allowed if allowed > self.attempt_count else self.attempt_count
+        particulars = self.particulars
+        allowed = particulars.attempts_before + attempts_of_schedule + particulars.probe_failures  # `attempts_allowed`
+        most = allowed if allowed > self.attempt_count else self.attempt_count
+        self.particulars = changed(particulars, "attempts_max_at_end", most)
 
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""
         assert self.is_waiting
         self.in_flight = True
-        self.is_probing = is_probe
+        if is_probe:
+            self.is_probing = True
         self.due_at = None
         self.url = url
         self.attempt_count += 1
@@ -153,10 +171,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         assert self.in_flight
         self.history = history.with_end(self.history, outcome, exchange, duration_seconds=duration_seconds)
         self.in_flight = False
-        if self.is_probing:
+        if self.particulars.is_probing:
             self.is_probing = False
             self.probe_failures += outcome is None or not is_success(outcome)
-        self.maybe_received |= exchange.sending_started and exchange.answer is None
+        if exchange.sending_started and exchange.answer is None:
+            self.maybe_received = True
 
     def take_past(
         self, *, attempt_count: int, unscheduled_attempts: int, maybe_received: bool, crash_count: int

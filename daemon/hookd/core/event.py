@@ -8,8 +8,8 @@ than 1,000 brackets at all.
 
 import itertools
 import re
-from codecs import BOM_UTF8, getincrementaldecoder
-from collections.abc import Iterator
+from codecs import BOM_UTF8
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated
 
@@ -21,7 +21,9 @@ from hookd.core.ids import EventType, Id, is_event_type, is_id
 from hookd.core.json_scan import Unended, after_space, value_end
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
 from hookd.core.quoting import cut, quoted
+from hookd.core.recorder_rows import RowPlace
 from hookd.core.refusal import InvalidEvent, Malformed, Refused, TooLarge
+from hookd.core.text_check import check_text
 from hookd.core.units import format_size
 
 DEPTH_MAX = 1000
@@ -47,7 +49,6 @@ _UNKNOWN_FIELDS_SHOWN = 20
 _FIELDS_COUNTED_MAX = 1000
 # What an event may be long beside its payload: names and texts take 500 B at most, spaces may take the rest.
 ENVELOPE_BYTES_MAX = 64 * 1024
-_TEXT_BYTES_AT_ONCE = 256 * 1024
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -108,7 +109,7 @@ _FIELDS = ClientEventBody.__struct_fields__
 
 
 class Event(msgspec.Struct, gc=False, eq=False):
-    """One row; only core/ledger changes it. 576 B with its delivery, over its payload (measured at a million)."""
+    """One row; only core/ledger changes it. 439 B with its delivery and what finds it, over its payload."""
 
     sequence: int  # order of admission
     id: str
@@ -117,21 +118,35 @@ class Event(msgspec.Struct, gc=False, eq=False):
     payload: bytes | None  # None once dropped by retention; `digest` then stands for it
     accepted_at: float  # wall
     since: float  # monotonic: when it came into its present class (unsettled, delivered, exhausted)
-    deliveries: tuple[Delivery, ...]
+    bundle: Delivery | tuple[Delivery, ...]  # its deliveries; the only one by itself: a tuple takes 64 B
     settled_at: float | None = None  # wall
     digest: bytes | None = None
+    row: RowPlace | None = None  # in the flight recorder, which keeps it
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        bundle = self.bundle
+        return bundle if type(bundle) is tuple else (bundle,)  # type: ignore[return-value]
+
+    @deliveries.setter
+    def deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        self.bundle = bundled(deliveries)
 
     @property
     def status(self) -> Status:
-        if len(self.deliveries) == 1:  # as nearly all events have, and it is asked six times on an event's way
-            return self.deliveries[0].status
+        bundle = self.bundle
+        if type(bundle) is Delivery:  # as nearly all events have, and it is asked six times on an event's way
+            return bundle.status
         return status_of_event(self.deliveries)
 
     @property
     def is_unrouted(self) -> bool:
-        return not self.deliveries
+        return not self.bundle
 
     def delivery_to(self, endpoint_id: str) -> Delivery | None:
+        bundle = self.bundle
+        if type(bundle) is Delivery:
+            return bundle if bundle.endpoint_id == endpoint_id else None
         for delivery in self.deliveries:
             if delivery.endpoint_id == endpoint_id:
                 return delivery
@@ -142,6 +157,11 @@ class Event(msgspec.Struct, gc=False, eq=False):
         if self.payload is not None:
             return self.payload == payload
         return self.digest == payload_digest(payload)
+
+
+def bundled(deliveries: Sequence[Delivery]) -> Delivery | tuple[Delivery, ...]:
+    """As an event holds them."""
+    return deliveries[0] if len(deliveries) == 1 else tuple(deliveries)
 
 
 def payload_digest(payload: bytes) -> bytes:
@@ -285,28 +305,6 @@ def _id_in(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return text if text is not None and is_id(text) else None
-
-
-def check_text(body: bytes) -> None:
-    """Raises Malformed unless the body is UTF-8: `msgspec.Raw` does not look inside the payload."""
-    if body.isascii():
-        return
-    for _ in text_checks(body):
-        pass
-
-
-def text_checks(body: bytes) -> Iterator[int]:
-    """The same a piece at a time; yields how far it came. As a whole, text takes four times the memory of its bytes."""
-    decoder = getincrementaldecoder("utf-8")()
-    for at in range(0, max(len(body), 1), _TEXT_BYTES_AT_ONCE):
-        pending = len(decoder.getstate()[0])
-        piece = memoryview(body)[at : at + _TEXT_BYTES_AT_ONCE]
-        try:
-            decoder.decode(piece, final=at + len(piece) == len(body))
-        except UnicodeDecodeError as error:
-            wrong = at - pending + error.start
-            raise Malformed(f"the body is not UTF-8: byte {wrong} is {body[wrong]:#04x}") from None
-        yield at + len(piece)
 
 
 def is_too_deep(payload: bytes) -> bool:

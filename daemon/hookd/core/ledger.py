@@ -29,6 +29,7 @@ from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
 from hookd.core.retention import Retention
 from hookd.core.retry import GiveUp, Reason, Retry, Success
+from hookd.core.shared_texts import SharedTexts
 from hookd.core.terms import Terms
 from hookd.core.timestamps import Moment
 from hookd.core.totals import RunningTotals, Totals
@@ -69,9 +70,11 @@ class Ledger(Books):
         self._retention = Retention(effective)
         self._budget = Budget(effective, self.recorder)
         self.counters = Counters()
-        self._listing = Listing((self.unsettled, self._retention.delivered, self._retention.exhausted))
+        self._listing = Listing((self.unsettled.find, self._retention.delivered.get, self._retention.exhausted.get))
         self._sequence = 0
         self._totals = RunningTotals()
+        recorder.attach(self.unsettled.find)
+        self._types = SharedTexts()  # as each comes with its event it takes 64 B
         self.started = started
         self.remembers_since = started.wall  # of every event accepted later, at least the id is known
 
@@ -137,11 +140,11 @@ class Ledger(Books):
             sequence=sequence,
             id=event_id,
             client_id=book.client_id,
-            type=submission.type,
+            type=self._types.share(submission.type),
             payload=submission.payload,
             accepted_at=now.wall if accepted_at is None else accepted_at,
             since=now.monotonic,
-            deliveries=deliveries,
+            bundle=deliveries[0] if len(deliveries) == 1 else deliveries,
         )
         book.events[event_id] = event
         self._listing.add(sequence)
@@ -161,21 +164,23 @@ class Ledger(Books):
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
         """A held event is owed to one more endpoint: a report lists the deliveries of one event line by line."""
-        before = event.status
+        before, book = event.status, self._book(event.client_id)
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
             self._retention.release(event, before)
             event.since = now.monotonic
         else:  # it keeps its place, and takes its budget anew
-            self._budget.leave(event, self._book(event.client_id).usage, settled_at=None)
+            self._budget.leave(event, book.usage, settled_at=None)
         self._totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
         delivery.owed_since = now.monotonic
         event.settled_at = None
-        book = self._book(event.client_id)
-        self._enter(event, book)
+        if before in SETTLED:
+            self._enter(event, book)
+        else:
+            self._budget.enter(event, book.usage)
         self._count_opened(book, delivery)
         self._totals.move_event(before, event.status)
         self._recorder.added(event, before)
@@ -216,7 +221,8 @@ class Ledger(Books):
             end.tell(self._health_of(event, delivery))
         match end.verdict:
             case Success():
-                owed_since = max(event.since, delivery.owed_since)  # before the move, which may change the event's
+                # Before the move, which may change the event's.
+                owed_since = max(event.since, delivery.particulars.owed_since)
                 self.counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
@@ -320,23 +326,27 @@ class Ledger(Books):
         self, event: Event, delivery: Delivery, change: Change, *, now: Moment, reason: Reason | None = None
     ) -> None:
         """The one place where a status changes. Raises IllegalTransition with nothing changed."""
-        before, source = event.status, delivery.status
+        source, is_alone = delivery.status, event.bundle is delivery  # as nearly all are: then its event's is its own
+        before = source if is_alone else event.status
         target = after(source, change)
         settles, was_settled = target in SETTLED, source in SETTLED
-        if settles and not delivery.is_abandoned:
+        is_abandoned = delivery.particulars.is_abandoned
+        if settles and not is_abandoned:
             delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
-        delivery.status, delivery.reason = target, reason
+        delivery.status = target
+        if delivery.particulars.reason is not reason:
+            delivery.reason = reason
         delivery.settled_at = now.wall if settles else None
         self._totals.move_delivery(source, target)
         book = self._book(event.client_id)
         health = book.ensure_health(delivery.endpoint_id)
         health.unsettled += was_settled - settles
-        health.abandoned -= delivery.is_abandoned and settles
+        health.abandoned -= is_abandoned and settles
         if was_settled and before in SETTLED:
             self._retention.release(event, before)
             event.settled_at = None
             self._enter(event, book)
-        status = event.status
+        status = target if is_alone else event.status
         self._totals.move_event(before, status)
         if settles:
             self._recorder.settled(event, delivery, status)
@@ -362,12 +372,14 @@ class Ledger(Books):
 
     def _enter(self, event: Event, book: Book) -> None:
         """The event is unsettled from here on and takes budget."""
-        self.unsettled[event.sequence] = book.unsettled[event.sequence] = event
+        self.unsettled.add(event)
+        book.unsettled.add(event)
         self._budget.enter(event, book.usage)
 
     def _leave(self, event: Event, book: Book, *, settled_at: float | None = None) -> None:
         """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
-        del self.unsettled[event.sequence], book.unsettled[event.sequence]
+        self.unsettled.remove(event)
+        book.unsettled.remove(event)
         self._budget.leave(event, book.usage, settled_at=settled_at)
 
     def _settled(self, event: Event, now: Moment) -> None:

@@ -8,7 +8,7 @@ It holds no event: it counts the held sequence numbers by block, and looks the e
 Limits: one count for each BLOCK sequence numbers of which an event is held, about 100 B.
 """
 
-from collections.abc import Iterator, Mapping, Reversible, Sequence
+from collections.abc import Callable, Iterator, Reversible, Sequence
 from typing import NamedTuple
 
 from hookd.core.delivery import Status
@@ -26,10 +26,10 @@ class Page(NamedTuple):
 
 
 class Listing:
-    """`held` are the mappings from sequence number to event that together hold every event once."""
+    """`find` each find an event by its sequence number, or None; together they know every held event."""
 
-    def __init__(self, held: Sequence[Mapping[int, Event]]) -> None:
-        self._held = held
+    def __init__(self, find: Sequence[Callable[[int], Event | None]]) -> None:
+        self._find = find
         self._blocks: dict[int, int] = {}  # events held by sequence // BLOCK, in ascending order
 
     def add(self, sequence: int) -> None:
@@ -71,9 +71,9 @@ class Listing:
             if first >= before:
                 continue
             for sequence in range(min(before, first + BLOCK) - 1, first - 1, -1):
-                for held in self._held:
-                    if sequence in held:
-                        yield held[sequence]
+                for find in self._find:
+                    if (event := find(sequence)) is not None:
+                        yield event
                         break
 
 

@@ -10,9 +10,10 @@ from zlib import crc32
 import msgspec
 
 from hookd.core.delivery import Delivery, Status
-from hookd.core.event import Event
+from hookd.core.event import Event, bundled
 from hookd.core.history import Attempt, of_one
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
+from hookd.core.particulars import Particulars
 from hookd.core.record import (
     BEGUN_FORM,
     DELIVERY_FORM,
@@ -125,7 +126,7 @@ def _read_row(body: bytes) -> Row:
         payload=payload,
         accepted_at=accepted_at,
         since=0.0,
-        deliveries=tuple(deliveries),
+        bundle=bundled(deliveries),
     )
     return Row(Cause(cause), STATUSES[was], event)
 
@@ -149,13 +150,15 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
         opened_at=0.0,
         due_at=None,
         status=_known_status(status),
-        reason=REASONS[reason],
         attempt_count=count,
-        attempts_before=unscheduled,
         in_flight=in_flight,
-        maybe_received=bool(flags & MAYBE_RECEIVED),
         history=history,
-        crash_count=crash_count,
+        particulars=Particulars(
+            reason=REASONS[reason],
+            attempts_before=unscheduled,
+            maybe_received=bool(flags & MAYBE_RECEIVED),
+            crash_count=crash_count,
+        ),
     )
     return delivery, at + id_chars + url_chars
 

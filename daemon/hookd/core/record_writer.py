@@ -73,7 +73,7 @@ def row_record(
     ) + (event_id + client_id + event_type).encode("ascii", "replace")
     for delivery in deliveries:
         url = delivery.url if urls else ""
-        is_new = not delivery.attempt_count and delivery.status is _PENDING and not delivery.maybe_received
+        is_new = not delivery.attempt_count and delivery.status is _PENDING and not delivery.particulars.maybe_received
         tail += _new_delivery_part(delivery.endpoint_id, url) if is_new else _delivery_part(delivery, url)
     if payload is not None:
         tail += payload
@@ -115,7 +115,7 @@ def _delivery_part(delivery: Delivery, url: str) -> bytes:
 
 
 def begun_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
-    index = event.deliveries.index(delivery)  # they compare by identity
+    index = 0 if event.bundle is delivery else _index(event, delivery)
     number = delivery.attempt_count if delivery.attempt_count < COUNT_MAX else COUNT_MAX
     tail = _TAIL_BEGUN.pack(sequence, _KIND_BEGUN, event.sequence, index, number, history.started_at(delivery.history))
     tail += delivery.url.encode("ascii", "replace")
@@ -129,7 +129,7 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
         sequence,
         _KIND_ENDED,
         event.sequence,
-        event.deliveries.index(delivery),
+        _index(event, delivery),
         min(delivery.attempt_count, COUNT_MAX),
         min(delivery.unscheduled_attempts, COUNT_MAX),
         last.duration_seconds or 0.0,
@@ -140,14 +140,14 @@ def ended_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
 
 
 def settled_record(sequence: int, event: Event, delivery: Delivery, event_status: Status | None) -> bytes:
-    if event_status is _DELIVERED and len(event.deliveries) == 1:  # as nearly all events end
+    if event_status is _DELIVERED and event.bundle is delivery:  # as nearly all events end
         tail = _TAIL_SERIAL.pack(sequence, _KIND_SETTLED, event.sequence) + _DELIVERED_ALONE
     else:
         tail = _TAIL_SETTLED.pack(
             sequence,
             _KIND_SETTLED,
             event.sequence,
-            event.deliveries.index(delivery),
+            _index(event, delivery),
             STATUS_CODES[delivery.status],
             REASONS.index(delivery.reason),
             STATUS_CODES[event_status],
@@ -158,6 +158,10 @@ def settled_record(sequence: int, event: Event, delivery: Delivery, event_status
 
 def unrecorded_record(sequence: int) -> bytes:
     return _framed(TAIL_FORM.pack(sequence, Kind.UNRECORDED))
+
+
+def _index(event: Event, delivery: Delivery) -> int:
+    return event.deliveries.index(delivery)  # they compare by identity
 
 
 def _framed(tail: bytes) -> bytes:

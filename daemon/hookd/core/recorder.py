@@ -9,12 +9,13 @@ Rules:
     `recorder.bytes_max`, and given back.
  4. An event that found no room all the same (what was not asked for) is counted, and none of its records is kept.
 It knows no files: segments are a `Store`'s. What the records amount to is core/recording's.
-Limits: about 180 B of memory for each unsettled event and 160 for each client of one, besides the segments.
+Limits: 10 B of memory for each unsettled event and 160 for each client of one, besides the segments; 60 B where every
+row has a length of its own.
 """
 
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -32,6 +33,7 @@ from hookd.core.record_writer import (
     unrecorded_record,
 )
 from hookd.core.recorder_room import RecorderRoom
+from hookd.core.recorder_rows import RowPlace, Segment
 from hookd.core.refusal import Full
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.segment_store import Store
@@ -44,9 +46,15 @@ RETRY_AFTER_SECONDS = 5
 # To reach a member through its enum takes Python 3.11 a while.
 _DELIVERED, _EXHAUSTED, _ADMITTED = Status.DELIVERED, Status.EXHAUSTED, Cause.ADMITTED
 
+Find = Callable[[int], Event | None]
+
 
 class Recorder(RecorderRoom, Protocol):
     """What the ledger tells the recorder, each at the moment that it happens."""
+
+    def attach(self, find: Find) -> None:
+        """At first, where it finds an unsettled event by its sequence."""
+        ...
 
     def admitted(self, event: Event, *, recovered: bool) -> None: ...
 
@@ -79,6 +87,9 @@ class Recorder(RecorderRoom, Protocol):
 
 class NoRecorder:
     """`recorder.directory = ""`."""
+
+    def attach(self, find: Find) -> None:
+        pass
 
     def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:  # noqa: ARG002 - the port's
         return 0
@@ -127,25 +138,8 @@ class NoRoom(Exception):
     """Not even the first segments fit."""
 
 
-class _Row(msgspec.Struct, gc=False):
-    """Where the newest row of an unsettled event stands."""
-
-    event: Event
-    segment: "_Segment"
-    bytes: int
-
-
-class _Segment:
-    __slots__ = ("number", "serials", "unsettled")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.serials: deque[int] = deque()  # of the rows in it, in their order; of some the event has settled since
-        self.unsettled = 0
-
-
 class SegmentRecorder:
-    """`identity` is the header of segment 0, with counts of nothing."""
+    """`identity` is the header of segment 0, with counts of nothing. `Event.row` is where an event's row stands."""
 
     def __init__(self, store: Store, plan: SegmentLayout, identity: Header) -> None:
         self._store = store
@@ -153,11 +147,12 @@ class SegmentRecorder:
         self._segment_bytes = plan.segment_bytes
         self._identity = identity
         self._counts = identity.counts
-        self._rows: dict[int, _Row] = {}  # by the event's sequence
+        self._find: Find | None = None  # until the ledger attaches itself
+        self._rows = 0
         self._rows_bytes = self._rows_bytes_max = 0
         self._clients = ClientRows()
         self._room_bytes = plan.rows_bytes_max(plan.segments_max)  # for rows, with every segment there may be
-        self._log: deque[_Segment] = deque()
+        self._log: deque[Segment] = deque()
         self._segments = self._free = 0
         self._sequence = 0
         self._used_bytes = 0  # of the newest segment
@@ -230,6 +225,9 @@ class SegmentRecorder:
 
     # What the ledger does
 
+    def attach(self, find: Find) -> None:
+        self._find = find
+
     def admitted(self, event: Event, *, recovered: bool) -> None:
         self._note_row(event, Cause.RECOVERED if recovered else _ADMITTED, None)
 
@@ -240,33 +238,33 @@ class SegmentRecorder:
         self._note_row(event, Cause.REOPENED, was)
 
     def restated(self, event: Event) -> None:
-        row = self._rows.get(event.sequence)
-        if row is not None:
-            self._carry(row)
+        if event.row is not None and not self._is_discarded:
+            self._carry(event, event.row)
             if self._is_short:
                 self._make_room()
 
     def begun(self, event: Event, delivery: Delivery) -> None:
-        if event.sequence in self._rows:
+        if event.row is not None and not self._is_discarded:
             self._put(begun_record(self._sequence + 1, event, delivery))
             if self._is_short:
                 self._make_room()
 
     def ended(self, event: Event, delivery: Delivery) -> None:
-        if event.sequence in self._rows:
+        if event.row is not None and not self._is_discarded:
             self._put(ended_record(self._sequence + 1, event, delivery))
             if self._is_short:
                 self._make_room()
 
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
-        row = self._rows.get(event.sequence)
-        if row is None:
+        row = event.row
+        if row is None or self._is_discarded:
             return
         then = event_status if event_status is _DELIVERED or event_status is _EXHAUSTED else None
         self._put(settled_record(self._sequence + 1, event, delivery, then))
         self._counts.count_settled(delivery.status, then)
         if then is not None:
-            self._forget_row(row)
+            self._forget_row(event, row)
+            event.row = None
         if self._is_short:
             self._make_room()
 
@@ -275,12 +273,10 @@ class SegmentRecorder:
 
     def break_off(self) -> None:
         self._is_discarded = True
-        self._rows.clear()
         self._store.break_off()
 
     def discard(self) -> None:
         self._is_discarded = True
-        self._rows.clear()
         self._store.discard()
 
     # Rows and segments
@@ -290,7 +286,7 @@ class SegmentRecorder:
             return
         known = None
         if cause is not _ADMITTED:
-            known = self._rows.get(event.sequence)
+            known = event.row
             if known is None and was is not None and was not in SETTLED:
                 return  # there was no room for it when it was admitted
         payload = event.payload if self._identity.payloads else None
@@ -306,24 +302,22 @@ class SegmentRecorder:
         if self._is_short:
             self._make_room()
 
-    def _put_row(self, event: Event, record: bytes, before: _Row | None) -> None:
+    def _put_row(self, event: Event, record: bytes, before: RowPlace | None) -> None:
         """`before` is the event's row so far: it is needed until this one stands."""
         self._put(record)
         if before is not None:
-            self._forget_row(before)
-        if event.deliveries:
-            segment = self._log[-1]
-            self._rows[event.sequence] = _Row(event, segment, len(record))
-            segment.serials.append(event.sequence)
-            segment.unsettled += 1
+            self._forget_row(event, before)
+        if event.bundle:
+            event.row = self._log[-1].take(event.sequence, len(record))
+            self._rows += 1
             self._rows_bytes += len(record)
             self._clients.count(event.client_id, len(record))
 
-    def _forget_row(self, row: _Row) -> None:
-        del self._rows[row.event.sequence]
+    def _forget_row(self, event: Event, row: RowPlace) -> None:
+        self._rows -= 1
         row.segment.unsettled -= 1
         self._rows_bytes -= row.bytes
-        self._clients.count(row.event.client_id, -row.bytes)
+        self._clients.count(event.client_id, -row.bytes)
 
     def _put(self, record: bytes) -> None:
         """The record was made for the next sequence, and a segment's header takes none of its own."""
@@ -339,8 +333,10 @@ class SegmentRecorder:
         """Its header bears the sequence of the last record before it."""
         assert self._free
         self._free -= 1
-        self._log.append(_Segment(self._log[-1].number + 1 if self._log else 0))
-        number = self._log[-1].number
+        if self._log:
+            self._log[-1].close()
+        number = self._log[-1].number + 1 if self._log else 0
+        self._log.append(Segment(number))
         header = msgspec.structs.replace(self._identity, segment=number, counts=self._counts)
         record = header_record(self._sequence, header)
         self._append = self._store.begin(number, record)
@@ -355,7 +351,7 @@ class SegmentRecorder:
                 self._is_short = False
                 return
             self._carry_oldest()
-        for _ in range(len(self._rows)):
+        for _ in range(self._rows):
             if self._free >= max(2, self._segments // 4):
                 return
             self._carry_oldest()
@@ -363,19 +359,20 @@ class SegmentRecorder:
     def _carry_oldest(self) -> None:
         oldest = self._log[0]
         while oldest is not self._log[-1] and oldest.serials:
-            row = self._rows.get(oldest.serials.popleft())
-            if row is not None and row.segment is oldest:
-                self._carry(row)
+            assert self._find is not None
+            event = self._find(oldest.serials.popleft())
+            if event is not None and event.row is not None and event.row.segment is oldest:
+                self._carry(event, event.row)
                 break
         self._drop_settled()
 
-    def _carry(self, row: _Row) -> None:
+    def _carry(self, event: Event, row: RowPlace) -> None:
         """Should its URLs have grown since, beyond what there is room for, the event is named without them."""
-        payload = row.event.payload if self._identity.payloads else None
-        record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload)
+        payload = event.payload if self._identity.payloads else None
+        record = row_record(self._sequence + 1, event, Cause.CARRIED, None, payload=payload)
         if len(record) > row.bytes and not self._has_room(len(record) - row.bytes):
-            record = row_record(self._sequence + 1, row.event, Cause.CARRIED, None, payload=payload, urls=False)
-        self._put_row(row.event, record, row)
+            record = row_record(self._sequence + 1, event, Cause.CARRIED, None, payload=payload, urls=False)
+        self._put_row(event, record, row)
 
     def _drop_settled(self) -> None:
         """Drops the oldest segments as far as nothing unsettled stands in them."""

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hookd.core.delivery import Status
+from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, payload_digest
 from hookd.core.timestamps import Moment
@@ -73,7 +73,9 @@ class Retention:
             if status is _DELIVERED:
                 self._with_payload.append(event)
                 self._drop_payloads()
-        return list(self._over_budget())
+        if self._is_over_budget(_DELIVERED) or self._is_over_budget(_EXHAUSTED):
+            return list(self._over_budget())
+        return []
 
     def release(self, event: Event, status: Status) -> None:
         """Gives up an event that is unsettled again: it was reopened, or a delivery was added."""
@@ -118,17 +120,19 @@ class Retention:
         return self._excerpts.get((event.sequence, endpoint_id))
 
     def _over_budget(self) -> Iterator[Event]:
+        for status in (_DELIVERED, _EXHAUSTED):
+            while self._is_over_budget(status):
+                yield self._forget(next(iter(self._kept[status].values())))
+
+    def _is_over_budget(self, status: Status) -> bool:
         retention = self._effective.settings.retention
-        while len(self.delivered) > retention.delivered_events_max or self._row_bytes[_DELIVERED] > rows_bytes_max(
-            retention.delivered_events_max
-        ):
-            yield self._forget(next(iter(self.delivered.values())))
-        while (
-            len(self.exhausted) > retention.exhausted_events_max
-            or self._row_bytes[_EXHAUSTED] > rows_bytes_max(retention.exhausted_events_max)
-            or self._payload_bytes[_EXHAUSTED] > retention.exhausted_bytes_max
-        ):
-            yield self._forget(next(iter(self.exhausted.values())))
+        if status is _DELIVERED:
+            events_max = retention.delivered_events_max
+        elif self._payload_bytes[_EXHAUSTED] > retention.exhausted_bytes_max:
+            return True
+        else:
+            events_max = retention.exhausted_events_max
+        return len(self._kept[status]) > events_max or self._row_bytes[status] > rows_bytes_max(events_max)
 
     def _drop_payloads(self) -> None:
         while self._payload_bytes[_DELIVERED] > self._effective.settings.retention.delivered_bytes_max:
@@ -147,7 +151,9 @@ class Retention:
 
 def row_bytes(event: Event) -> int:
     """What a settled event takes without its payload, and without the excerpts."""
-    size = SETTLED_EVENT_BYTES + len(event.id) + len(event.type)
+    size, bundle = SETTLED_EVENT_BYTES + len(event.id) + len(event.type), event.bundle
+    if type(bundle) is Delivery:
+        return size + SETTLED_DELIVERY_BYTES + len(bundle.history)
     for delivery in event.deliveries:
         size += SETTLED_DELIVERY_BYTES + len(delivery.history)
     return size

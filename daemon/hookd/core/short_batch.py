@@ -10,9 +10,10 @@ they are counted.
 
 import msgspec
 
-from hookd.core.event import ClientEventBody, Submission, check_text, may_be_deep
+from hookd.core.event import ClientEventBody, Submission, may_be_deep
 from hookd.core.ids import is_event_type, is_id
 from hookd.core.refusal import Malformed
+from hookd.core.text_check import check_text
 
 BODY_BYTES = 64 * 1024
 # Outside its payload an event has two quotes for each name and each text, so six for `type` and `payload`.

@@ -62,7 +62,7 @@ class Terms:
 
         None too where something else ends it before: its endpoint is disabled, or was removed.
         """
-        if delivery.is_settled or delivery.is_abandoned:
+        if delivery.is_settled or delivery.particulars.is_abandoned:
             return None
         age_seconds_max = self._effective.settings.retry.age_seconds_max
         health = self._health_of(event, delivery)
@@ -72,7 +72,7 @@ class Terms:
 
     def attempts_max(self, event: Event, delivery: Delivery) -> int:
         """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
-        if delivery.is_settled or delivery.is_abandoned:
+        if delivery.is_settled or delivery.particulars.is_abandoned:
             return delivery.attempts_max_at_end
         return delivery.attempts_max(self.attempts_of_schedule(event, delivery))
 

@@ -183,13 +183,13 @@ class Attempter:
         """
         if outcomes.is_success(outcome):  # any 2xx counts, also where the endpoint was removed meanwhile
             return SUCCESS
-        if lane.endpoint is None or delivery.is_abandoned:
+        if lane.endpoint is None or delivery.particulars.is_abandoned:
             return GiveUp(Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
             policy=self._effective.policy(lane.endpoint),
             failures=delivery.failures,
-            is_last=not delivery.is_probing and self._ledger.terms.is_used_up(event, delivery),
+            is_last=not delivery.particulars.is_probing and self._ledger.terms.is_used_up(event, delivery),
             age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
             jitter_unit=jitter_unit,
             is_refusal=isinstance(outcome, Responded) and lane.endpoint.gives_up_on(outcome.status_code),

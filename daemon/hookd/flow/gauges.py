@@ -74,5 +74,5 @@ class GaugeCollector:
         return waiting
 
     def _oldest_unsettled_seconds(self) -> float | None:
-        oldest = next(iter(self._ledger.unsettled.values()), None)
+        oldest = self._ledger.unsettled.oldest()
         return None if oldest is None else self._clock.now().monotonic - oldest.since

@@ -118,10 +118,10 @@ class Housekeeping:
     def _old(self, now: float) -> list[Event]:
         """No delivery of an event is older than its `since`, by which they stand; its age may stand still at times."""
         opened_until = now - self._effective.settings.retry.age_seconds_max
-        oldest = next(iter(self._ledger.unsettled.values()), None)
+        oldest = self._ledger.unsettled.oldest()
         if oldest is None or oldest.since > opened_until:
             return []
-        rows = list(self._ledger.unsettled.values())
+        rows = list(self._ledger.unsettled)
         return rows[: bisect_right(rows, opened_until, key=attrgetter("since"))]
 
     def _has_expired(self, event: Event) -> bool:

@@ -14,10 +14,11 @@ from msgspec import Meta
 
 from hookd.core.client_schema import URL_CHARS_MAX
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import DEPTH_MAX, check_text, is_too_deep, read_error
+from hookd.core.event import DEPTH_MAX, is_too_deep, read_error
 from hookd.core.ids import is_event_type, is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, TooLarge
+from hookd.core.text_check import check_text
 from hookd.core.timestamps import parse_rfc3339
 
 UNDELIVERED = "undelivered"

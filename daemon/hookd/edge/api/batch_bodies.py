@@ -14,8 +14,9 @@ import trio
 
 from hookd.core.batch import Span, array_spans, is_short_array, line_spans, read_array, too_many
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import Submission, text_checks
+from hookd.core.event import Submission
 from hookd.core.short_batch import read_short_batch
+from hookd.core.text_check import text_checks
 from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.slices import Slices
 

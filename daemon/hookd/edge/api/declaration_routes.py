@@ -15,11 +15,12 @@ from quart import Blueprint, Response
 from hookd.core.batch import array_spans
 from hookd.core.client import Client
 from hookd.core.client_schema import EndpointDefinition, Secret, Url
-from hookd.core.event import check_text, mistake_of
+from hookd.core.event import mistake_of
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import Forbidden, InvalidDefinition, Malformed, RegistryFull, TooLarge
+from hookd.core.text_check import check_text
 from hookd.core.units import format_size
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.body_budget import BODY_MULTIPLE

@@ -8,11 +8,11 @@ import msgspec
 
 from hookd.core.client import Client
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
-from hookd.core.event import check_text
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
+from hookd.core.text_check import check_text
 from hookd.edge.api.services import Services
 
 # What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object

@@ -8,11 +8,12 @@ from quart import Blueprint, Response
 
 from hookd.core.client import Client, Endpoint
 from hookd.core.client_schema import SECRET_PATTERN, Secret
-from hookd.core.event import check_text, mistake_of
+from hookd.core.event import mistake_of
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import InvalidQuery, Malformed, NotFound
 from hookd.core.report import AttemptView
+from hookd.core.text_check import check_text
 from hookd.edge.api.bodies import JSON, has_body, read_body
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.rendering import client_view, json_response

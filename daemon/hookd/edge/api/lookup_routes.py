@@ -10,11 +10,12 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.event import check_text, mistake_of
+from hookd.core.event import mistake_of
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidEvent, Malformed, TooLarge
+from hookd.core.text_check import check_text
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.held_tokens import refuse_other_clients
 from hookd.edge.api.operations import Scope, operation

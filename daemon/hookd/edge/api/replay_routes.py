@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.event import check_text, mistake_of
+from hookd.core.event import mistake_of
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidQuery, Malformed
+from hookd.core.text_check import check_text
 from hookd.core.timestamps import Time, parse_rfc3339
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.operations import Scope, operation
