@@ -9,6 +9,7 @@ import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
 from hookd.edge.api.services import Connections
+from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
@@ -411,6 +413,7 @@ class Flow:
             "previous_run": lambda: None,
             "report_directory": "/reports",
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
+            "prove_tls": partial(tls_mistakes, wall=lambda: self.clock.now().wall),
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,

@@ -204,6 +204,7 @@ class Supervisor:
             gauge_collector=GaugeCollector(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
             previous_run=self._recovery.previous_run,
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
+            prove_tls=self._outside.prove_tls,
             connections=self._connections,
             log_lines_dropped=lambda: log.lines_dropped,
             report_directory=os.path.abspath(effective.settings.drain.report_directory),

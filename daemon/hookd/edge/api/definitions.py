@@ -15,7 +15,7 @@ from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
 from hookd.edge.api.services import Services
 
-# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object
+# What one endpoint of a definition may take in the body. At its longest it has 260 values in 160 KiB. An empty object
 # takes 3 bytes of a body and 72 of memory; a text with one letter beyond the basic plane takes four times its length.
 ENDPOINT_BYTES_MAX = 256 * 1024
 ENDPOINT_VALUES_MAX = 4096
@@ -39,12 +39,7 @@ class Definitions:
         if not is_id(client_id):
             detail = "a client's id is 1 to 64 of A-Z a-z 0-9 _ -"
             raise InvalidDefinition(detail, mistakes=[Mistake("", "id in the path")])
-        settings = self._services.effective.settings
-        rules = ClientRules(
-            allow_http=settings.egress.allow_http,
-            endpoints_max=settings.registry.endpoints_max,
-            headers_max=settings.registry.headers_max,
-        )
+        rules = ClientRules.of(self._services.effective.settings)
         old = self._services.registry.find(client_id)
         kept = {} if old is None else {endpoint.id: endpoint.secret for endpoint in old.endpoints}
         fresh: list[str] = []
@@ -54,7 +49,14 @@ class Definitions:
             return fresh[-1]
 
         try:
-            client = client_from(definition, client_id=client_id, rules=rules, new_secret=new_secret, secrets=kept)
+            client = client_from(
+                definition,
+                client_id=client_id,
+                rules=rules,
+                new_secret=new_secret,
+                secrets=kept,
+                prove_tls=self._services.prove_tls,
+            )
         except InvalidClient as invalid:
             first = invalid.mistakes[0]
             detail = f"the client is not valid: {first.pointer or 'it'} {first.detail}"

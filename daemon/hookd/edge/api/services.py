@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import ProveTls
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.run import Run
@@ -49,6 +50,7 @@ class Services(NamedTuple):
     gauge_collector: GaugeCollector
     previous_run: Callable[[], PreviousRun | None]
     new_secret: Callable[[], str]
+    prove_tls: ProveTls
     connections: Callable[[], Connections]
     log_lines_dropped: Callable[[], int]
     report_directory: str  # where this run's report will be; absolute
