@@ -60,6 +60,8 @@ def _credentials(userinfo: str) -> str:
         credentials = f"{unquote(user, errors='strict')}:{unquote(password, errors='strict')}"
     except UnicodeDecodeError:
         raise ValueError("the user and the password must be UTF-8, percent-encoded") from None
-    if "%3a" in user.lower() or (detail := credentials_mistake(credentials)):
-        raise ValueError(f"the user and the password {detail or 'cannot be told apart: a user has no colon'}")
+    if "%3a" in user.lower():
+        raise ValueError("the user and the password cannot be told apart: a user has no colon")
+    if detail := credentials_mistake(credentials):
+        raise ValueError(f"the user and the password {detail}")
     return credentials

@@ -105,8 +105,9 @@ def take_identity(context: ssl.SSLContext, identity: TlsIdentity) -> None:
 
 def _take_authorities(context: ssl.SSLContext, part: str, pem: str) -> None:
     try:
-        context.load_verify_locations(cadata=pem)
-    except (ssl.SSLError, ValueError):  # ValueError: not ASCII
+        # Between its certificates a bundle names their owners, and not in ASCII alone.
+        context.load_verify_locations(cadata=pem.encode("ascii", "replace").decode())
+    except ssl.SSLError:
         raise CannotUse(part, "holds no certificate in PEM") from None
 
 
