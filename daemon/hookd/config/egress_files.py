@@ -58,17 +58,20 @@ class EgressFiles:
     def definition(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
         """An endpoint's definition as the API would get it."""
         found = {key: value for key, value in entry.items() if key not in _NAMES}
+        is_mistaken = False
         for field, keys in ELSEWHERE.items():
             given = [key for key in keys if key in entry]
             if not given:
                 continue
             text = self._credentials.secret(at, entry, (field, *keys), is_secret=field not in _PUBLIC)
-            if text is None:  # a mistake was noted: half of a pair would only be another
-                found = {key: value for key, value in found.items() if not key.startswith("client_")}
+            if text is None:
+                is_mistaken = True
             elif field == "proxy_credentials":
                 found["proxy"] = self._joined((*at, given[0]), found.get("proxy"), text)
             else:
                 found[field] = text
+        if is_mistaken:  # it was noted: half of a pair would only be another mistake
+            return {key: value for key, value in found.items() if not key.startswith("client_")}
         return found
 
     def _joined(self, at: KeyPath, proxy: object, credentials: str) -> object:

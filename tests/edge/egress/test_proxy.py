@@ -127,6 +127,11 @@ async def test_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> No
 MISBEHAVING: dict[str, tuple[bytes, bool, str]] = {
     # What it answers, whether it then closes, and what is said of it.
     "wants credentials": (b"HTTP/1.1 407 X\r\ncontent-length: 0\r\n\r\n", False, "the proxy wants credentials (407)"),
+    "wants credentials, as tinyproxy says it": (
+        b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n",
+        False,
+        "the proxy wants credentials (401)",
+    ),
     "refuses the host": (
         b"HTTP/1.1 403 Forbidden\r\ncontent-length: 3\r\n\r\nno!",
         False,

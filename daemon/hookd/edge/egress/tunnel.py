@@ -21,6 +21,7 @@ from hookd.edge.egress.connection import Connection
 from hookd.edge.egress.wire import ResponseReader
 
 PROXY_AUTHENTICATION_REQUIRED = 407  # RFC 9110 15.5.8
+UNAUTHORIZED = 401  # what tinyproxy says in place of 407, where there are credentials and they are wrong
 
 _HINTS = {
     403: "it does not allow this host, or this port",
@@ -77,7 +78,7 @@ async def _ask(connection: Connection, head: bytes, response: ResponseReader) ->
 
 
 def refusal(status_code: int, proxy: Proxy) -> httpx.ProxyError:
-    if status_code == PROXY_AUTHENTICATION_REQUIRED:
+    if status_code in (PROXY_AUTHENTICATION_REQUIRED, UNAUTHORIZED):
         said = "refused our credentials" if proxy.credentials else "wants credentials"
         return httpx.ProxyError(f"the proxy {said} ({status_code})")
     hint = _HINTS.get(status_code)
