@@ -85,12 +85,7 @@ def run_process(
     )
 
     _say_client_certificate(settings, log)
-
-    def reloaded() -> Settings:
-        renewed = _renewed(reload(), tls, log)
-        _say_client_certificate(renewed, log)
-        return _within_descriptors(renewed, limit)
-
+    reloaded = partial(_reloaded, reload, tls=tls, log=log, limit=limit)
     outside = _outside(settings, sockets, log=log, tls=tls, reports=reports, signals=signals, reload=reloaded)
     try:
         return _run(settings, outside, reports, recorder_directory)
@@ -169,6 +164,13 @@ def _tls(http: HttpSettings) -> Tls | None:
         return Tls(http.certificate_file, http.key_file, wall=time.time)
     except BadCertificate as bad:  # it was good a moment ago
         raise CannotStart(ExitCode.CONFIG, str(bad)) from bad
+
+
+def _reloaded(reload: Callable[[], Settings], *, tls: Tls | None, log: LogWriter, limit: int) -> Settings:
+    """Raises ReloadRefused."""
+    settings = _renewed(reload(), tls, log)
+    _say_client_certificate(settings, log)
+    return _within_descriptors(settings, limit)
 
 
 def _renewed(settings: Settings, tls: Tls | None, log: LogWriter) -> Settings:
