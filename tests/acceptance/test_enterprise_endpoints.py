@@ -245,6 +245,10 @@ def test_bad_fields_are_refused_as_documented_and_register_nothing(tmp_path: Pat
             assert [error["pointer"] for error in refused.json["errors"]] == [pointer], name
             assert b"hush" not in refused.content
             assert b"PRIVATE KEY-----\\n" not in refused.content
+            client = {"id": "bad", "endpoints": [{"url": "https://hook.example/", **fields}]}
+            refused = api.ask("PUT", "/v1/clients", {"clients": [{**client, "id": "good"}, client]})
+            assert (refused.status, refused.slug) == (422, "invalid-client"), name
+            assert f"/clients/1{pointer}" in [error["pointer"] for error in refused.json["errors"]], name
         assert api.ask("GET", "/v1/clients/bad").status == 404
 
         for number in range(2):
@@ -252,6 +256,11 @@ def test_bad_fields_are_refused_as_documented_and_register_nothing(tmp_path: Pat
         full = put("third", {"ca": authority() + "\n" * 2})
         assert (full.status, full.slug) == (409, "registry-full")
         assert "egress.tls_contexts_max is 2" in full.json["detail"]
+        all_at_once = [
+            {"id": f"{n}", "endpoints": [{"url": "https://a.example/", "ca": authority() + " " * n}]} for n in (1, 2)
+        ]
+        full = api.ask("PUT", "/v1/clients", {"clients": all_at_once})
+        assert (full.status, full.slug) == (409, "registry-full")
         assert put("same", {"ca": authority()}).status == 201
         assert put("good-0", {}).status == 200
         assert {client["id"] for client in api.get("/v1/clients")["clients"]} == {"good-0", "good-1", "same"}

@@ -23,8 +23,8 @@ from hookd.config.environment import variables
 from hookd.config.file import ConfigFile, ConfigurationError
 from hookd.config.findings import Findings, Origin
 from hookd.config.values import converted
-from hookd.core.endpoint_egress import ProveTls, unproved
-from hookd.core.mistakes import suggestion
+from hookd.core.endpoint_egress import EndpointEgress, ProveTls, TlsIdentity, unproved
+from hookd.core.mistakes import Mistake, suggestion
 from hookd.core.settings import DEFAULTS, RULES, Rule, Settings
 from hookd.core.settings_checks import Conflict, conflicts, warnings
 
@@ -61,6 +61,7 @@ def load(
     if state_directory and "drain.report_directory" not in findings.origins:
         reading.values["drain", "report_directory"] = f"{state_directory}/reports"
     settings = msgspec.structs.replace(reading.settings(), dev=dev)
+    prove_tls = _once(prove_tls)
     egress = EgressFiles(findings, reading.credentials).shared(settings.egress, prove_tls)
     settings = msgspec.structs.replace(settings, egress=egress)
     clients = ClientsReader(findings, reading.credentials, settings, new_secret, prove_tls).read()
@@ -69,6 +70,18 @@ def load(
     if mistakes := findings.mistake_lines():
         raise ConfigurationError(mistakes)
     return Loaded(settings, (*findings.warnings, *warnings(settings)), path)
+
+
+def _once(prove_tls: ProveTls) -> ProveTls:
+    """The same certificate may stand at many endpoints, and to look into it takes 3 to 30 ms."""
+    proved: dict[TlsIdentity | None, tuple[Mistake, ...]] = {}
+
+    def prove(egress: EndpointEgress) -> tuple[Mistake, ...]:
+        if egress.tls not in proved:
+            proved[egress.tls] = tuple(prove_tls(egress))
+        return proved[egress.tls]
+
+    return prove
 
 
 class _Reading:

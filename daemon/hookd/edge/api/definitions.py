@@ -4,6 +4,8 @@ Rules: what is too much is refused before anything is built. An endpoint keeps t
 one, which the answer alone tells.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hookd.core.client import Client
@@ -34,6 +36,23 @@ class Definitions:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
 
+    async def prove(self, client_id: str, definition: object) -> None:
+        """Looks into authorities, certificates and keys, where there are any. Raises InvalidDefinition.
+
+        It waits, and what is registered may change meanwhile: `define` comes after it.
+        """
+        if not _has_certificates(definition):
+            return
+        client, _ = self.define(client_id, definition)
+        mistakes = [
+            Mistake(f"/endpoints/{number}/{part}", detail)
+            for number, endpoint in enumerate(client.endpoints)
+            if endpoint.egress is not None and endpoint.egress.tls is not None
+            for part, detail in await self._services.prove_tls(endpoint.egress)
+        ]
+        if mistakes:
+            raise _refused(mistakes)
+
     def define(self, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:
         """The client, and the secrets that were made for it. Raises InvalidDefinition with every mistake."""
         if not is_id(client_id):
@@ -49,19 +68,22 @@ class Definitions:
             return fresh[-1]
 
         try:
-            client = client_from(
-                definition,
-                client_id=client_id,
-                rules=rules,
-                new_secret=new_secret,
-                secrets=kept,
-                prove_tls=self._services.prove_tls,
-            )
+            client = client_from(definition, client_id=client_id, rules=rules, new_secret=new_secret, secrets=kept)
         except InvalidClient as invalid:
-            first = invalid.mistakes[0]
-            detail = f"the client is not valid: {first.pointer or 'it'} {first.detail}"
-            raise InvalidDefinition(detail, mistakes=invalid.mistakes) from None
+            raise _refused(invalid.mistakes) from None
         return client, {endpoint.id: endpoint.secret for endpoint in client.endpoints if endpoint.secret in fresh}
+
+
+def _has_certificates(definition: object) -> bool:
+    endpoints = definition.get("endpoints") if isinstance(definition, dict) else None
+    if not isinstance(endpoints, list):
+        return False
+    return any(isinstance(one, dict) and (one.get("ca") or one.get("client_certificate")) for one in endpoints)
+
+
+def _refused(mistakes: Sequence[Mistake]) -> InvalidDefinition:
+    first = mistakes[0]
+    return InvalidDefinition(f"the client is not valid: {first.pointer or 'it'} {first.detail}", mistakes=mistakes)
 
 
 def _refuse_many_values(body: bytes, most: int) -> None:

@@ -99,21 +99,20 @@ def take_identity(context: ssl.SSLContext, identity: TlsIdentity) -> None:
     if identity.ca:
         _take_authorities(context, "ca", identity.ca)
     if identity.client_certificate:
-        _take_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "client_certificate", identity.client_certificate)
-        _take_certificate(context, f"{identity.client_certificate}\n{identity.client_key}")
+        _take_certificate(context, identity)
 
 
 def _take_authorities(context: ssl.SSLContext, part: str, pem: str) -> None:
     try:
-        # Between its certificates a bundle names their owners, and not in ASCII alone.
-        context.load_verify_locations(cadata=pem.encode("ascii", "replace").decode())
+        with _in_memory(pem) as path:
+            context.load_verify_locations(path)
     except ssl.SSLError:
         raise CannotUse(part, "holds no certificate in PEM") from None
 
 
-def _take_certificate(context: ssl.SSLContext, pem: str) -> None:
+def _take_certificate(context: ssl.SSLContext, identity: TlsIdentity) -> None:
     try:
-        with _in_memory(pem) as path:
+        with _in_memory(f"{identity.client_certificate}\n{identity.client_key}") as path:
             context.load_cert_chain(path, password=_refuse_passphrase)
     except _Encrypted:
         raise CannotUse("client_key", "is encrypted; store it without a passphrase") from None
@@ -122,12 +121,14 @@ def _take_certificate(context: ssl.SSLContext, pem: str) -> None:
             raise CannotUse("client_certificate", f"is too weak: {error.reason}") from None
         if error.reason == "KEY_VALUES_MISMATCH":
             raise CannotUse("client_key", "does not belong to client_certificate") from None
+        # Which of the two it is, OpenSSL does not say: without this the certificate is, or is not, at fault.
+        _take_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "client_certificate", identity.client_certificate)
         raise CannotUse("client_key", "holds no private key in PEM") from None
 
 
 @contextmanager
 def _in_memory(text: str) -> Iterator[str]:
-    """A file that is in no folder and on no disk, for whoever takes only names."""
+    """A file in no folder and on no disk. OpenSSL reads a file without the interpreter's lock, and a text with it."""
     fd = os.memfd_create("hookd", os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", closefd=False) as file:
