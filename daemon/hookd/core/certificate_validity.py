@@ -6,11 +6,13 @@ Walks the DER (RFC 5280, 4.1) just far enough: version, serial number, algorithm
 import base64
 import datetime as dt
 import re
+from functools import lru_cache
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _SEQUENCE, _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0
 
 
+@lru_cache(maxsize=64)  # asked for each endpoint of a page; at most 64 texts of 16 KiB that no endpoint has any more
 def validity(pem: str) -> tuple[float, float]:
     """Of the first certificate, as Unix times: the first and the last second. Raises ValueError."""
     found = _PEM.search(pem)
