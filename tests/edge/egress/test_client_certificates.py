@@ -4,6 +4,7 @@ import datetime as dt
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -14,10 +15,12 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from hookd.core.client_schema import PEM_CHARS_MAX
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress, TlsIdentity
 from hookd.core.outcome import Exchange, Outcome, Responded, Unreachable
 from hookd.core.settings import EgressSettings, Settings
+from hookd.core.sizing import CA_BYTES_A_CHARACTER, TLS_CONTEXT_BYTES
 from hookd.edge.egress import HttpSender, open_sender, tls_mistakes
 from hookd.edge.egress.tls_contexts import CannotUse, TlsContexts, context_of
 
@@ -313,3 +316,45 @@ def trustme_names(context: ssl.SSLContext) -> list[str]:
 def test_authority_is_trusted_beside_certifis() -> None:
     assert len(trustme_names(context_of(TlsIdentity(ca_of(), "", "")))) == 1
     assert isinstance(CA, trustme.CA)
+
+
+# In a process of its own: RSS never shrinks, so what came before would hide it.
+MEASURE = """
+import sys
+from pathlib import Path
+from hookd.core.endpoint_egress import TlsIdentity
+from hookd.edge.egress.tls_contexts import context_of
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+texts = [Path(name).read_text() for name in sys.argv[1:]]
+kept = [context_of(TlsIdentity(*texts))]
+before = resident()
+kept += [context_of(TlsIdentity(*texts)) for _ in range(15)]
+print((resident() - before) // 15)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads resident memory from /proc")
+@pytest.mark.parametrize("shared_bytes", [0, 64 * 1024])
+def test_context_takes_no_more_than_is_counted_for_it(tmp_path: Path, shared_bytes: int) -> None:
+    """With as many authorities and as long a chain as an endpoint may have; with egress.ca_file, what that adds."""
+
+    def authorities(size: int) -> str:
+        text = ""
+        while len(more := text + ca_of(trustme.CA(key_type=trustme.KeyType.ECDSA))) <= size:
+            text = more
+        return text
+
+    ca = authorities(shared_bytes or PEM_CHARS_MAX)
+    chain = CERTIFICATE + authorities(PEM_CHARS_MAX - len(CERTIFICATE))
+    files = []
+    for name, text in (("ca", ca), ("chain", chain), ("key", KEY)):
+        (tmp_path / name).write_text(text)
+        files.append(str(tmp_path / name))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=120, check=True
+    )
+    taken, counted = int(done.stdout), TLS_CONTEXT_BYTES + CA_BYTES_A_CHARACTER * shared_bytes
+    assert counted / 2 < taken <= counted, (taken, counted)
