@@ -1,12 +1,14 @@
-"""Forward proxies of Debian as children: squid and tinyproxy, each with one user, on a port of this machine."""
+"""Forward proxies of Debian as children, squid and tinyproxy, each with one user; and a proxy that misbehaves."""
 
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -76,3 +78,37 @@ def _tinyproxy(port: int, directory: Path, log: Path) -> Sequence[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class MisbehavingProxy:
+    """A proxy that answers whatever it is asked with the same bytes, and then closes or, without them, hangs."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self._answer = answer
+        self.asked: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            with peer, suppress(ConnectionError):  # a reset is as good a goodbye
+                peer.settimeout(30)
+                self.asked.append(peer.recv(65536))
+                if self._answer is None:
+                    peer.recv(1)  # until we are given up
+                else:
+                    peer.sendall(self._answer)

@@ -5,6 +5,7 @@ import json
 import signal
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.acceptance.forward_proxies import CREDENTIALS, NAMES, PASSWORD, forward_proxy
-from tests.acceptance.harness import NO_RETRY_SOON, Answer, Api, Daemon, Receiver, hookd, wait_until
+from tests.acceptance.forward_proxies import CREDENTIALS, NAMES, PASSWORD, MisbehavingProxy, forward_proxy
+from tests.acceptance.harness import NO_RETRY_SOON, Answer, Api, Daemon, Receiver, hookd, read_report, wait_until
 
 CA = trustme.CA()
 OTHER_CA = trustme.CA()
@@ -206,6 +207,40 @@ def test_real_proxy_leads_to_endpoints_and_only_it_sees_its_credentials(name: st
     assert not any(header.startswith("proxy-") for header in headers)
     for text in (PASSWORD, "wr0ng", base64.b64encode(CREDENTIALS.encode()).decode()):
         assert text not in log
+
+
+MISBEHAVING: dict[str, tuple[bytes | None, str]] = {
+    "refuses": (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", "the proxy answered 403: it does not allow"),
+    "wants-credentials": (b"HTTP/1.1 407 X\r\ncontent-length: 0\r\n\r\n", "the proxy wants credentials (407)"),
+    "garbage": (bytes(range(255, 0, -1)), "the proxy's answer cannot be read: not HTTP"),
+    "closes": (b"", "the proxy closed the connection before it answered"),
+    "closes-halfway": (b"HTTP/1.1 200 Connection est", "the proxy closed the connection before it answered"),
+    "closes-the-tunnel": (b"HTTP/1.1 200 Connection established\r\n\r\n", "TLS: "),
+    "hangs": (None, "no answer within 1 s"),
+}
+
+
+def test_misbehaving_proxy_is_told_apart_and_nothing_is_in_doubt(tmp_path: Path) -> None:
+    """Nothing went out before the tunnel stood: the report says `attempted_failed` of each, never `outcome_unknown`."""
+    with ExitStack() as opened, TlsReceiver(wants_certificate=False) as receiver:
+        proxies = {name: opened.enter_context(MisbehavingProxy(answer)) for name, (answer, _) in MISBEHAVING.items()}
+        with Daemon(tmp_path / "run", settings=NO_RETRY_SOON) as daemon, daemon.api as api:
+            for name, proxy in proxies.items():
+                endpoint = {"url": receiver.url, "ca": authority(), "proxy": proxy.url, "timeout": "1s"}
+                api.put_client(name, endpoint)
+                assert api.post(name, "first", b'{"payload": 1}').status == 202
+            for name, (answer, said) in MISBEHAVING.items():
+                failed = last_attempt(api, name, "first")
+                assert failed["outcome"] == ("timed_out" if answer is None else UNREACHABLE)
+                assert said in failed["error"], name
+                assert not failed["request_sent"]
+            assert daemon.stop() == 3
+            _, lines = read_report(daemon.report())
+        assert {line["client_id"]: line["class"] for line in lines} == dict.fromkeys(MISBEHAVING, "attempted_failed")
+    for proxy in proxies.values():
+        (asked,) = proxy.asked
+        assert asked.startswith(b"CONNECT localhost:")
+    assert receiver.log == []
 
 
 # --- bad input
