@@ -38,7 +38,8 @@ class OldSecret(NamedTuple):
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One webhook URL of a client. None means: as `[delivery]`, `[retry]` and `[egress]` say."""
+    """One webhook URL of a client. Without timeout, concurrency, schedule or egress: as `[delivery]`, `[retry]` and
+    `[egress]` say."""
 
     id: str
     url: str
