@@ -212,6 +212,11 @@ def test_flag_out_of_range_is_a_mistake_of_the_flag() -> None:
         ("HOOKD_RETRY__SCHEDULE", "", "retry", "schedule_seconds", ()),
         ("HOOKD_HTTP__BIND", "[::1]:8080", "http", "bind", ("[::1]:8080",)),
         ("HOOKD_EGRESS__ALLOW_HTTP", "true", "egress", "allow_http", True),
+        ("HOOKD_EGRESS__DENY_PORTS", "[25, 6379]", "egress", "deny_ports", (25, 6379)),
+        ("HOOKD_EGRESS__DENY_PORTS", "25, 6379", "egress", "deny_ports", (25, 6379)),
+        ("HOOKD_EGRESS__DENY_PORTS", "25", "egress", "deny_ports", (25,)),
+        ("HOOKD_EGRESS__DENY_PORTS", "", "egress", "deny_ports", ()),
+        ("HOOKD_EGRESS__PROXY", "http://u:p@proxy.example:1", "egress", "proxy", "http://***@proxy.example:1"),
         ("HOOKD_DRAIN__REPORT_DIRECTORY", "2024", "drain", "report_directory", "2024"),
         ("HOOKD_DRAIN__REPORT_DIRECTORY", "a\nb = 1", "drain", "report_directory", "a\nb = 1"),
     ],
@@ -224,6 +229,9 @@ def test_environment_sets_scalars_and_lists(name: str, text: str, section: str, 
 def test_environment_with_a_bad_value_is_a_mistake_with_its_name(file: Path) -> None:
     """The variable is named, after what is wrong in the file."""
     environ = {"HOOKD_DELIVERY__TIMEOUT": "15", "HOOKD_EGRESS__ALLOW_HTTP": "yes"}
+    for ports in ("smtp", "25, smtp", "true", "1.5", "99999999999999999999"):
+        (line,) = mistakes(file, environ={"HOOKD_EGRESS__DENY_PORTS": ports})
+        assert line.startswith("HOOKD_EGRESS__DENY_PORTS: ")
     assert mistakes(file, "[retry]\njitter = inf", environ=environ) == [
         "F:2: retry.jitter: must be at least 0 and less than 1",
         'HOOKD_DELIVERY__TIMEOUT: a duration needs a unit: write "15s", not "15"',

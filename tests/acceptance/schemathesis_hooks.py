@@ -1,22 +1,31 @@
 """What schemathesis has to be told of hookd: NDJSON, the forms that no pattern can hold, and whom not to post to.
 
-Loaded by schemathesis itself, in its own process. Every URL that it makes up becomes the test's receiver: generated
-hosts may be someone's.
+Loaded by schemathesis itself, in its own process. Every URL that it makes up becomes the test's receiver, a proxy's
+too: generated hosts may be someone's.
 """
 
 import json
 import os
+import re
 from typing import Any
 
 import schemathesis
+from hookd.core.client_schema import PROXY_URL_PATTERN
 from hypothesis import strategies as st
 
+from tests.core import pem
+
 RECEIVER = os.environ["HOOKD_TEST_RECEIVER"]
+PROXY = RECEIVER.rpartition("/")[0]
 
 schemathesis.openapi.format("uri", st.just(RECEIVER))
 schemathesis.openapi.format("hookd-rate", st.sampled_from(["1/s", "1000/s", "30/m", "5/h"]))
 schemathesis.openapi.format("hookd-timeout", st.sampled_from(["1ms", "0.5s", "15s", "1h"]))
 schemathesis.openapi.format("hookd-delay", st.sampled_from(["0s", "5s", "2m", "30d"]))
+schemathesis.openapi.format("hookd-ca", st.just(pem.ca_of()))
+schemathesis.openapi.format("hookd-client-certificate", st.just(pem.CERTIFICATE))
+schemathesis.openapi.format("hookd-client-key", st.just(pem.KEY))
+schemathesis.openapi.format("hookd-proxy", st.sampled_from(["", PROXY]))
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -49,4 +58,6 @@ def with_our_receiver(value: Any, name: str = "") -> Any:
         return {key: with_our_receiver(inner, key) for key, inner in value.items()}
     if isinstance(value, list):
         return [with_our_receiver(inner, name) for inner in value]
+    if name == "proxy" and isinstance(value, str) and value and re.search(PROXY_URL_PATTERN, value):
+        return PROXY
     return RECEIVER if name == "url" and isinstance(value, str) and "://" in value else value

@@ -1,16 +1,21 @@
 """The published schema of a client's definition and the hand-written check of it say the same."""
 
 import re
+from functools import partial
 from typing import Any
 
 import jsonschema_rs
 import msgspec
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
 from hookd.core.client_schema import ClientDefinition, ShortDefinition
+from hookd.edge.egress import tls_mistakes
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.core import pem
+
 RULES = ClientRules(allow_http=True, endpoints_max=3, headers_max=3)
+PROVE = partial(tls_mistakes, wall=lambda: 1_800_000_000.0)
 # What the descriptions say in words, for a schema cannot.
 FORMATS = {
     "hookd-url": st.sampled_from(
@@ -18,6 +23,12 @@ FORMATS = {
     ),
     "hookd-rate": st.sampled_from(["1/s", "1000/s", "30/m", "5/h"]),
     "hookd-timeout": st.sampled_from(["1ms", "0.5s", "15s", "60m", "1h"]),
+    "hookd-ca": st.sampled_from([pem.ca_of(), f"text before it\n{pem.ca_of()}{pem.ca_of(pem.OTHER_CA)}"]),
+    "hookd-client-certificate": st.just(pem.CERTIFICATE),
+    "hookd-client-key": st.just(pem.KEY),
+    "hookd-proxy": st.sampled_from(
+        ["", "http://proxy.example:3128", "HTTP://u:p%40@[::1]:80/", "http://:p@10.1.2.3:8080"]
+    ),
     "hookd-delay": st.sampled_from(["0s", "5s", "2m", "1.5h", "30d"]),
 }
 
@@ -69,11 +80,14 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 def with_ids(definition: dict[str, Any]) -> dict[str, Any]:
-    """What no schema says: several endpoints need ids, each its own; and no header stands twice in different case."""
+    """What no schema says: several endpoints need ids, each its own; no header stands twice in different case; a
+    certificate needs its key."""
     endpoints = definition.get("endpoints", ())
     for number, endpoint in enumerate(endpoints):
         if len(endpoints) > 1:
             endpoint["id"] = f"{number}{endpoint.get('id') or ''}"[:64]
+        if (endpoint.get("client_certificate") is None) != (endpoint.get("client_key") is None):
+            endpoint["client_certificate"] = endpoint["client_key"] = None
         headers = endpoint.get("headers") or {}
         endpoint["headers"] = dict({name.lower(): (name, value) for name, value in headers.items()}.values())
     return definition
@@ -81,7 +95,7 @@ def with_ids(definition: dict[str, Any]) -> dict[str, Any]:
 
 def is_accepted(definition: object) -> bool:
     try:
-        client_from(definition, client_id="acme", rules=RULES, new_secret=lambda: "whsec_")
+        client_from(definition, client_id="acme", rules=RULES, new_secret=lambda: "whsec_", prove_tls=PROVE)
     except InvalidClient:
         return False
     return True

@@ -212,7 +212,7 @@ def test_registry_refuses_clients_beyond_their_bytes() -> None:
     fitting = room // large[0].held_bytes
     for client in large[:fitting]:
         registry.put(client)
-    with pytest.raises(RegistryFull, match=r"registry\.clients_max \(100\) gives them 2,916,352"):
+    with pytest.raises(RegistryFull, match=r"registry\.clients_max \(100\) gives them 3,964,928"):
         registry.put(large[fitting])
     held = sum(client.held_bytes for client in registry)
     assert room - large[0].held_bytes < held <= room

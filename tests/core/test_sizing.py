@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 from hookd.core.book import Book
 from hookd.core.client import Client, Endpoint
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
 from hookd.core.retention import ROWS_BYTES_LEAST
 from hookd.core.settings import DEFAULTS, RecorderSettings
@@ -42,7 +43,15 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     assert parts["attempts in flight"] == 4096 * 48 * 1024 + 256 * 160 * 1024
     assert parts["requests prepared for endpoints"] == 20_000 * 1024
     assert parts["signing keys"] == 4096 * 700
-    assert sum(parts.values()) < 1.85 * 2**30
+    assert parts["TLS contexts of endpoints"] == 33 * 2**20
+    assert sum(parts.values()) - parts["TLS contexts of endpoints"] < 1.85 * 2**30
+
+
+def test_tls_contexts_are_counted_with_the_authorities_that_stand_in_each() -> None:
+    """One more than endpoints may have of their own: that of `[egress]`."""
+    shared = EndpointEgress(ca="c" * 2**18)
+    settings = replace(DEFAULTS, egress=replace(DEFAULTS.egress, tls_contexts_max=7, shared=shared))
+    assert worst_case_bytes(settings)["TLS contexts of endpoints"] == 8 * (2**20 + 8 * 2**18)
 
 
 def test_container_gets_the_sum_of_the_parts_upward_to_whole_mebibytes() -> None:

@@ -18,9 +18,11 @@ import trio.testing
 from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.log_line import Line
+from hookd.core.mistakes import Mistake
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
@@ -31,6 +33,7 @@ from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
 from hookd.edge.api.services import Connections
+from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
 from hookd.flow.courier import Courier
@@ -411,12 +414,16 @@ class Flow:
             "previous_run": lambda: None,
             "report_directory": "/reports",
             "new_secret": lambda: "whsec_" + b64encode(b"%024d" % next(self._secrets)).decode(),
+            "prove_tls": self._prove_tls,
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
             "dev": False,
         }
         return Services(**fields | others)
+
+    async def _prove_tls(self, egress: EndpointEgress) -> Sequence[Mistake]:
+        return tuple(tls_mistakes(egress, wall=lambda: self.clock.now().wall))
 
     def attempts_max(self, event: Event) -> int:
         """As it is shown of the event's one delivery."""

@@ -24,6 +24,8 @@ from hookd.process.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from hookd.config.load import Loaded
+    from hookd.core.endpoint_egress import EndpointEgress
+    from hookd.core.mistakes import Mistake
     from hookd.core.settings import Settings
     from hookd.core.settings_checks import Conflict
 
@@ -42,7 +44,15 @@ def load_configuration(config: str | None, flags: Mapping[str, object], *, dev: 
     """Raises ConfigurationError."""
     from hookd.config.load import load
 
-    return load(config, environ=os.environ, flags=flags, dev=dev, new_secret=_new_secret, prove=_conflicts)
+    return load(
+        config,
+        environ=os.environ,
+        flags=flags,
+        dev=dev,
+        new_secret=_new_secret,
+        prove=_conflicts,
+        prove_tls=_tls_mistakes,
+    )
 
 
 def _conflicts(settings: "Settings") -> "Iterable[Conflict]":
@@ -54,12 +64,21 @@ def _conflicts(settings: "Settings") -> "Iterable[Conflict]":
     return certificate_conflicts(settings, time.time())
 
 
+def _tls_mistakes(egress: "EndpointEgress") -> "Iterable[Mistake]":
+    """The same of certificates of the way out. httpx is imported only where there is one."""
+    if egress.tls is None:
+        return ()
+    from hookd.edge.egress.tls_identity import tls_mistakes
+
+    return tls_mistakes(egress, wall=time.time)
+
+
 def with_clients(
     loaded: "Loaded", given: tuple[str, ...], *, secrets_of: tuple[Client, ...] = ()
 ) -> tuple["Settings", list[tuple[str, str]]]:
     """The settings with the `--client`s, and the secrets made for them."""
     settings = loaded.settings
-    rules = ClientRules(settings.egress.allow_http, settings.registry.endpoints_max, settings.registry.headers_max)
+    rules = ClientRules.of(settings)
     kept = {client.id: {one.id: one.secret for one in client.endpoints} for client in secrets_of}
     clients = {client.id: client for client in settings.clients}
     made = []

@@ -10,31 +10,37 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from hookd.config.credentials import Credentials
+from hookd.config.egress_files import ELSEWHERE, EgressFiles
 from hookd.config.findings import Findings
 from hookd.config.toml_lines import KeyPath
 from hookd.core.client import Client
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
+from hookd.core.endpoint_egress import ProveTls
 from hookd.core.ids import is_id
 from hookd.core.settings import Settings
 
 _SECRET_KEYS = ("secret", "secret_file", "secret_env")
+_ELSEWHERE = {"secret": _SECRET_KEYS[1:], **ELSEWHERE}
 
 
 class ClientsReader:
     """Reads the clients of one configuration. `new_secret` makes a secret where none is given, under --dev."""
 
     def __init__(
-        self, findings: Findings, credentials: Credentials, settings: Settings, new_secret: Callable[[], str]
+        self,
+        findings: Findings,
+        credentials: Credentials,
+        settings: Settings,
+        new_secret: Callable[[], str],
+        prove_tls: ProveTls,
     ) -> None:
         self._findings = findings
         self._credentials = credentials
         self._settings = settings
         self._new_secret = new_secret
-        self._rules = ClientRules(
-            allow_http=settings.egress.allow_http,
-            endpoints_max=settings.registry.endpoints_max,
-            headers_max=settings.registry.headers_max,
-        )
+        self._prove_tls = prove_tls
+        self._egress_files = EgressFiles(findings, credentials)
+        self._rules = ClientRules.of(settings)
 
     def read(self) -> tuple[Client, ...]:
         """Those without a mistake."""
@@ -70,6 +76,7 @@ class ClientsReader:
                 rules=self._rules,
                 new_secret=self._new_secret,
                 managed_by_config=True,
+                prove_tls=self._prove_tls,
             )
         except InvalidClient as error:
             for pointer, detail in error.mistakes:
@@ -77,7 +84,7 @@ class ClientsReader:
             return None
 
     def _with_secrets(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
-        """The definition as the API would get it: no id, and `secret` filled in."""
+        """The definition as the API would get it: no id, and what stands elsewhere filled in."""
         definition = {key: value for key, value in entry.items() if key != "id"}
         endpoints = definition.get("endpoints")
         if "endpoints" not in definition:
@@ -91,6 +98,7 @@ class ClientsReader:
 
     def _with_secret(self, at: KeyPath, entry: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value for key, value in entry.items() if key not in ("secret_file", "secret_env")}
+        plain = self._egress_files.definition(at, plain)
         secret = self._credentials.secret(at, entry, _SECRET_KEYS)
         if secret is not None:
             return plain | {"secret": secret}
@@ -107,7 +115,7 @@ class ClientsReader:
             if isinstance(value, list):
                 path, value = (*path, int(key)), value[int(key)]
                 continue
-            if key == "secret" and isinstance(value, dict) and key not in value:
-                key = "secret_file" if "secret_file" in value else "secret_env"
+            if isinstance(value, dict) and key not in value:
+                key = next((other for other in _ELSEWHERE.get(key, ()) if other in value), key)
             path, value = (*path, key), value.get(key) if isinstance(value, dict) else None
         return path

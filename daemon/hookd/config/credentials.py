@@ -31,6 +31,10 @@ _TOKEN_KEYS = ("name", "scope", "token_file", "token_env", "clients")
 _SECRET_FILE_BYTES_MAX = 65_536
 
 
+class Unreadable(Exception):
+    """The message names the file and says why."""
+
+
 class Credentials:
     """Reads tokens and secrets, and notes each mistake in `findings`."""
 
@@ -101,7 +105,9 @@ class Credentials:
             return ()
         return tuple(value)
 
-    def secret(self, at: KeyPath, entry: Mapping[str, object], known: tuple[str, ...]) -> str | None:
+    def secret(
+        self, at: KeyPath, entry: Mapping[str, object], known: tuple[str, ...], *, is_secret: bool = True
+    ) -> str | None:
         """What a `…_file` or `…_env` leads to. None: neither is there, or a mistake was noted."""
         given = [key for key in known if key in entry]
         if len(given) > 1:
@@ -116,20 +122,29 @@ class Credentials:
                     self._findings.note_in_file((*at, given[0]), f"{place} is not set in the environment")
                 return self._environ.get(place, "").strip() or None
             else:
-                return self.secret_in_file((*at, given[0]), place)
+                return self.secret_in_file((*at, given[0]), place, is_secret=is_secret)
         return None
 
-    def secret_in_file(self, at: KeyPath, place: str) -> str | None:
+    def secret_in_file(self, at: KeyPath, place: str, *, is_secret: bool = True) -> str | None:
+        """Its text without the white space around it. None: it is empty, or a mistake was noted."""
+        try:
+            text, warning = self.text_in_file(place, bytes_max=_SECRET_FILE_BYTES_MAX)
+        except Unreadable as unreadable:
+            self._findings.note_in_file(at, str(unreadable))
+            return None
+        if not text:
+            self._findings.note_in_file(at, f"{self.path(place)} is empty")
+        elif warning and is_secret:
+            self._findings.warnings.append(f"{shown(at)}: {warning}")
+        return text or None
+
+    def text_in_file(self, place: str, *, bytes_max: int) -> tuple[str, str]:
+        """The text, and a warning where it is a secret that everyone can read. Raises Unreadable."""
         name = self.path(place)
         try:
-            data, found = read_named(name, bytes_max=_SECRET_FILE_BYTES_MAX)
+            data, found = read_named(name, bytes_max=bytes_max)
             text, everyone_reads = data.decode().strip(), bool(found.st_mode & stat.S_IROTH)
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else "not a readable text file"
-            self._findings.note_in_file(at, f"{name} cannot be read: {reason}")
-            return None
-        if not text:
-            self._findings.note_in_file(at, f"{name} is empty")
-        elif everyone_reads:
-            self._findings.warnings.append(f"{shown(at)}: everyone on this machine can read {name}; chmod o= it")
-        return text or None
+            raise Unreadable(f"{name} cannot be read: {reason}") from None
+        return text, f"everyone on this machine can read {name}; chmod o= it" if everyone_reads else ""

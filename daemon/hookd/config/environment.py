@@ -4,6 +4,7 @@ Rules: a value is written as in TOML. Text may stand without its quotes, and a l
 An unknown name is a warning and no mistake, since other programs set variables too.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from hookd.core.mistakes import suggestion
 from hookd.core.settings import RULES, Kind, Rule
 
 PREFIX = "HOOKD_"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class Variable(NamedTuple):
@@ -51,6 +53,13 @@ def _value(text: str, rule: Rule) -> object:
     # A line break would smuggle a second key in; then it was no value.
     value = parsed["value"] if parsed.keys() == {"value"} else text
     if rule.entries is not None:
-        return [entry.strip() for entry in value.split(",") if entry.strip()] if isinstance(value, str) else value
+        is_one = rule.kind is Kind.COUNT and type(value) is int
+        return _entries(str(value), rule) if isinstance(value, str) or is_one else value
     # A folder may be called 2024 or true.
     return text if rule.kind is Kind.TEXT and not isinstance(value, str) else value
+
+
+def _entries(text: str, rule: Rule) -> list[object]:
+    """Of bare text, or of the one number that it is."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    return [int(entry) if rule.kind is Kind.COUNT and _NUMBER.fullmatch(entry) else entry for entry in entries]

@@ -18,11 +18,13 @@ import msgspec
 
 from hookd.config.clients import ClientsReader
 from hookd.config.credentials import Credentials
+from hookd.config.egress_files import EgressFiles
 from hookd.config.environment import variables
 from hookd.config.file import ConfigFile, ConfigurationError
 from hookd.config.findings import Findings, Origin
 from hookd.config.values import converted
-from hookd.core.mistakes import suggestion
+from hookd.core.endpoint_egress import EndpointEgress, ProveTls, TlsIdentity, unproved
+from hookd.core.mistakes import Mistake, suggestion
 from hookd.core.settings import DEFAULTS, RULES, Rule, Settings
 from hookd.core.settings_checks import Conflict, conflicts, warnings
 
@@ -41,10 +43,12 @@ def load(
     dev: bool = False,
     new_secret: Callable[[], str],
     prove: Callable[[Settings], Iterable[Conflict]] = lambda _settings: (),
+    prove_tls: ProveTls = unproved,
 ) -> Loaded:
     """Reads everything, or raises ConfigurationError. `flags`: key -> value of the field's type; None is not given.
 
-    `prove` looks at what only the machine can tell, such as whether a certificate and its key belong together.
+    `prove` looks at what only the machine can tell, such as whether a certificate and its key belong together;
+    `prove_tls` does so for certificates of the way out.
     """
     findings = Findings(ConfigFile.read(path))
     reading = _Reading(findings, Credentials(findings, environ))
@@ -57,12 +61,27 @@ def load(
     if state_directory and "drain.report_directory" not in findings.origins:
         reading.values["drain", "report_directory"] = f"{state_directory}/reports"
     settings = msgspec.structs.replace(reading.settings(), dev=dev)
-    clients = ClientsReader(findings, reading.credentials, settings, new_secret).read()
+    prove_tls = _once(prove_tls)
+    egress = EgressFiles(findings, reading.credentials).shared(settings.egress, prove_tls)
+    settings = msgspec.structs.replace(settings, egress=egress)
+    clients = ClientsReader(findings, reading.credentials, settings, new_secret, prove_tls).read()
     settings = msgspec.structs.replace(settings, clients=clients)
     findings.note_conflicts((*conflicts(settings), *prove(settings)))
     if mistakes := findings.mistake_lines():
         raise ConfigurationError(mistakes)
     return Loaded(settings, (*findings.warnings, *warnings(settings)), path)
+
+
+def _once(prove_tls: ProveTls) -> ProveTls:
+    """The same certificate may stand at many endpoints, and to look into it takes 3 to 30 ms."""
+    proved: dict[TlsIdentity | None, tuple[Mistake, ...]] = {}
+
+    def prove(egress: EndpointEgress) -> tuple[Mistake, ...]:
+        if egress.tls not in proved:
+            proved[egress.tls] = tuple(prove_tls(egress))
+        return proved[egress.tls]
+
+    return prove
 
 
 class _Reading:

@@ -32,6 +32,7 @@ def converted(rule: Rule, raw: object, *, typed: bool) -> tuple[object, list[str
 _EXAMPLES = {
     (Kind.TEXT, True): '["a", "b"]',
     (Kind.DURATION, True): '["5s", "2m"]',
+    (Kind.COUNT, True): "[25, 6379]",
     (Kind.TEXT, False): 'a string in quotes, such as "text"',
     (Kind.FLAG, False): "true or false",
     (Kind.COUNT, False): "a whole number",

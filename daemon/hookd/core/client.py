@@ -6,10 +6,12 @@ It does not read definitions (core/client_definition) and does not keep clients 
 """
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from hookd.core.endpoint_egress import EndpointEgress, TlsIdentity
 from hookd.core.rate import Rate
 from hookd.core.subscription import Subscription
 from hookd.core.subscription import held_bytes as subscription_bytes
@@ -36,7 +38,8 @@ class OldSecret(NamedTuple):
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One webhook URL of a client. None in the last three means: as `[delivery]` and `[retry]` say."""
+    """One webhook URL of a client. Without timeout, concurrency, schedule or egress: as `[delivery]`, `[retry]` and
+    `[egress]` say."""
 
     id: str
     url: str
@@ -50,6 +53,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rate: Rate | None = None
     give_up_on: tuple[int | str, ...] = ()  # statuses, and classes such as "4xx"
     paused: bool | None = None  # what the definition says; None: nothing, and a pause stays as it is
+    egress: EndpointEgress | None = None
     old_secrets: tuple[OldSecret, ...] = ()
     shown_url: str = ""  # for people who may read events; every delivery has it, so it is made and held once
     subscription: Subscription | None = None  # made of event_types, once for a registration
@@ -75,6 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         schedule = (len(self.schedule_seconds or ()) + len(self.give_up_on)) * NUMBER_BYTES
         held = ENDPOINT_BYTES + sum(TEXT_BYTES + len(text) for text in texts) + headers + schedule
         held += 0 if self.rate is None else self.rate.log_bytes
+        held += 0 if self.egress is None else self.egress.held_bytes
         return held + subscription_bytes(self.event_types)
 
     @property
@@ -110,3 +115,11 @@ class Client(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             if endpoint.id == endpoint_id:
                 return endpoint
         return None
+
+
+def tls_identities(clients: Iterable[Client]) -> Iterator[TlsIdentity]:
+    """Those that endpoints have of their own; each set of authorities and certificate as often as it is used."""
+    for client in clients:
+        for endpoint in client.endpoints:
+            if endpoint.egress is not None and endpoint.egress.tls is not None:
+                yield endpoint.egress.tls

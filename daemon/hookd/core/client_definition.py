@@ -19,6 +19,7 @@ import msgspec
 
 from hookd.core.client import Client, Endpoint, Order
 from hookd.core.client_schema import (
+    CERTIFICATE_PATTERN,
     CONCURRENCY_MAX,
     DELAY_SECONDS_MAX,
     EVENT_TYPES_MAX,
@@ -26,6 +27,8 @@ from hookd.core.client_schema import (
     HEADER_NAME_CHARS_MAX,
     HEADER_NAME_PATTERN,
     HEADER_VALUE_CHARS_MAX,
+    KEY_PATTERN,
+    PEM_CHARS_MAX,
     RESERVED_HEADER_PREFIXES,
     RESERVED_HEADERS,
     SCHEDULE_ENTRIES_MAX,
@@ -41,11 +44,14 @@ from hookd.core.client_schema import (
     EndpointDefinition,
     ShortDefinition,
 )
+from hookd.core.endpoint_egress import DIRECT, EndpointEgress, ProveTls, Proxy, unproved
 from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
+from hookd.core.proxy_url import proxy_from
 from hookd.core.rate import Rate
+from hookd.core.settings import Settings
 from hookd.core.units import format_duration, parse_duration
-from hookd.core.urls import url_mistake
+from hookd.core.urls import denied_port, url_mistake
 
 # A definition with ten thousand unknown keys deserves an answer, not ten thousand comparisons on the event loop.
 _UNKNOWN_KEYS_SHOWN = 20
@@ -54,6 +60,9 @@ _SUBSCRIPTION = re.compile(SUBSCRIPTION_PATTERN)
 _SECRET = re.compile(SECRET_PATTERN)
 _HEADER_NAME = re.compile(HEADER_NAME_PATTERN)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
+
+_CERTIFICATE = re.compile(CERTIFICATE_PATTERN)
+_KEY = re.compile(KEY_PATTERN)
 
 _ID_RULE = "id is 1 to 64 of the characters A-Z a-z 0-9 _ -"
 _CLIENT_KEYS = ClientDefinition.__struct_fields__
@@ -67,6 +76,12 @@ class ClientRules(msgspec.Struct, frozen=True):
     allow_http: bool
     endpoints_max: int
     headers_max: int
+    deny_ports: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ClientRules":
+        registry, egress = settings.registry, settings.egress
+        return cls(egress.allow_http, registry.endpoints_max, registry.headers_max, egress.deny_ports)
 
 
 class InvalidClient(Exception):
@@ -85,9 +100,10 @@ def client_from(
     new_secret: Callable[[], str],
     secrets: Mapping[str, str] = {},
     managed_by_config: bool = False,
+    prove_tls: ProveTls = unproved,
 ) -> Client:
     """The client a definition describes. `secrets`: endpoint id -> a registered endpoint's, kept if none is given."""
-    reader = _Reader(rules)
+    reader = _Reader(rules, is_operators=managed_by_config, prove_tls=prove_tls)
     if not is_id(client_id):
         reader.note("", f"a client's {_ID_RULE}")
     drafts = reader.endpoints(definition)
@@ -103,8 +119,10 @@ def client_from(
 class _Reader:
     """Reads one definition and collects its mistakes; a part with a mistake yields some harmless value."""
 
-    def __init__(self, rules: ClientRules) -> None:
+    def __init__(self, rules: ClientRules, *, is_operators: bool, prove_tls: ProveTls) -> None:
         self.rules = rules
+        self.is_operators = is_operators
+        self.prove_tls = prove_tls
         self.mistakes: list[Mistake] = []
 
     def note(self, pointer: str, detail: str) -> None:
@@ -170,6 +188,7 @@ class _Reader:
             "rate": self.rate(f"{at}/rate", entry.get("rate")),
             "give_up_on": self.give_up_on(f"{at}/give_up_on", entry.get("give_up_on")),
             "paused": self.paused(f"{at}/paused", entry.get("paused")),
+            "egress": self.egress(at, entry),
         }
 
     def unknown_keys(self, at: str, entry: dict[Any, Any], known: tuple[str, ...]) -> list[object]:
@@ -197,7 +216,7 @@ class _Reader:
         return str(value)
 
     def url(self, at: str, value: object) -> None:
-        detail = url_mistake(value, allow_http=self.rules.allow_http)
+        detail = url_mistake(value, allow_http=self.rules.allow_http, deny_ports=self.rules.deny_ports)
         if detail:
             self.note(at, detail)
 
@@ -297,6 +316,47 @@ class _Reader:
             self.note(at, "must be true or false")
             return None
         return value
+
+    def egress(self, at: str, entry: dict[Any, Any]) -> EndpointEgress | None:
+        """None where it is reached as all are."""
+        known = len(self.mistakes)
+        certificate, key = entry.get("client_certificate"), entry.get("client_key")
+        if (certificate is None) != (key is None):
+            self.note(f"{at}/client_{'certificate' if key is None else 'key'}", "client_certificate needs client_key")
+        egress = EndpointEgress(
+            ca=self.pem(f"{at}/ca", entry.get("ca"), _CERTIFICATE, "certificates"),
+            client_certificate=self.pem(f"{at}/client_certificate", certificate, _CERTIFICATE, "a certificate"),
+            client_key=self.pem(f"{at}/client_key", key, _KEY, "a private key"),
+            proxy=self.proxy(f"{at}/proxy", entry.get("proxy")),
+        )
+        if egress == EndpointEgress():
+            return None
+        if len(self.mistakes) == known:
+            for part, detail in self.prove_tls(egress):
+                self.note(f"{at}/{part}", detail)
+        return egress
+
+    def pem(self, at: str, value: object, pattern: re.Pattern[str], noun: str) -> str:
+        if value is None:
+            return ""
+        if not isinstance(value, str) or len(value) > PEM_CHARS_MAX or not pattern.search(value):
+            self.note(at, f"must be {noun} in PEM, as a string of at most {PEM_CHARS_MAX:,} characters")
+            return ""
+        return value
+
+    def proxy(self, at: str, value: object) -> Proxy | None:
+        if value is None:
+            return None
+        if value == "":
+            return DIRECT
+        try:
+            proxy = proxy_from(value, is_judged=not self.is_operators)
+        except ValueError as error:
+            self.note(at, str(error))
+            return None
+        if proxy.is_judged and (detail := denied_port(proxy.port, self.rules.deny_ports)):
+            self.note(at, detail)
+        return proxy
 
     def duration(self, at: str, value: object, *, seconds_max: float, zero: bool) -> float | None:
         if not isinstance(value, str):

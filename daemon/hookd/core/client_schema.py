@@ -29,6 +29,8 @@ URL_CHARS_MAX = 2048
 HEADER_NAME_CHARS_MAX = 128
 HEADER_VALUE_CHARS_MAX = 4096
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
+PEM_CHARS_MAX = 16 * 1024
+PROXY_URL_CHARS_MAX = 2048
 
 # A type has 128 characters; `.*` behind it was always allowed.
 ENTRY_CHARS_MAX = 130
@@ -37,6 +39,9 @@ HEADER_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 # Printable Latin-1 without a space (or a no-break one) at either end.
 HEADER_VALUE_PATTERN = r"^(?:[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa1-\xff])?)?$"
 URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[\x21-\x5b\x5d-\x7e]+$"
+CERTIFICATE_PATTERN = "-----BEGIN CERTIFICATE-----"
+KEY_PATTERN = "-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"
+PROXY_URL_PATTERN = r"^(?:[Hh][Tt][Tt][Pp]://[\x21-\x5b\x5d-\x7e]+:[0-9]{1,5}/?)?$"
 # 24 to 64 bytes in standard base64. That is eight to twenty whole groups and a rest, or twenty-one groups and at most
 # one byte. The last character before the padding has no stray bits: other libraries refuse them.
 SECRET_PATTERN = (
@@ -135,6 +140,43 @@ _Concurrency = Annotated[
     int,
     _said("Attempts in flight at most; delivery.concurrency without", minimum=1, maximum=CONCURRENCY_MAX, examples=[4]),
 ]
+_Certificates = Annotated[
+    str,
+    _said(
+        "Authorities in PEM, trusted beside the public ones; egress.ca_file without",
+        pattern=CERTIFICATE_PATTERN,
+        format="hookd-ca",
+        maxLength=PEM_CHARS_MAX,
+    ),
+]
+_ClientCertificate = Annotated[
+    str,
+    _said(
+        "What it is shown in TLS, in PEM with its chain; needs client_key. egress.client_certificate_file without",
+        pattern=CERTIFICATE_PATTERN,
+        format="hookd-client-certificate",
+        maxLength=PEM_CHARS_MAX,
+    ),
+]
+_ClientKey = Annotated[
+    str,
+    _said(
+        "The key of client_certificate, in PEM and not encrypted. No answer shows it",
+        pattern=KEY_PATTERN,
+        format="hookd-client-key",
+        maxLength=PEM_CHARS_MAX,
+    ),
+]
+_ProxyUrl = Annotated[
+    str,
+    _said(
+        "The forward proxy that leads to it: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT, percent-encoded. "
+        "No answer shows user or password. Empty: none. egress.proxy without",
+        pattern=PROXY_URL_PATTERN,
+        format="hookd-proxy",
+        maxLength=PROXY_URL_CHARS_MAX,
+    ),
+]
 
 
 _GiveUpOn = Annotated[
@@ -178,6 +220,10 @@ class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     rate: _Rate | None = None
     give_up_on: _GiveUpOn | None = None
     paused: _Paused | None = None
+    ca: _Certificates | None = None
+    client_certificate: _ClientCertificate | None = None
+    client_key: _ClientKey | None = None
+    proxy: _ProxyUrl | None = None
 
 
 class ClientDefinition(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """Owns the settings in force: one cell, so that SIGHUP replaces them whole while everyone who reads them holds on."""
 
 from hookd.core.client import Endpoint
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.retry import Policy
 from hookd.core.settings import Settings
 
@@ -29,3 +30,8 @@ class EffectiveSettings:
     def timeout_seconds(self, endpoint: Endpoint) -> float:
         given = endpoint.timeout_seconds
         return self.settings.delivery.timeout_seconds if given is None else given
+
+    def egress(self, endpoint: Endpoint) -> EndpointEgress | None:
+        """None: straight to it, with certifi's authorities and no certificate."""
+        shared = self.settings.egress.shared
+        return shared if endpoint.egress is None else endpoint.egress.over(shared)

@@ -1,14 +1,16 @@
 """Owns which clients are registered, with which endpoints. What becomes of their deliveries is flow/registration's."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
-from hookd.core.client import Client, Endpoint
+from hookd.core.client import Client, Endpoint, tls_identities
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import TlsIdentity
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import RegistryFull, UnknownClient
 
 REGISTERED_CLIENT_BYTES = 8 * 1024  # of usual ones: one endpoint at work takes 6 KiB, each more 1.3 KiB
-LARGEST_CLIENT_BYTES = 2 * 2**20  # 16 endpoints with 20 headers of 4 KiB and 100 event types take 1.7 MB
+LARGEST_CLIENT_BYTES = 3 * 2**20  # 16 endpoints, 20 headers of 4 KiB, 100 event types, 48 KiB of PEM: 2.5 MB
 
 
 class Registry:
@@ -19,6 +21,7 @@ class Registry:
         self._effective = effective
         self._clients: dict[str, Client] = {}
         self._bytes = 0  # of those that came by the API
+        self._tls: Counter[TlsIdentity] = Counter()  # how many endpoints have each
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -50,6 +53,10 @@ class Registry:
         more_bytes = _counted_bytes(client) - _counted_bytes(old)
         if more_bytes > 0:
             self._refuse_if_too_large(more_bytes)
+        tls = self._tls_after([(old, client)])
+        if len(tls) > len(self._tls) and not client.managed_by_config:
+            self.refuse_if_many_tls_contexts(tls)
+        self._tls = tls
         self._bytes += more_bytes
         self._clients[client.id] = client
 
@@ -61,6 +68,10 @@ class Registry:
             self.refuse_if_full(len(self._clients) + more)
         if more_bytes > 0:
             self._refuse_if_too_large(more_bytes)
+        tls = self._tls_after(changes)
+        if len(tls) > len(self._tls):
+            self.refuse_if_many_tls_contexts(tls)
+        self._tls = tls
         self._bytes += more_bytes
         for before, after in changes:
             if after is not None:
@@ -74,8 +85,26 @@ class Registry:
         if count > clients_max:
             raise RegistryFull(f"{count:,} clients would be registered; registry.clients_max is {clients_max:,}")
 
+    def refuse_if_many_tls_contexts(self, identities: Iterable[TlsIdentity]) -> None:
+        """Raises RegistryFull where these are more than there may be contexts for."""
+        count, contexts_max = len(set(identities)), self._effective.settings.egress.tls_contexts_max
+        if count > contexts_max:
+            raise RegistryFull(
+                f"the registered endpoints would have {count} different sets of authorities and client certificates; "
+                f"egress.tls_contexts_max is {contexts_max}"
+            )
+
     def remove(self, client_id: str) -> None:
-        self._bytes -= _counted_bytes(self._clients.pop(client_id))
+        client = self._clients.pop(client_id)
+        self._bytes -= _counted_bytes(client)
+        self._tls = self._tls_after([(client, None)])
+
+    def _tls_after(self, changes: Sequence[tuple[Client | None, Client | None]]) -> Counter[TlsIdentity]:
+        """How many endpoints will have each, once who was registered before is who is now."""
+        tls = self._tls.copy()
+        tls.subtract(tls_identities(before for before, _ in changes if before is not None))
+        tls.update(tls_identities(after for _, after in changes if after is not None))
+        return +tls  # without those that none has any more
 
     def _refuse_if_too_large(self, more_bytes: int) -> None:
         clients_max = self._effective.settings.registry.clients_max

@@ -14,6 +14,7 @@ import msgspec
 
 from hookd.core.client import Client
 from hookd.core.client_schema import CONCURRENCY_MAX, DELAY_SECONDS_MAX, SCHEDULE_ENTRIES_MAX, TIMEOUT_SECONDS_MAX
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.units import format_duration, format_size
 
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
@@ -51,6 +52,7 @@ class Entries(NamedTuple):
 Count = Annotated[int, Range(Kind.COUNT, 1, 100_000_000)]
 CountOrNone = Annotated[int, Range(Kind.COUNT, 0, 1000)]
 Concurrency = Annotated[int, Range(Kind.COUNT, 1, CONCURRENCY_MAX)]
+Port = Annotated[int, Range(Kind.COUNT, 1, 65535)]
 Connections = Annotated[int, Range(Kind.COUNT, 1, 1_000_000)]
 Size = Annotated[int, Range(Kind.SIZE, 1, 1024 * _GIB)]
 Fraction = Annotated[float, Range(Kind.FRACTION, 0, 1, below=True)]
@@ -132,6 +134,14 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class EgressSettings(msgspec.Struct, frozen=True, kw_only=True):
     allow_http: bool = False
     allow_networks: Annotated[tuple[str, ...], Entries(0, 1000)] = ()
+    deny_ports: Annotated[tuple[Port, ...], Entries(0, 1000)] = ()
+    ca_file: str = ""
+    client_certificate_file: str = ""
+    client_key_file: str = ""
+    proxy: str = ""  # once it is read: without its credentials
+    proxy_credentials_file: str = ""
+    tls_contexts_max: Annotated[int, Range(Kind.COUNT, 1, 10_000)] = 32
+    shared: EndpointEgress | None = None  # what these files hold, and the proxy: for endpoints without their own
 
 
 class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,9 +205,12 @@ class Rule(NamedTuple):
         return format_size(int(number)) if self.kind is Kind.SIZE else str(number)
 
 
+_NO_KEYS = ("tokens", "shared")
+
+
 def _rules(section: type[msgspec.Struct]) -> dict[str, Rule]:
     hints = get_type_hints(section, include_extras=True)
-    return {name.replace("_seconds", ""): _rule(name, hint) for name, hint in hints.items() if name != "tokens"}
+    return {name.replace("_seconds", ""): _rule(name, hint) for name, hint in hints.items() if name not in _NO_KEYS}
 
 
 def _rule(field: str, hint: Any) -> Rule:
@@ -214,7 +227,7 @@ def _metadata(hint: Any) -> tuple[Any, ...]:
     return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
 
-# Section -> key as written -> its rule. Everything but `http.tokens` and `clients`, which are tables of their own.
+# Section -> key as written -> its rule. Not `http.tokens` and `clients`, which are tables of their own.
 RULES: Mapping[str, Mapping[str, Rule]] = {
     name: _rules(hint)
     for name, hint in get_type_hints(Settings).items()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hookd.core.bind import parse_bind
 from hookd.core.budget import client_share
+from hookd.core.client import tls_identities
 from hookd.core.settings import IntakeSettings, Settings
 from hookd.core.sizing import horizon_seconds, recorder_layout
 from hookd.core.units import format_duration, format_size
@@ -33,6 +34,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             keys if http.certificate_file else keys[::-1], "TLS needs both http.certificate_file and http.key_file"
         )
+    yield from _egress_conflicts(settings)
     if not settings.drain.report_directory:
         yield Conflict(("drain.report_directory",), "must name a folder; the report is the only copy of what was left")
     plan = recorder_layout(settings)
@@ -41,11 +43,6 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             f"{format_size(settings.recorder.bytes_max)} is too little for events of up to {plan.row_bytes:,} bytes"
         )
         yield Conflict(("recorder.bytes_max",), f"{detail}; at least {format_size(plan.bytes_max_least)}")
-    for network in settings.egress.allow_networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            yield Conflict(("egress.allow_networks",), f'{error}; write a network such as "10.1.0.0/16"')
     for text in http.bind:
         try:
             bind = parse_bind(text)
@@ -55,6 +52,27 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         if not bind.is_loopback and not http.tokens:
             detail = f"{text} can be reached from other machines and no [[http.tokens]] are configured"
             yield Conflict(("http.bind", "http.tokens"), f"{detail}; bind to 127.0.0.1, or add tokens")
+
+
+def _egress_conflicts(settings: Settings) -> Iterator[Conflict]:
+    egress = settings.egress
+    for network in egress.allow_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield Conflict(("egress.allow_networks",), f'{error}; write a network such as "10.1.0.0/16"')
+    if bool(egress.client_certificate_file) != bool(egress.client_key_file):
+        keys = ("egress.client_certificate_file", "egress.client_key_file")
+        detail = "a client certificate needs both egress.client_certificate_file and egress.client_key_file"
+        yield Conflict(keys if egress.client_certificate_file else keys[::-1], detail)
+    if egress.proxy_credentials_file and not egress.proxy:
+        yield Conflict(("egress.proxy_credentials_file", "egress.proxy"), "there is no egress.proxy to show them to")
+    found = len(set(tls_identities(settings.clients)))
+    if found > egress.tls_contexts_max:
+        detail = (
+            f"{egress.tls_contexts_max}, and [[clients]] have {found} different sets of authorities and certificates"
+        )
+        yield Conflict(("egress.tls_contexts_max",), detail)
 
 
 def who_gets_in(settings: Settings) -> list[str]:

@@ -37,6 +37,9 @@ FLIGHT_BYTES = 48 * _KIB
 LONG_HEADS_MAX, LONG_HEAD_BYTES = 256, 160 * _KIB  # edge/egress/long_heads.py: of up to 64 KiB, and their fields
 LOG_BYTES = 9 * _MIB
 SIGNING_KEY_BYTES = 700  # two digests that have begun, and the secret: 680 measured
+# One with certifi's authorities takes 671 KiB. Of 16 KiB more in PEM, and of a chain, 130 each.
+TLS_CONTEXT_BYTES = _MIB
+CA_BYTES_A_CHARACTER = 8  # of egress.ca_file, in each context
 # What all requests to an endpoint have in common: 1.0 to 1.5 KiB of a usual one, for two of three clients by default.
 PREPARED_CLIENT_BYTES, PREPARED_CLIENTS_LEAST = _KIB, 100
 
@@ -68,6 +71,7 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
         + sum(client.held_bytes for client in settings.clients),
         "requests prepared for endpoints": prepared_bytes_max(settings),
         "signing keys": SIGNING_KEYS_MAX * SIGNING_KEY_BYTES,
+        "TLS contexts of endpoints": _tls_bytes(settings),
         "log lines not yet written": LOG_BYTES,
         "flight recorder (shared memory)": settings.recorder.bytes_max if settings.recorder.directory else 0,
     }
@@ -76,6 +80,13 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
 def prepared_bytes_max(settings: Settings) -> int:
     """Of what requests have in common; where few clients may be registered, they may have several endpoints each."""
     return max(settings.registry.clients_max, PREPARED_CLIENTS_LEAST) * PREPARED_CLIENT_BYTES
+
+
+def _tls_bytes(settings: Settings) -> int:
+    """Beside the one of endpoints without anything of their own: theirs, and that of `[egress]`."""
+    egress = settings.egress
+    ca = "" if egress.shared is None else egress.shared.ca
+    return (egress.tls_contexts_max + 1) * (TLS_CONTEXT_BYTES + CA_BYTES_A_CHARACTER * len(ca))
 
 
 def container_mib(settings: Settings) -> int:

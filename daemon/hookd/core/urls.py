@@ -8,7 +8,7 @@ It does not resolve names or judge addresses: edge/egress does that at every con
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from hookd.core.client_schema import URL_CHARS_MAX
@@ -17,6 +17,7 @@ _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PORT = re.compile(r"[0-9]{1,5}")
+_PORTS = {"https": 443, "http": 80}
 
 
 def shown_url(url: str) -> str:
@@ -31,7 +32,7 @@ def logged_url(url: str) -> str:
     return url.partition("#")[0].partition("?")[0]
 
 
-def url_mistake(value: object, *, allow_http: bool) -> str:
+def url_mistake(value: object, *, allow_http: bool, deny_ports: Collection[int] = ()) -> str:
     """What is wrong with a URL before any look-up, or ""."""
     if not isinstance(value, str):
         return 'must be a string such as "https://example.com/hook"'
@@ -47,24 +48,30 @@ def url_mistake(value: object, *, allow_http: bool) -> str:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         return 'must not carry a user name or password; use "headers" for credentials'
-    host, port = _host_and_port(authority)
-    return _port_mistake(port) or _host_mistake(host) or _parser_mistake(value, host)
+    host, port = host_and_port(authority)
+    detail = port_mistake(port) or host_mistake(host) or _parser_mistake(value, host)
+    return detail or denied_port(int(port or _PORTS[scheme.lower()]), deny_ports)
 
 
-def _host_and_port(authority: str) -> tuple[str, str | None]:
+def denied_port(port: int, deny_ports: Collection[int]) -> str:
+    """What is wrong with the port by `egress.deny_ports`, or ""."""
+    return f"port {port} is not allowed (egress.deny_ports)" if port in deny_ports else ""
+
+
+def host_and_port(authority: str) -> tuple[str, str | None]:
     """None where no colon announces a port, so that an empty one can be told apart."""
     head, bracket, tail = authority.rpartition("]")
     host, colon, port = tail.partition(":")
     return head + bracket + host, port if colon else None
 
 
-def _port_mistake(port: str | None) -> str:
+def port_mistake(port: str | None) -> str:
     if port is None or (_PORT.fullmatch(port) and 1 <= int(port) <= 65535):
         return ""
     return "the port must be a number from 1 to 65535"
 
 
-def _host_mistake(host: str) -> str:
+def host_mistake(host: str) -> str:
     if not host:
         return "has no host"
     if host.startswith("["):

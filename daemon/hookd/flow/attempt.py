@@ -172,7 +172,8 @@ class Attempter:
             ("hookd-attempt", str(attempt_number)),
         ]
         of_endpoint = (*self._headers, *endpoint.headers)
-        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload, of_endpoint)
+        egress = self._effective.egress(endpoint)
+        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload, of_endpoint, egress)
 
     def _verdict(
         self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, jitter_unit: float, *, now: float

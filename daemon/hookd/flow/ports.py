@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.log_line import Line
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.timestamps import Moment
@@ -63,6 +64,7 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, str]]  # of this attempt
     body: bytes
     endpoint_headers: tuple[tuple[str, str], ...] = ()  # beside them, the same at each attempt
+    egress: EndpointEgress | None = None  # how it is reached; None: straight
 
 
 class Pruned(msgspec.Struct, frozen=True):

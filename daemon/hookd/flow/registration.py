@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret
+from hookd.core.client import OLD_SECRETS_MAX, Client, Endpoint, OldSecret, tls_identities
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.refusal import ManagedByConfig, UnsettledDeliveries
@@ -81,7 +81,9 @@ class Registration:
         A client that the file no longer names is removed, if the file managed it.
         """
         wanted = {client.id: client for client in clients}
-        self._registry.refuse_if_full(sum(client_id not in wanted for client_id in self._unmanaged_ids()) + len(wanted))
+        kept = [client for client in self._registry if not client.managed_by_config and client.id not in wanted]
+        self._registry.refuse_if_full(len(kept) + len(wanted))
+        self._registry.refuse_if_many_tls_contexts(tls_identities([*kept, *wanted.values()]))
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
             self._unregister(old.id)
             self.follow(old, None)
@@ -155,9 +157,6 @@ class Registration:
     def _unregister(self, client_id: str) -> None:
         self._registry.remove(client_id)
         self._dispatch.take_client(client_id, None)
-
-    def _unmanaged_ids(self) -> list[str]:
-        return [client.id for client in self._registry if not client.managed_by_config]
 
     def refuse_if_managed(self, old: Client | None) -> None:
         if old is not None and old.managed_by_config:

@@ -20,6 +20,7 @@ import msgspec
 import trio
 
 from hookd import __version__
+from hookd.core.certificate_validity import validity
 from hookd.core.run import Run
 from hookd.core.settings import HttpSettings, Settings
 from hookd.core.sizing import recorder_layout
@@ -28,7 +29,7 @@ from hookd.edge import recorder_files
 from hookd.edge import reports as report_files
 from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
-from hookd.edge.egress import open_sender
+from hookd.edge.egress import open_sender, tls_mistakes
 from hookd.edge.event_ids import EventIds
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.loop_watch import LoopWatch
@@ -83,9 +84,8 @@ def run_process(
         capped=settings.delivery.connections_max < wanted,
     )
 
-    def reloaded() -> Settings:
-        return _within_descriptors(_renewed(reload(), tls, log), limit)
-
+    _say_client_certificate(settings, log)
+    reloaded = partial(_reloaded, reload, tls=tls, log=log, limit=limit)
     outside = _outside(settings, sockets, log=log, tls=tls, reports=reports, signals=signals, reload=reloaded)
     try:
         return _run(settings, outside, reports, recorder_directory)
@@ -125,6 +125,7 @@ def _outside(
         new_event_id=EventIds().new,
         announce=partial(_announce, log=log),
         reload=reload,
+        prove_tls=partial(tls_mistakes, wall=time.time),
     )
 
 
@@ -165,6 +166,13 @@ def _tls(http: HttpSettings) -> Tls | None:
         raise CannotStart(ExitCode.CONFIG, str(bad)) from bad
 
 
+def _reloaded(reload: Callable[[], Settings], *, tls: Tls | None, log: LogWriter, limit: int) -> Settings:
+    """Raises ReloadRefused."""
+    settings = _renewed(reload(), tls, log)
+    _say_client_certificate(settings, log)
+    return _within_descriptors(settings, limit)
+
+
 def _renewed(settings: Settings, tls: Tls | None, log: LogWriter) -> Settings:
     """The settings, once TLS goes by their certificate. Raises ReloadRefused."""
     file = settings.http.certificate_file
@@ -175,6 +183,14 @@ def _renewed(settings: Settings, tls: Tls | None, log: LogWriter) -> Settings:
             raise ReloadRefused([str(bad)]) from bad
         log("certificate.read", certificate_file=file, expires_at=rfc3339(tls.expires_at))
     return settings
+
+
+def _say_client_certificate(settings: Settings, log: LogWriter) -> None:
+    """Until when that of `[egress]` is valid: endpoints refuse it from then on."""
+    shared, file = settings.egress.shared, settings.egress.client_certificate_file
+    if shared is not None and shared.client_certificate:
+        expires_at = rfc3339(validity(shared.client_certificate)[1])
+        log("client_certificate.read", client_certificate_file=file, expires_at=expires_at)
 
 
 def _own_reports(directory: str) -> ReportDirectory:

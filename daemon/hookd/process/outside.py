@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import trio
 
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import ProveTls, unproved
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.run_history import PastRun
 from hookd.core.settings import Settings
@@ -66,6 +67,8 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    prove_tls: ProveTls = unproved
+    """Looks into certificates and keys that the API is given."""
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Files are written through it; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED

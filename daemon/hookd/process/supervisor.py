@@ -13,13 +13,16 @@ A signal or a crash of the flow stops it. Either way the run ends in a report an
 
 import os
 import traceback
+from collections.abc import Sequence
 
 import trio
 
 from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
+from hookd.core.mistakes import Mistake
 from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.settings import Settings
@@ -206,12 +209,17 @@ class Supervisor:
             gauge_collector=GaugeCollector(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
             previous_run=self._recovery.previous_run,
             new_secret=lambda: make_secret(self._outside.random_bytes(SECRET_BYTES)),
+            prove_tls=self._prove_tls,
             connections=self._connections,
             log_lines_dropped=lambda: log.lines_dropped,
             report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
             dev=effective.settings.dev,
         )
+
+    async def _prove_tls(self, egress: EndpointEgress) -> Sequence[Mistake]:
+        found: Sequence[Mistake] = await self._outside.in_thread(lambda: tuple(self._outside.prove_tls(egress)))
+        return found
 
     def _new_replay(self, reopening: Reopening) -> Replay:
         return Replay(

@@ -8,7 +8,7 @@ from hookd.core.settings import DEFAULTS
 from hookd.core.sizing import prepared_bytes_max
 from hookd.edge.egress.prepared_posts import Made, PreparedPosts
 
-MADE: Made = ("acme", "default", "https://hook.example:8443/in?a=1", (("x-team", "billing"),))
+MADE: Made = ("acme", "default", "https://hook.example:8443/in?a=1", (("x-team", "billing"),), None)
 
 
 def test_post_is_made_once_and_says_where_it_goes() -> None:
@@ -25,10 +25,10 @@ def test_post_is_made_once_and_says_where_it_goes() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        ("acme", "default", "https://hook.example:8443/in?a=2", MADE[3]),
-        ("acme", "default", MADE[2], (("x-team", "sales"),)),
-        ("acme", "second", MADE[2], MADE[3]),
-        ("globex", "default", MADE[2], MADE[3]),
+        ("acme", "default", "https://hook.example:8443/in?a=2", MADE[3], None),
+        ("acme", "default", MADE[2], (("x-team", "sales"),), None),
+        ("acme", "second", MADE[2], MADE[3], None),
+        ("globex", "default", MADE[2], MADE[3], None),
     ],
 )
 def test_whatever_differs_is_another_one(other: Made) -> None:
@@ -45,7 +45,7 @@ def test_what_cannot_be_sent_is_not_kept(url: str) -> None:
     posts = PreparedPosts(1 << 20)
     for _ in range(2):
         with pytest.raises((httpx.InvalidURL, httpx.TransportError)):
-            posts.post(("acme", "default", url, ()))
+            posts.post(("acme", "default", url, (), None))
     assert posts.count == 0
 
 
@@ -53,14 +53,14 @@ def test_those_made_first_go_when_there_are_too_many() -> None:
     """However long their heads are, and one alone that is too long is made all the same."""
     posts = PreparedPosts(held_bytes_max=100_000)
     for number in range(200):
-        posts.post(("acme", f"e{number}", MADE[2], (("x", "y" * number * 10),)))
+        posts.post(("acme", f"e{number}", MADE[2], (("x", "y" * number * 10),), None))
     kept = posts.count
     assert 10 < kept < 60
-    newest = posts.post(("acme", "e199", MADE[2], (("x", "y" * 1990),)))
-    assert posts.post(("acme", "e199", MADE[2], (("x", "y" * 1990),))) is newest
-    posts.post(("acme", "e0", MADE[2], (("x", ""),)))
+    newest = posts.post(("acme", "e199", MADE[2], (("x", "y" * 1990),), None))
+    assert posts.post(("acme", "e199", MADE[2], (("x", "y" * 1990),), None)) is newest
+    posts.post(("acme", "e0", MADE[2], (("x", ""),), None))
     assert posts.count <= kept + 1
-    posts.post(("acme", "long", MADE[2], (("x", "y" * 200_000),)))
+    posts.post(("acme", "long", MADE[2], (("x", "y" * 200_000),), None))
     assert posts.count == 0
 
 
@@ -73,7 +73,7 @@ def test_usual_ones_of_ten_thousand_clients_are_kept() -> None:
         ("authorization", "Bearer " + "x" * 60),
     )
     for number in range(10_000):
-        posts.post((f"client-{number}", "default", f"https://hooks.client-{number}.example/hooks/in", headers))
+        posts.post((f"client-{number}", "default", f"https://hooks.client-{number}.example/hooks/in", headers, None))
     assert posts.count == 10_000
 
 
@@ -85,7 +85,7 @@ def test_what_they_take_is_counted() -> None:
     tracemalloc.start()
     for number in range(1000):
         own = (("x-team", f"team {number}"), ("authorization", "Bearer " + str(number) * 20))
-        posts.post((f"client-{number}", f"e{number}", f"https://client-{number}.example/in?a={number}", own))
+        posts.post((f"client-{number}", f"e{number}", f"https://client-{number}.example/in?a={number}", own, None))
     taken_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     counted_bytes = posts.held_bytes - before
@@ -95,7 +95,7 @@ def test_what_they_take_is_counted() -> None:
 def test_bound_follows_what_is_assigned() -> None:
     posts = PreparedPosts(1 << 20)
     for number in range(100):
-        posts.post(("acme", f"e{number}", MADE[2], ()))
+        posts.post(("acme", f"e{number}", MADE[2], (), None))
     assert posts.count == 100
     posts.held_bytes_max = 1 << 14
     posts.post(MADE)

@@ -35,6 +35,7 @@ def check(file: str, dev: bool) -> None:
     click.echo(f"limit for a container: {container_mib(settings)}MiB, the sum of these, all full at once")
 
     _say_recorder(settings)
+    _say_egress(settings)
     click.echo(f"a restart {'takes back what was left undelivered' if settings.recovery.enabled else 'starts empty'}")
 
     def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
@@ -50,6 +51,19 @@ def check(file: str, dev: bool) -> None:
         for endpoint in client.endpoints:
             own = endpoint.schedule_seconds
             horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+def _say_egress(settings: "Settings") -> None:
+    """Nothing where endpoints are reached straight and with no certificate."""
+    from hookd.core.certificate_validity import validity
+    from hookd.core.timestamps import rfc3339
+
+    shared = settings.egress.shared
+    if shared is not None and shared.client_certificate:
+        expires_at = rfc3339(validity(shared.client_certificate)[1])
+        click.echo(f"client certificate: shown to endpoints until {expires_at}")
+    if shared is not None and shared.proxy is not None:
+        click.echo(f"proxy: {shared.proxy.shown}, which judges the names of endpoints in hookd's place")
 
 
 def _say_recorder(settings: "Settings") -> None:

@@ -50,6 +50,7 @@ def client_routes(services: Services) -> Blueprint:
         body = await read_body(services.effective, JSON, bytes_max=endpoints_max * ENDPOINT_BYTES_MAX)
         async with reading.turn():  # of 16 endpoints with 20 headers each: 4 ms
             definition = definitions.decode(body)
+            await definitions.prove(client_id, definition)
             this_request().exchange.answer.refuse_if_full()
             client, made = definitions.define(client_id, definition)
             is_new = services.registration.put(client, end_unsettled=query(ChangeQuery).end_unsettled)

@@ -123,7 +123,7 @@ class _Reading:
         for index, (begin, end) in enumerate(array_spans(array)):
             if index == self._registry.clients_max:
                 raise RegistryFull(f"more than {index:,} clients would be registered, which is registry.clients_max")
-            self._read_one(f"/clients/{index}", array[begin:end])
+            await self._read_one(f"/clients/{index}", array[begin:end])
             await slices.did(end - begin)
             if len(self._mistakes) >= MISTAKES_MAX:
                 break
@@ -133,7 +133,7 @@ class _Reading:
                 f"nothing was registered: {first.pointer} {first.detail}", mistakes=self._mistakes[:MISTAKES_MAX]
             )
 
-    def _read_one(self, at: str, text: bytes) -> None:
+    async def _read_one(self, at: str, text: bytes) -> None:
         most = self._registry.endpoints_max * ENDPOINT_BYTES_MAX
         if len(text) > most:
             raise TooLarge(f"{at} is larger than {format_size(most)}, what one client's definition may take")
@@ -145,10 +145,11 @@ class _Reading:
         elif client_id in self.clients:
             self._mistakes.append(Mistake(f"{at}/id", f"client {client_id!r} stands in the list already"))
         else:
-            self._define(at, client_id, definition)
+            await self._define(at, client_id, definition)
 
-    def _define(self, at: str, client_id: str, definition: object) -> None:
+    async def _define(self, at: str, client_id: str, definition: object) -> None:
         try:
+            await self._definitions.prove(client_id, definition)
             self.clients[client_id], made = self._definitions.define(client_id, definition)
         except InvalidDefinition as invalid:
             self._mistakes += [Mistake(at + pointer, detail) for pointer, detail in invalid.mistakes]

@@ -4,6 +4,8 @@ Rules: what is too much is refused before anything is built. An endpoint keeps t
 one, which the answer alone tells.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hookd.core.client import Client
@@ -15,7 +17,7 @@ from hookd.core.refusal import InvalidDefinition, Malformed, TooLarge
 from hookd.core.text_check import check_text
 from hookd.edge.api.services import Services
 
-# What one endpoint of a definition may take in the body. At its longest it has 260 values in 100 KiB. An empty object
+# What one endpoint of a definition may take in the body. At its longest it has 260 values in 160 KiB. An empty object
 # takes 3 bytes of a body and 72 of memory; a text with one letter beyond the basic plane takes four times its length.
 ENDPOINT_BYTES_MAX = 256 * 1024
 ENDPOINT_VALUES_MAX = 4096
@@ -34,17 +36,29 @@ class Definitions:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
 
+    async def prove(self, client_id: str, definition: object) -> None:
+        """Looks into authorities, certificates and keys, where there are any. Raises InvalidDefinition.
+
+        It waits, and what is registered may change meanwhile: `define` comes after it.
+        """
+        if not _has_certificates(definition):
+            return
+        client, _ = self.define(client_id, definition)
+        mistakes = [
+            Mistake(f"/endpoints/{number}/{part}", detail)
+            for number, endpoint in enumerate(client.endpoints)
+            if endpoint.egress is not None and endpoint.egress.tls is not None
+            for part, detail in await self._services.prove_tls(endpoint.egress)
+        ]
+        if mistakes:
+            raise _refused(mistakes)
+
     def define(self, client_id: str, definition: object) -> tuple[Client, dict[str, str]]:
         """The client, and the secrets that were made for it. Raises InvalidDefinition with every mistake."""
         if not is_id(client_id):
             detail = "a client's id is 1 to 64 of A-Z a-z 0-9 _ -"
             raise InvalidDefinition(detail, mistakes=[Mistake("", "id in the path")])
-        settings = self._services.effective.settings
-        rules = ClientRules(
-            allow_http=settings.egress.allow_http,
-            endpoints_max=settings.registry.endpoints_max,
-            headers_max=settings.registry.headers_max,
-        )
+        rules = ClientRules.of(self._services.effective.settings)
         old = self._services.registry.find(client_id)
         kept = {} if old is None else {endpoint.id: endpoint.secret for endpoint in old.endpoints}
         fresh: list[str] = []
@@ -56,10 +70,20 @@ class Definitions:
         try:
             client = client_from(definition, client_id=client_id, rules=rules, new_secret=new_secret, secrets=kept)
         except InvalidClient as invalid:
-            first = invalid.mistakes[0]
-            detail = f"the client is not valid: {first.pointer or 'it'} {first.detail}"
-            raise InvalidDefinition(detail, mistakes=invalid.mistakes) from None
+            raise _refused(invalid.mistakes) from None
         return client, {endpoint.id: endpoint.secret for endpoint in client.endpoints if endpoint.secret in fresh}
+
+
+def _has_certificates(definition: object) -> bool:
+    endpoints = definition.get("endpoints") if isinstance(definition, dict) else None
+    if not isinstance(endpoints, list):
+        return False
+    return any(isinstance(one, dict) and (one.get("ca") or one.get("client_certificate")) for one in endpoints)
+
+
+def _refused(mistakes: Sequence[Mistake]) -> InvalidDefinition:
+    first = mistakes[0]
+    return InvalidDefinition(f"the client is not valid: {first.pointer or 'it'} {first.detail}", mistakes=mistakes)
 
 
 def _refuse_many_values(body: bytes, most: int) -> None:

@@ -6,8 +6,10 @@ import msgspec
 from quart import Response
 
 from hookd.core import outcome as outcomes
+from hookd.core.certificate_validity import validity
 from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery, Status
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
 from hookd.core.health import Health, State
 from hookd.core.outcome import Outcome
@@ -91,7 +93,7 @@ def client_view(services: Services, client: Client, *, secrets: dict[str, str] |
 
 def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest: float | None) -> EndpointView:
     """`oldest`: since when (monotonic) its oldest unsettled event is."""
-    effective = services.effective
+    effective, egress = services.effective, endpoint.egress or EndpointEgress()
     return EndpointView(
         id=endpoint.id,
         url=endpoint.shown_url,
@@ -103,8 +105,16 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest
         order=endpoint.order,
         rate=None if endpoint.rate is None else endpoint.rate.text,
         give_up_on=list(endpoint.give_up_on),
+        ca=egress.ca or None,
+        client_certificate=egress.client_certificate or None,
+        client_certificate_expires_at=_expiry(egress),
+        proxy=None if egress.proxy is None else egress.proxy.shown,
         health=health_view(services, client_id, endpoint, oldest),
     )
+
+
+def _expiry(egress: EndpointEgress) -> str | None:
+    return rfc3339(validity(egress.client_certificate)[1]) if egress.client_certificate else None
 
 
 def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: float | None) -> HealthView:

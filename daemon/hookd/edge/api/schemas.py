@@ -147,6 +147,10 @@ class EndpointView(msgspec.Struct):
     order: Literal["any", "strict"]
     rate: Annotated[str, Meta(examples=["10/s"])] | None
     give_up_on: Annotated[list[int | str], Meta(examples=[[400, "3xx"]])]
+    ca: Annotated[str, Meta(description="Its own authorities in PEM; null: as [egress] says")] | None
+    client_certificate: Annotated[str, Meta(description="Its own, in PEM; its key is never shown")] | None
+    client_certificate_expires_at: Annotated[Time, Meta(description="Of its own")] | None
+    proxy: Annotated[str, Meta(description="Its own, without user and password; empty: none")] | None
     health: HealthView
     secret: Annotated[str, Meta(description="Only in the answer of the call that made it")] | UnsetType = UNSET
 

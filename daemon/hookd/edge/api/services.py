@@ -1,10 +1,12 @@
 """Owns the list of what the routes call: the flow's objects, handed in by the supervisor."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.ledger import Ledger
+from hookd.core.mistakes import Mistake
 from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.run_history import PreviousRun
@@ -49,6 +51,7 @@ class Services(NamedTuple):
     gauge_collector: GaugeCollector
     previous_run: Callable[[], PreviousRun | None]
     new_secret: Callable[[], str]
+    prove_tls: Callable[[EndpointEgress], Awaitable[Sequence[Mistake]]]  # takes 3 to 30 ms, in a thread
     connections: Callable[[], Connections]
     log_lines_dropped: Callable[[], int]
     report_directory: str  # where this run's report will be; absolute

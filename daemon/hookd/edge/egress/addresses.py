@@ -14,6 +14,7 @@ Rules:
    pass as well, so that allowing a NAT64 prefix opens the public internet behind it and not loopback.
  * `allow_private` (development) exempts loopback, RFC 1918 and ULA. Link-local, where clouds keep their credentials,
    and shared space (Alibaba's metadata service is 100.100.100.200) stay denied.
+ * Ports of `egress.deny_ports` are denied at any address.
  * Our own listening sockets are denied always, whatever is allowed: a client must not deliver to our API. With a
    wildcard bind that is its port on any address of this machine.
 
@@ -96,10 +97,12 @@ class AddressPolicy:
         allow_networks: Iterable[str] = (),
         own_sockets: OwnSockets = tuple,
         allow_private: bool = False,
+        deny_ports: Iterable[int] = (),
     ) -> None:
         """`own_sockets` is asked at each connect: (address, port) of each listening socket. Raises ValueError."""
         self._allowed = tuple(ipaddress.ip_network(each) for each in allow_networks)
         self._own_sockets = own_sockets
+        self._deny_ports = frozenset(deny_ports)
         ranges = [(ipaddress.ip_network(each.network), each.is_private) for each in DENIED]
         self._denied = tuple(network for network, is_private in ranges if not (is_private and allow_private))
         # Exempt by name, since what is private lies in a wider denied range too (::1 in ::/96 and ::/3).
@@ -110,6 +113,18 @@ class AddressPolicy:
         for address in addresses:
             if not self._is_allowed(address, port):
                 return address
+        return None
+
+    def denies_port(self, port: int) -> bool:
+        """Whatever the address is, and whoever connects to it for us."""
+        return port in self._deny_ports
+
+    def own_among(self, addresses: Iterable[str], port: int) -> str | None:
+        """The first address at which we listen ourselves: all that is judged of an operator's own proxy."""
+        for text in addresses:
+            address = canonical(text)
+            if address is None or self._is_own_socket(address, port):
+                return text
         return None
 
     def _is_allowed(self, text: str, port: int) -> bool:

@@ -26,6 +26,7 @@ import httpx
 import trio
 
 from hookd.edge.egress.network_streams import NetworkStream, TlsStream, secure
+from hookd.edge.egress.tls_reasons import tls_reason
 from hookd.edge.egress.wire import ResponseReader
 
 RECEIVE_BYTES_MAX = 16384
@@ -88,6 +89,18 @@ class Connection:
         except BaseException:
             self.close()
             raise
+
+    async def ask(self, request: bytes, response: ResponseReader) -> None:
+        """Asks whoever is in between, before TLS and before the first request, and reads the head of what it answers.
+
+        Raises httpx.TransportError; to close is up to the caller.
+        """
+        try:
+            await self._network_stream.stream.send_all(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpx.WriteError(reason_of(error)) from error
+        while not response.has_head:
+            await self.receive(response)
 
     async def exchange(self, request: tuple[bytes, ...], response: ResponseReader, progress: Progress) -> None:
         """Sends, and reads up to the final head. Raises httpx.TransportError, and is closed then."""
@@ -190,10 +203,8 @@ def _says_less(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """Why, in the words of the operating system or OpenSSL: trio wraps theirs. Never the peer's words."""
     match error := _root(error):
-        case ssl.SSLCertVerificationError():
-            return error.verify_message
         case ssl.SSLError() if error.reason:
-            return error.reason.replace("_", " ").lower()
+            return tls_reason(error)
         case OSError() if error.strerror:
             return error.strerror
         case _:

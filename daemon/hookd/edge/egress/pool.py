@@ -105,9 +105,11 @@ class Pool:
             next(iter(self._due)).close()
 
     def close_idle(self) -> None:
-        """For when the rules for connecting changed: what comes next connects anew."""
+        """For when the rules for connecting changed: what comes next connects anew. Those in use are not kept."""
         for connection in tuple(self._due):
             connection.close()
+        for connection in self._open:
+            connection.looked_up_at = -math.inf
 
     def close(self) -> None:
         """Those in use as well."""

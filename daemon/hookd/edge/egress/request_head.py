@@ -17,7 +17,7 @@ import httpx
 SENT_AT_ONCE_BYTES_MAX = 16384  # what Linux takes at once for a peer with the smallest receive buffer is 17,856 bytes
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATH = re.compile(rb"/[\x21-\x7e]*")
+_TARGET = re.compile(rb"(?:http://[\x21-\x2e\x30-\x7e]+)?/[\x21-\x7e]*")  # with a proxy: the absolute form
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # control characters but tab and line ends
 _OUR_NAMES = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade"}
@@ -31,13 +31,13 @@ class RequestHead:
 
     __slots__ = ("_has_length", "_same")
 
-    def __init__(self, method: bytes, path: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, method: bytes, target: bytes, authority: bytes, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """`fields` are in all of them. Raises httpx.LocalProtocolError for what cannot be written."""
         if not _TOKEN.fullmatch(method) or method == b"CONNECT":
             raise httpx.LocalProtocolError("the method cannot be sent")
-        if not _PATH.fullmatch(path):
+        if not _TARGET.fullmatch(target):
             raise httpx.LocalProtocolError("the URL's path cannot be sent")
-        lines = [b"%b %b HTTP/1.1" % (method, path), b"host: " + authority, *_lines(fields), b""]
+        lines = [b"%b %b HTTP/1.1" % (method, target), b"host: " + authority, *_lines(fields), b""]
         self._same = b"\r\n".join(lines)
         self._has_length = method in (b"POST", b"PUT", b"PATCH")
         _refuse_other_lines(self._same, len(lines) - 1)

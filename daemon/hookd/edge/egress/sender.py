@@ -21,9 +21,10 @@ from hookd.core.outcome import Blocked, Exchange, Invalid, Outcome, Responded, U
 from hookd.core.sizing import prepared_bytes_max
 from hookd.edge.egress.addresses import AddressPolicy
 from hookd.edge.egress.finishing import BODY_SECONDS_MAX
-from hookd.edge.egress.prepared_posts import PreparedPosts
+from hookd.edge.egress.prepared_posts import PreparedPost, PreparedPosts
 from hookd.edge.egress.response import ResponseStream
 from hookd.edge.egress.transport import AddressDenied, Transport, open_transport
+from hookd.edge.egress.tunnel import PROXY_AUTHENTICATION_REQUIRED, refusal
 from hookd.flow.ports import DeliveryRequest
 
 OwnSockets = Callable[[], Collection[tuple[str, int]]]
@@ -42,6 +43,7 @@ async def open_sender(
         # Fewer, and an endpoint that is kept busy is connected to again and again: with half of them every third time.
         # Twice the attempts, since beside each there may be an answer that is being read to its end.
         idle_per_endpoint_max=2 * delivery.concurrency,
+        tls_contexts_max=effective.settings.egress.tls_contexts_max + 1,  # and that of `[egress]`
         **options,
     ) as transport:
         yield HttpSender(effective, transport, own_sockets=own_sockets)
@@ -68,14 +70,20 @@ class HttpSender:
             return Invalid(f"the URL cannot be used: {type(error).__name__}")
 
     async def _send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
-        post = self._posts.post((request.client_id, request.endpoint_id, request.url, request.endpoint_headers))
+        post = self._posts.post(
+            (request.client_id, request.endpoint_id, request.url, request.endpoint_headers, request.egress)
+        )
         response, stream = await self._transport.exchange(
             post.parts,
             post.key,
             post.head.request(request.headers, request.body),
             exchange,
             body_bytes_max=self._settings.delivery.response_bytes_max,
+            way=post.way,
         )
+        if response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute:
+            stream.close()
+            raise _refused_by_proxy(post, exchange)
         exchange.answer = Responded(response.status_code)
         exchange.retry_after = response.only_value(b"retry-after")
         exchange.excerpt = stream.body
@@ -89,9 +97,19 @@ class HttpSender:
         before, self._settings = self._settings, self._effective.settings
         self._posts.held_bytes_max = prepared_bytes_max(self._settings)
         self._transport.connection_age_seconds_max = self._settings.delivery.connection_age_seconds_max
+        self._transport.tls_contexts_max = self._settings.egress.tls_contexts_max + 1
         if self._settings.egress is not before.egress:
             self._transport.policy = _policy(self._effective, self._own_sockets)
             self._transport.close_idle()
+
+
+def _refused_by_proxy(post: PreparedPost, exchange: Exchange) -> httpx.ProxyError:
+    """The one answer which says that nothing was passed on; but what went out before a reconnect may have been."""
+    assert post.way is not None
+    assert post.way.proxy is not None
+    if not exchange.reconnected:
+        exchange.sending_started = exchange.request_sent = False
+    return refusal(PROXY_AUTHENTICATION_REQUIRED, post.way.proxy)
 
 
 async def _read_excerpt(stream: ResponseStream, exchange: Exchange) -> None:
@@ -108,7 +126,10 @@ async def _read_excerpt(stream: ResponseStream, exchange: Exchange) -> None:
 def _policy(effective: EffectiveSettings, own_sockets: OwnSockets) -> AddressPolicy:
     settings = effective.settings
     return AddressPolicy(
-        allow_networks=settings.egress.allow_networks, own_sockets=own_sockets, allow_private=settings.dev
+        allow_networks=settings.egress.allow_networks,
+        own_sockets=own_sockets,
+        allow_private=settings.dev,
+        deny_ports=settings.egress.deny_ports,
     )
 
 
@@ -121,7 +142,7 @@ def _outcome_of(error: httpx.TransportError) -> Outcome:
             return Invalid(str(error))
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
             return Invalid(f"the request cannot be sent: {error}")
-        case httpx.ConnectError():
+        case httpx.ConnectError() | httpx.ProxyError():
             return Unreachable(f"cannot connect: {error}")
         case _:
             return Unreachable(f"the connection broke: {error}")

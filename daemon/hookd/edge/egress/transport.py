@@ -28,8 +28,10 @@ Rules:
    have read the first: a receiver of webhooks must bear that anyway, and for anything else do not keep connections. The
    same where what comes is no answer (what the receiver wrote behind the last one), and where it is 408: the receiver
    gave up waiting while the request was on its way.
- * No redirects, cookies, proxies, environment, netrc, authentication or content decoding, and no timeouts: the caller's
-   cancel scope bounds it all, DNS included. A cancel leaves no socket, slot or task behind.
+ * A proxy is asked for a tunnel over https, and gets the request in absolute form over http. It looks the name up and
+   judges it; a literal is judged here. The proxy's own address is judged unless it is the operator's.
+ * No redirects, cookies, environment (its proxies included), netrc, authentication or content decoding, and no
+   timeouts: the caller's cancel scope bounds it all, DNS included. A cancel leaves no socket, slot or task behind.
  * `finish` is for answers whose head was enough: the rest of the body is read aside, within bounds (finishing.py).
  * The request body is put together in memory before it is sent.
 
@@ -39,14 +41,14 @@ CPU of one POST on a kept connection (tests/benchmarks/egress.py): where stock h
 takes 130 with a request of `post_request` and 205 with an `httpx.Request` of text, and a bare trio socket loop 60. It
 is the same with 1,000 other endpoints idle.
 
-Known limits: no HTTP/2, no client certificates. When descriptors run out that is a ConnectError that says so; keep
+Known limits: no HTTP/2. When descriptors run out that is a ConnectError that says so; keep
 `connections_max` below their limit. A change of policy does not touch requests in flight.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -54,6 +56,7 @@ from typing import Any, NamedTuple
 import httpx
 import trio
 
+from hookd.core.endpoint_egress import Proxy
 from hookd.edge.egress import network_streams
 from hookd.edge.egress.addresses import AddressPolicy, canonical
 from hookd.edge.egress.connection import Connection, Progress
@@ -63,11 +66,16 @@ from hookd.edge.egress.long_heads import LongHeads
 from hookd.edge.egress.network_streams import Dial
 from hookd.edge.egress.pool import Pool
 from hookd.edge.egress.request_head import RequestHead
-from hookd.edge.egress.resolver import Addresses, Resolve, Resolver
+from hookd.edge.egress.resolver import Addresses, Resolve, Resolver, is_literal
 from hookd.edge.egress.response import ResponseStream
+from hookd.edge.egress.tls_contexts import TlsContexts, client_ssl_context
+from hookd.edge.egress.tunnel import Way, connect_head, open_tunnel
 from hookd.edge.egress.wire import ResponseReader
 
 REQUEST_TIMEOUT = 408  # RFC 9110 15.5.9: on another connection, if the client wants to
+
+# Addresses and a port to the first of them that is denied.
+Judge = Callable[[Iterable[str], int], str | None]
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -110,6 +118,7 @@ class Transport(httpx.AsyncBaseTransport):
         idle_max: int = 1024,
         connections_max: int = 4096,
         connection_age_seconds_max: float = 60.0,
+        tls_contexts_max: int = 32,
     ) -> None:
         """`nursery` holds the pool's janitor and the writing of long requests."""
         self.policy = policy
@@ -117,6 +126,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._resolve = resolve
         self._dial = dial
         self._ssl_context = ssl_context or client_ssl_context()
+        self._tls_contexts = TlsContexts(tls_contexts_max, on_evicted=self.close_idle)
         self._pool = Pool(
             nursery,
             idle_seconds=idle_seconds,
@@ -141,6 +151,15 @@ class Transport(httpx.AsyncBaseTransport):
         self._pool.age_seconds_max = seconds
         if isinstance(self._resolve, Resolver):
             self._resolve.age_seconds_max = seconds
+
+    @property
+    def tls_contexts_max(self) -> int:
+        """Of endpoints with certificates or authorities of their own."""
+        return self._tls_contexts.contexts_max
+
+    @tls_contexts_max.setter
+    def tls_contexts_max(self, contexts_max: int) -> None:
+        self._tls_contexts.contexts_max = contexts_max
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         extensions = request.extensions
@@ -173,10 +192,12 @@ class Transport(httpx.AsyncBaseTransport):
         *,
         body_bytes_max: int,
         is_head_only: bool = False,
+        way: Way | None = None,
     ) -> tuple[ResponseReader, ResponseStream]:
         """One request and its answer, up to the final head, without httpx's types; raises the same.
 
-        On a kept connection of the key's if there is one, on a fresh one if there is none or it was stale.
+        On a kept connection of the key's if there is one, on a fresh one if there is none or it was stale. Whatever has
+        the same key goes the same `way`; None is the straight one.
         """
         connection = self._pool.take(key)
         while connection is not None and connection.is_secured and not await connection.is_quiet_within():
@@ -188,7 +209,7 @@ class Transport(httpx.AsyncBaseTransport):
                 return response, ResponseStream(connection, response, give_back=self._pool.give_back)
             progress.reconnected = True
             self._reconnects += 1
-        connection = await self._connect(parts, key)
+        connection = await self._connect(parts, key, way)
         response = self._reader(key, body_bytes_max, is_head_only=is_head_only)
         await connection.exchange(request, response, progress)
         return response, ResponseStream(connection, response, give_back=self._pool.give_back)
@@ -239,21 +260,50 @@ class Transport(httpx.AsyncBaseTransport):
             return False
         return True
 
-    async def _connect(self, parts: UrlParts, key: Hashable) -> Connection:
+    async def _connect(self, parts: UrlParts, key: Hashable, way: Way | None) -> Connection:
         if self._is_closed:
             raise httpx.ConnectError("the transport is closed")
-        addresses = await self._resolve(parts.host, parts.port)
-        denied = self.policy.judge(addresses, parts.port)
+        if self.policy.denies_port(parts.port):
+            raise AddressDenied(f"{parts.host}:{parts.port} (egress.deny_ports)")
+        context = self._ssl_context
+        if way is not None and way.tls is not None and parts.scheme == "https":
+            context = await self._tls_contexts.context(way.tls)
+        if way is None or way.proxy is None:
+            connection = await self._connect_to(parts.host, parts.port, key, judge=self.policy.judge)
+        else:
+            connection = await self._connect_through(way.proxy, parts, key)
+        if parts.scheme == "https":
+            await connection.secure(context, parts.host.rstrip("."))
+        return connection
+
+    async def _connect_to(self, host: str, port: int, key: Hashable, *, judge: Judge) -> Connection:
+        addresses = await self._resolve(host, port)
+        denied = judge(addresses, port)
         if denied is not None:
             raise AddressDenied(denied)
         self._make_room()
         self._connects += 1
         literals = list(dict.fromkeys(str(canonical(each)) for each in addresses))
         looked_up_at = addresses.looked_up_at if isinstance(addresses, Addresses) else trio.current_time()
-        network_stream = await dial_first(self._dial, literals, parts.port)
-        connection = self._pool.adopt(network_stream, key, looked_up_at=looked_up_at)
+        network_stream = await dial_first(self._dial, literals, port)
+        return self._pool.adopt(network_stream, key, looked_up_at=looked_up_at)
+
+    async def _connect_through(self, proxy: Proxy, parts: UrlParts, key: Hashable) -> Connection:
+        """To the proxy; over https the connection then leads to the endpoint."""
+        if is_literal(parts.host) and (denied := self.policy.judge((parts.host,), parts.port)) is not None:
+            raise AddressDenied(denied)
+        if proxy.is_judged and self.policy.denies_port(proxy.port):
+            raise AddressDenied(f"{proxy.host}:{proxy.port} (the proxy; egress.deny_ports)")
+        judge = self.policy.judge if proxy.is_judged else self.policy.own_among
+        try:
+            connection = await self._connect_to(proxy.host, proxy.port, key, judge=judge)
+        except AddressDenied as denied_proxy:
+            raise AddressDenied(f"{denied_proxy.address} (the proxy)") from None
+        except httpx.ConnectError as error:
+            raise httpx.ProxyError(f"the proxy: {error}") from error
         if parts.scheme == "https":
-            await connection.secure(self._ssl_context, parts.host.rstrip("."))
+            response = self._reader(key, 0, is_head_only=True)
+            await open_tunnel(connection, connect_head(parts.host, parts.port, proxy), response, proxy)
         return connection
 
     def _make_room(self) -> None:
@@ -277,13 +327,6 @@ async def open_transport(
         finally:
             transport.close()
             nursery.cancel_scope.cancel()
-
-
-def client_ssl_context() -> ssl.SSLContext:
-    """certifi's authorities, names verified, TLS 1.2 or later; nothing of it from the environment. Takes 20 ms."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def post_request(
