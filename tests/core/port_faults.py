@@ -295,7 +295,7 @@ class Story:
         }
         self._check_health(owed)
         self._check_report(totals.undelivered)
-        held = ledger.page(client_id=None, status=None, event_type=None, before=None, limit=1000).events
+        held = ledger.page(client_id=None, before=None, limit=1000).events
         assert all(event.settled_at is not None for event in held if event.status in SETTLED)
         self.seen.append(
             Seen(

@@ -13,7 +13,7 @@ from hookd.core.delivery import Delivery, IllegalTransition, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
-from hookd.core.listing import BLOCK, PAGE_ROWS_MAX
+from hookd.core.listing import BLOCK, PAGE_ROWS_MAX, Wanted
 from hookd.core.outcome import Exchange, Responded, TimedOut
 from hookd.core.refusal import ClientFull, Full, Refused
 from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
@@ -553,9 +553,7 @@ def pages(
     found: list[Event] = []
     before = None
     while True:
-        page, cursor = ledger.page(
-            client_id=client_id, status=status, event_type=event_type, before=before, limit=limit
-        )
+        page, cursor = ledger.page(client_id=client_id, wanted=Wanted(status, event_type), before=before, limit=limit)
         assert len(page) <= limit
         assert before is None or cursor is None or cursor < before  # it goes on
         found += page
@@ -981,15 +979,15 @@ def test_page_begins_below_its_cursor_and_ends_without_one() -> None:
     """No event is listed twice or passed over when others come in or are forgotten between two pages."""
     desk = Desk(retention=RetentionSettings(delivered_events_max=0))
     events = [desk.open("ab"[n % 2]) for n in range(6)]
-    page, cursor = desk.ledger.page(client_id=None, status=None, event_type=None, before=None, limit=2)
+    page, cursor = desk.ledger.page(client_id=None, before=None, limit=2)
     assert page == [events[5], events[4]]
     desk.open()
     desk.deliver(events[3])
-    page, cursor = desk.ledger.page(client_id=None, status=None, event_type=None, before=cursor, limit=2)
+    page, cursor = desk.ledger.page(client_id=None, before=cursor, limit=2)
     assert page == [events[2], events[1]]
-    page, cursor = desk.ledger.page(client_id=None, status=None, event_type=None, before=cursor, limit=2)
+    page, cursor = desk.ledger.page(client_id=None, before=cursor, limit=2)
     assert (page, cursor) == ([events[0]], None)
-    assert desk.ledger.page(client_id="nobody", status=None, event_type=None, before=None, limit=2) == ([], None)
+    assert desk.ledger.page(client_id="nobody", before=None, limit=2) == ([], None)
 
 
 def test_pages_over_many_blocks_with_holes_list_each_held_event_once() -> None:
@@ -1017,7 +1015,7 @@ def test_page_of_a_rare_filter_may_be_short_and_goes_on(client_id: str | None) -
     rare = desk.exhaust(desk.open())
     for _ in rows(desk, PAGE_ROWS_MAX + 10):
         pass
-    page, cursor = desk.ledger.page(client_id=client_id, status=EXHAUSTED, event_type=None, before=None, limit=5)
+    page, cursor = desk.ledger.page(client_id=client_id, wanted=Wanted(EXHAUSTED), before=None, limit=5)
     assert page == []
     assert cursor is not None
     assert pages(desk.ledger, client_id=client_id, status=EXHAUSTED, limit=5) == [rare]

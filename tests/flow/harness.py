@@ -450,7 +450,7 @@ class Flow:
         found: list[Event] = []
         before = None
         while True:
-            page, before = self.ledger.page(client_id=None, status=None, event_type=None, before=before, limit=1000)
+            page, before = self.ledger.page(client_id=None, before=before, limit=1000)
             found += page
             if before is None:
                 return found

@@ -6,6 +6,7 @@ import pytest
 import trio
 from hookd.core.delivery import Status
 from hookd.core.event import Submission
+from hookd.core.listing import Wanted
 from hookd.core.refusal import ClientFull, Draining, Full, Refused
 from hookd.core.settings import DrainSettings, IntakeSettings, RetrySettings, Settings
 from hookd.flow.intake import Admitted
@@ -207,7 +208,7 @@ async def test_client_down_for_hours_comes_back_without_a_stampede(autojump_cloc
     assert set(peaks) >= set(range(1, 9))
     assert max(peaks) == 8
     assert flow.balanced()
-    listed, _ = flow.ledger.page(client_id="acme", status=Status.EXHAUSTED, event_type=None, before=None, limit=1000)
+    listed, _ = flow.ledger.page(client_id="acme", wanted=Wanted(Status.EXHAUSTED), before=None, limit=1000)
     assert len(listed) == 200
 
 

@@ -23,7 +23,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
-from hookd.core.listing import Listing, Page
+from hookd.core.listing import ALL, Listing, Page, Wanted
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
@@ -89,15 +89,12 @@ class Ledger(Books):
         """The exhausted events still held, in order of settling."""
         return self._retention.exhausted.values()
 
-    def page(
-        self, *, client_id: str | None, status: Status | None, event_type: str | None, before: int | None, limit: int
-    ) -> Page:
+    def page(self, *, client_id: str | None, wanted: Wanted = ALL, before: int | None, limit: int) -> Page:
         """The newest events that were admitted before `before`; see core/listing."""
         rows = None if client_id is None else self.of_client(client_id)
         return self._listing.page(
             rows,
-            status=status,
-            event_type=event_type,
+            wanted=wanted,
             before=self._sequence + 1 if before is None else before,
             limit=limit,
         )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hookd.core.delivery import Status
 from hookd.core.event import Event
+from hookd.core.retry import Reason
 
 # Rows looked at for one page: about 5 ms.
 PAGE_ROWS_MAX = 10_000
@@ -23,6 +24,42 @@ BLOCK = 128
 class Page(NamedTuple):
     events: list[Event]
     before: int | None  # where the next page begins; None: there is none
+
+
+class Wanted(NamedTuple):
+    """Which events a page is to hold; None: whichever. With `endpoint_id` the rest is asked of its delivery alone."""
+
+    status: Status | None = None
+    event_type: str | None = None
+    endpoint_id: str | None = None
+    reason: Reason | None = None
+    since: float | None = None  # wall, of acceptance, both ends included to the millisecond that people are shown
+    until: float | None = None
+
+    def holds(self, event: Event) -> bool:
+        if self.event_type is not None and event.type != self.event_type:
+            return False
+        if self.since is not None and round(event.accepted_at * 1000) < round(self.since * 1000):
+            return False
+        if self.until is not None and round(event.accepted_at * 1000) > round(self.until * 1000):
+            return False
+        if self.endpoint_id is None and self.reason is None:
+            return self.status is None or event.status is self.status
+        return self._holds_delivery(event)
+
+    def _holds_delivery(self, event: Event) -> bool:
+        if self.endpoint_id is None and self.status is not None and event.status is not self.status:
+            return False
+        for delivery in event.deliveries:
+            if self.endpoint_id is not None and delivery.endpoint_id != self.endpoint_id:
+                continue
+            is_in_status = self.endpoint_id is None or self.status is None or delivery.status is self.status
+            if is_in_status and (self.reason is None or delivery.reason is self.reason):
+                return True
+        return False
+
+
+ALL = Wanted()
 
 
 class Listing:
@@ -48,8 +85,7 @@ class Listing:
         self,
         rows: Reversible[Event] | None,
         *,
-        status: Status | None,
-        event_type: str | None,
+        wanted: Wanted = ALL,
         before: int,
         limit: int,
     ) -> Page:
@@ -61,7 +97,7 @@ class Listing:
             if len(events) == limit or looked_at == PAGE_ROWS_MAX:
                 return Page(events, last)
             last = event.sequence
-            if (status is None or event.status is status) and (event_type is None or event.type == event_type):
+            if wanted is ALL or wanted.holds(event):
                 events.append(event)
         return Page(events, None)
 

@@ -89,6 +89,10 @@ class IdConflict(Refused):
     slug = "id-conflict"
 
 
+class PayloadForgotten(Refused):
+    slug = "payload-forgotten"
+
+
 class AmbiguousId(Refused):
     slug = "ambiguous-id"
 

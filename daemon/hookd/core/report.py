@@ -154,7 +154,8 @@ def class_of(delivery: Delivery) -> str:
 
 
 def undelivered(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
-    for event in ledger.unsettled:
+    """In the order of acceptance: a recovery admits line by line, and strict order is the order of admission."""
+    for event in ledger.unsettled.by_sequence():
         for delivery in event.deliveries:
             if delivery.status not in SETTLED:
                 yield event, delivery

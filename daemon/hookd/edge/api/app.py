@@ -39,6 +39,7 @@ from hookd.edge.api.problem_docs import problem_routes
 from hookd.edge.api.problems import answer
 from hookd.edge.api.replay_routes import replay_routes
 from hookd.edge.api.request_exchange import ApiRequest, ClientDisconnected, RequestExchange, length_of
+from hookd.edge.api.sent_routes import sent_routes
 from hookd.edge.api.services import Services
 from hookd.edge.api.settlement_routes import settlement_routes
 from hookd.edge.api.status_routes import status_routes
@@ -171,6 +172,7 @@ ROUTES = (
     admission_routes,
     event_routes,
     lookup_routes,
+    sent_routes,
     client_routes,
     declaration_routes,
     endpoint_routes,

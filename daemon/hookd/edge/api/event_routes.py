@@ -12,9 +12,11 @@ from quart import Blueprint, Response
 from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.ids import EventType
+from hookd.core.listing import Wanted
 from hookd.core.quoting import quoted
 from hookd.core.refusal import AmbiguousId, InvalidQuery, UnknownEvent
-from hookd.core.timestamps import rfc3339
+from hookd.core.retry import Reason
+from hookd.core.timestamps import Time, parse_rfc3339, rfc3339
 from hookd.edge.api.held_tokens import held_clients, refuse_other_clients, refuse_whole
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.pages import Page
@@ -24,6 +26,7 @@ from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.schemas import (
     LIMIT_DEFAULT,
     ClientId,
+    EndpointId,
     EventPage,
     EventView,
     Limit,
@@ -33,8 +36,12 @@ from hookd.edge.api.services import Services
 
 class EventsQuery(msgspec.Struct):
     client_id: ClientId | None = None
+    endpoint_id: EndpointId | None = None
     status: Status | None = None
+    reason: Annotated[Reason, Meta(description="Of a delivery that is exhausted")] | None = None
     type: EventType | None = None
+    since: Annotated[Time, Meta(description="Accepted then or later")] | None = None
+    until: Annotated[Time, Meta(description="Accepted then or earlier")] | None = None
     limit: Limit = LIMIT_DEFAULT
     cursor: Annotated[str, Meta(description="The next_cursor of the page before")] | None = None
 
@@ -52,7 +59,7 @@ def event_routes(services: Services) -> Blueprint:
         problems=("unknown-client", "unknown-event"),
     )
     async def get_client_event(client_id: str, event_id: str) -> Response:
-        return json_response(event_view(services, _find(services, client_id, event_id)))
+        return json_response(event_view(services, find_event(services, client_id, event_id)))
 
     @routes.get("/v1/events/<event_id>")
     @operation(
@@ -104,14 +111,14 @@ def event_routes(services: Services) -> Blueprint:
         problems=("unknown-client", "unknown-event", "endpoint-disabled", "client-full", "full", "draining"),
     )
     async def retry_event(client_id: str, event_id: str) -> Response:
-        event = _find(services, client_id, event_id)
+        event = find_event(services, client_id, event_id)
         changed = services.retry_now.retry(event)
         return json_response(event_view(services, event), 202 if changed else 200)
 
     return routes
 
 
-def _find(services: Services, client_id: str, event_id: str) -> Event:
+def find_event(services: Services, client_id: str, event_id: str) -> Event:
     """Raises UnknownClient or UnknownEvent; an event outlives its client's registration."""
     event = services.ledger.find(client_id, event_id)
     if event is None:
@@ -133,8 +140,7 @@ def _unknown_event(services: Services, event_id: str) -> UnknownEvent:
 async def _page(services: Services, asked: EventsQuery) -> EventPage:
     events, before = services.ledger.page(
         client_id=asked.client_id,
-        status=asked.status,
-        event_type=asked.type,
+        wanted=_wanted(asked),
         before=None if asked.cursor is None else _before(asked.cursor),
         limit=asked.limit,
     )
@@ -144,6 +150,21 @@ async def _page(services: Services, asked: EventsQuery) -> EventPage:
             before = events[number - 1].sequence
             break
     return EventPage(events=page.rows, next_cursor=None if before is None else _cursor_of(before))
+
+
+def _wanted(asked: EventsQuery) -> Wanted:
+    """Raises InvalidQuery."""
+    since, until = _time("since", asked.since), _time("until", asked.until)
+    if since is not None and until is not None and until < since:
+        raise InvalidQuery("until is before since")
+    return Wanted(asked.status, asked.type, asked.endpoint_id, asked.reason, since, until)
+
+
+def _time(name: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_rfc3339(text)
+    except ValueError:
+        raise InvalidQuery(f"{name} is not an RFC 3339 time such as 2026-11-21T18:35:00Z") from None
 
 
 def _before(cursor: str) -> int:

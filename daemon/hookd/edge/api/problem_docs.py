@@ -78,6 +78,11 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "The change would remove endpoints that still have `unsettled_deliveries` deliveries to come.",
         "Wait until they have settled, or say ?end_unsettled=true: they are then given up as endpoint_removed.",
     ),
+    "payload-forgotten": ProblemDoc(
+        "The event has settled, and its payload was dropped: payloads of settled events are kept within [retention],\n"
+        "oldest dropped first. Its status and its attempts are still known.",
+        "Ask whoever posted it. Raise retention.delivered_bytes_max or retention.exhausted_bytes_max to keep more.",
+    ),
     "endpoint-disabled": ProblemDoc(
         "Every endpoint of the event that could be tried again answered 410 Gone, and is disabled.",
         "Ask the client. Then POST /v1/clients/CLIENT/endpoints/ENDPOINT/resume, or PUT another URL, and\n"

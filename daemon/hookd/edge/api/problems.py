@@ -36,6 +36,7 @@ PROBLEMS: dict[str, Problem] = {
     "unsettled-deliveries": Problem(409, "Unsettled deliveries would end"),
     "endpoint-disabled": Problem(409, "The endpoint is disabled"),
     "registry-full": Problem(409, "The registry is full"),
+    "payload-forgotten": Problem(410, "The payload is held no more"),
     "too-large": Problem(413, "Too large"),
     "unsupported-media-type": Problem(415, "The media type is not taken here"),
     "invalid-event": Problem(422, "The event is not valid"),
