@@ -120,7 +120,7 @@ def test_header_that_is_hookd_s_own_is_in_the_schema_in_any_case(shown: Callable
     """Each of them, and whatever begins as one does; a name that only has one in it is the client's."""
     for own in (*RESERVED_HEADERS, *(f"{prefix}x" for prefix in RESERVED_HEADER_PREFIXES)):
         for name, is_allowed in ((own, False), (f"x-{own}", True)):
-            definition = {"url": "https://example.com/", "headers": {shown(name): "1"}}
+            definition = {"endpoints": [{"url": "https://example.com/", "headers": {shown(name): "1"}}]}
             assert VALIDATOR.is_valid(definition) is is_accepted(definition) is is_allowed, name
 
 
