@@ -115,10 +115,12 @@ def is_taken(registry: Registry, one: Client) -> bool:
     try:
         registry.put(one)
     except RegistryFull as refused:
-        assert "registry.clients_max (10) gives them" in str(refused)
-        assert list(registry) == before
-        return False
-    return True
+        said = str(refused)
+    else:
+        return True
+    assert "registry.clients_max (10) gives them" in said
+    assert list(registry) == before
+    return False
 
 
 def test_bytes_of_registered_clients_are_bounded_and_given_back() -> None:
