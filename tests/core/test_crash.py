@@ -154,6 +154,16 @@ def test_whole_recording_says_that_nothing_is_missing() -> None:
     assert recorded.is_whole
 
 
+def test_url_that_is_not_ascii_is_recorded_as_far_as_it_is() -> None:
+    """None is registered; one that came by a report of old must not end the recorder."""
+    run = Run()
+    event = run.open("one", "a")
+    run.ledger.begin_attempt(event, event.deliveries[0], url="https://bücher.example/", now=run.now)
+    assert run.ledger.recorder.failure is None
+    [line] = crash.lines(run.recording())
+    assert (line.url, line.attempt_count) == ("https://b?cher.example/", 1)
+
+
 def test_recording_that_was_broken_off_says_so() -> None:
     """And does not balance: what came after is not in it."""
     run = busy()
