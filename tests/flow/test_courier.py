@@ -484,11 +484,13 @@ async def test_endpoint_answering_410_is_disabled_and_waiting_ones_are_gone(auto
     assert standing(failed) == (Status.EXHAUSTED, Reason.GONE, 1)
     assert standing(answered) == (Status.EXHAUSTED, Reason.GONE, 1)
     assert standing(waiting) == (Status.EXHAUSTED, Reason.GONE, 0)
+    await at(7)
     later = flow.admit()
     assert standing(later) == (Status.EXHAUSTED, Reason.GONE, 0)
     await at(3600)
     assert len(flow.sender.transcript) == 2
-    assert flow.ledger.ensure_health("acme", "default").disabled
+    health = flow.ledger.ensure_health("acme", "default")
+    assert (health.disabled, health.since) == (True, 0.0)
     assert flow.balanced()
 
 
