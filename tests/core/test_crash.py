@@ -22,8 +22,8 @@ from tests.core.recorder_harness import RUN_ID, WALL, MemoryStore, make_recorder
 class Run:
     """A run that is killed when it is asked for its recording."""
 
-    def __init__(self, *, payloads: bool = False, segments_room: int = 16) -> None:
-        self.store = MemoryStore(4096, segments_room)
+    def __init__(self, *, payloads: bool = False, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore(4096, 16)
         self.recorder = make_recorder(self.store, row_bytes=1024, segments_max=16, payloads=payloads)
         self.ledger = Ledger(
             EffectiveSettings(Settings()),
@@ -162,6 +162,20 @@ def test_url_that_is_not_ascii_is_recorded_as_far_as_it_is() -> None:
     assert run.ledger.recorder.failure is None
     [line] = crash.lines(run.recording())
     assert (line.url, line.attempt_count) == ("https://b?cher.example/", 1)
+
+
+def test_recorder_that_cannot_be_discarded_is_counted_and_ends_nothing() -> None:
+    """Its files are left to the next start, which finds the report."""
+
+    class Stuck(MemoryStore):
+        def discard(self) -> None:
+            raise OSError("busy")
+
+    run = Run(store=Stuck(4096, 16))
+    run.open("one", "a")
+    run.ledger.recorder.discard()
+    assert run.ledger.port_failures == {"recorder": 1}
+    assert run.store.segments()
 
 
 def test_recording_that_was_broken_off_says_so() -> None:

@@ -310,6 +310,15 @@ def test_read_event_of_a_wrong_shape_points_at_every_mistake(
         assert all(detail in raised.value.detail for detail in expected.values())
 
 
+def test_read_event_of_a_wrong_shape_points_at_a_payload_that_is_too_deep_as_well() -> None:
+    """It is one of several mistakes then, and neither hides the other; one level less is none."""
+    for depth, deep in ((DEPTH_MAX, []), (DEPTH_MAX + 1, ["/payload"])):
+        text = b'{"type": 5, "payload": ' + nested(depth, core=b"") + b"}"
+        with frames_of_the_daemon(), pytest.raises(InvalidEvent) as raised:
+            read_event(text, client_id="a")
+        assert pointers(raised) == ["/type", *deep]
+
+
 @pytest.mark.parametrize(
     ("text", "client_id", "expected"),
     [

@@ -664,6 +664,23 @@ def test_oldest_unsettled_is_told_of_each_endpoint_that_is_owed_something() -> N
     assert desk.ledger.oldest_unsettled("b") == {}
 
 
+def test_each_giving_up_is_told_with_its_event_and_its_delivery() -> None:
+    """Once it stands, and once each; what was delivered is told to nobody."""
+    told: list[tuple[str, str, Reason | None]] = []
+    ledger = Ledger(
+        EffectiveSettings(Settings()),
+        started=moment(0),
+        on_settled=lambda event: None,
+        on_forgotten=lambda event: None,
+        on_given_up=lambda event, delivery: told.append((event.id, delivery.endpoint_id, delivery.reason)),
+    )
+    event = ledger.open(Submission("a", "t", b"1"), "e1", (delivery_to("x"), delivery_to("y")), now=moment(0))
+    for delivery, reason in zip(event.deliveries, (Reason.EXPIRED, Reason.GONE), strict=True):
+        ledger.give_up(event, delivery, reason, now=moment(1))
+    assert told == [("e1", "x", Reason.EXPIRED), ("e1", "y", Reason.GONE)]
+    assert not ledger.port_failures["log"]
+
+
 BUDGETS = [
     (IntakeSettings(client_events_max=2), ClientFull, "client-full"),
     (IntakeSettings(client_bytes_max=2 * 1034), ClientFull, "client-full"),
