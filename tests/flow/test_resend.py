@@ -327,3 +327,16 @@ async def test_line_whose_outcome_is_unknown_stays_so_in_the_next_report(autojum
         "e2": "attempted_failed",
         "e3": "outcome_unknown",
     }
+
+
+async def test_line_that_is_given_up_leaves_its_endpoint_disabled(autojump_clock, nursery) -> None:
+    """It is registered still, and its 410 still stands, though nothing of it is unsettled any more."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.ledger.ensure_health("acme", "default").disable(0.0)
+    flow.resend.recover([line("e1")])
+    event = flow.ledger.find("acme", "e1")
+    assert event is not None
+    assert standing(event) == (Status.EXHAUSTED, Reason.GONE, 0)
+    assert flow.ledger.is_disabled("acme", "default")
