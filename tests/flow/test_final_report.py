@@ -8,7 +8,6 @@ import trio
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run
 from hookd.core.settings import DrainSettings, Settings
-
 from hookd.flow.final_report import LINE_BYTES, FinalReport
 from hookd.flow.ports import Pruned
 
