@@ -1,13 +1,20 @@
 """The published schema of a client's definition and the hand-written check of it say the same."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jsonschema_rs
 import msgspec
+import pytest
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
-from hookd.core.client_schema import ClientDefinition, ShortDefinition
+from hookd.core.client_schema import (
+    RESERVED_HEADER_PREFIXES,
+    RESERVED_HEADERS,
+    ClientDefinition,
+    ShortDefinition,
+)
 from hookd.edge.egress import tls_mistakes
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -120,6 +127,22 @@ def test_definition_that_the_schema_allows_is_accepted(definition: Any) -> None:
     """Every field in every form that the document has."""
     assert VALIDATOR.is_valid(definition)
     assert is_accepted(definition)
+
+
+@pytest.mark.parametrize("shown", [str.lower, str.upper, str.title])
+def test_header_that_is_hookd_s_own_is_in_the_schema_in_any_case(shown: Callable[[str], str]) -> None:
+    """Each of them, and whatever begins as one does; a name that only has one in it is the client's."""
+    for own in (*RESERVED_HEADERS, *(f"{prefix}x" for prefix in RESERVED_HEADER_PREFIXES)):
+        for name, is_allowed in ((own, False), (f"x-{own}", True)):
+            definition = {"endpoints": [{"url": "https://example.com/", "headers": {shown(name): "1"}}]}
+            assert VALIDATOR.is_valid(definition) is is_accepted(definition) is is_allowed, name
+
+
+def test_every_field_of_the_schema_says_what_it_is() -> None:
+    """Whoever writes a definition from the document alone has nothing else to go by."""
+    for name in ("ClientDefinition", "ShortDefinition", "EndpointDefinition"):
+        for field, schema in SCHEMA["$defs"][name]["properties"].items():
+            assert schema.get("description") or any(way.get("description") for way in schema.get("anyOf", [])), field
 
 
 @given(st.data())

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 
 import pytest
 from hookd.core.batch import line_spans, read_array
@@ -309,6 +310,15 @@ def test_read_event_of_a_wrong_shape_points_at_every_mistake(
         assert all(detail in raised.value.detail for detail in expected.values())
 
 
+def test_read_event_of_a_wrong_shape_points_at_a_payload_that_is_too_deep_as_well() -> None:
+    """It is one of several mistakes then, and neither hides the other; one level less is none."""
+    for depth, deep in ((DEPTH_MAX, []), (DEPTH_MAX + 1, ["/payload"])):
+        text = b'{"type": 5, "payload": ' + nested(depth, core=b"") + b"}"
+        with frames_of_the_daemon(), pytest.raises(InvalidEvent) as raised:
+            read_event(text, client_id="a")
+        assert pointers(raised) == ["/type", *deep]
+
+
 @pytest.mark.parametrize(
     ("text", "client_id", "expected"),
     [
@@ -341,6 +351,27 @@ def test_read_event_of_too_long_a_name_is_invalid(field: str, longest: int) -> N
 
 
 # Batches
+
+
+@pytest.mark.parametrize("twice", [None, "client_id", "type", "payload", "id"])
+@pytest.mark.parametrize("path", [None, "acme"])
+def test_field_that_stands_twice_is_noticed_whatever_stands_beside_it(twice: str | None, path: str | None) -> None:
+    """Null or absent fields, spaces and quotes in the payload make no difference, and refuse nothing by themselves."""
+    clients = [("acme",)] if path is None else [("acme",), (None,), ()]
+    payloads = [1, "x", {"payload": 1}, '"payload":"', ['"', '"']]
+    colons = [":", ": ", " :  ", ":\n\t"]
+    for client, event_id, payload, colon in product(clients, [("e1",), (None,), ()], payloads, colons):
+        given = {"client_id": client, "id": event_id, "type": ("a.b",), "payload": (payload,)}
+        names = [name for name, value in given.items() if value]
+        for order in (names, names[::-1]):
+            written = order if twice not in order else [*order, twice]
+            fields = [f'"{name}"{colon}{json.dumps(given[name][0])}' for name in written]
+            text = f"{{{', '.join(fields)}}}".encode()
+            if written is order:
+                assert read_event(text, client_id=path).payload == json.dumps(payload).encode()
+            else:
+                with pytest.raises(InvalidEvent, match="names a field twice"):
+                    read_event(text, client_id=path)
 
 
 def test_read_array_gives_the_items_as_they_came() -> None:

@@ -479,3 +479,16 @@ def test_failures_in_a_row_are_counted() -> None:
         noted(health, outcome)
     assert health.consecutive_failures == 3
     assert noted(health, OK).consecutive_failures == 0
+
+
+def test_expiry_is_the_age_from_the_opening_without_what_an_operator_held() -> None:
+    """However late it is asked for; none while it is held, and later by the pause after it."""
+    health = Health()
+    for now in (10.0, 11.0, 50.0, 109.0):
+        assert health.expires_at(10.0, age_seconds_max=100, now=now) == 110.0
+    health.pause(60.0)
+    assert health.expires_at(10.0, age_seconds_max=100, now=70.0) is None
+    health.resume(80.0)
+    for now in (80.0, 90.0, 129.0):
+        assert health.expires_at(10.0, age_seconds_max=100, now=now) == 130.0
+    assert health.expires_at(health.age_clock(90.0), age_seconds_max=100, now=90.0) == 190.0

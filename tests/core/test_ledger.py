@@ -639,6 +639,48 @@ def test_cost_counts_payload_event_and_deliveries() -> None:
     assert cost_bytes(100, 0) == 0
 
 
+def test_demand_is_what_the_event_will_cost() -> None:
+    """One event, by its payload and by each of its deliveries."""
+    desk = Desk()
+    for count in (1, 2, 16):
+        demand = desk.ledger.demand(100, [URL] * count)
+        assert (demand.events, demand.bytes) == (1, cost_bytes(100, count))
+
+
+def test_oldest_unsettled_is_told_of_each_endpoint_that_is_owed_something() -> None:
+    """Since when its oldest event is; what has settled, and an endpoint that is owed nothing, are not there."""
+    desk = Desk()
+    assert desk.ledger.oldest_unsettled("a") == {}
+    times = {}
+    for seconds, endpoint_ids in ((1, "xy"), (2, "y"), (3, "xz"), (4, "z")):
+        desk.seconds = float(seconds)
+        event = times[seconds] = desk.open(endpoint_ids=tuple(endpoint_ids))
+        assert event.since == seconds
+    assert desk.ledger.oldest_unsettled("a") == {"x": 1.0, "y": 1.0, "z": 3.0}
+    desk.attempt(times[1], times[1].deliveries[0], 204)
+    assert desk.ledger.oldest_unsettled("a") == {"x": 3.0, "y": 1.0, "z": 3.0}
+    desk.deliver(times[3])
+    assert desk.ledger.oldest_unsettled("a") == {"y": 1.0, "z": 4.0}
+    assert desk.ledger.oldest_unsettled("b") == {}
+
+
+def test_each_giving_up_is_told_with_its_event_and_its_delivery() -> None:
+    """Once it stands, and once each; what was delivered is told to nobody."""
+    told: list[tuple[str, str, Reason | None]] = []
+    ledger = Ledger(
+        EffectiveSettings(Settings()),
+        started=moment(0),
+        on_settled=lambda event: None,
+        on_forgotten=lambda event: None,
+        on_given_up=lambda event, delivery: told.append((event.id, delivery.endpoint_id, delivery.reason)),
+    )
+    event = ledger.open(Submission("a", "t", b"1"), "e1", (delivery_to("x"), delivery_to("y")), now=moment(0))
+    for delivery, reason in zip(event.deliveries, (Reason.EXPIRED, Reason.GONE), strict=True):
+        ledger.give_up(event, delivery, reason, now=moment(1))
+    assert told == [("e1", "x", Reason.EXPIRED), ("e1", "y", Reason.GONE)]
+    assert not ledger.port_failures["log"]
+
+
 BUDGETS = [
     (IntakeSettings(client_events_max=2), ClientFull, "client-full"),
     (IntakeSettings(client_bytes_max=2 * 1034), ClientFull, "client-full"),

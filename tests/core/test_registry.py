@@ -99,3 +99,56 @@ def test_endpoint_is_found_by_client_and_id() -> None:
     assert registry.endpoint("b", "x") is other.endpoints[0]
     assert registry.endpoint("b", "y") is None
     assert registry.endpoint("c", "x") is None
+
+
+def large(client_id: str, endpoints_of_1_5_mib: int, *, managed_by_config: bool = False) -> Client:
+    headers = (("x", "1" * 3 * 2**19),)
+    endpoints = (
+        Endpoint(id=str(number), url="https://x.example/hook", secret=SECRET, headers=headers)
+        for number in range(endpoints_of_1_5_mib)
+    )
+    return Client(id=client_id, endpoints=tuple(endpoints), managed_by_config=managed_by_config)
+
+
+def is_taken(registry: Registry, one: Client) -> bool:
+    before = list(registry)
+    try:
+        registry.put(one)
+    except RegistryFull as refused:
+        said = str(refused)
+    else:
+        return True
+    assert "registry.clients_max (10) gives them" in said
+    assert list(registry) == before
+    return False
+
+
+def test_bytes_of_registered_clients_are_bounded_and_given_back() -> None:
+    """A replacement takes the difference, a removal gives back what was held, and nothing else moves the sum."""
+    registry, _ = registry_of(10)
+    assert is_taken(registry, large("a", 1))
+    assert not is_taken(registry, large("b", 1))
+    for _ in range(5):
+        assert is_taken(registry, large("a", 1))
+    assert not is_taken(registry, large("a", 3))
+    assert is_taken(registry, client("a", "x"))
+    assert is_taken(registry, large("b", 1))
+    assert not is_taken(registry, large("a", 1))
+    for _ in range(5):
+        registry.remove("b")
+        assert is_taken(registry, large("b", 1))
+    assert not is_taken(registry, large("a", 1))
+
+
+def test_clients_of_the_file_take_none_of_the_api_s_bytes() -> None:
+    """Nor do they give any back when they go, or become the API's for nothing."""
+    registry, _ = registry_of(10)
+    assert is_taken(registry, large("a", 5, managed_by_config=True))
+    assert is_taken(registry, large("b", 1))
+    registry.remove("a")
+    assert not is_taken(registry, large("a", 1))
+    registry.put(large("a", 5, managed_by_config=True))
+    assert not is_taken(registry, large("a", 2))
+    registry.put(large("b", 5, managed_by_config=True))
+    assert is_taken(registry, large("a", 1))
+    assert not is_taken(registry, large("b", 1))

@@ -1,5 +1,6 @@
 """Retry-After is written by strangers: what can be read is clamped, everything else is ignored."""
 
+import time
 from datetime import datetime
 
 import pytest
@@ -25,6 +26,9 @@ NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
         ("9" * 400, RETRY_AFTER_SECONDS_MAX),
         ("Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
         ("Sun, 06 Nov 1994 08:00:00 GMT", 0.0),
+        ("Sun, 06 Nov 1994 08:59:59 GMT", 622.0),
+        ("Sun, 06 Nov 1994 23:00:00 GMT", RETRY_AFTER_SECONDS_MAX),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_SECONDS_MAX),
         ("Sun, 06 Nov 1994 08:49:60 GMT", 23.0),
         ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
@@ -76,6 +80,10 @@ def test_readable_header_is_clamped(header: str, seconds: float):
         "Sun, 31 Feb 2027 08:49:37 GMT",
         "Sun, 00 Nov 1994 08:49:37 GMT",
         "Sun, 06 Nov 1994 24:00:00 GMT",
+        "Sun, 06 Nov 1994 08:60:00 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+        "Xyz Nov  6 08:50:37 1994",
         "Sun, 06 Nov 0000 08:00:00 GMT",
     ],
 )
@@ -97,6 +105,19 @@ def test_unreadable_header_is_ignored(header: str | None):
 def test_year_of_two_digits_is_never_more_than_fifty_years_ahead(now: str, date: str, seconds: float):
     """RFC 9110 5.6.7."""
     assert retry_after_seconds(date, now_wall=datetime.fromisoformat(now + "T00:00:00Z").timestamp()) == seconds
+
+
+def test_year_of_two_digits_is_counted_from_the_year_in_utc(monkeypatch: pytest.MonkeyPatch):
+    """On the last evening of 1999 in UTC it is 2000 in Kiribati: 50 is 1950 there too, and says nothing."""
+    monkeypatch.setenv("TZ", "Etc/GMT-14")
+    time.tzset()
+    try:
+        now_wall = datetime.fromisoformat("1999-12-31T23:30:00Z").timestamp()
+        assert datetime.fromtimestamp(now_wall).astimezone().year == 2000
+        assert retry_after_seconds("Saturday, 01-Jan-50 00:00:00 GMT", now_wall=now_wall) is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.text(), st.floats(0, 4e9))

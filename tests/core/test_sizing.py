@@ -7,7 +7,9 @@ from hookd.core.book import Book
 from hookd.core.client import Client, Endpoint
 from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
+from hookd.core.record import largest_row_bytes
 from hookd.core.retention import ROWS_BYTES_LEAST
+from hookd.core.segment_layout import SEGMENTS_KEPT_FREE
 from hookd.core.settings import DEFAULTS, RecorderSettings
 from hookd.core.sizing import (
     CLIENT_INDEX_BYTES,
@@ -18,6 +20,7 @@ from hookd.core.sizing import (
     UNSETTLED_INDEX_BYTES,
     container_mib,
     horizon_seconds,
+    recorder_layout,
     worst_case_bytes,
 )
 from hookd.edge.egress import long_heads
@@ -103,6 +106,21 @@ def test_index_of_unsettled_events_is_charged(clients: int, each: int) -> None:
             held_bytes = max(held_bytes, tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
     assert total * 8 < held_bytes <= total * UNSETTLED_INDEX_BYTES + clients * CLIENT_INDEX_BYTES
+
+
+@pytest.mark.parametrize("payloads", [False, True])
+def test_layout_has_rows_of_what_the_recorder_holds(payloads: bool) -> None:
+    """Without payloads no byte of one is in its largest row; how many fit is a whole number."""
+    settings = replace(DEFAULTS, recorder=replace(DEFAULTS.recorder, payloads=payloads))
+    payload_bytes_max = settings.intake.payload_bytes_max * payloads
+    found = recorder_layout(settings)
+    assert found.row_bytes == largest_row_bytes(payload_bytes_max, settings.registry.endpoints_max)
+    for segments in (0, 1, SEGMENTS_KEPT_FREE, SEGMENTS_KEPT_FREE + 1, 100):
+        rows_bytes = found.rows_bytes_max(segments)
+        room_bytes = max(0, segments - SEGMENTS_KEPT_FREE) * (found.segment_bytes - found.row_bytes)
+        assert isinstance(rows_bytes, int)
+        assert 2 * rows_bytes <= room_bytes < 2 * rows_bytes + 2
+    assert isinstance(found.events_max(settings.recorder.bytes_max, payload_bytes=100), int)
 
 
 def test_threads_of_look_ups_are_charged() -> None:

@@ -29,6 +29,12 @@ def test_rfc3339_is_utc_rounded_to_three_decimals(wall: float, text: str) -> Non
     assert rfc3339_or_none(wall) == text
 
 
+def test_first_and_last_second_are_read() -> None:
+    """Both ends of the range are in it."""
+    assert parse_rfc3339("1970-01-01T00:00:00Z") == 0
+    assert parse_rfc3339("9999-12-31T23:59:59Z") == WALL_MAX
+
+
 def test_rfc3339_or_none_of_none_is_none() -> None:
     """What has not happened has no time."""
     assert rfc3339_or_none(None) is None

@@ -47,6 +47,7 @@ def test_duration_of_absurd_length_is_refused() -> None:
         (3600, "1h"),
         (86400, "1d"),
         (0.1 + 0.2, "0.3s"),
+        (1234567890123456, "1234567890123456s"),  # more digits than can be parsed
     ],
 )
 def test_duration_is_shown_in_its_shortest_form(seconds: float, text: str) -> None:

@@ -286,6 +286,17 @@ async def test_test_route_has_the_same_deadline_and_containment(autojump_clock, 
     assert api.flow.ledger.ensure_health("acme", "default").state(0) is State.OK
 
 
+async def test_test_route_keeps_to_the_endpoint_s_own_deadline_and_tells_what_was_sent(autojump_clock, nursery) -> None:
+    """As an attempt of its events would be told."""
+    api = await started(nursery, Settings(delivery=DeliverySettings(timeout_seconds=30.0)))
+    api.flow.put("acme", endpoint(timeout_seconds=2.5))
+    api.flow.sender.script(URL, Hang())
+    answer = await api.post("/v1/clients/acme/endpoints/default/test")
+    assert (answer.body["outcome"], answer.body["error"]) == ("timed_out", "no answer within 2.5 s")
+    assert (answer.body["duration_seconds"], answer.body["request_sent"], answer.body["number"]) == (2.5, True, 1)
+    assert not answer.body["reconnected"]
+
+
 async def test_test_route_obeys_the_address_policy() -> None:
     """A loopback address is blocked, and nothing connects to it."""
     flow = Flow(Settings(egress=EgressSettings(allow_http=True)))

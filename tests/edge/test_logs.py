@@ -26,6 +26,16 @@ def read_all(fd: int) -> bytes:
     return b"".join(chunks)
 
 
+def test_line_on_a_terminal_has_its_level_s_colour_if_that_has_one():
+    """And ends in the terminal's own, whatever the level."""
+    colours = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m", "debug": ""}
+    for level, colour in colours.items():
+        plain = LineForm(True).line(0.0, "it.happened", level, {"a": 1}).decode()
+        shown = LineForm(True, colours=True).line(0.0, "it.happened", level, {"a": 1}).decode()
+        assert plain == f"00:00:00.000 {level:7} it.happened a=1\n"
+        assert shown == f"{colour}{plain[:-1]}\x1b[0m\n"
+
+
 def test_line_off_a_terminal_is_one_json_object():
     """Fields, level and time stand in one JSON line; line breaks and escapes in values stay escaped."""
     reader, writer = os.pipe()

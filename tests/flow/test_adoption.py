@@ -41,6 +41,19 @@ async def test_many_become_due_in_slices_and_others_have_turns(autojump_clock, s
     assert start.flow.balanced()
 
 
+async def test_one_client_s_rest_is_taken_over_after_another_s(autojump_clock, nursery) -> None:
+    """Whoever comes when the last of an earlier one is taken over waits for nobody."""
+    lines = [line(f"e{number}", client_id=client_id) for client_id in "ab" for number in range(MANY)]
+    start = Start(Shelf(one=lines))
+    await start.recover(nursery)
+    start.flow.begin(nursery)
+    for seconds, client_id, count in ((60.0, "a", MANY), (120.0, "b", 2 * MANY)):
+        start.flow.put(client_id, endpoint(url=OTHER))
+        await at(seconds)
+        assert len(start.flow.sender.transcript) == count
+    assert start.flow.balanced()
+
+
 async def test_drain_takes_over_what_is_left_before_it_looks_what_may_begin(autojump_clock, start) -> None:
     start.flow.put("acme", endpoint(url=OTHER))
     assert due(start) < MANY

@@ -144,6 +144,40 @@ async def test_outcome_other_than_2xx_or_410_is_due_again(
     assert flow.ledger.ensure_health("acme", "default").last_outcome == outcome
 
 
+async def test_log_of_an_attempt_has_all_that_it_came_to(autojump_clock, nursery) -> None:
+    """Times to the microsecond and the delay to the millisecond; of the URL nothing that may carry a token."""
+    flow = Flow(Settings(retry=RetrySettings(schedule_seconds=(1.2345,))))
+    await flow.start(nursery)
+    flow.put("acme", endpoint(url=f"{URL}?token=t", timeout_seconds=2.5))
+    flow.sender.script(f"{URL}?token=t", Hang(), Slow(0.1234567, 500))
+    flow.admit(event_id="e1")
+    await at(60)
+    first, last = flow.log.of("delivery.attempted")
+    assert first == {
+        "event": "delivery.attempted",
+        "level": "info",
+        "at": 2.5,
+        "event_id": "e1",
+        "client_id": "acme",
+        "endpoint_id": "default",
+        "url": URL,
+        "attempt": 1,
+        "attempts_max": 2,
+        "outcome": "timed_out",
+        "status_code": None,
+        "error": "no answer within 2.5 s",
+        "request_sent": True,
+        "reconnected": False,
+        "duration_seconds": 2.5,
+        "status": "failed",
+        "reason": None,
+        "retry_in_seconds": 1.234,
+    }
+    assert (last["attempt"], last["outcome"], last["status_code"], last["error"]) == (2, "responded", 500, None)
+    assert (last["status"], last["reason"], last["retry_in_seconds"]) == ("exhausted", "attempts_used", None)
+    assert last["duration_seconds"] == 0.123457
+
+
 async def test_attempt_that_hangs_is_timed_out_after_exactly_its_deadline(autojump_clock, nursery) -> None:
     """One scope bounds the whole attempt; the retry's delay counts from its end."""
     flow = Flow(Settings(delivery=DeliverySettings(timeout_seconds=15.0)))
@@ -450,11 +484,13 @@ async def test_endpoint_answering_410_is_disabled_and_waiting_ones_are_gone(auto
     assert standing(failed) == (Status.EXHAUSTED, Reason.GONE, 1)
     assert standing(answered) == (Status.EXHAUSTED, Reason.GONE, 1)
     assert standing(waiting) == (Status.EXHAUSTED, Reason.GONE, 0)
+    await at(7)
     later = flow.admit()
     assert standing(later) == (Status.EXHAUSTED, Reason.GONE, 0)
     await at(3600)
     assert len(flow.sender.transcript) == 2
-    assert flow.ledger.ensure_health("acme", "default").disabled
+    health = flow.ledger.ensure_health("acme", "default")
+    assert (health.disabled, health.since) == (True, 0.0)
     assert flow.balanced()
 
 

@@ -127,6 +127,9 @@ async def test_counts_line_is_logged_once_a_minute(autojump_clock, nursery) -> N
     for line in lines:
         assert line["accepted"] == sum(line["events"].values()) == 2
         assert line["opened"] == sum(line["deliveries"].values()) == 2
+        held = flow.ledger.totals().unsettled_bytes
+        assert (line["in_flight"], line["unsettled_events"], line["unsettled_bytes"]) == (0, 1, held)
+        assert line["loop_lag_seconds"] == 0.0
 
 
 async def test_rates_are_of_the_last_ten_seconds(autojump_clock, nursery) -> None:

@@ -108,7 +108,7 @@ async def test_failing_ones_begin_every_few_ticks_and_keep_no_other_waiting(auto
         await trio.lowlevel.checkpoint()
         assert len(well.begun) == tick
     turns = 3 * 99
-    assert turns / TICKS_PER_FAILING_START / 2 <= len(failing.begun) <= turns * 2 / TICKS_PER_FAILING_START
+    assert len(failing.begun) == pytest.approx(turns / TICKS_PER_FAILING_START, abs=2)
 
 
 async def test_failing_ones_begin_though_well_ones_always_have_more(autojump_clock, nursery) -> None:
@@ -142,6 +142,22 @@ async def test_failing_ones_hold_at_most_half_of_the_slots(autojump_clock, nurse
         pacer.ended(is_failing=True)
         await now()
         assert len(failing.begun) + len(well.begun) == most + 1
+
+
+async def test_each_end_of_a_failing_one_lets_one_begin(autojump_clock, nursery) -> None:
+    """Half of the slots, however many ended before; the end of one that was well gives them none."""
+    pacer = paced(connections_max=8)
+    failing = Beginner(pacer, times=math.inf, is_failing=True)
+    failing.offer(lane("failing"))
+    nursery.start_soon(pacer.run)
+    for begun in range(4, 10):
+        await now()
+        assert len(failing.begun) == begun
+        pacer.began(is_failing=False)
+        pacer.ended(is_failing=False)
+        await now()
+        assert len(failing.begun) == begun
+        pacer.ended(is_failing=True)
 
 
 async def test_lanes_with_much_to_begin_take_turns(autojump_clock, nursery) -> None:

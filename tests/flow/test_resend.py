@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hookd.core.budget import cost_bytes
 from hookd.core.delivery import Status
 from hookd.core.refusal import ClientFull, Draining, Full, InvalidEvent, Malformed
 from hookd.core.report import class_of, undelivered
@@ -166,6 +167,27 @@ async def test_lines_over_a_budget_are_refused_whole(autojump_clock, nursery) ->
         flow.resend.resend([line("e2")])
 
 
+@pytest.mark.parametrize("lacking_bytes", [0, 1])
+async def test_line_of_an_event_that_is_held_asks_for_all_of_its_deliveries(
+    autojump_clock, nursery, lacking_bytes
+) -> None:
+    """The most that it could take, as if it came anew: exactly that fits."""
+    held_bytes, more_bytes = (cost_bytes(len(PAYLOAD), count) for count in (3, 4))
+    flow = Flow(Settings(intake=IntakeSettings(client_bytes_max=held_bytes + more_bytes - lacking_bytes)))
+    await flow.start(nursery)
+    endpoints = [endpoint(one, f"https://{one}.example/") for one in "abcd"]
+    for one in endpoints:
+        flow.sender.script(one.url, Hang())
+    flow.put("acme", *endpoints[:3])
+    flow.admit(event_id="e1")
+    flow.put("acme", *endpoints)
+    if lacking_bytes:
+        with pytest.raises(ClientFull):
+            flow.resend.resend([line("e1", endpoint_id="d")])
+    else:
+        assert flow.resend.resend([line("e1", endpoint_id="d")]) == [Answer.ADMITTED]
+
+
 async def test_lines_while_draining_are_refused(autojump_clock) -> None:
     """What admits is refused."""
     flow = Flow()
@@ -305,3 +327,16 @@ async def test_line_whose_outcome_is_unknown_stays_so_in_the_next_report(autojum
         "e2": "attempted_failed",
         "e3": "outcome_unknown",
     }
+
+
+async def test_line_that_is_given_up_leaves_its_endpoint_disabled(autojump_clock, nursery) -> None:
+    """It is registered still, and its 410 still stands, though nothing of it is unsettled any more."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put()
+    flow.ledger.ensure_health("acme", "default").disable(0.0)
+    flow.resend.recover([line("e1")])
+    event = flow.ledger.find("acme", "e1")
+    assert event is not None
+    assert standing(event) == (Status.EXHAUSTED, Reason.GONE, 0)
+    assert flow.ledger.is_disabled("acme", "default")

@@ -177,7 +177,7 @@ async def test_attempt_that_fails_on_the_fresh_connection_says_that_it_reconnect
             with trio.move_on_after(15):
                 outcome = await sender_over(transport).send(request_to("http://hook.example/"), exchange)
             assert isinstance(outcome, Unreachable | TimedOut)
-            assert exchange.reconnected
+            assert (exchange.reconnected, exchange.sending_started, exchange.request_sent) == (True, True, True)
 
 
 async def end_when_asked(network_stream: FakeNetworkStream) -> None:
