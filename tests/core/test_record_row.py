@@ -37,7 +37,7 @@ def test_row_is_read_as_it_was_written(payload: bytes | None) -> None:
     flying = run.open("flying", "a", "b")
     run.ledger.begin_attempt(flying, flying.deliveries[1], url="https://b.example/", now=run.now)
     flying.deliveries[1].crash_count = 2
-    events = list(run.ledger.unsettled.values())
+    events = list(run.ledger.unsettled)
     assert len(events) == 4
     for event in events:
         record = row_record(7, event, Cause.CARRIED, Status.FAILED, payload=payload)

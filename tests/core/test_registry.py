@@ -101,11 +101,11 @@ def test_endpoint_is_found_by_client_and_id() -> None:
     assert registry.endpoint("c", "x") is None
 
 
-def large(client_id: str, endpoints_of_1_5_mib: int, *, managed_by_config: bool = False) -> Client:
-    headers = (("x", "1" * 3 * 2**19),)
+def large(client_id: str, endpoints_of_1_7_mib: int, *, managed_by_config: bool = False) -> Client:
+    headers = (("x", "1" * 1_750_000),)
     endpoints = (
         Endpoint(id=str(number), url="https://x.example/hook", secret=SECRET, headers=headers)
-        for number in range(endpoints_of_1_5_mib)
+        for number in range(endpoints_of_1_7_mib)
     )
     return Client(id=client_id, endpoints=tuple(endpoints), managed_by_config=managed_by_config)
 

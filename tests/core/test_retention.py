@@ -18,7 +18,7 @@ def event_with(*histories: bytes, event_id: str = "e", event_type: str = "t") ->
         payload=b"",
         accepted_at=0.0,
         since=0.0,
-        deliveries=deliveries,
+        bundle=deliveries,
     )
 
 

@@ -35,7 +35,7 @@ class Desk:
             payload=b"1",
             accepted_at=0.0,
             since=0.0,
-            deliveries=(delivery,),
+            bundle=(delivery,),
         )
         return event, delivery
 
