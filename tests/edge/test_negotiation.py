@@ -47,7 +47,8 @@ async def all_routes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path, methods in routes(create_app(Flow().services())):
         found.setdefault(path, set()).update(methods)
-    found["/v1/events/batch"] |= found["/v1/events/e1"]  # an event may have this id
+    for path in ("/v1/events/batch", "/v1/events/lookup"):
+        found[path] |= found["/v1/events/e1"]  # an event may have this id
     return found
 
 

@@ -149,7 +149,7 @@ MUTANTS = (
         "_has_expired",
         "one.is_waiting and has_expired(event, one, now=now)",
         "False",
-        first=32,
+        first=116,
     ),
     Mutant("retried_at_once", retry, "verdict", "return Retry(delay)", "return Retry(0.0)"),
     Mutant(
@@ -220,7 +220,7 @@ MUTANTS = (
         first=3,
     ),
     Mutant("hold_not_lifted_by_resume", health.Health, "resume", "self._lift(now)", "pass", first=8),
-    Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass", first=32),
+    Mutant("hold_not_lifted_by_another_url", health.Health, "start_anew", "self._lift(now)", "pass", first=102),
     Mutant(
         "hold_longer_than_an_hour",
         health.Health,
@@ -419,7 +419,7 @@ MUTANTS = (
         "_drop_settled",
         "while not self._log[0].unsettled and len(self._log) > 1:",
         "while self._log[0].unsettled < 2 and len(self._log) > 1:",
-        first=29,
+        first=63,
     ),
     Mutant(
         "payload_recorded",
@@ -522,7 +522,7 @@ MUTANTS = (
         "delivery.crash_count >= CRASHES_MAX",
         "False",
         seeds=20,
-        first=73,
+        first=255,
     ),
     # Ports that raise
     Mutant(

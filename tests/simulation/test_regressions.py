@@ -157,7 +157,7 @@ FOUND = {
     ),
     "probe_is_the_last": (
         _last_attempts_in_an_outage,
-        Mutant("probe_is_the_last", Attempter, "_verdict", "not delivery.is_probing and ", ""),
+        Mutant("probe_is_the_last", Attempter, "_verdict", "not delivery.particulars.is_probing and ", ""),
     ),
     "reopening_moves_the_age": (
         _one_of_two_reopened,
@@ -167,7 +167,7 @@ FOUND = {
         _removed_in_flight,
         Mutant("stays_paused", Health, "be_removed", "self.resume(now)", "self.disabled = False"),
     ),
-    "goes_on": (_removed_in_flight, Mutant("goes_on", Ledger, "abandon", "delivery.is_abandoned = True", "pass")),
+    "goes_on": (_removed_in_flight, Mutant("goes_on", Ledger, "abandon", "delivery.abandon(", "delivery.freeze(")),
     "begins_at_the_end": (_probe_due_at_the_end, Mutant("begins", Pacer, "close", "self._is_closed = True", "pass")),
     "deletes_its_own": (
         _stopped_on_an_earlier_day,

@@ -155,6 +155,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         most = allowed if allowed > self.attempt_count else self.attempt_count
         self.particulars = changed(particulars, "attempts_max_at_end", most)
 
+    def abandon(self, attempts_of_schedule: int) -> None:
+        """Its endpoint was removed: an attempt in flight is its last, and it shows what that schedule granted."""
+        self.freeze(attempts_of_schedule)
+        self.is_abandoned = True
+
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""
         assert self.is_waiting

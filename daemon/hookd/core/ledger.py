@@ -25,6 +25,7 @@ from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import ALL, Listing, Page, Wanted
 from hookd.core.outcome import Exchange, Outcome
+from hookd.core.particulars import NOTHING, Particulars
 from hookd.core.recorder import NOTHING_RECORDED, Recorder
 from hookd.core.registry import Registry
 from hookd.core.retention import Retention
@@ -92,12 +93,8 @@ class Ledger(Books):
     def page(self, *, client_id: str | None, wanted: Wanted = ALL, before: int | None, limit: int) -> Page:
         """The newest events that were admitted before `before`; see core/listing."""
         rows = None if client_id is None else self.of_client(client_id)
-        return self._listing.page(
-            rows,
-            wanted=wanted,
-            before=self._sequence + 1 if before is None else before,
-            limit=limit,
-        )
+        before = self._sequence + 1 if before is None else before
+        return self._listing.page(rows, wanted=wanted, before=before, limit=limit)
 
     def totals(self) -> Totals:
         return self._totals.snapshot(self._budget.whole.held)
@@ -245,19 +242,26 @@ class Ledger(Books):
     def abandon(self, client_id: str, endpoint_id: str, *, attempts_of_schedule: int) -> list[Event]:
         """The endpoint was removed, whatever is registered under the id from here on.
 
-        An attempt in flight is the last. What waits is to be given up; returns the events of it, each with one such
-        delivery. 20,000 of them take about 10 ms. `attempts_of_schedule` is the removed endpoint's own.
+        An attempt in flight is the last. Returns the events of what waits, to be given up, each with one such delivery:
+        20,000 take about 10 ms. `attempts_of_schedule` is the removed endpoint's own.
         """
         health = self.health(client_id, endpoint_id)
         if health is None or not health.owed:
             return []
         waited: list[Event] = []
+        alike: Particulars | None = None
+        abandoned = NOTHING  # of the last one that was never attempted, whose particulars were `alike`
         for event in self.unsettled_events(client_id):
             delivery = event.delivery_to(endpoint_id)
             if delivery is None or delivery.status in SETTLED or delivery.is_abandoned:
                 continue
-            delivery.freeze(attempts_of_schedule)
-            delivery.is_abandoned = True
+            before = delivery.particulars
+            if before is alike and not delivery.attempt_count:  # as most of thousands are
+                delivery.particulars = abandoned
+            else:
+                delivery.abandon(attempts_of_schedule)
+                if not delivery.attempt_count:
+                    alike, abandoned = before, delivery.particulars
             delivery.due_at = None
             health.abandoned += 1
             if not delivery.in_flight:
@@ -265,10 +269,7 @@ class Ledger(Books):
         return waited
 
     def retarget(self, client_id: str, urls: Mapping[str, str]) -> None:
-        """What waits goes to its endpoint's new URL, as it is shown, by the endpoint's id.
-
-        20,000 of them take about 10 ms: so the look at each is written out.
-        """
+        """What waits goes to its endpoint's new URL, as it is shown, by the endpoint's id: 20,000 take about 10 ms."""
         for event in self.unsettled_events(client_id):
             for delivery in event.deliveries:
                 url = urls.get(delivery.endpoint_id)

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -155,7 +156,7 @@ def class_of(delivery: Delivery) -> str:
 
 def undelivered(ledger: Ledger) -> Iterator[tuple[Event, Delivery]]:
     """In the order of acceptance: a recovery admits line by line, and strict order is the order of admission."""
-    for event in ledger.unsettled.by_sequence():
+    for event in sorted(ledger.unsettled, key=attrgetter("sequence")):
         for delivery in event.deliveries:
             if delivery.status not in SETTLED:
                 yield event, delivery
