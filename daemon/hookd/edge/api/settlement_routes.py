@@ -130,14 +130,18 @@ class _Reading:
 
     async def read(self, *, wait_seconds: float) -> None:
         """Until something is found, or this time is over. A drain that begins answers with what there is."""
-        until = trio.current_time() + wait_seconds
+        until, settlements = trio.current_time() + wait_seconds, self._feed.settlements
+        if self._position is None:
+            self._position = settlements.oldest
         while True:
-            position = await self._scan()
+            if self._position < settlements.end:  # else it waits at once: a drain that begins now answers it, too
+                await self._scan()
+            position = self._position
             seconds_left = until - trio.current_time()
             if self._found or seconds_left <= 0:
                 return
             await self._feed.wait(position, seconds=seconds_left)
-            if self._feed.settlements.end == position:
+            if settlements.end == position:
                 return
 
     def view(self, run_id: str, *, is_other_run: bool) -> SettlementsView:
@@ -149,8 +153,8 @@ class _Reading:
             gap=is_other_run or self._has_gap,
         )
 
-    async def _scan(self) -> int:
-        """Up to the limit, or to the end; returns the position of what it has not seen."""
+    async def _scan(self) -> None:
+        """Up to the limit, or to the end."""
         while True:
             async with self._pages.turn():  # of 1,000: 3 ms
                 page = self._feed.settlements.page(
@@ -160,7 +164,7 @@ class _Reading:
                 self._found += [_view(one) for one in page.settlements]
                 self._position = page.next_position
             if len(self._found) >= self._limit or self._position >= self._feed.settlements.end:
-                return self._position
+                return
 
 
 def _view(settlement: Settlement) -> SettlementView:
