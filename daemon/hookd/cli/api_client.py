@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -167,6 +167,11 @@ class Remote:
             connection.close()
         names = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, names, _decoded(content, names.get("content-type", "")), self._token is not None)
+
+
+def part(text: str) -> str:
+    """As one part of a path."""
+    return quote(text, safe="") if text not in ("", ".", "..") else "%20"  # no id: the daemon says that there is none
 
 
 def _decoded(content: bytes, content_type: str) -> Any:

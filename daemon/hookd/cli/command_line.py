@@ -14,13 +14,19 @@ import click
 from hookd import __version__
 from hookd.cli.commands.check import check
 from hookd.cli.commands.demo import demo
+from hookd.cli.commands.events import events
 from hookd.cli.commands.explain import explain
+from hookd.cli.commands.pause import pause
 from hookd.cli.commands.receive import receive
+from hookd.cli.commands.replay import replay
 from hookd.cli.commands.report import report
 from hookd.cli.commands.resend import resend
+from hookd.cli.commands.resume import resume
+from hookd.cli.commands.retry import retry
 from hookd.cli.commands.run import run
 from hookd.cli.commands.send import send
 from hookd.cli.commands.status import status
+from hookd.cli.commands.test import test
 from hookd.cli.failures import fail
 from hookd.core.no_room import NO_ROOM
 from hookd.edge.streams import STDOUT
@@ -57,5 +63,11 @@ def hookd() -> None:
     """
 
 
-for command in (run, check, demo, status, explain, receive, send, report, resend):
+COMMANDS = (
+    *(run, check, demo, receive),
+    *(status, events, explain),
+    *(send, retry, replay, pause, resume, test),
+    *(report, resend),
+)
+for command in COMMANDS:
     hookd.add_command(command)

@@ -1,0 +1,121 @@
+"""Owns `hookd events`: the events that are held, newest first, one line each."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from hookd.cli.api_client import Remote
+from hookd.cli.failures import asking, usage
+from hookd.cli.options import json_option, token_option, url_option
+from hookd.cli.terminal import clip, json_text, moment, screen_size, tell
+from hookd.core.delivery import Status
+from hookd.core.printable import printable
+from hookd.core.retry import Reason
+from hookd.core.timestamps import parse_rfc3339, rfc3339
+from hookd.core.units import parse_duration
+
+LIMIT_DEFAULT = 50
+# Of a filter that finds little: each page of the daemon's looks at 10,000 events.
+PAGES_MAX = 1000
+PAGE_LIMIT_MAX = 1000
+
+
+@click.command()
+@click.argument("client", required=False)
+@click.option("--endpoint", metavar="ID", help="With a delivery to this endpoint.")
+@click.option("--status", type=click.Choice([one.value for one in Status]), help="In this status.")
+@click.option("--reason", type=click.Choice([one.value for one in Reason]), help="Given up for this reason.")
+@click.option("--type", "event_type", metavar="TYPE", help="Of this type.")
+@click.option("--since", metavar="TIME", help="Accepted then or later: 2h, or 2026-11-21T18:35:00Z.")
+@click.option("--until", metavar="TIME", help="Accepted then or earlier.")
+@click.option("--limit", type=click.IntRange(1), default=LIMIT_DEFAULT, show_default=True, help="How many at most.")
+@url_option
+@token_option
+@json_option
+def events(
+    client: str | None,
+    endpoint: str | None,
+    status: str | None,
+    reason: str | None,
+    event_type: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    url: str | None,
+    token_file: str | None,
+    as_json: bool,
+) -> None:
+    """The events that are held, newest first; of one client, or of all."""
+    with asking():
+        remote = Remote.named(url, token_file)
+        now = _now(remote, since, until)
+        asked = {"client_id": client, "endpoint_id": endpoint, "status": status, "reason": reason, "type": event_type}
+        asked |= {"since": _time("--since", since, now), "until": _time("--until", until, now)}
+        rows = _Rows(remote, {name: value for name, value in asked.items() if value is not None}, limit)
+        if as_json:
+            for event in rows:
+                click.echo(json_text(event))
+        else:
+            columns, _ = screen_size()
+            click.echo(_row("ACCEPTED", "EVENT", "CLIENT", "TYPE", "STATUS"))
+            for event in rows:
+                click.echo(clip(printable(_of(event, now)), columns))
+        if rows.has_more:
+            tell(f"there are more than {limit:,}; --limit shows them")
+
+
+class _Rows:
+    """Page by page, up to the limit."""
+
+    def __init__(self, remote: Remote, asked: dict[str, str], limit: int) -> None:
+        self._remote, self._asked, self._limit = remote, asked, limit
+        self.has_more = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        cursor, left = None, self._limit
+        for _ in range(PAGES_MAX):
+            query = self._asked | {"limit": str(min(left, PAGE_LIMIT_MAX))} | ({"cursor": cursor} if cursor else {})
+            page = self._remote.get(f"/v1/events?{urlencode(query)}").taken("events", "next_cursor")
+            yield from page["events"]
+            left -= len(page["events"])
+            cursor = page["next_cursor"]
+            if cursor is None or not left:
+                break
+        self.has_more = cursor is not None
+
+
+def _now(remote: Remote, *given: str | None) -> float:
+    """By the daemon's clock, which events are shown by; a token that may not ask for it has this machine's."""
+    answer = remote.get("/v1/status")
+    if answer.status == 200:
+        return parse_rfc3339(answer.taken("now")["now"])
+    if any(given):
+        answer.taken("now")  # raises what it was refused with
+    return 0.0
+
+
+def _time(option: str, text: str | None, now: float) -> str | None:
+    """A length of time is one ago."""
+    if text is None:
+        return None
+    try:
+        return rfc3339(now - parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return rfc3339(parse_rfc3339(text))
+    except ValueError:
+        usage(f"{option} is a length of time such as 2h, or a time such as 2026-11-21T18:35:00Z")
+
+
+def _of(event: dict[str, Any], now: float) -> str:
+    status = "delivered (to nobody)" if event["unrouted"] else event["status"]
+    reasons = sorted({delivery["reason"] for delivery in event["deliveries"] if delivery["reason"]})
+    said = f"{status} ({', '.join(reasons)})" if reasons else status
+    return _row(moment(event["accepted_at"], now), event["id"], event["client_id"], event["type"], said)
+
+
+def _row(accepted: str, event_id: str, client_id: str, event_type: str, status: str) -> str:
+    return f"{accepted:9} {event_id:28} {client_id:12} {event_type:16} {status}"

@@ -1,0 +1,121 @@
+"""`hookd events`, `retry`, `replay`, `pause`, `resume` and `test`, as processes against a real daemon."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import NO_RETRY_SOON, Daemon, Receiver, hookd, wait_until
+from tests.acceptance.test_commands import READER, token_table
+
+
+def ask(daemon: Daemon, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return hookd(*arguments, "--url", daemon.url, cwd=cwd)
+
+
+def said(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_events_are_listed_and_filtered(tmp_path: Path) -> None:
+    """A table, newest first, with what was given up and why; JSON is a line each; the limit says that there is more."""
+    answers = {"good": 200, "bad": 400}
+    with Receiver(lambda received: answers[received.event_id.split("-")[0]]) as receiver, Daemon(tmp_path) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url, "give_up_on": [400]})
+            for number in range(3):
+                api.post("acme", f"good-{number}")
+            api.post("acme", "bad-0", event_type="order.lost")
+            wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="all to settle")
+        rows = said(ask(daemon, tmp_path, "events", "acme")).splitlines()
+        assert rows[0].split() == ["ACCEPTED", "EVENT", "CLIENT", "TYPE", "STATUS"]
+        assert [row.split()[1] for row in rows[1:]] == ["bad-0", "good-2", "good-1", "good-0"]
+        assert "exhausted (refused)" in rows[1]
+        lost = said(ask(daemon, tmp_path, "events", "--reason", "refused", "--since", "1h", "--json")).splitlines()
+        assert [json.loads(row)["id"] for row in lost] == ["bad-0"]
+        assert (
+            len(said(ask(daemon, tmp_path, "events", "--status", "delivered", "--type", "order.paid")).splitlines())
+            == 4
+        )
+        few = ask(daemon, tmp_path, "events", "--limit", "2")
+        assert len(said(few).splitlines()) == 3
+        assert "there are more than 2" in few.stderr
+        assert said(ask(daemon, tmp_path, "events", "--until", "1h")).splitlines()[1:] == []
+        said(ask(daemon, tmp_path, "events", "--since", "yesterday"), 2)
+        said(ask(daemon, tmp_path, "events", "no blank"), 2)
+
+
+def test_endpoint_is_paused_tested_and_resumed(tmp_path: Path) -> None:
+    """And what waited goes out; a test says what was answered; who is not there ends with 2."""
+    with Receiver() as receiver, Daemon(tmp_path, settings=NO_RETRY_SOON) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url})
+            assert said(ask(daemon, tmp_path, "pause", "acme")) == "acme/default: paused by operator; 0 unsettled\n"
+            api.post("acme", "e1")
+            assert "answered 200" in said(ask(daemon, tmp_path, "test", "acme"))
+            assert [received.event_id.startswith("test_") for received in receiver.log] == [True]
+            assert said(ask(daemon, tmp_path, "resume", "acme")) == "acme/default: ok; 1 unsettled\n"
+            wait_until(lambda: receiver.ids()["e1"] == 1, what="what waited")
+        receiver.behaviour = lambda _: 500
+        assert "answered 500" in said(ask(daemon, tmp_path, "test", "acme"), 3)
+        assert json.loads(said(ask(daemon, tmp_path, "test", "acme", "--json"), 3))["status_code"] == 500
+        for command in ("pause", "resume", "test"):
+            assert "unknown-client" in _refused(ask(daemon, tmp_path, command, "nobody"))
+            assert "not-found" in _refused(ask(daemon, tmp_path, command, "acme", "nothing"))
+            assert "404" in _refused(ask(daemon, tmp_path, command, ".."))
+
+
+def test_events_are_retried_and_replayed(tmp_path: Path) -> None:
+    """One by its name; all that were given up, first counted, then reopened."""
+    with Receiver(400) as receiver, Daemon(tmp_path, settings=NO_RETRY_SOON) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url, "give_up_on": ["4xx"]})
+            for number in range(3):
+                api.post("acme", f"e{number}")
+            wait_until(lambda: api.deliveries()["exhausted"] == 3, what="all to be given up")
+            receiver.behaviour = lambda _: 200
+            assert "e0: pending" in said(ask(daemon, tmp_path, "retry", "acme/e0"))
+            wait_until(lambda: api.deliveries()["delivered"] == 1, what="the one that was retried")
+            assert "e0: nothing to do" in said(ask(daemon, tmp_path, "retry", "acme/e0"))
+            assert said(ask(daemon, tmp_path, "replay", "acme", "--dry-run")) == "2 match; nothing was reopened\n"
+            assert said(ask(daemon, tmp_path, "replay", "acme", "--until", "2020-01-01T00:00:00Z")).startswith(
+                "0 match"
+            )
+            assert json.loads(said(ask(daemon, tmp_path, "replay", "acme", "--json"))) == {"matched": 2, "reopened": 2}
+            wait_until(lambda: api.deliveries()["delivered"] == 3, what="those that were replayed")
+        assert "unknown-event" in _refused(ask(daemon, tmp_path, "retry", "acme/nothing"))
+        assert "CLIENT/EVENT" in _refused(ask(daemon, tmp_path, "retry", "e0"))
+        assert "unknown-client" in _refused(ask(daemon, tmp_path, "replay", "nobody"))
+        assert "invalid-query" in _refused(ask(daemon, tmp_path, "replay", "acme", "--since", "soon"))
+
+
+def test_replay_without_room_for_all_is_still_owed(tmp_path: Path) -> None:
+    """Exit 3, and what to do."""
+    settings = NO_RETRY_SOON | {"intake.client_events_max": 2}
+    with Receiver(400) as receiver, Daemon(tmp_path, settings=settings) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url, "give_up_on": ["4xx"]})
+            for number in range(4):
+                api.post("acme", f"e{number}")
+                wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="it to be given up")
+            api.ask("POST", "/v1/clients/acme/endpoints/default/pause")
+        done = ask(daemon, tmp_path, "replay", "acme")
+        assert said(done, 3) == "4 match; 2 reopened\n"
+        assert "2 had no room" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["pause", "acme"], ["retry", "acme/e1"], ["replay", "acme"], ["test", "acme"]])
+def test_token_without_the_scope_is_77(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "reader").write_text(READER)
+    (tmp_path / "reader").chmod(0o600)
+    config = tmp_path / "hookd.toml"
+    config.write_text(token_table("reader", "read"))
+    with Daemon(tmp_path, "--config", str(config)) as daemon:
+        assert "forbidden" in _refused(ask(daemon, tmp_path, *command, "--token-file", "reader"), 77)
+
+
+def _refused(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    said(done, code)
+    return done.stderr
