@@ -181,7 +181,9 @@ def _daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with Receiver(HANG) as hung, refusing_url() as refusing:
         clients = [f"acme={hung.url}", f"down={refusing}", f"both={refusing}"]
         flags = [word for client in clients for word in ("--client", client)]
-        with Daemon(tmp_path_factory.mktemp("commands"), *flags, settings=NO_RETRY_SOON) as daemon:
+        with Daemon(
+            tmp_path_factory.mktemp("commands"), *flags, settings=NO_RETRY_SOON | {"delivery.timeout": "60s"}
+        ) as daemon:
             with daemon.api as api:
                 for client_id, event_id in (("acme", "e1"), ("acme", "twin"), ("down", "twin"), ("down", "both")):
                     assert api.post(client_id, event_id).status == 202
