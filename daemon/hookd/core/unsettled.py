@@ -102,6 +102,8 @@ class Unsettled:
         if isinstance(chunk, tuple):
             chunk = chunks[at] = list(chunk)
         del chunk[place]
+        if not len(chunk) & (len(chunk) - 1):  # half of what it was
+            chunks[at] = chunk[:]  # a list of Python 3.13 gives back nothing by itself
         if len(chunk) < SMALL_EVENTS:
             self._mend(at)
 

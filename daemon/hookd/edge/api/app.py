@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+import quart.ctx
 from quart import Response
-from quart.ctx import RequestContext
 from quart.sessions import NullSession
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -44,6 +44,8 @@ from hookd.edge.api.services import Services
 from hookd.edge.api.settlement_routes import settlement_routes
 from hookd.edge.api.status_routes import status_routes
 
+# Up to Quart 0.22 a request has a context of its own, from 0.23 on the app's.
+REQUEST_CONTEXT: Any = getattr(quart.ctx, "RequestContext", quart.ctx.AppContext)
 # The decoder nests one C call for each level of JSON and takes them from the same limit as our own frames.
 FRAMES = 1000
 
@@ -119,14 +121,14 @@ class Api(QuartTrio):
         self._auth = Auth(services.effective, services.clock, services.log)
         self._routes: dict[str, Route] = {}
 
-    def request_context(self, request: Any) -> RequestContext:
+    def request_context(self, request: Any) -> Any:
         """Without a look for a session: there are none."""
-        return RequestContext(self, request, session=NullSession())
+        return REQUEST_CONTEXT(self, request=request, session=NullSession())
 
-    async def do_teardown_request(self, exc: BaseException | None, request_context: Any = None) -> None:
+    async def do_teardown_request(self, *_: Any, **__: Any) -> None:
         """Nothing is torn down: see above."""
 
-    async def do_teardown_appcontext(self, exc: BaseException | None) -> None:
+    async def do_teardown_appcontext(self, *_: Any, **__: Any) -> None:
         """Nothing is torn down."""
 
     def finish_routes(self) -> None:
