@@ -242,3 +242,21 @@ def test_definition_is_charged_before_it_is_registered() -> None:
     finally:
         tracemalloc.stop()
     assert held <= sum(client.definition_bytes for client in clients)
+
+
+async def test_paused_endpoints_are_paused_in_the_moment_they_are_registered(autojump_clock, nursery) -> None:
+    """However long the list is: an event that comes next finds it so."""
+    api = await started(nursery)
+    listed = {f"c{number}": Client(id=f"c{number}", endpoints=(endpoint(paused=True),)) for number in range(500)}
+    seen: list[bool] = []
+
+    async def look() -> None:
+        while api.flow.registry.find("c499") is None:
+            await trio.lowlevel.checkpoint()
+        health = api.flow.ledger.health("c499", "default")
+        seen.append(health is not None and health.is_held)
+
+    async with trio.open_nursery() as others:
+        others.start_soon(look)
+        await api.flow.declaration.declare(listed)
+    assert seen == [True]

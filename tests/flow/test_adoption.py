@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from hookd.core.client import Client
 from hookd.core.retry import Reason
 from hookd.flow.adoption import ROWS_AT_ONCE
 
@@ -86,3 +87,21 @@ async def test_strict_order_begins_when_all_of_it_is_taken_over(autojump_clock, 
         await trio.lowlevel.checkpoint()
     await at(600)
     assert [sent.event_id for sent in start.flow.sender.transcript] == [*(f"e{n}" for n in range(MANY)), "new"]
+
+
+async def test_declared_client_that_is_changed_again_at_once_gets_what_waited(autojump_clock, nursery, start) -> None:
+    """It is the last of a long list, and is put again while the others are still followed."""
+    listed = {f"c{number}": Client(id=f"c{number}", endpoints=(endpoint(),)) for number in range(500)}
+    listed["acme"] = Client(id="acme", endpoints=(endpoint(url=OTHER),))
+
+    async def put_again() -> None:
+        while start.flow.registry.find("acme") is None:
+            await trio.lowlevel.checkpoint()
+        start.flow.put("acme", endpoint(url=OTHER, concurrency=3))
+
+    async with trio.open_nursery() as others:
+        others.start_soon(put_again)
+        await start.flow.declaration.declare(listed)
+    await at(600)
+    assert len(start.flow.sender.transcript) == MANY
+    assert start.flow.balanced()

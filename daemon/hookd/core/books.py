@@ -33,6 +33,10 @@ class Books:
         book = self._books.get(client_id)
         return None if book is None else book.endpoints.get(endpoint_id)
 
+    def knows(self, client_id: str) -> bool:
+        """Whether an event of the client is held, or anything of its endpoints' health."""
+        return client_id in self._books
+
     def is_disabled(self, client_id: str, endpoint_id: str) -> bool:
         """Whether the endpoint answered 410 and nobody resumed it since."""
         health = self.health(client_id, endpoint_id)

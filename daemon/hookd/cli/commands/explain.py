@@ -9,11 +9,10 @@ Does not: decide or change anything.
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import click
 
-from hookd.cli.api_client import Answer, Remote
+from hookd.cli.api_client import Answer, Remote, part
 from hookd.cli.failures import asking, fail
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import ago, ahead, json_text, span
@@ -128,7 +127,7 @@ def _part(text: str) -> str:
     """As one part of a path. Raises NotFound for what no id is, and no route would match."""
     if not text or text in (".", ".."):
         raise NotFound("name a CLIENT, an EVENT, or CLIENT/EVENT")
-    return quote(text, safe="")
+    return part(text)
 
 
 class _Telling:

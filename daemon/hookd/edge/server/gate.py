@@ -8,7 +8,7 @@ Rules:
  * What waits has not been read yet: it is held by the system, not here, but for FIRST_BYTES (arrivals.py).
  * A connection waits for one thing at a time: it has one place, however much it sends.
  * Probes have a gate of their own, so that they pass those who wait; and one for those that cost next to nothing
-   (plain_answers.py). Each is bounded too: a flood of probes waits for itself.
+   (probes.py). Each is bounded too: a flood of probes waits for itself.
  * Who is cancelled leaves the line, and holds up nobody.
 
 Does not: weigh what passes. Work that is long is cut into slices where it is done.
