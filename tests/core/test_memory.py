@@ -4,6 +4,7 @@ tests/benchmarks/memory_promise.py asks the same of a whole process.
 """
 
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,7 +121,8 @@ def test_unsettled_events_take_no_more_than_their_charge_and_what_stands_beside_
         held = held_bytes()
     charged = desk.ledger.totals().unsettled_bytes
     over = count * (EVENT_OVER_BYTES + UNSETTLED_INDEX_BYTES + endpoints * DELIVERY_OVER_BYTES)
-    assert 0.35 * charged < held <= charged + over, (held / count, charged / count, over / count)
+    least = 0.4 if sys.version_info < (3, 13) else 0.35  # whose objects are smaller
+    assert least * charged < held <= charged + over, (held / count, charged / count, over / count)
 
 
 @pytest.mark.parametrize("body", [b"x", ("\N{PILE OF POO}" + "x" * 2000).encode(), b"\xff" * 2000])
