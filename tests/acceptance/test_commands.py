@@ -275,8 +275,8 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
 @contextmanager
 def started(*arguments: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-u", "-m", "hookd", *arguments]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **pipes) as process:
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | more
+    with subprocess.Popen(command, cwd=ROOT, text=True, **options) as process:
         try:
             yield process
         finally:

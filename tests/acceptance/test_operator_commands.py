@@ -1,13 +1,15 @@
 """`hookd events`, `retry`, `replay`, `pause`, `resume` and `test`, as processes against a real daemon."""
 
 import json
+import os
+import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import NO_RETRY_SOON, Daemon, Receiver, hookd, wait_until
-from tests.acceptance.test_commands import READER, token_table
+from tests.acceptance.harness import NO_RETRY_SOON, Daemon, Receiver, environment, hookd, wait_until
+from tests.acceptance.test_commands import READER, read_terminal, started, token_table
 
 
 def ask(daemon: Daemon, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,9 +32,9 @@ def test_events_are_listed_and_filtered(tmp_path: Path) -> None:
             api.post("acme", "bad-0", event_type="order.lost")
             wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="all to settle")
         rows = said(ask(daemon, tmp_path, "events", "acme")).splitlines()
-        assert rows[0].split() == ["ACCEPTED", "EVENT", "CLIENT", "TYPE", "STATUS"]
-        assert [row.split()[1] for row in rows[1:]] == ["bad-0", "good-2", "good-1", "good-0"]
-        assert "exhausted (refused)" in rows[1]
+        assert rows[0].split() == ["ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE"]
+        assert rows[1].split()[1:] == ["exhausted", "(refused)", "bad-0", "acme", "order.lost"]
+        assert [row.split()[2] for row in rows[2:]] == ["good-2", "good-1", "good-0"]
         lost = said(ask(daemon, tmp_path, "events", "--reason", "refused", "--since", "1h", "--json")).splitlines()
         assert [json.loads(row)["id"] for row in lost] == ["bad-0"]
         assert (
@@ -119,3 +121,25 @@ def test_token_without_the_scope_is_77(tmp_path: Path, command: list[str]) -> No
 def _refused(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
     said(done, code)
     return done.stderr
+
+
+def test_rows_are_cut_on_a_terminal_and_whole_in_a_pipe(tmp_path: Path) -> None:
+    """Whatever `$COLUMNS` says; what a row is cut by is its type, not the reason."""
+    event_type = "order.lost." + "x" * 60
+    with Receiver(lambda _: 400) as receiver, Daemon(tmp_path) as daemon:
+        with daemon.api as api:
+            api.put_client("acme", {"url": receiver.url, "give_up_on": [400]})
+            api.post("acme", "bad-0", event_type=event_type)
+            wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="the event to settle")
+        environ = environment(COLUMNS="80")
+        piped = hookd("events", "--url", daemon.url, cwd=tmp_path, env=environ)
+        assert said(piped).splitlines()[1].endswith(f"acme         {event_type}")
+        main, side = pty.openpty()
+        with started("events", "--url", daemon.url, stdout=side, env=environ) as listing:
+            os.close(side)  # the command's own is the last: its end ends the reading
+            shown = b"".join(iter(lambda: read_terminal(main), b"")).decode().splitlines()[1]
+            assert listing.wait(10) == 0
+        os.close(main)
+        assert len(shown) == 80
+        assert "exhausted (refused)" in shown
+        assert shown.endswith("…")

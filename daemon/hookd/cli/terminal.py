@@ -1,10 +1,11 @@
-"""Owns how text gets onto a terminal: what others wrote is made harmless (core/printable), rows are cut, times and ages
-are short. Messages go through `tell`, or end the command by way of failures.py.
+"""Owns how text gets onto a terminal: what others wrote is made harmless (core/printable), rows are cut to its width,
+times and ages are short. Messages go through `tell`, or end the command by way of failures.py.
 
 Ages and times go by the daemon's clock: a command may run on a machine whose clock is off.
 """
 
 import shutil
+import sys
 
 import click
 import msgspec
@@ -34,6 +35,11 @@ def screen_size() -> tuple[int, int]:
     """Columns, at most 100, and lines."""
     size = shutil.get_terminal_size((COLUMNS_MAX, 24))
     return min(size.columns, COLUMNS_MAX), size.lines
+
+
+def fit(row: str) -> str:
+    """Cut to the terminal's width; a file or a pipe gets the whole row."""
+    return clip(row, screen_size()[0]) if sys.stdout.isatty() else row
 
 
 def span(seconds: float) -> str:

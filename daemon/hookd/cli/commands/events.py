@@ -9,7 +9,7 @@ import click
 from hookd.cli.api_client import Remote
 from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import clip, json_text, moment, screen_size, tell
+from hookd.cli.terminal import fit, json_text, moment, tell
 from hookd.core.delivery import Status
 from hookd.core.printable import printable
 from hookd.core.retry import Reason
@@ -58,10 +58,9 @@ def events(
             for event in rows:
                 click.echo(json_text(event))
         else:
-            columns, _ = screen_size()
-            click.echo(_row("ACCEPTED", "EVENT", "CLIENT", "TYPE", "STATUS"))
+            click.echo(_row("ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE"))
             for event in rows:
-                click.echo(clip(printable(_of(event, now)), columns))
+                click.echo(fit(printable(_of(event, now))))
         if rows.has_more:
             tell(f"there are more than {limit:,}; --limit shows them")
 
@@ -114,8 +113,9 @@ def _of(event: dict[str, Any], now: float) -> str:
     status = "delivered (to nobody)" if event["unrouted"] else event["status"]
     reasons = sorted({delivery["reason"] for delivery in event["deliveries"] if delivery["reason"]})
     said = f"{status} ({', '.join(reasons)})" if reasons else status
-    return _row(moment(event["accepted_at"], now), event["id"], event["client_id"], event["type"], said)
+    return _row(moment(event["accepted_at"], now), said, event["id"], event["client_id"], event["type"])
 
 
-def _row(accepted: str, event_id: str, client_id: str, event_type: str, status: str) -> str:
-    return f"{accepted:9} {event_id:28} {client_id:12} {event_type:16} {status}"
+def _row(accepted: str, status: str, event_id: str, client_id: str, event_type: str) -> str:
+    """On 80 columns only the type is cut."""
+    return f"{accepted:9} {status:20} {event_id:28} {client_id:12} {event_type}"
