@@ -114,3 +114,11 @@ def test_replay_after_an_outage(running: tuple[Daemon, Receiver]) -> None:
         wait_until(lambda: api.deliveries()["delivered"] == 4, what="all delivered")
         assert api.deliveries()["exhausted"] == 0
         assert api.get("/v1/events/r0")["deliveries"][0]["attempt_count"] == 2
+
+
+def test_scrape_says_what_the_system_says_of_the_process(api: Api) -> None:
+    """Its restarts and its memory are read off these."""
+    samples = dict(line.rsplit(" ", 1) for line in api.ask("GET", "/metrics").content.decode().splitlines())
+    assert float(samples["process_resident_memory_bytes"]) > 10_000_000
+    assert float(samples["process_start_time_seconds"]) > 1_700_000_000
+    assert float(samples["process_open_fds"]) > 2

@@ -418,7 +418,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
-            "dev": False,
+            "process_metrics": tuple,
         }
         return Services(**fields | others)
 

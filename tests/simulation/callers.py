@@ -111,8 +111,7 @@ class Callers:
         length = int(fields.get("content-length", "0"))
         while len(text) < length:
             text += await self._more(end)
-        said = "\n".join(line for line in text.decode().split("\n") if not line.startswith("process_"))
-        self.world.trace("answer", path, lines[0], said)  # of the metrics, not what the real machine is like
+        self.world.trace("answer", path, lines[0], text.decode())
         return Answered(int(lines[0].split(" ")[1]), fields, text)
 
     async def _more(self, end: End) -> bytes:

@@ -337,7 +337,8 @@ def _settings(draw: Random) -> Settings:
             delivered_events_max=3 if tiny else 200_000,
             exhausted_events_max=3 if tiny else 50_000,
         ),
-        drain=replace(DEFAULTS.drain, timeout_seconds=draw.choice((0.0, 1.0, 5.0, 20.0))),
+        # An answer says where the reports are: the same wherever the tree stands.
+        drain=replace(DEFAULTS.drain, timeout_seconds=draw.choice((0.0, 1.0, 5.0, 20.0)), report_directory="/reports"),
     )
 
 

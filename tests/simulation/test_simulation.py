@@ -14,7 +14,7 @@ from tests.simulation.plan import STOPS, Plan
 from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink
 
-# How many for whoever works on something; CI's 200 and 20, and any other number, by the environment.
+# How many for whoever works on something; CI's, and any other number, by the environment.
 SEEDS = int(os.environ.get("HOOKD_SIMULATION_SEEDS", "60"))
 HASHED_SEEDS = int(os.environ.get("HOOKD_SIMULATION_HASHED_SEEDS", "5"))
 

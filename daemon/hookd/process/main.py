@@ -18,6 +18,7 @@ from functools import partial
 
 import msgspec
 import trio
+from prometheus_client import ProcessCollector
 
 from hookd import __version__
 from hookd.core.certificate_validity import validity
@@ -126,6 +127,7 @@ def _outside(
         announce=partial(_announce, log=log),
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
+        process_metrics=ProcessCollector(registry=None).collect,
     )
 
 

@@ -214,7 +214,7 @@ class Supervisor:
             log_lines_dropped=lambda: log.lines_dropped,
             report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
-            dev=effective.settings.dev,
+            process_metrics=self._outside.process_metrics,
         )
 
     async def _prove_tls(self, egress: EndpointEgress) -> Sequence[Mistake]:

@@ -8,10 +8,9 @@ clients with histograms of their own cost a scrape 200 ms of the loop. Whose bac
 
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -42,7 +41,6 @@ FORMS = tuple(choose_encoder(accept)[1] for accept in ("", OPENMETRICS))  # as t
 
 def metrics_routes(services: Services) -> Blueprint:
     routes = Blueprint("metrics", __name__)
-    process = ProcessCollector(registry=None)
     scrapes = OneATurn()
 
     @routes.get("/metrics")
@@ -51,7 +49,9 @@ def metrics_routes(services: Services) -> Blueprint:
         encode, content_type = choose_encoder(OPENMETRICS if _wants_openmetrics() else "")
         async with scrapes.turn():
             gauges = await services.gauge_collector.take()
-            return Response(encode(_Scrape(_read(services, gauges), process)), content_type=content_type)
+            return Response(
+                encode(_Scrape(_read(services, gauges), services.process_metrics)), content_type=content_type
+            )
 
     return routes
 
@@ -105,7 +105,7 @@ def _wants_openmetrics() -> bool:
 class _Scrape(Collector):
     """What the library's writers take for a registry."""
 
-    def __init__(self, reading: Reading, process: ProcessCollector) -> None:
+    def __init__(self, reading: Reading, process: Callable[[], Iterable[Metric]]) -> None:
         self._reading = reading
         self._process = process
 
@@ -123,7 +123,7 @@ class _Scrape(Collector):
         yield from _ages(reading.gauges)
         yield from _registered(reading)
         yield from _daemon(reading)
-        yield from self._process.collect()
+        yield from self._process()
 
 
 def _events(totals: Totals) -> Iterator[Metric]:
