@@ -55,6 +55,7 @@ from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
+from prometheus_client import ProcessCollector
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
 URL = "https://acme.example/hook"
@@ -418,7 +419,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
-            "process_metrics": tuple,
+            "process_metrics": ProcessCollector(registry=None).collect,
         }
         return Services(**fields | others)
 
