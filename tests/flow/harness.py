@@ -32,6 +32,7 @@ from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
+from hookd.edge.api.metrics import process_metrics
 from hookd.edge.api.services import Connections
 from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
@@ -55,7 +56,6 @@ from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
-from prometheus_client import ProcessCollector
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
 URL = "https://acme.example/hook"
@@ -419,7 +419,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
-            "process_metrics": ProcessCollector(registry=None).collect,
+            "process_metrics": process_metrics(),
         }
         return Services(**fields | others)
 

@@ -18,7 +18,6 @@ from functools import partial
 
 import msgspec
 import trio
-from prometheus_client import ProcessCollector
 
 from hookd import __version__
 from hookd.core.certificate_validity import validity
@@ -28,10 +27,12 @@ from hookd.core.sizing import recorder_layout
 from hookd.core.timestamps import rfc3339
 from hookd.edge import recorder_files
 from hookd.edge import reports as report_files
+from hookd.edge.api.metrics import process_metrics
 from hookd.edge.clock import LoopClock, SystemClock
 from hookd.edge.descriptors import raise_limit, shares
 from hookd.edge.egress import open_sender, tls_mistakes
 from hookd.edge.event_ids import EventIds
+from hookd.edge.garbage import Garbage
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.loop_watch import LoopWatch
 from hookd.edge.recorder_files import CannotRecord, RecorderDirectory
@@ -127,7 +128,7 @@ def _outside(
         announce=partial(_announce, log=log),
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
-        process_metrics=ProcessCollector(registry=None).collect,
+        process_metrics=process_metrics(),
     )
 
 
@@ -142,9 +143,11 @@ def _run(
     if recorder_directory is not None:
         recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
         outside = outside._replace(recorder=recorder)
-    loop_watch = LoopWatch()
+    garbage, loop_watch = Garbage(), LoopWatch()
     outside = outside._replace(loop_watch=loop_watch)
-    return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[loop_watch])
+    garbage.take_over()
+    # In this order: the watch sees what collecting takes.
+    return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[garbage, loop_watch])
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 import trio
-from prometheus_client import Metric
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import ProveTls, unproved
@@ -76,7 +75,7 @@ class Outside(NamedTuple):
     settlements: Callable[[EffectiveSettings], Settlements] = Settlements
     """Makes the feed's ring."""
     loop_watch: LoopWatch = NothingWatched()
-    process_metrics: Callable[[], Iterable[Metric]] = tuple
+    process_metrics: Callable[[], Iterable[Any]] = tuple
     """What the system says of this process, for a scrape; virtual time has none."""
     is_unaccounted: bool = False
     """A run before this one left a recording, and its report could not be written."""

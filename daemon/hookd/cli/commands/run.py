@@ -1,6 +1,5 @@
 """Owns `hookd run`: loads the configuration, binds the sockets, and hands both to one run of the process."""
 
-import gc
 import os
 import time
 from collections.abc import Callable
@@ -18,10 +17,6 @@ from hookd.process.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from hookd.core.settings import Settings
-
-# The garbage collector walks through all that is old after so many walks through what is young; 10 by default. It finds
-# next to nothing there, and a thousand connections with a request each held up the loop for 60 to 140 ms of it.
-OLD_COLLECTED_EVERY = 30
 
 
 class Options(NamedTuple):
@@ -62,8 +57,6 @@ def run(
     open_to_others = ", ".join(exposed(sockets))
     if open_to_others and not settings.http.tokens:
         fail(ExitCode.CONFIG, f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured")
-    gc.freeze()  # what was imported lives as long as we; walking all of it held up the loop for 16 ms at a time
-    gc.set_threshold(*gc.get_threshold()[:2], OLD_COLLECTED_EVERY)
     try:
         code = run_process(settings, sockets, held, _reload(options, settings.clients, open_to_others))
     except CannotStart as error:

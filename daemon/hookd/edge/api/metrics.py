@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -54,6 +55,11 @@ def metrics_routes(services: Services) -> Blueprint:
             )
 
     return routes
+
+
+def process_metrics() -> Callable[[], Iterable[Metric]]:
+    """What the system says of this process: its memory, CPU time, start and descriptors."""
+    return ProcessCollector(registry=None).collect
 
 
 class Reading(NamedTuple):

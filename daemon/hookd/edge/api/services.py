@@ -1,9 +1,7 @@
 """Owns the list of what the routes call: the flow's objects, handed in by the supervisor."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
-
-from prometheus_client import Metric
+from typing import Any, NamedTuple
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress
@@ -58,4 +56,4 @@ class Services(NamedTuple):
     log_lines_dropped: Callable[[], int]
     report_directory: str  # where this run's report will be; absolute
     reports_problem: Callable[[], str | None]
-    process_metrics: Callable[[], Iterable[Metric]]
+    process_metrics: Callable[[], Iterable[Any]]  # the metrics of the library that api/metrics.py knows
