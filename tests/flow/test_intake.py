@@ -1,5 +1,9 @@
 """Admission: what is taken in, in what order it is checked, and that a refusal changes nothing."""
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 import pytest
 from hookd.core.budget import DELIVERY_BYTES, EVENT_BYTES
 from hookd.core.delivery import Status
@@ -246,6 +250,50 @@ async def test_batch_over_a_budget_in_sum_is_refused_whole(autojump_clock) -> No
     assert unchanged(flow) == before
     answers = flow.intake.admit_whole([submission(event_id=event_id) for event_id in ("a", "a", "known")])
     assert [each.is_new for each in answers] == [True, False, False]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many calls of Python's functions it makes."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def test_batch_without_room_is_refused_at_no_more_than_admission_costs(autojump_clock, nursery) -> None:
+    """However many endpoints its client has: how long it waits is asked once, and not for each of its events."""
+    flow = Flow(bounded(client_events_max=1100))
+    flow.put("acme", *(endpoint(f"e{number}", f"{URL}/{number}") for number in range(16)))
+    for number in range(16):
+        flow.sender.script(f"{URL}/{number}", *[Hang()] * 100)
+    await flow.start(nursery)
+    flow.admit_many(100)
+    await at(1)
+    events = [submission() for _ in range(1000)]
+    admission = calls_of(lambda: flow.intake.admit_whole(events))
+
+    def refused() -> None:
+        with pytest.raises(ClientFull) as found:
+            flow.intake.admit_whole(events)
+        assert len(found.value.mistakes) == 1000
+        assert found.value.retry_after_seconds
+
+    def refused_in_part() -> None:
+        for answer in flow.intake.admit_partial(events):
+            assert isinstance(answer, ClientFull)
+            assert answer.retry_after_seconds
+
+    assert calls_of(refused) < admission
+    print(admission, calls_of(refused), calls_of(refused_in_part))
+    assert 0
 
 
 async def test_batch_naming_one_id_for_two_events_is_a_conflict(autojump_clock) -> None:

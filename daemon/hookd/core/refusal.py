@@ -5,6 +5,7 @@ secrets. It does not know HTTP: the one table from slug to status stands in edge
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 from hookd.core.mistakes import Mistake
 
@@ -31,6 +32,14 @@ class Refused(Exception):
         self.mistakes = tuple(mistakes)
         self.retry_after_seconds = retry_after_seconds
         self.extra = extra
+
+    def without_frames(self) -> Self:
+        """To be kept. The frames that it came through may hold it: only the garbage collector would free both.
+
+        So may those of the error behind it.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class Malformed(Refused):

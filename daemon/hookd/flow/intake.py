@@ -114,13 +114,18 @@ class Intake:
                 retry_after_seconds=wait_seconds(seconds_left),
             )
 
-    def refuse_if_no_room(self, client_id: str, *, client: Demand, whole: Demand, now: Moment) -> None:
-        """Raises ClientFull or Full, each with how long to wait."""
+    def refuse_if_no_room(
+        self, client_id: str, *, client: Demand, whole: Demand, now: Moment, waits: dict[str, int] | None = None
+    ) -> None:
+        """Raises ClientFull or Full, each with how long to wait. `waits` remembers that, of one moment's requests."""
         try:
             self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic)
         except ClientFull as refused:
             if refused.retry_after_seconds is None:
-                refused.retry_after_seconds = self._next_attempt_seconds(client_id, now)
+                waits = {} if waits is None else waits
+                if client_id not in waits:
+                    waits[client_id] = self._next_attempt_seconds(client_id, now)
+                refused.retry_after_seconds = waits[client_id]
             raise
 
     def admit(self, submission: Submission) -> Admitted:
@@ -135,20 +140,22 @@ class Intake:
             plan = _Plan(self, now, asks_once=True)
             planned = [self._plan(submission, plan) for submission in submissions]
             plan.ask()
-        except Refused:  # by which item, and by which others, is found one by one
-            plan = _Plan(self, now)
+        except Refused as refused:  # by which item, and by which others, is found one by one
+            refused.without_frames()
+            plan = _Plan(self, now, remembers=True)
             planned = self._plan_each(submissions, plan)
         return [self._commit(plan, item) for item in planned]
 
     def admit_partial(self, submissions: Sequence[Submission | Refused]) -> list[Admitted | Refused]:
         """Each as far as it can be: what is refused stands in its place."""
         answers: list[Admitted | Refused] = []
+        plan = _Plan(self, self._clock.now())
         for submission in submissions:
-            plan = _Plan(self, self._clock.now())
+            plan.begin_anew()
             try:
                 answers.append(self._commit(plan, self._plan(submission, plan)))
             except Refused as refused:
-                answers.append(refused)
+                answers.append(refused.without_frames())
         return answers
 
     def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery:
@@ -186,9 +193,9 @@ class Intake:
             try:
                 planned.append(self._plan(submission, plan))
             except Refused as one:
-                refused.append((index, one))
+                refused.append((index, one.without_frames()))
         if refused:
-            raise _whole_batch_refused(refused)
+            raise _whole_batch_refused(refused, plan.wait_seconds())
         return planned
 
     def _plan(self, submission: Submission | Refused, plan: "_Plan") -> "_Planned | Event":
@@ -252,18 +259,25 @@ class Intake:
 class _Plan:
     """What a batch would take, before any of it is taken. All of it has the same time of admission.
 
-    An event that does not fit is counted all the same. So each refusal of a whole batch says how long it takes until
-    there is room for all of it. With `asks_once` room is asked for once, by `ask`: what has room together has it one by
-    one, since a demand only grows.
+    An event that does not fit is counted all the same. So `wait_seconds` is how long it takes until there is room for
+    all of it. A demand only grows: with `asks_once` room is asked for once, by `ask`, and what has room together has it
+    one by one; with `remembers` a client that was refused once is refused from there on, unasked.
     """
 
-    def __init__(self, intake: Intake, now: Moment, *, asks_once: bool = False) -> None:
+    def __init__(self, intake: Intake, now: Moment, *, asks_once: bool = False, remembers: bool = False) -> None:
         self._intake = intake
         self._asks_once = asks_once
+        self._remembers = remembers
         self.now = now
+        self._wanting: dict[tuple[str, str], _Wanting] = {}
+        self._waits: dict[str, int] = {}  # until a client's next attempt
+        self._short: dict[str, Refused] = {}  # clients for which there is no room
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """What was planned is admitted, or was refused. What holds for the moment stays known."""
         self._whole = Demand()
         self._clients: dict[str, Demand] = {}
-        self._wanting: dict[tuple[str, str], _Wanting] = {}
         self._planned: dict[tuple[str, str], _Planned] = {}  # those that came with an id
 
     def wanting(self, submission: Submission) -> _Wanting:
@@ -287,13 +301,34 @@ class _Plan:
             client = self._clients[client_id] = Demand()
         client.add(more)
         self._whole.add(more)
+        if client_id in self._short:
+            raise self._short[client_id]
         if not self._asks_once:
-            self._intake.refuse_if_no_room(client_id, client=client, whole=self._whole, now=self.now)
+            try:
+                self._ask(client_id)
+            except Refused as refused:
+                if self._remembers:
+                    self._short[client_id] = refused
+                raise
 
     def ask(self) -> None:
         """Raises ClientFull or Full where not all of it fits."""
-        for client_id, client in self._clients.items():
-            self._intake.refuse_if_no_room(client_id, client=client, whole=self._whole, now=self.now)
+        for client_id in self._clients:
+            self._ask(client_id)
+
+    def wait_seconds(self) -> int:
+        """Until there is room for those that were refused, 0 where none was."""
+        seconds = 0
+        for client_id in self._short:
+            try:
+                self._ask(client_id)
+            except Refused as refused:
+                seconds = max(seconds, refused.retry_after_seconds or 0)
+        return seconds
+
+    def _ask(self, client_id: str) -> None:
+        demand = self._clients[client_id]
+        self._intake.refuse_if_no_room(client_id, client=demand, whole=self._whole, now=self.now, waits=self._waits)
 
 
 def _conflict(client_id: str, event_id: str) -> IdConflict:
@@ -302,7 +337,7 @@ def _conflict(client_id: str, event_id: str) -> IdConflict:
     )
 
 
-def _whole_batch_refused(refused: Sequence[tuple[int, Refused]]) -> Refused:
+def _whole_batch_refused(refused: Sequence[tuple[int, Refused]], wait_seconds: int) -> Refused:
     first = refused[0][1]
     mistakes = [
         mistake for index, item in refused for mistake in (item.mistakes or (Mistake(f"/{index}", item.detail),))
@@ -310,6 +345,6 @@ def _whole_batch_refused(refused: Sequence[tuple[int, Refused]]) -> Refused:
     return type(first)(
         f"nothing of the batch was admitted: {len(refused):,} of its events refused, the first: {first.detail}",
         mistakes=mistakes,
-        retry_after_seconds=max(item.retry_after_seconds or 0 for _, item in refused) or None,
+        retry_after_seconds=max(wait_seconds, *(item.retry_after_seconds or 0 for _, item in refused)) or None,
         **first.extra,
     )

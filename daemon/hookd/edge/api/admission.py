@@ -236,7 +236,7 @@ def _read_or_refused(services: Services, item: bytes, client_id: str | None, ind
     try:
         return _read(services, item, client_id=client_id, pointer=f"/{index}")
     except Refused as refused:
-        return refused
+        return refused.without_frames()
 
 
 def _logged(services: Services, admit: Callable[[], T], submission: Submission | None) -> T:
