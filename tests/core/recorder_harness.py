@@ -105,10 +105,12 @@ class Named(NamedTuple):
     type: str
     accepted_at: float
     payload: bytes | None
+    traceparent: str | None
 
 
 def named(event: Event, *, payloads: bool) -> Named:
-    return Named(event.id, event.client_id, event.type, event.accepted_at, event.payload if payloads else None)
+    payload = event.payload if payloads else None
+    return Named(event.id, event.client_id, event.type, event.accepted_at, payload, event.traceparent)
 
 
 def shown(delivery: Delivery) -> Shown:
@@ -185,7 +187,8 @@ class History:
     def _open(self, now: Moment) -> None:
         number = len(self.events)
         payload = b"%d" % self.random.getrandbits(self.random.choice([8, 100, 1000])) if self.payloads else b"{}"
-        submission = Submission(f"c{number % 3}", f"type.{number % 5}", payload)
+        traceparent = f"00-{number + 1:032x}-{number + 1:016x}-01" if number % 4 == 0 else None
+        submission = Submission(f"c{number % 3}", f"type.{number % 5}", payload, traceparent=traceparent)
         deliveries = tuple(
             Delivery(endpoint_id=f"e{n}", url=f"https://x.example/{n}/", opened_at=0.0, due_at=0.0)
             for n in range(self.random.choice([0, 1, 1, 1, 2, 3]))

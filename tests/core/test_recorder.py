@@ -24,6 +24,7 @@ from tests.core.recorder_harness import WALL, History, MemoryStore, make_recorde
 from tests.core.test_ledger import DELIVERED, EXHAUSTED, LedgerMachine, moment
 
 NOW = Moment(0.0, WALL)
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class RecorderMachine(LedgerMachine):
@@ -254,10 +255,10 @@ def test_segment_is_dropped_only_once_what_was_carried_out_of_it_stands() -> Non
         on_forgotten=lambda event: None,
         recorder=desk.recorder,
     )
-    names = {desk.admit(b"1" * 1600).id for _ in range(21)}
+    names = {desk.admit(b"1" * 1550).id for _ in range(21)}
     store.unsettled = lambda: names
     for _ in range(1000):
-        desk.settle(desk.admit(b"1" * 1600))
+        desk.settle(desk.admit(b"1" * 1550))
     assert store.drops > 10
 
 
@@ -341,7 +342,7 @@ def test_row_is_never_larger_than_what_was_asked_for() -> None:
     desk = Desk()
     url = "https://x.example/" + "z" * 300
     delivery = Delivery(endpoint_id="d" * 64, url=url, opened_at=0.0, due_at=0.0)
-    event = desk.ledger.open(Submission("c" * 64, "t" * 128, b"{}"), "i" * 64, (delivery,), now=NOW)
+    event = desk.ledger.open(Submission("c" * 64, "t" * 128, b"{}", traceparent=TRACEPARENT), "i" * 64, (delivery,), now=NOW)
     desk.ledger.begin_attempt(event, delivery, url=url, now=NOW)
     assert desk.recorder.rows_bytes == row_bytes_max(0, [url])
 

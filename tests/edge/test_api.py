@@ -926,6 +926,8 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
         "unsettled": 1,
         "in_flight": 1,
         "concurrency_now": 1,
+        "next_attempt_at": None,
+        "budget_used": 0.00005,
         "oldest_unsettled_seconds": 10,
         "held_up_by": None,
         "held_up_attempts": 0,
@@ -938,6 +940,45 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
     assert (health["failing_since"], health["consecutive_failures"], health["unsettled"]) == (None, 0, 0)
     assert (health["in_flight"], health["oldest_unsettled_seconds"]) == (0, None)
     assert health["last_delivered_at"] == rfc3339(EPOCH + 20)
+
+
+async def test_health_says_when_the_next_attempt_may_begin(autojump_clock, nursery) -> None:
+    """Of what waits: after its delay, at the next probe, never while an operator pauses, null where nothing waits."""
+    api = await started(nursery)
+
+    async def next_attempt() -> Any:
+        return (await api.get("/v1/clients/acme")).body["endpoints"][0]["health"]["next_attempt_at"]
+
+    assert await next_attempt() is None
+    api.flow.sender.script(URL, 500)
+    await at(10)
+    await api.post("/v1/events", event())
+    await now()
+    assert await next_attempt() == rfc3339(EPOCH + 15)
+    await api.post("/v1/clients/acme/endpoints/default/pause", {})
+    assert await next_attempt() is None
+    await api.post("/v1/clients/acme/endpoints/default/resume", {})
+    assert await next_attempt() == rfc3339(EPOCH + 15)
+
+
+async def test_health_says_what_an_endpoint_takes_of_its_clients_budget(autojump_clock, nursery) -> None:
+    """Of events or of bytes, whichever is more; an event counts for each endpoint that it is yet owed to."""
+    api = await started(nursery, bounded(client_events_max=10, client_bytes_max=1_000_000))
+    api.flow.put("acme", endpoint("up", URL), endpoint("down", OTHER))
+    api.flow.sender.script(OTHER, Held())
+
+    async def used() -> list[float]:
+        await now()
+        endpoints = (await api.get("/v1/clients/acme")).body["endpoints"]
+        return [one["health"]["budget_used"] for one in endpoints]
+
+    assert await used() == [0, 0]
+    for _ in range(3):
+        await api.post("/v1/events", event())
+    assert await used() == [0, 0.3]
+    for _ in range(3):
+        await api.post("/v1/events", event(payload="x" * 240_000))
+    assert await used() == [0, pytest.approx(0.73, abs=0.005)]
 
 
 async def test_clients_are_listed_by_id_in_pages(autojump_clock, nursery) -> None:

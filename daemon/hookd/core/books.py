@@ -9,6 +9,7 @@ What is changed in them, and when, is core/ledger's.
 from collections.abc import Iterable, Iterator, Reversible
 
 from hookd.core.book import Book
+from hookd.core.budget import Demand
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
@@ -81,6 +82,11 @@ class Books:
         """By endpoint, since when (monotonic) its oldest unsettled event is; none where nothing is unsettled."""
         book = self._books.get(client_id)
         return {} if book is None else book.oldest_unsettled()
+
+    def held(self, client_id: str) -> Demand:
+        """What of the budget its unsettled events take."""
+        book = self._books.get(client_id)
+        return Demand() if book is None else book.usage.held
 
     def unsettled_events(self, client_id: str) -> list[Event]:
         """The client's events of which something is unsettled, in order of admission."""

@@ -202,6 +202,17 @@ def client_share(intake: IntakeSettings) -> float:
     )
 
 
+def budget_used(held: Demand, unsettled: int, intake: IntakeSettings) -> float:
+    """What of a client's budget is taken by events that one of its endpoints is yet owed: `unsettled` of those held.
+
+    Of events or of bytes, whichever is more; 1 is all of it. Bytes are those of as many events of mean size.
+    """
+    if not held.events:
+        return 0.0
+    used = max(held.events / max(1, intake.client_events_max), held.bytes / max(1, intake.client_bytes_max))
+    return used * unsettled / held.events
+
+
 def wait_seconds(seconds: float) -> int:
     """Whole seconds for `Retry-After`, upward, within its bounds."""
     return math.ceil(min(max(seconds, WAIT_SECONDS_MIN), WAIT_SECONDS_MAX))

@@ -52,6 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     order: Order = "any"
     rate: Rate | None = None
     give_up_on: tuple[int | str, ...] = ()  # statuses, and classes such as "4xx"
+    trace_context: bool = False  # whether it gets the traceparent that came with an event
     paused: bool | None = None  # what the definition says; None: nothing, and a pause stays as it is
     egress: EndpointEgress | None = None
     old_secrets: tuple[OldSecret, ...] = ()

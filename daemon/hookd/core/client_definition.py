@@ -187,7 +187,8 @@ class _Reader:
             "order": self.order(f"{at}/order", entry.get("order")),
             "rate": self.rate(f"{at}/rate", entry.get("rate")),
             "give_up_on": self.give_up_on(f"{at}/give_up_on", entry.get("give_up_on")),
-            "paused": self.paused(f"{at}/paused", entry.get("paused")),
+            "paused": self.flag(f"{at}/paused", entry.get("paused")),
+            "trace_context": self.trace_context(f"{at}/trace_context", entry),
             "egress": self.egress(at, entry),
         }
 
@@ -311,7 +312,13 @@ class _Reader:
                 self.note(f"{at}/{index}", f"must be a status from {STATUS_MIN} to {STATUS_MAX}, or one of {classes}")
         return tuple(value)
 
-    def paused(self, at: str, value: object) -> bool | None:
+    def trace_context(self, at: str, entry: dict[Any, Any]) -> bool:
+        is_wanted, headers = bool(self.flag(at, entry.get("trace_context"))), entry.get("headers")
+        if is_wanted and isinstance(headers, dict) and any(str(name).lower() == "traceparent" for name in headers):
+            self.note(at, "the endpoint's own headers have a traceparent; leave out one of them")
+        return is_wanted
+
+    def flag(self, at: str, value: object) -> bool | None:
         if value is not None and not isinstance(value, bool):
             self.note(at, "must be true or false")
             return None

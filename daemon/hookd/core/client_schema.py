@@ -187,6 +187,9 @@ _GiveUpOn = Annotated[
         examples=[[400, "3xx"]],
     ),
 ]
+_TraceContext = Annotated[
+    bool, _said("true: it gets the `traceparent` that came with an event, never its tracestate or baggage")
+]
 _Paused = Annotated[bool, _said("true: held as by an operator; false: no longer; as it is without")]
 
 
@@ -220,6 +223,7 @@ class EndpointDefinition(msgspec.Struct, forbid_unknown_fields=True):
     rate: _Rate | None = None
     give_up_on: _GiveUpOn | None = None
     paused: _Paused | None = None
+    trace_context: _TraceContext | None = None
     ca: _Certificates | None = None
     client_certificate: _ClientCertificate | None = None
     client_key: _ClientKey | None = None

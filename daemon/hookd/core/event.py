@@ -59,6 +59,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     type: str
     payload: bytes
     id: str | None = None
+    traceparent: str | None = None  # of its request, not of its body
 
 
 OwnId = Annotated[Id, Meta(description="Yours, unique per client; else one is made")]
@@ -122,6 +123,7 @@ class Event(msgspec.Struct, gc=False, eq=False):
     settled_at: float | None = None  # wall
     digest: bytes | None = None
     row: RowPlace | None = None  # in the flight recorder, which keeps it
+    traceparent: str | None = None
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:

@@ -139,6 +139,7 @@ class Ledger(Books):
             accepted_at=now.wall if accepted_at is None else accepted_at,
             since=now.monotonic,
             bundle=deliveries[0] if len(deliveries) == 1 else deliveries,
+            traceparent=submission.traceparent,
         )
         book.events[event_id] = event
         self._listing.add(sequence)

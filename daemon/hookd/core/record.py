@@ -27,12 +27,13 @@ from hookd.core.event import Event
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
 from hookd.core.read_number import ReadNumber
 from hookd.core.retry import Reason
+from hookd.core.trace_context import TRACEPARENT_CHARS
 
 FORMAT = 3
 
 HEAD_FORM = struct.Struct("<II")
 TAIL_FORM = struct.Struct("<QB")  # each of the following begins with it, when it is written
-# cause, the status of the event before, serial, accepted_at, payload, deliveries, ids, type
+# cause, the status of the event before, serial, accepted_at, payload, deliveries, ids, type; then the texts
 ROW_FORM = struct.Struct("<BBQdIHBBB")
 # status, reason, flags, crashes, id, url, attempts, those unscheduled, the last attempt's facts
 DELIVERY_FORM = struct.Struct("<BBBBBHIIdfBH")
@@ -44,12 +45,13 @@ SETTLED_FORM = struct.Struct("<QHBBB")  # serial, index, status, reason, the eve
 OVERHEAD_BYTES = HEAD_FORM.size + TAIL_FORM.size
 NO_PAYLOAD = 2**32 - 1
 COUNT_MAX = 2**32 - 1
-_IDS_BYTES_MAX = 64 + 64 + 128  # event, client, type
+_IDS_BYTES_MAX = 64 + 64 + 128 + TRACEPARENT_CHARS  # event, client, type, and its traceparent
 _ENDPOINT_ID_BYTES_MAX = 64
 _ROW_BYTES_MAX = OVERHEAD_BYTES + ROW_FORM.size + _IDS_BYTES_MAX
 _DELIVERY_BYTES_MAX = DELIVERY_FORM.size + _ENDPOINT_ID_BYTES_MAX
 
 IN_FLIGHT, MAYBE_RECEIVED, REQUEST_SENT, HAS_ATTEMPT = 1, 2, 4, 8
+TRACED = 128  # beside a row's cause: a traceparent stands behind its type
 
 STATUSES: tuple[Status | None, ...] = (None, *Status)
 STATUS_CODES = {status: code for code, status in enumerate(STATUSES)}

@@ -30,6 +30,7 @@ from hookd.core.record import (
     SETTLED_FORM,
     STATUSES,
     TAIL_FORM,
+    TRACED,
     Begun,
     Cause,
     Ended,
@@ -42,6 +43,7 @@ from hookd.core.record import (
     Unrecorded,
 )
 from hookd.core.timestamps import WALL_MAX
+from hookd.core.trace_context import TRACEPARENT_CHARS, traceparent_from
 
 
 def read_framed(data: bytes, offset: int) -> tuple[int, Record, int] | None:
@@ -110,6 +112,10 @@ def _read_row(body: bytes) -> Row:
     chars = id_chars + client_chars + type_chars
     ids = _text(body, ROW_FORM.size, chars)
     at = ROW_FORM.size + chars
+    traceparent = None
+    if cause & TRACED:
+        cause, traceparent = cause - TRACED, traceparent_from(_text(body, at, TRACEPARENT_CHARS))
+        at += TRACEPARENT_CHARS
     deliveries = []
     for _ in range(delivery_count):
         delivery, at = _read_delivery(body, at)
@@ -127,6 +133,7 @@ def _read_row(body: bytes) -> Row:
         accepted_at=accepted_at,
         since=0.0,
         bundle=bundled(deliveries),
+        traceparent=traceparent,
     )
     return Row(Cause(cause), STATUSES[was], event)
 

@@ -32,6 +32,7 @@ from hookd.core.record import (
     SETTLED_FORM,
     STATUS_CODES,
     TAIL_FORM,
+    TRACED,
     Cause,
     Header,
     Kind,
@@ -58,10 +59,11 @@ def row_record(
     sequence: int, event: Event, cause: Cause, was: Status | None, *, payload: bytes | None, urls: bool = True
 ) -> bytes:
     event_id, client_id, event_type, deliveries = event.id, event.client_id, event.type, event.deliveries
+    traceparent = event.traceparent
     tail = _TAIL_ROW.pack(
         sequence,
         _KIND_ROW,
-        cause,
+        cause if traceparent is None else cause | TRACED,
         STATUS_CODES[was],
         event.sequence,
         event.accepted_at,
@@ -70,7 +72,7 @@ def row_record(
         len(event_id),
         len(client_id),
         len(event_type),
-    ) + (event_id + client_id + event_type).encode("ascii", "replace")
+    ) + (event_id + client_id + event_type + (traceparent or "")).encode("ascii", "replace")
     for delivery in deliveries:
         url = delivery.url if urls else ""
         is_new = not delivery.attempt_count and delivery.status is _PENDING and not delivery.particulars.maybe_received

@@ -143,6 +143,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     attempt_count: int
     next_attempt_at: str | None
     last_outcome: AttemptView | None
+    traceparent: str | msgspec.UnsetType = msgspec.UNSET  # where one came with the event
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -369,6 +370,7 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         crash_count=delivery.crash_count or msgspec.UNSET,
         unscheduled_attempts=delivery.unscheduled_attempts or msgspec.UNSET,
         last_outcome=last,
+        traceparent=event.traceparent or msgspec.UNSET,
         **fields,
     )
 

@@ -17,6 +17,7 @@ from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, payload_digest
 from hookd.core.timestamps import Moment
+from hookd.core.trace_context import TRACEPARENT_BYTES
 
 EXCERPT_BYTES_MAX = 1024
 # What an excerpt costs besides its bytes: key, tuple and places. Measured: 390 B.
@@ -152,6 +153,8 @@ class Retention:
 def row_bytes(event: Event) -> int:
     """What a settled event takes without its payload, and without the excerpts."""
     size, bundle = SETTLED_EVENT_BYTES + len(event.id) + len(event.type), event.bundle
+    if event.traceparent is not None:
+        size += TRACEPARENT_BYTES
     if type(bundle) is Delivery:
         return size + SETTLED_DELIVERY_BYTES + len(bundle.history)
     for delivery in event.deliveries:

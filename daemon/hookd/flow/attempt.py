@@ -148,7 +148,14 @@ class Attempter:
     def _request(self, event: Event, endpoint: Endpoint, *, attempt_number: int, now: Moment) -> DeliveryRequest:
         assert event.payload is not None
         return self._post(
-            event.client_id, endpoint, event.id, event.type, event.payload, attempt_number=attempt_number, now=now
+            event.client_id,
+            endpoint,
+            event.id,
+            event.type,
+            event.payload,
+            attempt_number=attempt_number,
+            now=now,
+            traceparent=event.traceparent,
         )
 
     def _post(
@@ -161,6 +168,7 @@ class Attempter:
         *,
         attempt_number: int,
         now: Moment,
+        traceparent: str | None = None,
     ) -> DeliveryRequest:
         timestamp = int(now.wall)
         signature = sign(endpoint.secrets(now.monotonic), event_id=event_id, timestamp=timestamp, body=payload)
@@ -171,6 +179,8 @@ class Attempter:
             ("hookd-event-type", event_type),
             ("hookd-attempt", str(attempt_number)),
         ]
+        if endpoint.trace_context and traceparent is not None:
+            headers.append(("traceparent", traceparent))
         of_endpoint = (*self._headers, *endpoint.headers)
         egress = self._effective.egress(endpoint)
         return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload, of_endpoint, egress)

@@ -111,6 +111,11 @@ class Courier:
         """When the next attempt may begin (monotonic), a probe too; infinity if none may as things are."""
         return min((lane.begins_from() for lane in self._lanes.values()), default=math.inf)
 
+    def next_attempt_to(self, endpoint_id: str) -> float:
+        """The same for one endpoint; infinity too while what waits stands behind one in flight, in strict order."""
+        lane = self._lanes.get(endpoint_id)
+        return math.inf if lane is None or not lane.has_turn else lane.begins_from()
+
     def next_due(self, now: float) -> float:
         """When the next delivery is due (monotonic) of those that no state of their endpoint holds back."""
         due_at = math.inf

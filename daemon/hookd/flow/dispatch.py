@@ -110,6 +110,11 @@ class Dispatch:
         courier = self._couriers.get(client_id)
         return math.inf if courier is None else courier.next_attempt()
 
+    def next_attempt_to(self, client_id: str, endpoint_id: str) -> float:
+        """The same for one of its endpoints."""
+        courier = self._couriers.get(client_id)
+        return math.inf if courier is None else courier.next_attempt_to(endpoint_id)
+
     def couriers(self) -> list[Courier]:
         """Of the clients that have work, as a list that outlives their ending."""
         return list(self._couriers.values())

@@ -50,6 +50,7 @@ class ReportLine(msgspec.Struct, frozen=True):
     unscheduled_attempts: Annotated[
         int, Meta(description="Attempts that took nothing from the schedule", examples=[0])
     ] = 0
+    traceparent: Annotated[str, Meta(description="Of the trace that it belongs to; ignored where it is not valid")] = ""
     payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
 

@@ -21,6 +21,7 @@ from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment, parse_rfc3339
+from hookd.core.trace_context import traceparent_from
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log
@@ -167,7 +168,8 @@ class Resend:
         delivery = self._delivery(line, now)
         event = self._ledger.find(line.client_id, line.event_id)
         if event is None:
-            submission = Submission(line.client_id, line.type, payload, line.event_id)
+            traceparent = traceparent_from(line.traceparent)
+            submission = Submission(line.client_id, line.type, payload, line.event_id, traceparent)
             accepted_at = parse_rfc3339(line.accepted_at) if line.accepted_at else now.wall
             event = self._ledger.open(
                 submission, line.event_id, (delivery,), now=now, recovered=True, accepted_at=accepted_at

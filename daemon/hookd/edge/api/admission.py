@@ -26,6 +26,7 @@ from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import InvalidEvent, Refused, UnsupportedMediaType
+from hookd.core.trace_context import traceparent_from
 from hookd.edge.api.batch_bodies import BatchBodies, Items
 from hookd.edge.api.bodies import JSON, NDJSON, read_body
 from hookd.edge.api.held_tokens import held_clients, not_held, refuse_other_clients
@@ -41,11 +42,14 @@ from hookd.flow.intake import Admitted
 from hookd.flow.report_lines import ReportLine, ReportLines, line_bytes_max
 
 T = TypeVar("T")
+Sent = TypeVar("Sent", bound=Submission | Refused)
 
 LONG_BODY_BYTES = 1 << 20
 KEY = "Idempotency-Key"
 KEY_FIELD = KEY.lower().encode()
-KEYS = {KEY: "Stands for the `id` of a single event"}
+TRACEPARENT_FIELD = b"traceparent"
+TRACED = {"traceparent": "W3C Trace Context: goes on to endpoints with `trace_context`; ignored where it is not valid"}
+FIELDS = {KEY: "Stands for the `id` of a single event", **TRACED}
 LOCATION = {"Location": "Where the event is read"}
 BATCH_ELSEWHERE = "this route takes one event, as application/json; a batch goes to POST /v1/events/batch"
 ADMISSION_PROBLEMS = ("unknown-client", "id-conflict", "invalid-event", "client-full", "full", "draining")
@@ -75,7 +79,7 @@ def admission_routes(services: Services) -> Blueprint:
         answers={202: EventView, 200: EventView},
         problems=ADMISSION_PROBLEMS,
         headers=LOCATION,
-        request_headers=KEYS,
+        request_headers=FIELDS,
         names_clients=True,
     )
     async def post_event() -> Response:
@@ -89,6 +93,7 @@ def admission_routes(services: Services) -> Blueprint:
         query=BatchQuery,
         answers={202: BatchAnswer},
         problems=ADMISSION_PROBLEMS,
+        request_headers=TRACED,
         names_clients=True,
     )
     async def post_batch() -> Response:
@@ -104,7 +109,7 @@ def admission_routes(services: Services) -> Blueprint:
         answers={202: (EventView, BatchAnswer), 200: EventView},
         problems=ADMISSION_PROBLEMS,
         headers=LOCATION,
-        request_headers=KEYS,
+        request_headers=FIELDS,
     )
     async def post_client_event(client_id: str) -> Response:
         body = await read_body(services.effective, JSON, NDJSON)
@@ -149,8 +154,11 @@ async def _read_single_body(services: Services) -> bytes:
 
 def _single(services: Services, submission: Submission) -> Response:
     refuse_other_clients([submission.client_id])
-    if KEY_FIELD in this_request().first:
+    given = this_request().first
+    if KEY_FIELD in given:
         submission = _keyed(submission)
+    if TRACEPARENT_FIELD in given:
+        (submission,) = _traced([submission])
     admitted = _logged(services, lambda: services.intake.admit(submission), submission)
     if not admitted.is_new:  # it may have a long history
         this_request().exchange.answer.refuse_if_full()
@@ -172,8 +180,11 @@ async def _batch(services: Services, batches: BatchBodies, body: bytes, *, clien
         items, submissions = found[0], _held(found[1])
         if not submissions:
             raise InvalidEvent("the batch is empty; send at least one event")
-        if KEY_FIELD in this_request().first:
+        given = this_request().first
+        if KEY_FIELD in given:
             _refuse_key(submissions)
+        if TRACEPARENT_FIELD in given:
+            submissions = _traced(submissions)
         this_request().exchange.answer.refuse_if_full()
         if query(BatchQuery).partial:
             return _admit_partial(services, items, submissions, client_id)
@@ -222,6 +233,18 @@ def _keyed(submission: Submission) -> Submission:
         mistake = Mistake("/id", f"is not what {KEY} says; give one of them, or the same twice")
         raise InvalidEvent(f"the event's id and {KEY} differ", mistakes=[mistake])
     return msgspec.structs.replace(submission, id=key)
+
+
+def _traced(submissions: Sequence[Sent]) -> Sequence[Sent]:
+    """With the request's traceparent, one text for all; as they are where it is not valid, or stands twice."""
+    given = this_request().headers.getlist("traceparent")
+    traceparent = traceparent_from(given[0]) if len(given) == 1 else None
+    if traceparent is None:
+        return submissions
+    return [
+        each if isinstance(each, Refused) else msgspec.structs.replace(each, traceparent=traceparent)
+        for each in submissions
+    ]
 
 
 def _read(services: Services, body: bytes, *, client_id: str | None, pointer: str = "") -> Submission:

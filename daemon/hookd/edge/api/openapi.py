@@ -34,6 +34,10 @@ REFERENCE = "#/components/schemas/{name}"
 # Of the path; any other is text.
 Slug = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PROBLEMS)}, examples=["full"])]
 PATH_PARAMETERS = {"client_id": ClientId, "event_id": EventId, "endpoint_id": EndpointId, "slug": Slug}
+HEADER_PARAMETERS: dict[str, Schema] = {
+    "Idempotency-Key": {"type": "string", "pattern": ID_PATTERN},
+    "traceparent": {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
+}
 SLUGS_OF_ANY = ("internal",)
 SLUGS_OF_READING = ("not-acceptable",)
 SLUGS_OF_PATHS = ("not-found",)  # an id with a slash in it is another path
@@ -138,7 +142,7 @@ class _Describing:
 
     def _header_parameters(self, one: Operation) -> list[Schema]:
         return [
-            {"name": name, "in": "header", "schema": {"type": "string", "pattern": ID_PATTERN}, "description": text}
+            {"name": name, "in": "header", "schema": HEADER_PARAMETERS[name], "description": text}
             for name, text in one.request_headers.items()
         ]
 

@@ -34,7 +34,7 @@ class Operation(NamedTuple):
     ]  # status -> the type that is encoded; a str is a media type of text, a tuple a choice, None no content
     problems: tuple[str, ...]  # slugs of its own; those that any route may answer are openapi.py's
     headers: Mapping[str, str]  # of its answers: name -> what it says
-    request_headers: Mapping[str, str] = {}  # of its own that hold an id: name -> what it says
+    request_headers: Mapping[str, str] = {}  # of its own: name -> what it says
     is_body_optional: bool = False  # the route does without one, too
     names_clients: bool = False  # in its query or body, and it refuses those that the token is not held to
 

@@ -6,6 +6,7 @@ import msgspec
 from quart import Response
 
 from hookd.core import outcome as outcomes
+from hookd.core.budget import budget_used
 from hookd.core.certificate_validity import validity
 from hookd.core.client import Client, Endpoint
 from hookd.core.delivery import Delivery, Status
@@ -105,6 +106,7 @@ def endpoint_view(services: Services, client_id: str, endpoint: Endpoint, oldest
         order=endpoint.order,
         rate=None if endpoint.rate is None else endpoint.rate.text,
         give_up_on=list(endpoint.give_up_on),
+        trace_context=endpoint.trace_context,
         ca=egress.ca or None,
         client_certificate=egress.client_certificate or None,
         client_certificate_expires_at=_expiry(egress),
@@ -122,6 +124,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: 
     now = services.clock.now()
     state = health.state(now.monotonic)
     probe_at = max(health.next_probe_at, health.not_before)  # Retry-After holds a probe back too
+    intake = services.effective.settings.intake
     return HealthView(
         state=state,
         state_since=None if state is State.OK else _shown(health.since, now),
@@ -133,6 +136,8 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: 
         unsettled=health.unsettled,
         in_flight=health.in_flight,
         concurrency_now=health.room(services.effective.concurrency(endpoint)),
+        next_attempt_at=_shown(services.dispatch.next_attempt_to(client_id, endpoint.id), now),
+        budget_used=round(budget_used(services.ledger.held(client_id), health.unsettled, intake), 6),
         oldest_unsettled_seconds=None if oldest is None else round(now.monotonic - oldest, 3),
         held_up_by=health.held_up_by,
         held_up_attempts=0 if health.held_up_by is None else health.held_up_attempts,

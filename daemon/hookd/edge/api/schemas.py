@@ -28,6 +28,7 @@ LIMIT_MAX = 1000
 Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="How many at most; a page may be shorter")]
 Count = Annotated[int, Meta(ge=0, examples=[0])]
 Seconds = Annotated[float, Meta(ge=0, examples=[0.5])]
+Share = Annotated[float, Meta(ge=0, examples=[0.25])]
 Standing = Annotated[Status, Meta(examples=["pending"])]
 EndUnsettled = Annotated[bool, Meta(description="Give up what is unsettled of the endpoints that go")]
 Cursor = Annotated[str, Meta(description="Where the next page begins; null: there is none")]
@@ -127,6 +128,8 @@ class HealthView(msgspec.Struct):
     unsettled: Count
     in_flight: Count
     concurrency_now: Annotated[Count, Meta(description="Its window: attempts in flight at most, now", examples=[2])]
+    next_attempt_at: Annotated[Time, Meta(description="When the next of what waits may begin, a probe too")] | None
+    budget_used: Annotated[Share, Meta(description="Of the client's budget, what this endpoint's deliveries take")]
     oldest_unsettled_seconds: Seconds | None
     held_up_by: Annotated[EventId, Meta(description="Strict order: the event that others wait for")] | None
     held_up_attempts: Annotated[Count, Meta(description="How many that event has had; 0 where none holds up")]
@@ -147,6 +150,7 @@ class EndpointView(msgspec.Struct):
     order: Literal["any", "strict"]
     rate: Annotated[str, Meta(examples=["10/s"])] | None
     give_up_on: Annotated[list[int | str], Meta(examples=[[400, "3xx"]])]
+    trace_context: bool
     ca: Annotated[str, Meta(description="Its own authorities in PEM; null: as [egress] says")] | None
     client_certificate: Annotated[str, Meta(description="Its own, in PEM; its key is never shown")] | None
     client_certificate_expires_at: Annotated[Time, Meta(description="Of its own")] | None
