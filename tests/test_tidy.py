@@ -78,6 +78,7 @@ ONLY_IN = {
     "werkzeug": "hookd.edge.api",
     "prometheus_client": "hookd.edge.api.metrics",
     "hypercorn": "hookd.edge.server",
+    "opentelemetry": "hookd.edge.open_telemetry",
     "httpx": "hookd.edge.egress",
     "httpcore": "hookd.edge.egress",
 }

@@ -52,7 +52,7 @@ def test_later_version_goes_on_as_version_00(value: str, flags: str) -> None:
         f"00_{TRACE}_{PARENT}_01",
         f"01-{TRACE}-{PARENT}-01.more",
         f"01-{TRACE}-{PARENT}-01more",
-        "٠٠" + VALID[2:],
+        "\u0660\u0660" + VALID[2:],
     ],
 )
 def test_what_is_not_valid_is_ignored(value: str) -> None:

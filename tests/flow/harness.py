@@ -50,7 +50,7 @@ from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
-from hookd.flow.ports import Clock, DeliveryRequest
+from hookd.flow.ports import Clock, DeliveryRequest, Sender
 from hookd.flow.registration import Registration
 from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
@@ -280,6 +280,8 @@ class Flow:
         log: Any = None,
         recorder: Recorder = NOTHING_RECORDED,
         settlements: Callable[[EffectiveSettings], Settlements] = Settlements,
+        intake: Callable[..., Intake] = Intake,
+        around_sender: Callable[[Sender], Sender] = lambda sender: sender,
     ) -> None:
         self.effective = EffectiveSettings(settings or Settings())
         self.clock = clock or VirtualClock()
@@ -303,7 +305,9 @@ class Flow:
         )
         self.states = EndpointStates(ledger=self.ledger, clock=self.clock, log=self.log)
         everything |= {"ledger": self.ledger}
-        self.attempter = Attempter(**everything, sender=self.sender, jitter_unit=jitter_unit, user_agent="hookd/test")
+        self.attempter = Attempter(
+            **everything, sender=around_sender(self.sender), jitter_unit=jitter_unit, user_agent="hookd/test"
+        )
         self.endings = Endings(
             ledger=self.ledger, registry=self.registry, clock=self.clock, wake=lambda one: self.dispatch.wake(one)
         )
@@ -324,7 +328,7 @@ class Flow:
         self.gauge_collector = GaugeCollector(
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock
         )
-        self.intake = Intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
+        self.intake = intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
         self.adoption = Adoption(
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=everything["clock"]

@@ -14,6 +14,7 @@ from hookd.core.retention import rows_bytes_max
 from hookd.core.segment_layout import SegmentLayout, layout
 from hookd.core.settings import Settings
 from hookd.core.signature import SIGNING_KEYS_MAX
+from hookd.core.trace_context import TRACEPARENT_BYTES
 
 _KIB, _MIB = 2**10, 2**20
 
@@ -29,8 +30,8 @@ SHORT_ANSWER_BYTES = 32 * _KIB  # what a connection's answer may take uncounted
 # event takes 130 by itself.
 UNSETTLED_INDEX_BYTES, RECORDER_INDEX_BYTES, CLIENT_INDEX_BYTES = 105, 60, 160
 # What they take at most over the 512 B that the budget counts for each (contract section 4): ids and types as long as
-# they may be, ten attempts each, and a retry's place in the lane.
-EVENT_OVER_BYTES, DELIVERY_OVER_BYTES = 288, 128
+# they may be, ten attempts each, and a retry's place in the lane. A trace, where each event has its own, is as long.
+EVENT_OVER_BYTES, DELIVERY_OVER_BYTES = 288 + TRACEPARENT_BYTES, 128
 LOOK_UP_THREADS_BYTES = 8 * 2**20  # 256 of 32 KiB; 22 measured
 # An attempt in flight: its task, the head that is sent, TLS (27 KiB of it measured), an answer's head of usual length.
 FLIGHT_BYTES = 48 * _KIB

@@ -183,7 +183,17 @@ class Attempter:
             headers.append(("traceparent", traceparent))
         of_endpoint = (*self._headers, *endpoint.headers)
         egress = self._effective.egress(endpoint)
-        return DeliveryRequest(client_id, endpoint.id, endpoint.url, headers, payload, of_endpoint, egress)
+        return DeliveryRequest(
+            client_id,
+            endpoint.id,
+            endpoint.url,
+            headers,
+            payload,
+            of_endpoint,
+            egress,
+            traceparent,
+            endpoint.trace_context,
+        )
 
     def _verdict(
         self, lane: Lane, event: Event, delivery: Delivery, outcome: Outcome, jitter_unit: float, *, now: float

@@ -65,6 +65,8 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     endpoint_headers: tuple[tuple[str, str], ...] = ()  # beside them, the same at each attempt
     egress: EndpointEgress | None = None  # how it is reached; None: straight
+    traceparent: str | None = None  # of the event
+    trace_context: bool = False  # whether the endpoint gets one
 
 
 class Pruned(msgspec.Struct, frozen=True):

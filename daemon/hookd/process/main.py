@@ -48,9 +48,12 @@ from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.reloading import ReloadRefused
 from hookd.process.supervisor import supervise
+from hookd.process.tracing import tracing_from
 
 # For a reader that is slow; one that is stuck must not hold the exit beyond drain.timeout + 2 s.
 LOG_CLOSE_SECONDS = 1.5
+# For the exporter of spans, where there is one: within the same 2 s.
+TRACES_CLOSE_SECONDS = 0.4
 # Whoever may write in shared memory may make as many as there is room for.
 PASSED_OVER_SHOWN = 3
 
@@ -145,9 +148,16 @@ def _run(
         outside = outside._replace(recorder=recorder)
     garbage, loop_watch = Garbage(), LoopWatch()
     outside = outside._replace(loop_watch=loop_watch)
+    tracing = tracing_from(os.environ, outside.log)
+    if tracing is not None:
+        outside = outside._replace(open_sender=tracing.open_sender(outside.open_sender), intake=tracing.intake)
     garbage.take_over()
-    # In this order: the watch sees what collecting takes.
-    return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[garbage, loop_watch])
+    try:
+        # In this order: the watch sees what collecting takes.
+        return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[garbage, loop_watch])
+    finally:
+        if tracing is not None:
+            tracing.close(timeout_seconds=TRACES_CLOSE_SECONDS)
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:

@@ -18,6 +18,7 @@ from hookd.core.settlements import Settlements
 from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
 from hookd.flow import final_report, recovery
+from hookd.flow.intake import Intake
 from hookd.flow.ports import Channel, Clock, JitterUnit, LoopWatch, NothingWatched, Sender
 from hookd.process.service_manager import ServiceManager
 
@@ -72,6 +73,8 @@ class Outside(NamedTuple):
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread
     """Files are written through it; virtual time has no threads."""
     recorder: Recorder = NOTHING_RECORDED
+    intake: Callable[..., Intake] = Intake
+    """Makes the intake; with spans, one that is traced."""
     settlements: Callable[[EffectiveSettings], Settlements] = Settlements
     """Makes the feed's ring."""
     loop_watch: LoopWatch = NothingWatched()

@@ -44,7 +44,6 @@ from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
 from hookd.flow.gauges import GaugeCollector
 from hookd.flow.giving_up import given_up_logger
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
-from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
@@ -121,7 +120,7 @@ class Supervisor:
             log=log,
             loop_watch=outside.loop_watch,
         )
-        self._intake = intake = Intake(
+        self._intake = intake = outside.intake(
             departures,
             effective=effective,
             ledger=ledger,
