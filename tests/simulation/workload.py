@@ -6,7 +6,7 @@ what the answer says in the model (invariants.py holds them).
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import trio
@@ -14,6 +14,7 @@ import trio
 from tests.simulation import answer_invariants, log_invariants, looks
 from tests.simulation.callers import Answered, Callers
 from tests.simulation.changes import Changes
+from tests.simulation.declaring import Declaring
 from tests.simulation.in_force import InForce, Secrets
 from tests.simulation.looks import Looks
 from tests.simulation.model import Posted, Registered
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 
 # After the faults of the core stop: the longest wait that a failing endpoint may still be in.
 PROBE_SECONDS_MAX, RETRY_AFTER_SECONDS = 60.0 * 1.2, 40.0 * 1.2
+
+
+class Putting(NamedTuple):
+    """A definition that was asked for."""
+
+    client_id: str
+    defined: dict[str, dict[str, Any]]
+    hosts: dict[str, Any]
+    affected: list[Registered]
+    removed_before: list[bool]
+    endpoints: list[dict[str, Any]]
+    sent: dict[str, str]  # secrets
+    offers: dict[str, InForce]
+    asked_at: float
 
 
 class Workload:
@@ -118,18 +133,20 @@ class Workload:
             return
         assert answered is not None
         if answered.status == 204:
-            for endpoint in affected:
-                self._remove(endpoint, asked_at)
-            for key in defined:
-                host = self._new_host((client_id, key))
-                endpoint = self._endpoint(client_id, key)
-                endpoint.hosts.append(host)
-                endpoint.host = host
-            self._busy.discard(client_id)
-            await self._put(client_id, defined, {key: self._endpoint(client_id, key).host for key in defined})
+            await self._register_again(client_id, affected, asked_at)
         else:
             self._refused(answered, "unsettled-deliveries", "draining")
             self._end_change(client_id, affected)
+
+    async def _register_again(self, client_id: str, affected: list[Registered], asked_at: float) -> None:
+        """At other URLs, since its removal was asked for at that time and answered."""
+        for endpoint in affected:
+            self._remove(endpoint, asked_at)
+        for endpoint in affected:
+            endpoint.host = self._new_host(endpoint.key)
+            endpoint.hosts.append(endpoint.host)
+        self._busy.discard(client_id)
+        await self._put(client_id, self._defined[client_id], {one.key[1]: one.host for one in affected})
 
     async def _put(
         self,
@@ -144,6 +161,22 @@ class Workload:
         if client_id in self._busy:
             return
         run = self.world.run
+        asked = self._begin_put(client_id, defined, hosts, secrets or {})
+        path = f"/v1/clients/{client_id}?end_unsettled={str(end_unsettled).lower()}"
+        answered = await self._callers.ask("PUT", path, msgspec.json.encode({"endpoints": asked.endpoints}))
+        if self._is_stale(run, answered):
+            return
+        assert answered is not None
+        if answered.status in (200, 201):
+            self._end_put(asked, {one["id"]: one.get("secret") for one in answered.body["endpoints"]})
+        else:
+            self._refused(answered, "unsettled-deliveries", "draining")
+            self._end_put(asked, None)
+
+    def _begin_put(
+        self, client_id: str, defined: dict[str, dict[str, Any]], hosts: dict[str, Any], secrets: dict[str, str]
+    ) -> "Putting":
+        """From here on it may hold, until the answer says whether it does."""
         known = {**self._defined[client_id], **defined}
         affected = [self._endpoint(client_id, key) for key in known]
         self._begin_change(client_id, affected)
@@ -162,7 +195,7 @@ class Workload:
                 "url": f"{scheme}://{hosts[key].name}/hook?token=URL-CANARY",
             }
             endpoint = self._endpoint(client_id, key)
-            sent[key] = (secrets or {}).get(key, endpoint.secrets.current)
+            sent[key] = secrets.get(key, endpoint.secrets.current)
             if sent[key]:
                 body["secret"] = sent[key]
             offers[key] = endpoint.schedules_in_force.offer(self._schedule(one), asked_at)
@@ -172,24 +205,21 @@ class Workload:
                 concurrency = one.get("concurrency", self.world.settings.delivery.concurrency)
                 endpoint.concurrency = max(endpoint.concurrency, concurrency)
             endpoints.append(body)
-        path = f"/v1/clients/{client_id}?end_unsettled={str(end_unsettled).lower()}"
-        answered = await self._callers.ask("PUT", path, msgspec.json.encode({"endpoints": endpoints}))
-        if self._is_stale(run, answered):
-            return
-        assert answered is not None
-        if answered.status in (200, 201):
-            made = {one["id"]: one.get("secret") for one in answered.body["endpoints"]}
-            secrets = {key: made[key] or sent[key] for key in defined}
-            self._take_over(client_id, defined, hosts, secrets, offers, asked_at)
+        return Putting(client_id, defined, hosts, affected, removed_before, endpoints, sent, offers, asked_at)
+
+    def _end_put(self, asked: "Putting", made: dict[str, str | None] | None) -> None:
+        """`made` are the secrets that the answer shows; None: it was refused."""
+        if made is not None:
+            secrets = {key: made.get(key) or asked.sent[key] for key in asked.defined}
+            self._take_over(asked.client_id, asked.defined, asked.hosts, secrets, asked.offers, asked.asked_at)
         else:
-            self._refused(answered, "unsettled-deliveries", "draining")
-            for endpoint, was_removed in zip(affected, removed_before, strict=True):
+            for endpoint, was_removed in zip(asked.affected, asked.removed_before, strict=True):
                 endpoint.was_removed = was_removed
-            for offer in offers.values():
+            for offer in asked.offers.values():
                 offer.ends = self.world.now()
-            for key, host in hosts.items():
-                host.retired |= host is not self._endpoint(client_id, key).host
-        self._end_change(client_id, affected)
+            for key, host in asked.hosts.items():
+                host.retired |= host is not self._endpoint(asked.client_id, key).host
+        self._end_change(asked.client_id, asked.affected)
 
     def _take_over(
         self,
@@ -557,6 +587,10 @@ def _looking(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
     return act
 
 
+async def _declaring(workload: Workload, draw: Random) -> None:
+    await Declaring(workload).declare(draw)
+
+
 # Kind -> its weight among the others, and what is done.
 ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = {
     "post": (30, _posting("post")),
@@ -588,4 +622,6 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "get_metrics": (0, Workload.get_metrics),
     "get_ready": (0, _looking("get_ready")),
     "get_settlements": (0, _looking("get_settlements")),
+    # Planned apart: plan.declarations.
+    "declare": (0, _declaring),
 }
