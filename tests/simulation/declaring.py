@@ -1,4 +1,4 @@
-"""The action that declares the whole registry, all of it or nothing, with and without `prune`; workload.py has the table.
+"""Declares the whole registry, all of it or nothing, with and without `prune`; workload.py has the table of actions.
 
 It is planned apart, in some seeds (plan.py), and done while no other change of a client is under way.
 

@@ -598,8 +598,8 @@ MUTANTS = (
         "gives_up_on_any", Endpoint, "gives_up_on", "status_code in self.give_up_on", "bool(self.give_up_on)", first=53
     ),
     # The registry as the platform declares it
-    Mutant("declaration_prunes_nothing", declaration.Declaration, "_undeclared", "if not prune:", "if True:", first=55),
-    Mutant("declaration_prunes_unasked", declaration.Declaration, "_undeclared", "if not prune:", "if False:", first=55),
+    Mutant("declaration_prunes_none", declaration.Declaration, "_undeclared", "if not prune:", "if True:", first=55),
+    Mutant("declaration_prunes_all", declaration.Declaration, "_undeclared", "if not prune:", "if False:", first=55),
     Mutant(
         "declaration_not_followed",
         declaration.Declaration,
