@@ -169,7 +169,7 @@ class Resend:
         event = self._ledger.find(line.client_id, line.event_id)
         if event is None:
             traceparent = traceparent_from(line.traceparent)
-            submission = Submission(line.client_id, line.type, payload, line.event_id, traceparent)
+            submission = Submission(line.client_id, line.type, payload, line.event_id, traceparent=traceparent)
             accepted_at = parse_rfc3339(line.accepted_at) if line.accepted_at else now.wall
             event = self._ledger.open(
                 submission, line.event_id, (delivery,), now=now, recovered=True, accepted_at=accepted_at
