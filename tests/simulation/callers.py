@@ -46,6 +46,7 @@ class Callers:
         body: bytes = b"",
         media_type: str = "application/json",
         *,
+        traceparent: str = "",
         then: Callable[[Any], None] | None = None,
     ) -> Answered | None:
         """The answer, or None where the daemon went away. `then` sees it before anything else can happen."""
@@ -55,7 +56,7 @@ class Callers:
         except ConnectionRefusedError:
             return None
         try:
-            await end.send_all(request(method, path, body, media_type))
+            await end.send_all(request(method, path, body, media_type, traceparent))
             with trio.move_on_after(ANSWER_SECONDS_MAX) as scope:
                 answered = await self._read(end, path)
             if scope.cancelled_caught:
@@ -64,7 +65,8 @@ class Callers:
         except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
             end.close()
             if is_kept and not run.is_over and run.stop_asked_at is None:
-                return await self.ask(method, path, body, media_type, then=then)  # the keep-alive had run out
+                # The keep-alive had run out.
+                return await self.ask(method, path, body, media_type, traceparent=traceparent, then=then)
             if run.stop_asked_at is None and not run.is_over:
                 self.world.fail("S8", f"{method} {path} was cut without an answer")
             return None
@@ -130,6 +132,8 @@ class Callers:
             self.world.fail("S11", f"{path} shows a payload in a problem")
 
 
-def request(method: str, path: str, body: bytes, media_type: str = "application/json") -> bytes:
+def request(method: str, path: str, body: bytes, media_type: str = "application/json", traceparent: str = "") -> bytes:
     fields = f"host: localhost\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}"
+    if traceparent:
+        fields += f"\r\ntraceparent: {traceparent}\r\ntracestate: a=CANARY\r\nbaggage: a=CANARY"
     return f"{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body

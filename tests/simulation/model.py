@@ -225,6 +225,7 @@ class Posted:
 
     first_asked_at: float = -1.0  # in this run
     answered_at: float | None = None  # when the first 202 or 200 of this run was read
+    traceparents: set[str] = field(default_factory=set)  # of the requests that brought it; empty: of one without
     delivered_before: set[str] = field(default_factory=set)  # endpoints: by earlier runs, and they knew it
     is_resent: bool = False  # by hand, in whichever run: then an unclaimed report may bring it back
 
@@ -253,7 +254,7 @@ class Posted:
 
     def row_bytes(self, *, payloads: bool) -> int:
         """The most that it can take in the recorder: so many endpoints, with ids and URLs of their lengths here."""
-        return 320 + 8 * 170 + (len(self.payload) if payloads else 0)
+        return 375 + 8 * 170 + (len(self.payload) if payloads else 0)
 
     def begin_run(self) -> None:
         """A restart starts empty."""

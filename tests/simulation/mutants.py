@@ -10,7 +10,19 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hookd.core import budget, crash, guard, guarded_recorder, health, ledger, rate, recorder, recording, report, retry
+from hookd.core import (
+    budget,
+    crash,
+    guard,
+    guarded_recorder,
+    health,
+    ledger,
+    rate,
+    recorder,
+    recording,
+    report,
+    retry,
+)
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
@@ -596,6 +608,24 @@ MUTANTS = (
     ),
     Mutant(
         "gives_up_on_any", Endpoint, "gives_up_on", "status_code in self.give_up_on", "bool(self.give_up_on)", first=53
+    ),
+    # Traces
+    Mutant(
+        "trace_lost_by_a_report",
+        resend.Resend,
+        "_admit",
+        "traceparent_from(line.traceparent)",
+        "None",
+        first=111,
+    ),
+    Mutant("trace_lost_by_the_recorder", recorder, "row_record", "= event.traceparent", "= None", first=111),
+    Mutant(
+        "trace_sent_to_all",
+        attempt.Attempter,
+        "_post",
+        "if endpoint.trace_context and traceparent is not None:",
+        "if traceparent is not None:",
+        first=20,
     ),
     # The registry as the platform declares it
     Mutant("declaration_prunes_none", declaration.Declaration, "_undeclared", "if not prune:", "if True:", first=55),

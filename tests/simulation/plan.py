@@ -201,7 +201,7 @@ def make_plan(
     if "pause_long" not in without:
         _pause_in_flight(chance(seed, "too old in flight"), plan)
     _let_ports_raise(chance(seed, "ports"), plan, without)
-    if seed % 7 == 6 and seed > 13 and "declare" not in without:  # of the mutants' seeds none
+    if is_late(seed) and "declare" not in without:
         _declare(chance(seed, "declarations"), plan)
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
@@ -286,10 +286,13 @@ def definition(draw: Random, endpoint_id: str) -> dict[str, Any]:
 
 def traits(seed: int, client_id: str, endpoint_id: str) -> dict[str, Any]:
     """What an endpoint has from its first PUT to the last, in one seed of three: so what holds is never in doubt."""
-    draw = chance(seed, "traits", client_id, endpoint_id)
-    if seed % 3 != 2 or client_id == STEADY:
-        return {}
-    found: dict[str, Any] = {}
+    draw, found = chance(seed, "traits", client_id, endpoint_id), dict[str, Any]()
+    if client_id == STEADY:
+        return found
+    if is_late(seed) and chance(seed, "traces", client_id, endpoint_id).random() < 0.5:
+        found["trace_context"] = True
+    if seed % 3 != 2:
+        return found
     if draw.random() < 0.4:
         found["order"] = "strict"
     if draw.random() < 0.3:
@@ -472,6 +475,11 @@ def _let_ports_raise(draw: Random, plan: Plan, without: frozenset[str]) -> None:
         kind = draw.choices(list(LOOKS), list(LOOKS.values()))[0]
         if at < plan.seconds and kind not in without:
             plan.actions.append(Action(at, kind, number))
+
+
+def is_late(seed: int) -> bool:
+    """One seed of seven, of those after which the first mutants were looked for: what was thought of later is there."""
+    return seed % 7 == 6 and seed > 13
 
 
 def _declare(draw: Random, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 from random import Random
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import trio
 from hookd.core.segment_layout import SegmentLayout
@@ -10,7 +11,7 @@ from hookd.core.segment_layout import SegmentLayout
 from tests.simulation import answer_invariants
 from tests.simulation.callers import Answered, request
 from tests.simulation.model import Posted
-from tests.simulation.plan import STEADY
+from tests.simulation.plan import STEADY, is_late
 
 if TYPE_CHECKING:
     from tests.simulation.workload import Workload
@@ -105,7 +106,7 @@ class Posting:
         posted = self._make(draw.choice(sorted(self.workload._defined)), draw)
         posted.maybe += 1
         posted.duties_from(self.world.now())
-        sent = request("POST", "/v1/events", self._one(posted))
+        sent = request("POST", "/v1/events", self._one(posted), traceparent=self._trace([posted]))
         await self.callers.send_only(sent, linger_seconds=draw.choice((0, 0, 0.001)))
 
     # Making
@@ -138,6 +139,15 @@ class Posting:
         head = f'{{{named}"client_id": "{posted.client_id}", "type": "{posted.type}", "payload": '
         return head.encode() + posted.payload + b"}"
 
+    def _trace(self, events: list[Posted]) -> str:
+        """Of a request that brings these; the same for the same ones. In some seeds, and of two requests in three."""
+        number = crc32(b"".join(posted.payload for posted in events))
+        is_traced = is_late(self.world.plan.seed) and number % 3
+        traceparent = f"00-{number + 1:032x}-{number + 1:016x}-01" if is_traced else ""
+        for posted in events:
+            posted.traceparents.add(traceparent)
+        return traceparent
+
     # Asking, and what the answer promises
 
     async def _post(
@@ -155,7 +165,8 @@ class Posting:
             posted.maybe += 1
             posted.may_be_forgotten |= self.world.plan.retention_is_tiny
             posted.duties_from(asked_at)
-        answered = await self.callers.ask("POST", path, body, media_type)
+        traceparent = self._trace(events)
+        answered = await self.callers.ask("POST", path, body, media_type, traceparent=traceparent)
         if answered is None or run is not self.world.run:
             return None  # and nobody will ever know
         for posted in events:

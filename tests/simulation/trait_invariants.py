@@ -7,6 +7,8 @@ S17: with strict order one attempt is in flight at most, and none of an event is
      later was sent. Accepted later is what was asked for after the answer to the other was read. What was reopened by
      hand goes late by right.
 S18: after an answer that the endpoint gives up on there is no attempt but by hand, and `refused` has such an answer.
+S20: an endpoint with trace_context is sent the traceparent of a request that brought the event, at each attempt and in
+     each run that takes it over; others are sent none, and nobody tracestate or baggage.
 """
 
 from typing import TYPE_CHECKING
@@ -40,6 +42,7 @@ def check_begin(world: "World", endpoint: Registered, attempt: Attempt, now: flo
 def check_sent(world: "World", endpoint: Registered, exchange: Exchange, posted: Posted, duty: Duty) -> None:
     """Before the attempt is noted among the duty's."""
     what = f"{posted.id} at {exchange.attempt.host.name}"
+    _check_trace(world, endpoint, exchange, posted, what)
     if endpoint.traits.get("order") == "strict":
         _check_order(world, endpoint, posted, duty, what)
     last = duty.last()
@@ -60,6 +63,14 @@ def check_refused(world: "World", endpoint: Registered, duty: Duty, what: str) -
 def gives_up(endpoint: Registered, status: int) -> bool:
     entries = endpoint.traits.get("give_up_on", ())
     return status in entries or f"{status // 100}xx" in entries
+
+
+def _check_trace(world: "World", endpoint: Registered, exchange: Exchange, posted: Posted, what: str) -> None:
+    given = exchange.head.get("traceparent", "")
+    allowed = posted.traceparents or {""} if endpoint.traits.get("trace_context") else {""}
+    if given not in allowed or {"tracestate", "baggage"} & exchange.head.keys():
+        world.fail("S20", f"{what} is sent the traceparent {given!r}, and not one of {sorted(allowed)}")
+    world.count("attempts with a trace", bool(given))
 
 
 def _check_order(world: "World", endpoint: Registered, posted: Posted, duty: Duty, what: str) -> None:
