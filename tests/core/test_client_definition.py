@@ -253,6 +253,9 @@ def test_header_that_is_ours_or_the_connections_is_refused(name: str) -> None:
         ("paused", False, []),
         ("paused", "true", ["/paused"]),
         ("paused", 1, ["/paused"]),
+        ("trace_context", True, []),
+        ("trace_context", False, []),
+        ("trace_context", "true", ["/trace_context"]),
         ("event_types", ["a"] * 101, ["/event_types"]),
         ("timeout", "1h", []),
         ("timeout", "61m", ["/timeout"]),
@@ -273,6 +276,12 @@ def test_header_that_is_ours_or_the_connections_is_refused(name: str) -> None:
 def test_field_is_taken_within_its_range(field: str, value: object, where: list[str]) -> None:
     """Each field has one range, and what is outside is pointed at."""
     assert pointers(**{field: value}) == where
+
+
+def test_trace_context_stands_beside_no_traceparent_of_its_own() -> None:
+    """Two fields of one name would go out, and the receiver ignore both."""
+    assert pointers(trace_context=True, headers={"TraceParent": "x"}) == ["/trace_context"]
+    assert pointers(trace_context=False, headers={"traceparent": "x"}) == []
 
 
 def test_number_too_long_to_print_is_refused_like_any_other() -> None:
