@@ -2,7 +2,7 @@
 
 It is planned apart, in some seeds (plan.py), and done while no other change of a client is under way.
 
-S19: what a declaration answered is what stands: each declared client as it was declared, and of the others those that
+S24: what a declaration answered is what stands: each declared client as it was declared, and of the others those that
      `prune` removed are unknown, and no more. What was refused changed nothing of any client.
 """
 
@@ -83,12 +83,12 @@ class Declaring:
     def _check_answer(self, answered: "Answered", kind: str, declared: list[str], pruned: str) -> None:
         found = [one["id"] for one in answered.body["clients"]], answered.body["removed"]
         if kind == "mistake" or found != (declared, [pruned] if pruned else []):
-            self.world.fail("S19", f"a declaration ({kind}) of {declared} answered {found}")
+            self.world.fail("S24", f"a declaration ({kind}) of {declared} answered {found}")
 
     async def _check_is_gone(self, client_id: str) -> None:
         answered = await self.workload._callers.ask("GET", f"/v1/clients/{client_id}")
         if answered is not None and answered.status != 404:
-            self.world.fail("S19", f"{client_id} was pruned, and is answered with {answered.status}")
+            self.world.fail("S24", f"{client_id} was pruned, and is answered with {answered.status}")
 
     async def _check_stands(self, client_id: str) -> None:
         """At the URLs that the platform believes in."""
@@ -106,4 +106,4 @@ class Declaring:
             shown = {one["id"]: one["url"].partition("//")[2].partition("/")[0] for one in answered.body["endpoints"]}
         wanted = {key: self.workload._endpoint(client_id, key).host.name for key in self.workload._defined[client_id]}
         if shown != wanted:
-            self.world.fail("S19", f"{client_id} should stand at {wanted}, and stands at {shown}")
+            self.world.fail("S24", f"{client_id} should stand at {wanted}, and stands at {shown}")

@@ -7,7 +7,7 @@ S17: with strict order one attempt is in flight at most, and none of an event is
      later was sent. Accepted later is what was asked for after the answer to the other was read. What was reopened by
      hand goes late by right.
 S18: after an answer that the endpoint gives up on there is no attempt but by hand, and `refused` has such an answer.
-S20: an endpoint with trace_context is sent the traceparent of a request that brought the event, at each attempt and in
+S25: an endpoint with trace_context is sent the traceparent of a request that brought the event, at each attempt and in
      each run that takes it over; others are sent none, and nobody tracestate or baggage.
 """
 
@@ -69,7 +69,7 @@ def _check_trace(world: "World", endpoint: Registered, exchange: Exchange, poste
     given = exchange.head.get("traceparent", "")
     allowed = posted.traceparents or {""} if endpoint.traits.get("trace_context") else {""}
     if given not in allowed or {"tracestate", "baggage"} & exchange.head.keys():
-        world.fail("S20", f"{what} is sent the traceparent {given!r}, and not one of {sorted(allowed)}")
+        world.fail("S25", f"{what} is sent the traceparent {given!r}, and not one of {sorted(allowed)}")
     world.count("attempts with a trace", bool(given))
 
 
