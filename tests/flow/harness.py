@@ -37,7 +37,7 @@ from hookd.edge.api.services import Connections
 from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
-from hookd.flow.courier import Courier
+from hookd.flow.courier import Courier, Keeper
 from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
@@ -276,7 +276,7 @@ class Flow:
         *,
         clock: Clock | None = None,
         jitter_unit: Callable[[], float] = lambda: 0.5,  # a factor of exactly one
-        new_courier: Callable[[str], Courier] | None = None,
+        new_courier: Callable[[str, Keeper], Courier] | None = None,
         log: Any = None,
         recorder: Recorder = NOTHING_RECORDED,
         settlements: Callable[[EffectiveSettings], Settlements] = Settlements,
@@ -460,9 +460,10 @@ class Flow:
             if before is None:
                 return found
 
-    def _new_courier(self, client_id: str) -> Courier:
+    def _new_courier(self, client_id: str, keeper: Keeper) -> Courier:
         return Courier(
             client_id,
+            keeper,
             effective=self.effective,
             ledger=self.ledger,
             registry=self.registry,

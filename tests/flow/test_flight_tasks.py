@@ -11,38 +11,37 @@ from tests.flow.harness import now
 class Desk:
     """Work is a number of seconds, each with `within` seconds to do it in."""
 
-    def __init__(self, *, within: float = 10.0, has_more: bool = True) -> None:
+    def __init__(self, *, within: float = 10.0) -> None:
         self.done: list[tuple[float, float]] = []  # which, and when
         self.cut: list[tuple[float, float]] = []
         self.tasks: set[trio.lowlevel.Task] = set()
-        self.has_more = has_more
         self._within = within
 
-    async def do(self, seconds: float, alarm: Alarm) -> bool:
+    async def do(self, seconds: float, alarm: Alarm) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         self.tasks.add(trio.lowlevel.current_task())
         if seconds < 0:
             raise ValueError("this work fails")
+        if seconds == 0:
+            return  # without ever setting the alarm
         with alarm.within(self._within):
             await trio.sleep(seconds)
             self.done.append((seconds, trio.current_time()))
-            return self.has_more
+            return
         self.cut.append((seconds, trio.current_time()))
-        return self.has_more
 
 
 async def test_one_task_does_what_comes_one_after_the_other(autojump_clock) -> None:
-    """As long as more is to come; each piece has the whole of its own time."""
+    """Each piece has the whole of its own time."""
     desk = Desk(within=3.0)
     tasks = FlightTasks(desk.do)
     async with trio.open_nursery() as nursery:
-        for seconds in (1.0, 2.0, 5.0, 2.5):
+        for seconds in (1.0, 2.0, 2.5):
             tasks.begin(seconds, nursery)
-            await trio.sleep(min(seconds, 3.0) + 0.25)
-        tasks.dismiss()
-    assert desk.done == [(1.0, 1.0), (2.0, 3.25), (2.5, 9.25)]
-    assert desk.cut == [(5.0, 6.5)]
+            await trio.sleep(seconds + 0.25)
+    assert desk.done == [(1.0, 1.0), (2.0, 3.25), (2.5, 6.0)]
     assert len(desk.tasks) == 1
+    assert trio.current_time() == 6.5  # when its alarm ended it
 
 
 async def test_where_nobody_is_idle_another_begins(autojump_clock) -> None:
@@ -54,18 +53,33 @@ async def test_where_nobody_is_idle_another_begins(autojump_clock) -> None:
             for _ in range(5):
                 tasks.begin(1.0, nursery)
             await trio.sleep(1.5)
-        tasks.dismiss()
     assert desk.done == [(1.0, 1.0)] * 5 + [(1.0, 2.5)] * 5
     assert len(desk.tasks) == 5
 
 
-async def test_where_no_more_is_to_come_its_task_ends(autojump_clock) -> None:
-    """Its nursery is not kept open by it."""
-    desk = Desk(has_more=False)
+async def test_one_whose_alarm_is_not_set_ends_with_its_work(autojump_clock) -> None:
+    """Nothing would end its waiting: an alarm that rang, and one that was never set."""
+    desk = Desk(within=3.0)
     tasks = FlightTasks(desk.do)
     async with trio.open_nursery() as nursery:
-        tasks.begin(1.0, nursery)
-    assert trio.current_time() == 1
+        tasks.begin(5.0, nursery)
+        tasks.begin(0.0, nursery)
+    assert trio.current_time() == 3
+    assert (desk.cut, desk.done) == ([(5.0, 3.0)], [])
+
+
+async def test_the_one_that_was_busy_last_is_taken_first(autojump_clock) -> None:
+    """So those that are not needed any more come to their end."""
+    desk = Desk(within=4.0)
+    tasks = FlightTasks(desk.do)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            tasks.begin(1.0, nursery)
+        for _ in range(3):
+            await trio.sleep(1.5)
+            tasks.begin(1.0, nursery)
+        assert len(nursery.child_tasks) == 1
+    assert len(desk.tasks) == 3
 
 
 async def test_one_that_stays_idle_is_ended_by_its_alarm(autojump_clock) -> None:
@@ -77,8 +91,6 @@ async def test_one_that_stays_idle_is_ended_by_its_alarm(autojump_clock) -> None
         await trio.sleep(4.5)
         assert not nursery.child_tasks
         tasks.begin(3.0, nursery)
-        await trio.sleep(3.5)
-        tasks.dismiss()
     assert desk.done == [(1.0, 1.0), (3.0, 7.5)]
     assert len(desk.tasks) == 2
 
@@ -101,8 +113,6 @@ async def test_work_that_comes_as_the_alarm_rings_is_done(autojump_clock, order:
         if order == "alarm first":
             await trio.sleep_until(4.0)
             tasks.begin(3.0, nursery)
-        await trio.sleep_until(7.5)
-        tasks.dismiss()
     assert desk.done == [(1.0, 1.0), (3.0, 7.0)]
 
 
@@ -119,8 +129,6 @@ async def test_a_cancelled_nursery_ends_the_idle_and_the_busy(autojump_clock) ->
     assert (trio.current_time(), len(desk.done)) == (2, 2)
     async with trio.open_nursery() as nursery:
         tasks.begin(1.0, nursery)
-        await trio.sleep(1.5)
-        tasks.dismiss()
     assert desk.done[2:] == [(1.0, 3.0)]
 
 

@@ -34,6 +34,11 @@ class Alarm:
     ) -> bool:
         return self.leave(kind, error, traceback)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it is still to ring."""
+        return self._scope is not None
+
     def renew(self) -> None:
         """Another thing begins: what rang for the one before does not cut it."""
         if self._scope is not None and self._scope.cancel_called:

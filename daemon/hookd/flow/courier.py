@@ -1,16 +1,19 @@
 """Owns a client's deliveries while they wait and fly: its lanes, and the attempts begun from them.
 
 Rules:
- 1. Each client that has work has one courier. Its task begins with the first delivery and ends when none is left.
+ 1. Each client that has work has one courier, which its keeper, flow/dispatch, releases when none is left.
  2. The courier offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state
     allows it, and its window has room. The pacer decides when the attempt begins.
- 3. Lanes outlive a crash of the task: flow/dispatch contains the crash and starts the task again.
- 4. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
+ 3. What has changed one lane looks at that lane there and then. A task of its own the courier has only once it has to
+    wait for a later moment, or to look at every lane: most deliveries come, go out and settle without.
+ 4. Lanes outlive a crash, which the keeper contains. From then on nothing begins for `REST_SECONDS`.
+ 5. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
     on through `take_client`.
- 5. A client holds half of `delivery.connections_max` at most, rounded up, however many endpoints it has.
+ 6. A client holds half of `delivery.connections_max` at most, rounded up, however many endpoints it has.
 """
 
 import math
+from typing import Protocol
 
 import msgspec
 import trio
@@ -28,15 +31,16 @@ from hookd.flow.alarm import Alarm
 from hookd.flow.attempt import Attempter
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
-from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
 
+REST_SECONDS = 1.0
 _FAILURES = PausedBy.FAILURES  # as core/health has it
 
 
-class _Flight(msgspec.Struct, frozen=True, gc=False):
+class Flight(msgspec.Struct, frozen=True, gc=False):
+    courier: "Courier"
     number: int
     lane: Lane
     event: Event
@@ -46,10 +50,32 @@ class _Flight(msgspec.Struct, frozen=True, gc=False):
     began_at: float  # monotonic
 
 
+class Keeper(Protocol):
+    """Whoever has the tasks."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there may be tasks. Cancelled, the pacer may have one more turn than the keeper."""
+        ...
+
+    def fly(self, flight: Flight) -> None:
+        """Has the flight made by its courier's `fly`."""
+        ...
+
+    def keep(self, courier: "Courier") -> None:
+        """Has the courier's `run` run, again after each crash, until it has no work; then it is released."""
+        ...
+
+    def release(self, courier: "Courier") -> None:
+        """The courier has no work left, and no task."""
+        ...
+
+
 class Courier:
     def __init__(
         self,
         client_id: str,
+        keeper: Keeper,
         *,
         effective: EffectiveSettings,
         ledger: Ledger,
@@ -61,6 +87,7 @@ class Courier:
         clock: Clock,
     ) -> None:
         self.client_id = client_id
+        self._keeper = keeper
         self._effective = effective
         self._ledger = ledger
         self._registry = registry
@@ -68,13 +95,13 @@ class Courier:
         self._pacer = pacer
         self._states = states
         self._endings = endings
-        self._nursery: trio.Nursery | None = None  # while the task runs
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
-        self._flying: dict[int, _Flight] = {}
+        self._flying: dict[int, Flight] = {}
         self._flights = 0
-        self._tasks = FlightTasks(self._fly)
-        self._woken = trio.Event()
+        self._is_kept = False
+        self._is_resting = False  # after a crash
+        self._woken: trio.Event | None = None  # while the task waits
 
     def add(self, event: Event, delivery: Delivery, *, expedited: bool = False) -> None:
         """A delivery that waits, new here or with another due time; an expedited one goes before all others."""
@@ -82,16 +109,26 @@ class Courier:
         lane.add(event, delivery)
         if expedited:
             lane.expedite(event, delivery)
-        if expedited or not self._is_busy(lane):
-            self.wake()
+        self._go_on(lane, self._clock.now().monotonic)
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """One that waits here and is due goes before all others."""
-        self._lane(delivery.endpoint_id).expedite(event, delivery)
-        self.wake()
+        lane = self._lane(delivery.endpoint_id)
+        lane.expedite(event, delivery)
+        self._go_on(lane, self._clock.now().monotonic)
 
     def wake(self) -> None:
-        self._woken.set()
+        """Has every lane looked at, soon."""
+        if self._woken is not None:
+            self._woken.set()
+        if not self._is_kept:
+            self._is_kept = True
+            self._keeper.keep(self)
+
+    def rest(self) -> None:
+        """After a crash: nothing begins for a while. A bug that comes again at once must not hold up the others."""
+        self._is_resting = True
+        self.wake()
 
     def take_client(self, client: Client | None) -> None:
         """The client as it is registered from here on; None: it is registered no more."""
@@ -125,59 +162,56 @@ class Courier:
         return due_at
 
     async def run(self) -> None:
-        """Delivers until nothing waits and nothing is in flight."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                while self.has_work:
-                    self._woken = trio.Event()
-                    with trio.move_on_at(self._offer_ready()):
-                        await self._woken.wait()
-            finally:
-                self._nursery = None
-                self._tasks.dismiss()
+        """Looks at every lane whenever it is woken, and when the next may begin, until nothing waits or flies."""
+        while self.has_work:
+            if self._is_resting:
+                await trio.sleep(REST_SECONDS)
+                self._is_resting = False
+            self._woken = trio.Event()
+            with trio.move_on_at(self._offer_ready()):
+                await self._woken.wait()
 
     def begin(self, lane: Lane) -> bool:
         """The pacer's word: begins one attempt from the lane if that may still be."""
         now, health = self._clock.now().monotonic, lane.health
-        if self._nursery is None or not self._may_begin(lane, now):
-            self.wake()
+        if not self._keeper.is_running:
+            return False
+        if not self._may_begin(lane, now):
+            self._go_on(lane, now)
             return False
         is_probe = health.paused_by is _FAILURES
         taken = lane.take(now, oldest=is_probe)
         assert taken is not None
         health.probe_in_flight = is_probe
         self._flights += 1
-        flight = _Flight(self._flights, lane, *taken, is_probe, health.is_failing, now)
+        flight = Flight(self, self._flights, lane, *taken, is_probe, health.is_failing, now)
         self._flying[flight.number] = flight
         lane.in_flight += 1
         lane.note_begin(now)
         self._pacer.began(is_failing=flight.is_failing)
-        self._tasks.begin(flight, self._nursery)
+        self._keeper.fly(flight)
         self._go_on(lane, now)
         return True
 
-    def recover(self) -> None:
-        """After a crash of the task, whose attempts it cut: what flew waits again, the attempt is used up."""
-        now = self._clock.now()
-        cut = list(self._flying.values())
-        self._flying.clear()
-        for flight in cut:
-            lane, event, delivery = flight.lane, flight.event, flight.delivery
-            self._end_flight(flight)
-            if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
-                exchange = Exchange()
-                exchange.sending_started = True
-                duration_seconds = now.monotonic - flight.began_at
-                self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
-            if delivery.is_settled:
-                continue
-            reason = self._reason_to_give_up(lane, event, delivery)
-            if reason is None:
-                self._ledger.make_due(delivery, now=now)
-                lane.add(event, delivery)
-            else:
-                self._ledger.give_up(event, delivery, reason, now=now)
+    def recover(self, flight: Flight) -> None:
+        """After a crash of the flight: its delivery waits again, its attempt is used up."""
+        if self._flying.pop(flight.number, None) is None:
+            return  # it had come to its end
+        now, lane, event, delivery = self._clock.now(), flight.lane, flight.event, flight.delivery
+        self._end_flight(flight)
+        if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
+            exchange = Exchange()
+            exchange.sending_started = True
+            duration_seconds = now.monotonic - flight.began_at
+            self._ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=duration_seconds)
+        if delivery.is_settled:
+            return
+        reason = self._reason_to_give_up(lane, event, delivery)
+        if reason is None:
+            self._ledger.make_due(delivery, now=now)
+            lane.add(event, delivery)
+        else:
+            self._ledger.give_up(event, delivery, reason, now=now)
 
     def _lane(self, endpoint_id: str) -> Lane:
         """The endpoint's lane. Its health is looked up anew: the ledger drops the row while nothing is unsettled."""
@@ -205,17 +239,25 @@ class Courier:
         return wake_at
 
     def _go_on(self, lane: Lane, now: float) -> None:
-        """After an attempt has begun or ended: offers the lane if another may begin.
+        """After something was added to the lane, or an attempt from it has begun or ended: offers it if one may begin.
 
         To wake the task costs as much as a signature. So it is woken only to wait for a later moment, or to end.
         """
-        if not self._has_room(lane):
-            return  # it is looked at when an attempt ends
-        begins_from = lane.begins_from()
+        if lane.is_offered:
+            return
+        begins_from = lane.begins_from() if self._has_room(lane) else math.inf  # without room: when an attempt ends
         if begins_from <= now:
             self._pacer.offer(lane, self, is_failing=lane.health.is_failing)
-        elif begins_from < math.inf or not self._flying:
+        elif begins_from < math.inf:
             self.wake()
+        elif not self._flying:
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._is_kept:
+            self.wake()
+        elif not self.has_work:
+            self._keeper.release(self)
 
     def _may_begin(self, lane: Lane, now: float) -> bool:
         return self._has_room(lane) and lane.begins_from() <= now
@@ -223,7 +265,7 @@ class Courier:
     def _has_room(self, lane: Lane) -> bool:
         """Whether one more attempt may be in flight; none may to an endpoint that is not registered."""
         endpoint = lane.endpoint
-        if endpoint is None or len(self._flying) >= self._flights_max() or not lane.has_turn:
+        if endpoint is None or self._is_resting or len(self._flying) >= self._flights_max() or not lane.has_turn:
             return False
         if endpoint.is_strict and self._ledger.is_adopting(self.client_id):
             return False
@@ -232,24 +274,15 @@ class Courier:
     def _flights_max(self) -> int:
         return (self._effective.settings.delivery.connections_max + 1) // 2
 
-    def _is_busy(self, lane: Lane) -> bool:
-        """Whether it is looked at anyway before anything more can begin: by the pacer, when an attempt ends, at resume.
-
-        To wake the courier for each event of a backlog costs more than to admit the event.
-        """
-        if lane.is_offered or lane.health.begins_from(-math.inf) == math.inf:
-            return True
-        return lane.endpoint is not None and not self._has_room(lane)
-
-    def _end_flight(self, flight: _Flight) -> None:
+    def _end_flight(self, flight: Flight) -> None:
         """Also of a flight that never became an attempt, or was cut: then nothing else says that the probe is over."""
         flight.lane.in_flight -= 1
         if not flight.lane.in_flight:
             flight.lane.health.probe_in_flight = False
         self._pacer.ended(is_failing=flight.is_failing)
 
-    async def _fly(self, flight: _Flight, alarm: Alarm) -> bool:
-        """One attempt, and what follows. Whether another may begin from its lane."""
+    async def fly(self, flight: Flight, alarm: Alarm) -> None:
+        """One attempt, and what follows."""
         lane, event, delivery = flight.lane, flight.event, flight.delivery
         await trio.lowlevel.checkpoint_if_cancelled()  # no attempt begins after the drain's deadline
         endpoint = lane.endpoint  # the attempt ends with what it began with
@@ -279,7 +312,6 @@ class Courier:
             self.wake()
         else:
             self._go_on(lane, self._clock.now().monotonic)
-        return lane.is_offered
 
     def _disable(self, lane: Lane, endpoint: Endpoint) -> None:
         """`endpoint` answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""

@@ -1,8 +1,8 @@
-"""Owns the way from the intake channel to the couriers, and the couriers' lives.
+"""Owns the way from the intake channel to the couriers, the couriers' lives, and the tasks of all of them.
 
 Rules:
- 1. A courier's crash is contained here and nowhere else. It is logged with its traceback and counted, the attempts that
-    it cut are used up, and its task starts again a second later.
+ 1. A courier's crash is contained here and nowhere else. It is logged with its traceback and counted, the attempt in
+    whose end it came is used up, and the courier rests for a second. Its other attempts go on.
  2. A crash of dispatch itself is not contained: it ends the daemon, with a report.
  3. Nothing flows back into the intake channel.
 """
@@ -16,10 +16,11 @@ import trio
 from hookd.core.client import Client
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
-from hookd.flow.courier import Courier
+from hookd.flow.alarm import Alarm
+from hookd.flow.courier import REST_SECONDS, Courier, Flight, Keeper
+from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.ports import Log
 
-RESTART_DELAY_SECONDS = 1.0
 # Deliveries; about 3 ms. One event a turn put a healthy endpoint 18 s behind a backlog of 100,000 for others.
 ROUTED_AT_ONCE = 1000
 
@@ -29,23 +30,27 @@ class Dispatch:
         self,
         arrivals: trio.MemoryReceiveChannel[Event],
         *,
-        new_courier: Callable[[str], Courier],
+        new_courier: Callable[[str, Keeper], Courier],
         log: Log,
     ) -> None:
         self._arrivals = arrivals
         self._new_courier = new_courier
         self._log = log
         self._couriers: dict[str, Courier] = {}
+        self._flights = FlightTasks(self._fly)
         self._nursery: trio.Nursery | None = None
         self.crashed_couriers = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled, or until the intake channel is closed and every courier is done."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            async for event in self._arrivals:
-                self.route(event)
-                self._route_more()
+        """Until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                async for event in self._arrivals:
+                    self.route(event)
+                    self._route_more()
+        finally:
+            self._nursery = None
 
     def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work that goes on beside, as long as dispatch runs. Its crash ends the daemon, as one of dispatch does."""
@@ -74,17 +79,22 @@ class Dispatch:
         assert self._nursery is not None, "dispatch must run before anything is routed"
         courier = self._couriers.get(event.client_id)
         if courier is None:
-            courier = self._couriers[event.client_id] = self._new_courier(event.client_id)
-            self._nursery.start_soon(self._keep, courier)
-        courier.add(event, delivery, expedited=expedited)
+            courier = self._couriers[event.client_id] = self._new_courier(event.client_id, self)
+        try:
+            courier.add(event, delivery, expedited=expedited)
+        except Exception as crash:
+            self._contain(courier, crash)
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """One that is due, and that its courier has, or will have once it is routed: no probe is waited for."""
         courier = self._couriers.get(event.client_id)
         if courier is None:
             self.add(event, delivery, expedited=True)
-        else:
+            return
+        try:
             courier.expedite(event, delivery)
+        except Exception as crash:
+            self._contain(courier, crash)
 
     def take_client(self, client_id: str, client: Client | None) -> None:
         """The registration has changed, and nothing was awaited since; None: the client is registered no more."""
@@ -119,21 +129,46 @@ class Dispatch:
         """Of the clients that have work, as a list that outlives their ending."""
         return list(self._couriers.values())
 
+    # What the couriers have done for them
+
+    @property
+    def is_running(self) -> bool:
+        return self._nursery is not None
+
+    def fly(self, flight: Flight) -> None:
+        assert self._nursery is not None
+        self._flights.begin(flight, self._nursery)
+
+    def keep(self, courier: Courier) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._keep, courier)
+
+    def release(self, courier: Courier) -> None:
+        if self._couriers.get(courier.client_id) is courier:  # the pacer may still ask one that was released
+            del self._couriers[courier.client_id]
+
+    async def _fly(self, flight: Flight, alarm: Alarm) -> None:
+        try:
+            await flight.courier.fly(flight, alarm)
+        except* Exception as crash:
+            flight.courier.recover(flight)
+            self._contain(flight.courier, crash)
+
     async def _keep(self, courier: Courier) -> None:
-        """Runs the courier until it has no work left, whatever happens to its task."""
         while courier.has_work:
             try:
                 await courier.run()
             except* Exception as crash:
-                self.crashed_couriers += 1
-                self._log(
-                    "courier.crashed",
-                    level="error",
-                    client_id=courier.client_id,
-                    restart_in_seconds=RESTART_DELAY_SECONDS,
-                    traceback="".join(traceback.format_exception(crash)),
-                )
-                courier.recover()
-                await trio.sleep(RESTART_DELAY_SECONDS)
-        # `has_work` was asked with no wait since: nothing can have come in between.
-        del self._couriers[courier.client_id]
+                self._contain(courier, crash)
+        self.release(courier)  # `has_work` was asked with no wait since: nothing can have come in between
+
+    def _contain(self, courier: Courier, crash: Exception) -> None:
+        self.crashed_couriers += 1
+        self._log(
+            "courier.crashed",
+            level="error",
+            client_id=courier.client_id,
+            restart_in_seconds=REST_SECONDS,
+            traceback="".join(traceback.format_exception(crash)),
+        )
+        courier.rest()

@@ -1,10 +1,12 @@
-"""Owns the tasks that make a courier's attempts: each makes one after the other while there are more.
+"""Owns the tasks that make attempts, whichever endpoint they go to: each makes one after the other.
 
 A task and a cancel scope for each attempt would cost as much as to sign it and to log it.
 Rules:
  1. A task has one alarm for all its attempts. Each attempt has the whole of its own time.
  2. One that is idle takes the next attempt; only where none is, another task begins.
- 3. One that has been idle for about as long as an attempt may take is ended by its alarm. `dismiss` ends all that are.
+ 3. One that has been idle for about as long as an attempt may take is ended by its alarm. Where that rang, or was not
+    set, the task ends with its attempt.
+ 4. The one that was busy last is the first to be taken: the others come to their end.
 Limits: as many tasks as attempts were in flight at once.
 """
 
@@ -19,9 +21,9 @@ Work = TypeVar("Work")
 
 
 class FlightTasks(Generic[Work]):
-    """`do` does one piece of work and says whether there is more to come."""
+    """`do` does one piece of work."""
 
-    def __init__(self, do: Callable[[Work, Alarm], Awaitable[bool]]) -> None:
+    def __init__(self, do: Callable[[Work, Alarm], Awaitable[None]]) -> None:
         self._do = do
         self._idle: dict[trio.lowlevel.Task, None] = {}
         self._handed: dict[trio.lowlevel.Task, Work] = {}
@@ -34,15 +36,9 @@ class FlightTasks(Generic[Work]):
         else:
             nursery.start_soon(self._keep_doing, work)
 
-    def dismiss(self) -> None:
-        """No more is to come: whoever is idle ends."""
-        while self._idle:
-            task, _ = self._idle.popitem()
-            trio.lowlevel.reschedule(task)
-
     async def _keep_doing(self, first: Work) -> None:
         task = trio.lowlevel.current_task()
-        work: Work | None = first
+        work = first
 
         def stop_waiting(_: object) -> trio.lowlevel.Abort:
             """Cancelled while idle, by its alarm or with its nursery. One that was handed work is idle no more."""
@@ -50,10 +46,11 @@ class FlightTasks(Generic[Work]):
             return trio.lowlevel.Abort.SUCCEEDED
 
         with Alarm() as alarm:
-            while work is not None:
+            while True:
                 alarm.renew()
-                if not await self._do(work, alarm):
-                    return
+                await self._do(work, alarm)
+                if not alarm.is_set:
+                    return  # nothing would end its waiting
                 self._idle[task] = None
                 await trio.lowlevel.wait_task_rescheduled(stop_waiting)
-                work = self._handed.pop(task, None)
+                work = self._handed.pop(task)

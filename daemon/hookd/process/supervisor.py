@@ -33,7 +33,7 @@ from hookd.edge.api.services import Connections
 from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
-from hookd.flow.courier import Courier
+from hookd.flow.courier import Courier, Keeper
 from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.drain import drain
@@ -231,9 +231,10 @@ class Supervisor:
             log=self._outside.log,
         )
 
-    def _new_courier(self, client_id: str) -> Courier:
+    def _new_courier(self, client_id: str, keeper: Keeper) -> Courier:
         return Courier(
             client_id,
+            keeper,
             effective=self._effective,
             ledger=self._ledger,
             registry=self._registry,
