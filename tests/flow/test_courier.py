@@ -528,7 +528,7 @@ async def test_unused_endpoint_leaves_no_task_behind(autojump_clock, nursery) ->
         flow.admit(f"c{number}")
     await now()
     assert flow.dispatch.couriers() == []
-    assert trio.lowlevel.current_statistics().tasks_living <= before[1] + flow.sender.peaks["all"]
+    assert trio.lowlevel.current_statistics().tasks_living < before[1] + 50  # as many as flew at once
     await at(3.1)
     assert (len(nursery.child_tasks), trio.lowlevel.current_statistics().tasks_living) == before
 
