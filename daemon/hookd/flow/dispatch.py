@@ -43,14 +43,15 @@ class Dispatch:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
-        try:
-            async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 task_status.started()
                 async for event in self._arrivals:
                     self.route(event)
                     self._route_more()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None
 
     def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work that goes on beside, as long as dispatch runs. Its crash ends the daemon, as one of dispatch does."""
