@@ -1,8 +1,9 @@
 """What events and clients take in memory: `python -m tests.benchmarks memory`.
 
-One daemon, in steps: it is empty; so many clients are registered; so many events wait for a paused endpoint; they are
-delivered; the same number passes through once more. What counts is the process' own memory (`RssAnon`): the recorder's
-index is in it, its files are not. An event is given over its payload, which is taken off.
+One daemon, in steps: it is empty; so many clients are registered; as many events are delivered as it remembers; so many
+events wait for a paused endpoint; they are delivered. What counts is the process' own memory (`RssAnon`): the
+recorder's index is in it, its files are not. An event is given over its payload, which is taken off.
+`back` is what is held at the end over what was held before those events came, when it remembered as many: at most 1.10.
 """
 
 import json
@@ -19,28 +20,36 @@ from tests.benchmarks.turns import finish, progress
 
 CLIENTS = 10_000
 EVENTS = 1_000_000
+REMEMBERED = 200_000
+BACK_MAX = 1.10
 TYPE = "invoice.paid"
 
 
 @click.command(help=__doc__)
 @click.option("--events", default=EVENTS, show_default=True)
 @click.option("--clients", default=CLIENTS, show_default=True)
+@click.option("--remembered", default=REMEMBERED, show_default=True, help="Events and settlements.")
 @click.option("--quick", is_flag=True, help="A few of each: whether it runs.")
 @click.option("--json", "json_path", help="Where all that was seen is written.")
-def main(events: int, clients: int, quick: bool, json_path: str | None) -> None:
-    events, clients = (2_000, 10) if quick else (events, clients)
+def main(events: int, clients: int, remembered: int, quick: bool, json_path: str | None) -> None:
+    events, clients, remembered = (2_000, 10, 1_000) if quick else (events, clients, remembered)
+    settings = ROOMY | {
+        f"HOOKD_RETENTION__{key}": str(remembered) for key in ("DELIVERED_EVENTS_MAX", "SETTLEMENTS_MAX")
+    }
     try:
-        with tempfile.TemporaryDirectory() as directory, sink() as port, daemon(directory, ROOMY) as hookd:
-            seen = measure(hookd, port, events=events, clients=clients)
+        with tempfile.TemporaryDirectory() as directory, sink() as port, daemon(directory, settings) as hookd:
+            seen = measure(hookd, port, events=events, clients=clients, remembered=remembered)
     except NotInstalled as missing:
         click.echo(f"skipped: {missing}")
         return
     for name, figure in seen.items():
-        print(f"{name:44}{figure:14,.1f}")
+        print(f"{name:44}{figure:14,.2f}")
     finish("memory", [{"memory": seen}], json_path=json_path)
+    if seen["back"] > BACK_MAX and not quick:
+        sys.exit(f"more than {BACK_MAX} of what was held before is held at the end")
 
 
-def measure(hookd: Child, port: int, *, events: int, clients: int) -> dict[str, float]:
+def measure(hookd: Child, port: int, *, events: int, clients: int, remembered: int) -> dict[str, float]:
     payload_bytes = len(json.dumps(PAYLOAD, separators=(",", ":")))
     with Keeper(hookd.port) as api:
         empty = own_bytes(hookd)
@@ -49,28 +58,36 @@ def measure(hookd: Child, port: int, *, events: int, clients: int) -> dict[str, 
             api.json("PUT", f"/v1/clients/idle{number}", definition, status=201)
         registered = own_bytes(hookd)
         api.json("PUT", "/v1/clients/busy", {"endpoints": [{"url": f"http://127.0.0.1:{port}/"}]}, status=201)
+        deliver(api, remembered)
+        before = own_bytes(hookd)
+        api.json("POST", "/v1/clients/busy/endpoints/default/pause")
         post(api, events)
         waiting = own_bytes(hookd)
         api.json("POST", "/v1/clients/busy/endpoints/default/resume")
-        wait_for(api, events)
-        settled = own_bytes(hookd)
-        post(api, events)
-        api.json("POST", "/v1/clients/busy/endpoints/default/resume")
-        wait_for(api, 2 * events)
-        again = own_bytes(hookd)
+        wait_for(api, remembered + events)
+        after = own_bytes(hookd)
     return {
         "empty, MiB": empty / 2**20,
         "an idle client, bytes": (registered - empty) / clients,
+        "with all remembered that are to be, MiB": before / 2**20,
+        "a remembered event, bytes": (before - registered) / remembered,
         "with all unsettled, MiB": waiting / 2**20,
-        "an unsettled event over its payload, bytes": (waiting - registered) / events - payload_bytes,
-        "once all are delivered, MiB": settled / 2**20,
-        "once as many more are delivered, MiB": again / 2**20,
+        "an unsettled event over its payload, bytes": (waiting - before) / events - payload_bytes,
+        "once all are delivered, MiB": after / 2**20,
+        "back": after / before,
     }
+
+
+def deliver(api: Keeper, events: int) -> None:
+    """None of them has to wait for many others."""
+    for done in range(0, events, FILL_BATCH):
+        post(api, FILL_BATCH)
+        wait_for(api, done)
+    wait_for(api, events)
 
 
 def post(api: Keeper, events: int) -> None:
     """Each event is one object of its own when it comes in by a batch, as from a producer."""
-    api.json("POST", "/v1/clients/busy/endpoints/default/pause")
     for done in range(0, events, FILL_BATCH):
         if done % 100_000 == 0:
             progress(f"posting: {done:,} of {events:,}")
