@@ -115,13 +115,18 @@ def event(number: int) -> dict[str, object]:
     return {"client_id": f"c{number % CLIENTS}", "type": "invoice.paid", "payload": PAYLOAD}
 
 
-def wait_for(api: Keeper, delivered: int) -> None:
+def delivered_by_status(api: Keeper) -> int:
+    found: int = api.json("GET", "/v1/status")["deliveries"]["delivered"]
+    return found
+
+
+def wait_for(api: Keeper, wanted: int, *, delivered: Callable[[Keeper], int] = delivered_by_status) -> None:
     """However long it takes, as long as it goes on."""
     last, deadline = -1, 0.0
-    while (seen := api.json("GET", "/v1/status")["deliveries"]["delivered"]) < delivered:
+    while (seen := delivered(api)) < wanted:
         if seen > last:
             last, deadline = seen, time.monotonic() + SETTLE_SECONDS
-        assert time.monotonic() < deadline, f"{seen} of {delivered} are delivered"
+        assert time.monotonic() < deadline, f"{seen} of {wanted} are delivered"
         time.sleep(ASK_EVERY_SECONDS)
 
 
