@@ -1,7 +1,8 @@
 """Whether an event costs the same with many clients and beside a backlog: `python -m tests.benchmarks scale`.
 
 A daemon for each case, all at once, measured by turns: 1 to 10,000 clients without a backlog, and a hundred beside 0
-to 1,000,000 events that wait for a paused endpoint. Events are posted by batches of a hundred and delivered to haproxy.
+to 1,000,000 events that wait for a paused endpoint; and a hundred with payloads of 0 to 64 KiB more, each
+of which has to be read, signed and sent. Events are posted by batches of a hundred and delivered to haproxy.
 Of many clients CLIENTS_ACTIVE get events: as many endpoints as the pool keeps connections to (1,024). Beyond that each
 event opens a connection, which costs what a connection costs, however many clients there are: a row of its own has it.
 Beside them `/livez` is asked every ten milliseconds, over a connection of its own. What an answer takes is how long the
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -33,22 +35,33 @@ BACKLOGS = (0, 10_000, 100_000, 1_000_000)
 EVENTS = 5_000
 BATCH = 100
 FILL_BATCH = 1_000
+PAYLOADS_KIB = (0, 1, 16, 64)
 PROBE_EVERY_SECONDS = 0.01
+
+
+class Asked(NamedTuple):
+    """Of a daemon. Of its clients, `active` get events."""
+
+    clients: int
+    active: int
+    backlog: int = 0
+    payload_kib: int = 0
 
 
 class Case:
     """A daemon that is filled, and how many of its events are delivered."""
 
-    def __init__(self, hookd: Child, turns: Path, *, clients: int, active: int, backlog: int, sink_port: int) -> None:
+    def __init__(self, hookd: Child, turns: Path, asked: Asked, *, sink_port: int) -> None:
         self._hookd = hookd
         self._turns = turns
-        self._active = active
+        self._active = asked.active
+        self._payload = PAYLOAD | {"note": "x" * (asked.payload_kib * 1024)}
         self._posted = 0
         with Keeper(hookd.port) as api:
-            for number in range(clients):
+            for number in range(asked.clients):
                 url = f"http://127.0.0.1:{sink_port}/{number}"
                 api.json("PUT", f"/v1/clients/c{number}", {"endpoints": [{"url": url}]}, status=201)
-            self._fill(api, backlog)
+            self._fill(api, asked.backlog)
 
     def measure(self, events: int) -> Figures:
         if self._active <= CLIENTS_ACTIVE:
@@ -87,7 +100,7 @@ class Case:
         wait_for(api, self._posted, delivered=settled)
 
     def _event(self, number: int) -> dict[str, object]:
-        return {"client_id": f"c{number % self._active}", "type": "invoice.paid", "payload": PAYLOAD}
+        return {"client_id": f"c{number % self._active}", "type": "invoice.paid", "payload": self._payload}
 
     def _fill(self, api: Keeper, backlog: int) -> None:
         if not backlog:
@@ -116,20 +129,22 @@ def probe(port: int, ending: threading.Event, stalls: list[float]) -> None:
 
 
 @contextmanager
-def cases(clients: Sequence[int], backlogs: Sequence[int]) -> Iterator[dict[str, Case]]:
-    asked = {f"{count:,} clients": (count, min(count, CLIENTS_ACTIVE), 0) for count in clients}
-    if clients[-1] > CLIENTS_ACTIVE:
-        asked[f"{clients[-1]:,}, each connected to"] = (clients[-1], clients[-1], 0)
-    asked |= {f"{backlog:,} wait": (CLIENTS_BESIDE_BACKLOG, CLIENTS_BESIDE_BACKLOG, backlog) for backlog in backlogs}
+def cases(clients: Sequence[int], backlogs: Sequence[int], payloads_kib: Sequence[int]) -> Iterator[dict[str, Case]]:
+    asked = {f"{count:,} clients": Asked(count, min(count, CLIENTS_ACTIVE)) for count in clients}
+    if clients and clients[-1] > CLIENTS_ACTIVE:
+        asked[f"{clients[-1]:,}, each connected to"] = Asked(clients[-1], clients[-1])
+    some = CLIENTS_BESIDE_BACKLOG
+    asked |= {f"{backlog:,} wait": Asked(some, some, backlog=backlog) for backlog in backlogs}
+    asked |= {f"{kib} KiB more": Asked(some, some, payload_kib=kib) for kib in payloads_kib}
     with ExitStack() as stack:
         port = stack.enter_context(sink(core=LOAD_CORE))
         found = {}
-        for name, (count, active, backlog) in asked.items():
+        for name, one in asked.items():
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             turns = Path(directory, "turns")
             hookd = stack.enter_context(daemon(directory, core=DAEMON_CORE, turns=turns))
             progress(f"making: {name}")
-            found[name] = Case(hookd, turns, clients=count, active=active, backlog=backlog, sink_port=port)
+            found[name] = Case(hookd, turns, one, sink_port=port)
         yield found
 
 
@@ -137,12 +152,25 @@ def cases(clients: Sequence[int], backlogs: Sequence[int]) -> Iterator[dict[str,
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--clients", multiple=True, type=int, default=CLIENTS, show_default=True)
 @click.option("--backlog", "backlogs", multiple=True, type=int, default=BACKLOGS, show_default=True)
+@click.option("--payload-kib", "payloads_kib", multiple=True, type=int, default=PAYLOADS_KIB, show_default=True)
+@click.option("--only", type=click.Choice(["clients", "wait", "more"]), help="One of the three tables.")
 @click.option("--quick", is_flag=True, help="Two rounds of a few events: whether it runs.")
 @click.option("--json", "json_path", help="Where all that was seen is written.")
-def main(rounds: int, clients: tuple[int, ...], backlogs: tuple[int, ...], quick: bool, json_path: str | None) -> None:
+def main(
+    rounds: int,
+    clients: tuple[int, ...],
+    backlogs: tuple[int, ...],
+    payloads_kib: tuple[int, ...],
+    only: str | None,
+    quick: bool,
+    json_path: str | None,
+) -> None:
     events = BATCH if quick else EVENTS
+    if quick:
+        clients, backlogs, payloads_kib = (1, 10), (0, 1_000), (0, 1)
+    tables = {"clients": clients, "wait": backlogs, "more": payloads_kib}
     try:
-        with cases((1, 10) if quick else clients, (0, 1_000) if quick else backlogs) as found:
+        with cases(*(rows if only in (None, name) else () for name, rows in tables.items())) as found:
             for case in found.values():
                 case.measure(BATCH)
             measures = {name: partial(case.measure, events) for name, case in found.items()}
@@ -150,10 +178,10 @@ def main(rounds: int, clients: tuple[int, ...], backlogs: tuple[int, ...], quick
     except NotInstalled as missing:
         click.echo(f"skipped: {missing}")
         return
-    by_clients = [{name: one for name, one in each.items() if not name.endswith("wait")} for each in seen]
-    by_backlog = [{name: one for name, one in each.items() if name.endswith("wait")} for each in seen]
-    show(by_clients, base=next(iter(by_clients[0])))
-    show(by_backlog, base=next(iter(by_backlog[0])))
+    for table in (("clients", "connected to"), ("wait",), ("more",)):
+        rows = [{name: one for name, one in each.items() if name.endswith(table)} for each in seen]
+        if rows[0]:
+            show(rows, base=next(iter(rows[0])))
     finish("scale", seen, json_path=json_path)
 
 

@@ -426,6 +426,22 @@ async def test_courier_crashing_in_an_attempts_end_is_restarted_and_delivers(aut
         await flow.pacer.wait_idle()
 
 
+async def test_courier_crashing_after_an_attempts_end_attempts_again(autojump_clock, nursery) -> None:
+    """The attempt is recorded by then, and its delivery is not in its lane yet: it must not wait for nobody."""
+    clock = VirtualClock()
+    flow = Flow(clock=clock)
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, Calling(lambda: clock.call_once(clock.fail_once), 503), 200)
+    event = flow.admit(event_id="e1")
+    await at(1)
+    assert flow.dispatch.crashed_couriers == 1
+    assert flow.sender.times("e1") == [0, 1]
+    assert standing(event) == (Status.DELIVERED, None, 2)
+    assert [attempt.outcome for attempt in only(event).attempts] == [Responded(503), Responded(200)]
+    assert flow.balanced()
+
+
 async def test_courier_crashing_at_the_last_attempt_gives_it_up(autojump_clock, nursery) -> None:
     """A crash uses the attempt up: where none is left the delivery is exhausted, not attempted for ever."""
     clock = VirtualClock()

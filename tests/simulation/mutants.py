@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant("one_attempt_more", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count >"),
     Mutant("one_attempt_less", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count + 1 >="),
-    Mutant("wake_up_lost", courier.Courier, "add", "self._go_on(lane, self._clock.now().monotonic)", "pass"),
+    Mutant("wake_up_lost", courier.Courier, "add", "self._look(lane)", "pass"),
     Mutant(
         "slot_leaked",
         courier.Courier,

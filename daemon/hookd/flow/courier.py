@@ -4,8 +4,8 @@ Rules:
  1. Each client that has work has one courier, which its keeper, flow/dispatch, releases when none is left.
  2. The courier offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state
     allows it, and its window has room. The pacer decides when the attempt begins.
- 3. What has changed one lane looks at that lane there and then. A task of its own the courier has only once it has to
-    wait for a later moment, or to look at every lane: most deliveries come, go out and settle without.
+ 3. When a delivery comes in, or an attempt ends, its lane is looked at there and then. The courier has a task only once
+    it has to wait for a later moment, or to look at every lane: most deliveries come, go out and settle without.
  4. Lanes outlive a crash, which the keeper contains. From then on nothing begins for `REST_SECONDS`.
  5. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
     on through `take_client`.
@@ -70,6 +70,10 @@ class Keeper(Protocol):
         """The courier has no work left, and no task."""
         ...
 
+    def contain(self, courier: "Courier", crash: Exception) -> None:
+        """The courier has crashed: it is said so, and rests."""
+        ...
+
 
 class Courier:
     def __init__(
@@ -109,13 +113,13 @@ class Courier:
         lane.add(event, delivery)
         if expedited:
             lane.expedite(event, delivery)
-        self._go_on(lane, self._clock.now().monotonic)
+        self._look(lane)
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """One that waits here and is due goes before all others."""
         lane = self._lane(delivery.endpoint_id)
         lane.expedite(event, delivery)
-        self._go_on(lane, self._clock.now().monotonic)
+        self._look(lane)
 
     def wake(self) -> None:
         """Has every lane looked at, soon."""
@@ -195,10 +199,9 @@ class Courier:
 
     def recover(self, flight: Flight) -> None:
         """After a crash of the flight: its delivery waits again, its attempt is used up."""
-        if self._flying.pop(flight.number, None) is None:
-            return  # it had come to its end
         now, lane, event, delivery = self._clock.now(), flight.lane, flight.event, flight.delivery
-        self._end_flight(flight)
+        if self._flying.pop(flight.number, None) is not None:  # else the crash was in what follows an attempt
+            self._end_flight(flight)
         if delivery.in_flight:  # the crash was in the attempt's own end: what it came to is not known
             exchange = Exchange()
             exchange.sending_started = True
@@ -237,6 +240,13 @@ class Courier:
             elif not lane.in_flight and not lane.is_offered:
                 del self._lanes[lane.endpoint_id]
         return wake_at
+
+    def _look(self, lane: Lane) -> None:
+        """What came in is in its lane by now: a crash from here on is not that of whoever brought it."""
+        try:
+            self._go_on(lane, self._clock.now().monotonic)
+        except Exception as crash:
+            self._keeper.contain(self, crash)
 
     def _go_on(self, lane: Lane, now: float) -> None:
         """After something was added to the lane, or an attempt from it has begun or ended: offers it if one may begin.

@@ -81,21 +81,15 @@ class Dispatch:
         courier = self._couriers.get(event.client_id)
         if courier is None:
             courier = self._couriers[event.client_id] = self._new_courier(event.client_id, self)
-        try:
-            courier.add(event, delivery, expedited=expedited)
-        except Exception as crash:
-            self._contain(courier, crash)
+        courier.add(event, delivery, expedited=expedited)
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """One that is due, and that its courier has, or will have once it is routed: no probe is waited for."""
         courier = self._couriers.get(event.client_id)
         if courier is None:
             self.add(event, delivery, expedited=True)
-            return
-        try:
+        else:
             courier.expedite(event, delivery)
-        except Exception as crash:
-            self._contain(courier, crash)
 
     def take_client(self, client_id: str, client: Client | None) -> None:
         """The registration has changed, and nothing was awaited since; None: the client is registered no more."""
@@ -153,17 +147,17 @@ class Dispatch:
             await flight.courier.fly(flight, alarm)
         except* Exception as crash:
             flight.courier.recover(flight)
-            self._contain(flight.courier, crash)
+            self.contain(flight.courier, crash)
 
     async def _keep(self, courier: Courier) -> None:
         while courier.has_work:
             try:
                 await courier.run()
             except* Exception as crash:
-                self._contain(courier, crash)
+                self.contain(courier, crash)
         self.release(courier)  # `has_work` was asked with no wait since: nothing can have come in between
 
-    def _contain(self, courier: Courier, crash: Exception) -> None:
+    def contain(self, courier: Courier, crash: Exception) -> None:
         self.crashed_couriers += 1
         self._log(
             "courier.crashed",
