@@ -209,7 +209,7 @@ MUTANTS = (
         "removed_go_on_waiting",
         endings.Endings,
         "_applies",
-        "return delivery.is_abandoned and not delivery.in_flight and not delivery.is_settled",
+        "return delivery.abandoned_as is cause.reason and not delivery.in_flight and not delivery.is_settled",
         "return False",
         seeds=60,
     ),

@@ -10,10 +10,12 @@ they are counted.
 
 import msgspec
 
-from hookd.core.event import ClientEventBody, Submission, may_be_deep
+from hookd.core.event import ClientEventBody, Submission
 from hookd.core.ids import is_event_type, is_id
+from hookd.core.json_depth import may_be_deep
 from hookd.core.refusal import Malformed
 from hookd.core.text_check import check_text
+from hookd.core.timestamps import parse_rfc3339
 
 BODY_BYTES = 64 * 1024
 # Outside its payload an event has two quotes for each name and each text, so six for `type` and `payload`.
@@ -59,7 +61,14 @@ def read_short_batch(
             event_id = None
         elif event_id is not None and not is_id(event_id):
             return None
-        submissions.append(Submission(owner, event_type, payload, event_id))
+        expiry, expires_at = event.expires_at, None
+        if expiry is not msgspec.UNSET:  # as few have one
+            quotes += _quotes_of(expiry)
+            try:
+                expires_at = None if expiry is None else parse_rfc3339(expiry)
+            except ValueError:
+                return None
+        submissions.append(Submission(owner, event_type, payload, event_id, expires_at=expires_at))
     return submissions if quotes == body.count(b'"') else None  # else a field stands twice in one of them
 
 
