@@ -248,7 +248,7 @@ async def test_range_of_many_gives_others_their_turns(autojump_clock, nursery) -
         watching.start_soon(watch)
         await flow.cancel.cancel_range("acme", Range())
     steps = [after - before for before, after in zip([0, *seen], seen, strict=False)]
-    assert max(steps) == CANCELLED_AT_ONCE
+    assert max(steps) <= 2 * CANCELLED_AT_ONCE  # two turns of one may fall between two of the other
     assert statuses(events) == {Status.EXHAUSTED: len(events)}
 
 

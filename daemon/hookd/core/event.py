@@ -23,7 +23,7 @@ from hookd.core.recorder_rows import RowPlace
 from hookd.core.refusal import InvalidEvent, Malformed, Refused, TooLarge
 from hookd.core.surrogates import half_surrogate
 from hookd.core.text_check import check_text
-from hookd.core.timestamps import Time, parse_rfc3339
+from hookd.core.timestamps import parse_rfc3339
 from hookd.core.units import format_size
 
 # A body deeper than this is not decoded at all: how deep a decoder goes is the interpreter's affair. Python 3.11's goes
@@ -57,7 +57,10 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 OwnId = Annotated[Id, Meta(description="Yours, unique per client; else one is made")]
 
 
-Expiry = Annotated[Time, Meta(description="Later than that it is not attempted any more")]
+# Without an example: one that is pasted would lie in the past.
+Expiry = Annotated[
+    str, Meta(description="Later than that it is not attempted", extra_json_schema={"format": "date-time"})
+]
 
 
 # The patterns are for the schema, and so is EventBody: `read_event` decodes the laxer ClientEventBody and looks at what
