@@ -12,7 +12,7 @@ from hookd.edge.api.problems import PROBLEMS
 from openapi_spec_validator import validate
 
 from tests.edge.conformity import Conformity
-from tests.edge.test_api import Api, refused_as, started
+from tests.edge.test_api import Api, event, refused_as, started
 from tests.flow.harness import Flow
 
 
