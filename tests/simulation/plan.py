@@ -252,13 +252,7 @@ def _suspect(draw: Random, plan: Plan) -> None:
     faults = (("hangs", 1),)
     plan.weather = [one for one in plan.weather if one.client_id != client_id]
     plan.weather += [Weather(0.0, client_id, one["id"], faults) for one in endpoints]
-    replace, given = msgspec.structs.replace, plan.settings
-    plan.settings = replace(
-        given,
-        recorder=replace(given.recorder, directory="auto", payloads=True),
-        recovery=replace(given.recovery, enabled=True),
-    )
-    plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
+    _take_back_all(plan)
     at = draw.uniform(1, plan.seconds / 2)
     plan.actions += [Action(at - 1 + n / 20, "post", 1000 + n) for n in range(12)]
     plan.stops = []
@@ -509,6 +503,30 @@ def _cancel(draw: Random, plan: Plan, without: frozenset[str]) -> None:
         kind = draw.choices(list(CANCELS), list(CANCELS.values()))[0]
         if at < plan.seconds and kind not in without:
             plan.actions.append(Action(at, kind, number))
+    if draw.random() < 0.4 and {"crash", "cancel"}.isdisjoint(without):
+        _kill_after_cancels(draw, plan)
+
+
+def _kill_after_cancels(draw: Random, plan: Plan) -> None:
+    """What is in flight is cancelled, and the process is killed; the next start takes back what is left."""
+    client_id, endpoints = next(iter(plan.clients.items()))
+    plan.weather = [one for one in plan.weather if one.client_id != client_id]
+    plan.weather += [Weather(0.0, client_id, one["id"], (("hangs", 1),)) for one in endpoints]
+    _take_back_all(plan)
+    at = draw.uniform(2, max(3.0, plan.seconds / 2))
+    plan.actions += [Action(at - 1 + n / 20, "post", 6000 + n) for n in range(12)]
+    plan.actions += [Action(at + n / 20, "cancel", 6100 + n) for n in range(8)]
+    plan.stops = [Stop(at + 0.5, "crash", 0.5, "none", 6200)]
+
+
+def _take_back_all(plan: Plan) -> None:
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        recorder=replace(given.recorder, directory="auto", payloads=True),
+        recovery=replace(given.recovery, enabled=True),
+    )
+    plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
 
 
 def new_secret(draw: Random) -> str:
