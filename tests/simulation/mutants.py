@@ -642,35 +642,41 @@ MUTANTS = (
         first=67,
     ),
     # Cancel, and an event's own expiry
-    Mutant("cancel_not_recorded", Abandonment, "cancel", "self._recorder.cancelled(event, delivery)", "pass", first=6),
+    Mutant(
+        "cancel_not_recorded", Abandonment, "cancel", "self._recorder.cancelled(event, delivery)", "pass", first=174
+    ),
     Mutant(
         "cancelled_in_flight_is_retried",
         attempt.Attempter,
         "_verdict",
         "if lane.endpoint is None or abandoned_as is not None:",
         "if lane.endpoint is None:",
-        first=6,
+        first=13,
     ),
     Mutant(
-        "cancel_forgets_what_flies", cancel.Cancel, "cancel", "self._ledger.cancel(event, delivery)", "pass", first=6
+        "cancel_forgets_what_flies", cancel.Cancel, "cancel", "self._ledger.cancel(event, delivery)", "pass", first=13
     ),
-    Mutant("cancelled_line_is_sent", resend.Resend, "_give_up_if_hopeless", "line.cancelled and", "False and", first=6),
+    Mutant(
+        "cancelled_line_is_sent", resend.Resend, "_give_up_if_hopeless", "line.cancelled and", "False and", first=48
+    ),
     Mutant(
         "expired_event_is_attempted",
         Terms,
         "has_expired",
         "return type(event) is ExpiringEvent and self.has_lapsed(event, delivery, now=now)",
         "return False",
-        first=6,
+        first=13,
     ),
-    Mutant("expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=6),
+    Mutant(
+        "expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=118
+    ),
     Mutant(
         "expiry_not_looked_at",
         housekeeping.Housekeeping,
         "_expire",
         " + self._ledger.expiries.lapsed(began)",
         "",
-        first=6,
+        first=118,
     ),
     Mutant("expiry_not_read_back", record_reader, "_read_row", "if expires_at is not None:", "if False:", first=6),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
