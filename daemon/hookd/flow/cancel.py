@@ -34,7 +34,7 @@ from hookd.flow.ports import Clock, Log
 SLICE_SECONDS = 0.003
 CANCELLED_AT_ONCE = 200
 LOOKED_AT_AT_ONCE = 2000
-LOOKS_PER_CLOCK = 50
+LOOKS_PER_CLOCK = 10
 RETRY_AFTER_SECONDS = 5
 
 Act = Callable[[Event, Delivery], None]
