@@ -59,7 +59,7 @@ def cancel(
             counted = _count(remote, client_id, event_id, endpoint) if dry_run or not yes else {}
         else:
             now = daemon_now(remote, since, until) if since or until else 0.0
-            asked = {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
+            asked: dict[str, Any] = {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
             asked |= {"types": types or None, "endpoint_id": endpoint}
             counted = _post(remote, client_id, asked, dry_run=True) if dry_run or not yes else {}
     if dry_run:
