@@ -18,7 +18,6 @@ from hookd.core import (
     health,
     ledger,
     rate,
-    record_reader,
     recorder,
     recording,
     report,
@@ -678,7 +677,6 @@ MUTANTS = (
         "",
         first=118,
     ),
-    Mutant("expiry_not_read_back", record_reader, "_read_row", "if expires_at is not None:", "if False:", first=6),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
 
