@@ -147,10 +147,9 @@ class Ledger(Abandonment):
         event = event if submission.expires_at is None else expiring(event, submission.expires_at, now=now)
         book.events[event_id] = event
         self._listing.add(sequence)
-        totals = self._totals
-        totals.accepted += 1
-        totals.recovered += recovered
-        totals.events[event.status] += 1
+        self._totals.accepted += 1
+        self._totals.recovered += recovered
+        self._totals.events[event.status] += 1
         if deliveries:
             self._enter(event, book)
             for delivery in deliveries:
