@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hookd.core import client_schema, event, health, registry, retention, retry_after, sizing
+from hookd.core import client_schema, health, json_depth, registry, retention, retry_after, sizing
 from hookd.core.settings import DEFAULTS, RULES, TOKEN_CHARACTERS_MIN, Kind
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge import log_room, logs
@@ -47,7 +47,7 @@ def test_settings_that_are_named_exist_and_have_the_defaults_that_are_said() -> 
         ("{} KiB a connection uncounted", answer_budget.SHORT_BYTES_MAX // 1024),
         ("{} MiB a page", pages.PAGE_BYTES_MAX // 2**20),
         ("a connection for {} s", settlement_routes.WAIT_SECONDS_MAX),
-        ("{:,} levels", event.DEPTH_MAX),
+        ("{:,} levels", json_depth.DEPTH_MAX),
         ("{} characters at least", TOKEN_CHARACTERS_MIN),
         ("one line in the log a second", auth.LINE_EVERY_SECONDS),
         ("{} KiB for each that may be", registry.REGISTERED_CLIENT_BYTES // 1024),

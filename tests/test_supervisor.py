@@ -19,8 +19,9 @@ import trio.testing
 from hookd.core.client import Client, Endpoint
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.log_line import Line
+from hookd.core.no_recorder import NOTHING_RECORDED, NoRecorder
 from hookd.core.outcome import Exchange, Outcome, Responded
-from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
+from hookd.core.recorder import Recorder
 from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS, RecoverySettings, Settings
 from hookd.edge.clock import SystemClock

@@ -9,14 +9,13 @@ from itertools import product
 import pytest
 from hookd.core.batch import line_spans, read_array
 from hookd.core.event import (
-    DEPTH_MAX,
     Event,
     Submission,
-    is_too_deep,
     mistake_of,
     payload_digest,
     read_event,
 )
+from hookd.core.json_depth import DEPTH_MAX, is_too_deep
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, Malformed
 from hookd.core.text_check import check_text

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from hookd.core.delivery import Delivery, Status
-from hookd.core.event import Event
+from hookd.core.event import Event, Submission
+from hookd.core.expiring_event import ExpiringEvent
 from hookd.core.outcome import Responded
-from hookd.core.record import Cause, Row, Settled
+from hookd.core.record import Cancelled, Cause, Row, Settled
 from hookd.core.record_reader import read_framed
-from hookd.core.record_writer import row_record, settled_record
+from hookd.core.record_writer import cancelled_record, row_record, settled_record
 from hookd.core.retry import Reason, Success
 
 from tests.core.test_crash import Run, busy
@@ -72,3 +73,24 @@ def test_end_is_read_as_it_was_written() -> None:
     run.ledger.give_up(three, three.deliveries[0], Reason.EXPIRED, now=run.now)
     ended = Settled(three.sequence, 0, Status.EXHAUSTED, Reason.EXPIRED, Status.EXHAUSTED)
     assert settled(run, three, 0, Status.EXHAUSTED) == ended
+
+
+@pytest.mark.parametrize("payload", [None, b'{"a": 1}'])
+def test_row_of_what_expires_and_is_cancelled_is_read_as_it_was_written(payload: bytes | None) -> None:
+    """The expiry to the last bit; which of the deliveries was cancelled, as long as that is unsettled."""
+    run = Run()
+    deliveries = tuple(
+        Delivery(endpoint_id=one, url=f"https://{one}.example/", opened_at=0.0, due_at=0.0) for one in "ab"
+    )
+    event = run.ledger.open(Submission("acme", "t", b"{}", expires_at=2e9 + 1 / 3), "e", deliveries, now=run.now)
+    run.ledger.cancel(event, deliveries[1])
+    framed = read_framed(row_record(7, event, Cause.REOPENED, Status.EXHAUSTED, payload=payload), 0)
+    assert framed is not None
+    row = framed[1]
+    assert isinstance(row, Row)
+    assert (row.cause, row.event.payload, type(row.event)) == (Cause.REOPENED, payload, ExpiringEvent)
+    assert row.event.expires_at == 2e9 + 1 / 3
+    assert [one.is_cancelled for one in row.event.deliveries] == [False, True]
+    framed = read_framed(cancelled_record(8, event, deliveries[1]), 0)
+    assert framed is not None
+    assert framed[1] == Cancelled(event.sequence, 1)

@@ -342,9 +342,8 @@ def test_row_is_never_larger_than_what_was_asked_for() -> None:
     desk = Desk()
     url = "https://x.example/" + "z" * 300
     delivery = Delivery(endpoint_id="d" * 64, url=url, opened_at=0.0, due_at=0.0)
-    event = desk.ledger.open(
-        Submission("c" * 64, "t" * 128, b"{}", traceparent=TRACEPARENT), "i" * 64, (delivery,), now=NOW
-    )
+    submission = Submission("c" * 64, "t" * 128, b"{}", traceparent=TRACEPARENT, expires_at=2e9)
+    event = desk.ledger.open(submission, "i" * 64, (delivery,), now=NOW)
     desk.ledger.begin_attempt(event, delivery, url=url, now=NOW)
     assert desk.recorder.rows_bytes == row_bytes_max(0, [url])
 

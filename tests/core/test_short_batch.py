@@ -4,7 +4,8 @@ import json
 
 import pytest
 from hookd.core.batch import read_array
-from hookd.core.event import DEPTH_MAX, Submission, read_event, refuse_long_payload
+from hookd.core.event import Submission, read_event, refuse_long_payload
+from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.refusal import Refused
 from hookd.core.short_batch import BODY_BYTES, read_short_batch
 from hypothesis import example, given

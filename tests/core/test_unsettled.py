@@ -80,3 +80,32 @@ def test_memory_follows_what_is_held(kept_of: int, bytes_max: int) -> None:
     held_bytes = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert 8 <= held_bytes / len(unsettled) <= bytes_max
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 700), count=st.integers(0, 1_500), again=st.booleans())
+def test_slices_have_what_was_there_at_first_and_stayed(seed: int, rows: int, count: int, again: bool) -> None:
+    """Each once, whatever settles or comes in between; of what comes in, nothing."""
+    chance, unsettled = random.Random(seed), Unsettled()
+    held = [make(sequence) for sequence in range(1, count + 1)]
+    for event in held:
+        unsettled.add(event)
+    for event in chance.sample(held, k=count // 3) if again else ():  # settled, and unsettled again
+        unsettled.remove(event)
+        event.since = 1.0
+        unsettled.add(event)
+    slices = unsettled.slices(rows)
+    stayed, came, found = list(held), [], []
+    for number in range(1, 6):
+        unsettled.add(event := make(count + number, 2.0))
+        came.append(event)
+    for one in slices:
+        assert 0 < len(one) <= rows or not one
+        found += one
+        for event in chance.sample(stayed, k=min(len(stayed), 7)):
+            stayed.remove(event)
+            unsettled.remove(event)
+        unsettled.add(event := make(count + 6 + len(came), 3.0))
+        came.append(event)
+    assert len(found) == len(set(map(id, found)))
+    assert set(map(id, stayed)) <= set(map(id, found)) <= set(map(id, held))
+    assert set(map(id, found)).isdisjoint(map(id, came))

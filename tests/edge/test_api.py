@@ -130,6 +130,7 @@ async def test_post_is_answered_202_with_the_event_as_it_stands(autojump_clock, 
         "status": "pending",
         "unrouted": False,
         "accepted_at": rfc3339(EPOCH),
+        "expires_at": None,
         "settled_at": None,
         "deliveries": [
             {
@@ -142,6 +143,7 @@ async def test_post_is_answered_202_with_the_event_as_it_stands(autojump_clock, 
                 "attempts_max": 6,
                 "next_attempt_at": rfc3339(EPOCH),
                 "expires_at": rfc3339(EPOCH + 3600),
+                "ends_as": None,
                 "attempts": [],
             }
         ],

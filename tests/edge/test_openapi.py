@@ -12,7 +12,7 @@ from hookd.edge.api.problems import PROBLEMS
 from openapi_spec_validator import validate
 
 from tests.edge.conformity import Conformity
-from tests.edge.test_api import Api, refused_as, started
+from tests.edge.test_api import Api, event, refused_as, started
 from tests.flow.harness import Flow
 
 
@@ -86,6 +86,7 @@ async def test_with_tokens_each_operation_names_the_scopes_that_open_it(autojump
 async def test_examples_of_requests_work_when_pasted(autojump_clock, nursery) -> None:
     """Each is posted as it stands, and answered with a documented success; a client's registration comes first."""
     api = await started(nursery)
+    await api.post("/v1/events", event(id="in_1-paid"))  # as the path's example
     conformity = Conformity(await document(api))
     operations = [(m, path, op) for path, ops in conformity.document["paths"].items() for m, op in ops.items()]
     count = 0

@@ -23,8 +23,9 @@ from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.log_line import Line
 from hookd.core.mistakes import Mistake
+from hookd.core.no_recorder import NOTHING_RECORDED
 from hookd.core.outcome import Exchange, Outcome, Responded
-from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.recorder import Recorder
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.run import Run
@@ -37,6 +38,7 @@ from hookd.edge.api.services import Connections
 from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
+from hookd.flow.cancel import Cancel
 from hookd.flow.courier import Courier, Keeper
 from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
@@ -343,12 +345,20 @@ class Flow:
             log=self.log,
         )
         del everything["log"]
-        reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake)
+        reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake, clock=self.clock)
         del everything["effective"]
         self.resend = Resend(**everything, log=self.log)
         everything |= {"reopening": reopening}
         self.retry_now = RetryNow(**everything)
         self.replay = Replay(**everything, log=self.log)
+        self.cancel = Cancel(
+            ledger=self.ledger,
+            registry=self.registry,
+            dispatch=self.dispatch,
+            endings=self.endings,
+            clock=self.clock,
+            log=self.log,
+        )
 
     async def start(self, nursery: trio.Nursery) -> None:
         await self.stand_by(nursery)
@@ -413,6 +423,7 @@ class Flow:
             "declaration": self.declaration,
             "retry_now": self.retry_now,
             "replay": self.replay,
+            "cancel": self.cancel,
             "resend": self.resend,
             "housekeeping": self.housekeeping,
             "gauge_collector": self.gauge_collector,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import log_invariants, terms_invariants, trait_invariants
+from tests.simulation import cancel_invariants, log_invariants, terms_invariants, trait_invariants
 from tests.simulation.model import Duty, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def check_event(world: "World", view: dict[str, Any], asked_at: float) -> None:
         world.fail("S1", f"event {posted.id} is {view['status']} with deliveries {statuses}")
     if (view["settled_at"] is None) != (view["status"] not in SETTLED):
         world.fail("S1", f"event {posted.id} is {view['status']}, settled at {view['settled_at']}")
+    cancel_invariants.check_event(world, posted, view)
     if posted.may_be_forgotten:
         return None
     for delivery in view["deliveries"]:
@@ -54,7 +55,8 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     if status in SETTLED and duty.retried_at < asked_at:
         duty.settled_status = status
     if status == "exhausted":
-        check_reason(world, duty, world.checks.registered[posted.client_id, view["endpoint_id"]], view["reason"], what)
+        endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
+        check_reason(world, posted, duty, endpoint, view["reason"], what)
         key = (posted.client_id, posted.id, view["endpoint_id"])
         log_invariants.check_exhausted(world, key, view["reason"], view["attempt_count"])
     elif view["reason"] is not None:
@@ -68,9 +70,12 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
         world.fail("S1", f"{what} is in flight and is not said to be")
     endpoint = world.checks.registered[posted.client_id, view["endpoint_id"]]
     terms_invariants.check_attempts_max(world, endpoint, duty, view, asked_at, what)
-    if waits:
+    cancel_invariants.check_delivery(world, posted, duty, view, asked_at, what)
+    if waits and view["ends_as"] is None:
+        cancel_invariants.check_not_lapsed(world, posted, endpoint, duty, what, at=world.now())
         terms_invariants.check_not_expired(world, duty, endpoint, what, at=world.now())
-        terms_invariants.check_promise(world, endpoint, duty, view, asked_at, what)
+        lapses_at = cancel_invariants.lapses_at(world, posted)
+        terms_invariants.check_promise(world, endpoint, duty, view, asked_at, what, lapses_at=lapses_at)
     if view["in_flight"] and status in SETTLED:
         world.fail("S1", f"{what} is {status} and in flight")
     for attempt in view["attempts"]:
@@ -101,7 +106,7 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
         world.fail("S9", f"attempt {view['number']} of {what}: {view['outcome']}; read was {answer.status}")
 
 
-def check_reason(world: "World", duty: Duty, endpoint: Registered, reason: str, what: str) -> None:
+def check_reason(world: "World", posted: Posted, duty: Duty, endpoint: Registered, reason: str, what: str) -> None:
     """Whether it is used up or too old is checked when the log says so (log_invariants)."""
     match reason:
         case "attempts_used" | "expired":
@@ -114,6 +119,9 @@ def check_reason(world: "World", duty: Duty, endpoint: Registered, reason: str, 
                 world.fail("S2", f"{what} is given up as removed, and nobody removed it")
         case "refused":
             trait_invariants.check_refused(world, duty=duty, endpoint=endpoint, what=what)
+        case "cancelled":
+            if not cancel_invariants.may_be_cancelled(posted, duty, endpoint.key[1]):
+                world.fail("S20", f"{what} is cancelled, and nobody asked for that")
         case "crashed":
             if duty.crashes < CRASHES_MAX:
                 world.fail("S2", f"{what} is suspected of crashes, and was in flight at {duty.crashes}")
@@ -250,13 +258,14 @@ def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any])
     if line["kind"] == "exhausted":
         check_maybe_received(world, duty, line, what)
         log_invariants.check_exhausted(world, key, line["reason"], line["attempt_count"])
-        return check_reason(world, duty, endpoint, line["reason"], what)
+        return check_reason(world, posted, duty, endpoint, line["reason"], what)
     if duty.settled_status is not None and duty.retried_at < 0:
         world.fail("S2", f"{what} was {duty.settled_status} and is undelivered")
     in_flight = any(one.was_cut for one in duty.attempts.values())
     if endpoint.was_removed and not endpoint.is_registered and not endpoint.is_changing and not in_flight:
         world.fail("S2", f"{what} is undelivered, and its endpoint was removed")
     _check_class(world, duty, line, what)
+    cancel_invariants.check_reported(world, posted, duty, line, what)
     terms_invariants.check_not_expired(world, duty, endpoint, what, at=world.now())
     return None
 

@@ -77,7 +77,7 @@ class BrokenOffCheck(CrashReportCheck):
         self._check_last_outcome(duty, line, what)
         if line["kind"] == "exhausted":
             endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
-            return answer_invariants.check_reason(self.world, duty, endpoint, line["reason"], what)
+            return answer_invariants.check_reason(self.world, posted, duty, endpoint, line["reason"], what)
         if line["class"] != "outcome_unknown":
             self.fail(f"{what} is {line['class']}: the run went on, and nobody knows")
         return None

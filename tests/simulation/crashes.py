@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import answer_invariants, terms_invariants
+from tests.simulation import answer_invariants, cancel_invariants, terms_invariants
 from tests.simulation.model import Attempt, Duty, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class CrashReportCheck:
 
     def _may_be_given_up(self, posted: Posted, duty: Duty, endpoint: Registered) -> bool:
         if duty.settled_status == "exhausted" or duty.crashes >= answer_invariants.CRASHES_MAX:
+            return True
+        if cancel_invariants.may_have_ended(self.world, posted, duty, endpoint.key[1], at=self.model.ended_at):
             return True
         if endpoint.ever_gone or endpoint.was_removed or endpoint.changes or endpoint.is_changing:
             return True
@@ -228,7 +230,7 @@ class CrashReportCheck:
 
     def _check_exhausted(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
-        answer_invariants.check_reason(self.world, duty, endpoint, line["reason"], what)
+        answer_invariants.check_reason(self.world, posted, duty, endpoint, line["reason"], what)
         answer_invariants.check_maybe_received(self.world, duty, line, what)
 
     def _check_class(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:

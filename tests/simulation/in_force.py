@@ -102,6 +102,10 @@ class Holds:
     def may_be_paused(self, now: float) -> bool:
         return any(one.is_pause and one.begins <= now <= one.ends for one in self.spans)
 
+    def stands_until(self, now: float) -> float:
+        """When the last pause by an operator that is over by now may have ended; nothing expires before that."""
+        return max((min(one.ends, now) for one in self.spans if one.is_pause), default=-1.0)
+
     def is_paused(self, now: float) -> bool:
         """By an operator, for sure."""
         return any(one.is_pause and one.sure_from < now < one.sure_until for one in self.spans)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation import link_invariants, log_invariants, terms_invariants, trait_invariants
+from tests.simulation import cancel_invariants, link_invariants, log_invariants, terms_invariants, trait_invariants
 from tests.simulation.log_invariants import Told
 from tests.simulation.model import HARD, SOFT, Answer, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
 
@@ -62,6 +62,8 @@ class Checks:
             for endpoint_id, duty in posted.duties.items():
                 if duty.was_delivered_before(known_until) and not is_shaken:
                     posted.delivered_before.add(endpoint_id)
+                if duty.is_cancelled and (duty.cancelled_at or 0.0) < known_until and not is_shaken:
+                    posted.cancelled_before.add(endpoint_id)
         asked_at = self.world.run.stop_asked_at
         since = self.world.now() if asked_at is None else asked_at
         for registered in self.registered.values():
@@ -322,6 +324,7 @@ class Checks:
             link_invariants.check_timeout_of_request(self.world, last[1], what)
             terms_invariants.check_delay(self.world, endpoint, duty, last, number, attempt, what)
         terms_invariants.check_age(self.world, endpoint, duty, attempt, what)
+        cancel_invariants.check_sent(self.world, endpoint, attempt, posted, duty, what)
         duty.attempts[number] = attempt
 
     def _retry_after(self, text: str) -> float | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import terms_invariants
+from tests.simulation import cancel_invariants, terms_invariants
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -80,7 +80,8 @@ def _note_given_up(world: "World", fields: dict[str, Any]) -> None:
     if line.reason == "attempts_used":
         terms_invariants.check_used_up(world, endpoint, duty, line.attempts, what)
     elif line.reason == "expired":
-        terms_invariants.check_expired(world, endpoint, duty, what)
+        lapses_at = cancel_invariants.lapses_at(world, posted)
+        terms_invariants.check_expired(world, endpoint, duty, what, lapses_at=lapses_at)
 
 
 def check_exhausted(world: "World", key: Key, reason: str, attempt_count: int) -> None:
@@ -107,7 +108,7 @@ def check_health(world: "World", key: tuple[str, str], health: dict[str, Any], a
 
 def check_metrics(world: "World", text: str, counted_before: Counter[str]) -> None:
     """`counted_before`: the lines of the log when it was asked."""
-    for reason in ("attempts_used", "expired", "gone", "endpoint_removed", "crashed", "refused"):
+    for reason in ("attempts_used", "expired", "gone", "endpoint_removed", "crashed", "refused", "cancelled"):
         name = f'hookd_deliveries_exhausted_total{{reason="{reason}"}} '
         counted = next((float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name)), 0.0)
         if not counted_before[reason] <= counted <= world.checks.told.counts[reason]:

@@ -11,7 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
-from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.no_recorder import NOTHING_RECORDED
+from hookd.core.recorder import Recorder
 from hookd.core.run import Run as RunIdentity
 from hookd.core.segment_store import Store
 from hookd.process import crash_reports

@@ -192,6 +192,13 @@ class Duty:
     settled_status: str | None = None
     shown_max: int | None = None  # its attempts_max, once it had settled
     removed_at: float | None = None  # its endpoint was, for sure
+    cancelled_at: float | None = None  # for sure, by then: an answer said so
+    ran_out: bool = False  # it was in flight then
+
+    @property
+    def is_cancelled(self) -> bool:
+        """For sure, and nobody has asked to send it again since."""
+        return self.cancelled_at is not None and self.retried_at < 0 and not self.retries_open
 
     def was_delivered_before(self, moment: float) -> bool:
         """And the attempt was over: until then the delivery takes budget."""
@@ -227,6 +234,9 @@ class Posted:
     answered_at: float | None = None  # when the first 202 or 200 of this run was read
     traceparents: set[str] = field(default_factory=set)  # of the requests that brought it; empty: of one without
     delivered_before: set[str] = field(default_factory=set)  # endpoints: by earlier runs, and they knew it
+    cancelled_before: set[str] = field(default_factory=set)  # likewise
+    cancels_asked: set[str | None] = field(default_factory=set)  # in this run, for which endpoints; None: for all
+    expires_at: float | None = None  # wall
     is_resent: bool = False  # by hand, in whichever run: then an unclaimed report may bring it back
 
     def duty(self, endpoint_id: str) -> Duty:
@@ -264,6 +274,7 @@ class Posted:
         self.first_asked_at = -1.0
         self.endpoints = ()
         self.duties = {}
+        self.cancels_asked = set()
 
 
 @dataclass(eq=False)

@@ -23,6 +23,7 @@ from hookd.core import (
     report,
     retry,
 )
+from hookd.core.abandonment import Abandonment
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.terms import Terms
@@ -32,6 +33,7 @@ from hookd.edge.egress import addresses, connection, finishing, happy_eyeballs, 
 from hookd.flow import (
     adoption,
     attempt,
+    cancel,
     courier,
     declaration,
     drain,
@@ -209,7 +211,7 @@ MUTANTS = (
         "removed_go_on_waiting",
         endings.Endings,
         "_applies",
-        "return delivery.is_abandoned and not delivery.in_flight and not delivery.is_settled",
+        "return delivery.abandoned_as is cause.reason and not delivery.in_flight and not delivery.is_settled",
         "return False",
         seeds=60,
     ),
@@ -637,6 +639,43 @@ MUTANTS = (
         "self._registration.follow(change.before, change.after)",
         "pass",
         first=67,
+    ),
+    # Cancel, and an event's own expiry
+    Mutant(
+        "cancel_not_recorded", Abandonment, "cancel", "self._recorder.cancelled(event, delivery)", "pass", first=174
+    ),
+    Mutant(
+        "cancelled_in_flight_is_retried",
+        attempt.Attempter,
+        "_verdict",
+        "if lane.endpoint is None or abandoned_as is not None:",
+        "if lane.endpoint is None:",
+        first=13,
+    ),
+    Mutant(
+        "cancel_forgets_what_flies", cancel.Cancel, "cancel", "self._ledger.cancel(event, delivery)", "pass", first=13
+    ),
+    Mutant(
+        "cancelled_line_is_sent", resend.Resend, "_give_up_if_hopeless", "line.cancelled and", "False and", first=48
+    ),
+    Mutant(
+        "expired_event_is_attempted",
+        Terms,
+        "has_expired",
+        "return type(event) is ExpiringEvent and self.has_lapsed(event, delivery, now=now)",
+        "return False",
+        first=13,
+    ),
+    Mutant(
+        "expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=118
+    ),
+    Mutant(
+        "expiry_not_looked_at",
+        housekeeping.Housekeeping,
+        "_expire",
+        " + self._ledger.expiries.lapsed(began)",
+        "",
+        first=118,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

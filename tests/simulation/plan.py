@@ -67,6 +67,9 @@ CHANGES = {
 }
 # Where a port raises: what the daemon says of that is looked at.
 LOOKS = {"get_ready": 1, "get_settlements": 3, "get_metrics": 1, "get_status": 1}
+# Planned apart, too.
+CANCELS_EVERY = 7
+CANCELS = {"cancel": 4, "cancel_range": 1, "post": 2, "get_event": 2, "retry": 1}
 HOLDS_LONG = "retry_after_long"
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
@@ -125,6 +128,7 @@ class Plan:
     look_seconds: float = 0.0  # that each look at a file takes before a run has answered for the first time
     full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
     port_faults: tuple[PortFault, ...] = ()
+    has_expiries: bool = False
 
     def knobs(self) -> str:
         given = self.settings
@@ -204,6 +208,8 @@ def make_plan(
     if is_late(seed) and "declare" not in without:
         _declare(chance(seed, "declarations"), plan)
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
+    if seed % CANCELS_EVERY == CANCELS_EVERY - 1:
+        _cancel(chance(seed, "cancels"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -246,13 +252,7 @@ def _suspect(draw: Random, plan: Plan) -> None:
     faults = (("hangs", 1),)
     plan.weather = [one for one in plan.weather if one.client_id != client_id]
     plan.weather += [Weather(0.0, client_id, one["id"], faults) for one in endpoints]
-    replace, given = msgspec.structs.replace, plan.settings
-    plan.settings = replace(
-        given,
-        recorder=replace(given.recorder, directory="auto", payloads=True),
-        recovery=replace(given.recovery, enabled=True),
-    )
-    plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
+    _take_back_all(plan)
     at = draw.uniform(1, plan.seconds / 2)
     plan.actions += [Action(at - 1 + n / 20, "post", 1000 + n) for n in range(12)]
     plan.stops = []
@@ -489,6 +489,44 @@ def _declare(draw: Random, plan: Plan) -> None:
         at += draw.expovariate(rate)
         if at < plan.seconds:
             plan.actions.append(Action(at, "declare", number))
+
+
+def _cancel(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """In one seed of seven operators cancel, and events expire. There the wall clock is not set, and no port raises: an
+    expiry has one moment, and what an answer says is so."""
+    plan.has_expiries = draw.random() < 0.7
+    plan.port_faults = ()
+    plan.actions = [one for one in plan.actions if not one.kind.startswith("jump")]
+    at, rate = 0.0, draw.choice((0.3, 1.0, 2.0))
+    for number in range(5000, 5080):
+        at += draw.expovariate(rate)
+        kind = draw.choices(list(CANCELS), list(CANCELS.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
+    if draw.random() < 0.4 and {"crash", "cancel"}.isdisjoint(without):
+        _kill_after_cancels(draw, plan)
+
+
+def _kill_after_cancels(draw: Random, plan: Plan) -> None:
+    """What is in flight is cancelled, and the process is killed; the next start takes back what is left."""
+    client_id, endpoints = next(iter(plan.clients.items()))
+    plan.weather = [one for one in plan.weather if one.client_id != client_id]
+    plan.weather += [Weather(0.0, client_id, one["id"], (("hangs", 1),)) for one in endpoints]
+    _take_back_all(plan)
+    at = draw.uniform(2, max(3.0, plan.seconds / 2))
+    plan.actions += [Action(at - 1 + n / 20, "post", 6000 + n) for n in range(12)]
+    plan.actions += [Action(at + n / 20, "cancel", 6100 + n) for n in range(8)]
+    plan.stops = [Stop(at + 0.5, "crash", 0.5, "none", 6200)]
+
+
+def _take_back_all(plan: Plan) -> None:
+    replace, given = msgspec.structs.replace, plan.settings
+    plan.settings = replace(
+        given,
+        recorder=replace(given.recorder, directory="auto", payloads=True),
+        recovery=replace(given.recovery, enabled=True),
+    )
+    plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
 
 
 def new_secret(draw: Random) -> str:

@@ -10,8 +10,9 @@ from hookd.core.segment_layout import SegmentLayout
 
 from tests.simulation import answer_invariants
 from tests.simulation.callers import Answered, request
+from tests.simulation.cancel_invariants import written
 from tests.simulation.model import Posted
-from tests.simulation.plan import STEADY, is_late
+from tests.simulation.plan import STEADY, chance, is_late
 
 if TYPE_CHECKING:
     from tests.simulation.workload import Workload
@@ -121,11 +122,19 @@ class Posting:
         payload = shape % (number, b"x" * size)
         event_id = f"p{number}" if named or draw.random() < 0.6 else ""
         posted = Posted(client_id, event_id, draw.choice(TYPES), payload)
+        posted.expires_at = self._expiry(client_id, number)
         if event_id:
             self.world.checks.posted[client_id, event_id] = posted
         else:
             self.world.checks.nameless[client_id, payload] = posted
         return posted
+
+    def _expiry(self, client_id: str, number: int) -> float | None:
+        """In some seeds some events have one, now and then in the past."""
+        draw = chance(self.world.plan.seed, "expiry", number)
+        if not self.world.plan.has_expiries or self.world.is_live or client_id == STEADY or draw.random() < 0.5:
+            return None
+        return round(self.world.wall() + draw.choice((-3.0, 1.0, 3.0, 8.0, 20.0, 60.0)), 3)
 
     def _forget_name(self, posted: Posted) -> None:
         self.world.checks.posted.pop((posted.client_id, posted.id), None)
@@ -136,6 +145,8 @@ class Posting:
 
     def _one(self, posted: Posted) -> bytes:
         named = f'"id": "{posted.id}", ' if posted.id else ""
+        if posted.expires_at is not None:
+            named += f'"expires_at": "{written(posted.expires_at)}", '
         head = f'{{{named}"client_id": "{posted.client_id}", "type": "{posted.type}", "payload": '
         return head.encode() + posted.payload + b"}"
 

@@ -115,7 +115,8 @@ def check_attempts_max(
         duty.shown_max = shown
         return
     granted = allowed(endpoint, duty, count + 1, asked_at, world.now())
-    if duty.retries_open or granted is None or endpoint.was_removed or endpoint.is_changing:
+    is_frozen = endpoint.was_removed or view["ends_as"] is not None
+    if duty.retries_open or granted is None or is_frozen or endpoint.is_changing:
         return
     least = max(granted[0] - view["in_flight"], count)  # one in flight may be a probe that has not failed yet
     if not least <= shown <= max(granted[1], count + 1):
@@ -144,12 +145,15 @@ def check_age(world: "World", endpoint: Registered, duty: Duty, attempt: Attempt
         world.fail("S3", f"{what} at the age of {age:.3f} s")
 
 
-def check_expired(world: "World", endpoint: Registered, duty: Duty, what: str) -> None:
-    """Given up now as too old: it is, and nothing expires while an operator pauses its endpoint."""
+def check_expired(
+    world: "World", endpoint: Registered, duty: Duty, what: str, *, lapses_at: float | None = None
+) -> None:
+    """Given up now as too old, or past its event's expiry: it is, and nothing expires in an operator's pause."""
     if duty.first_asked_at is None:
         return
     age = age_most(endpoint, duty, world.now())
-    if age < world.settings.retry.age_seconds_max - EPSILON:
+    is_lapsed = lapses_at is not None and world.now() >= lapses_at - SHOWN_SECONDS
+    if age < world.settings.retry.age_seconds_max - EPSILON and not is_lapsed:
         world.fail("S3", f"{what} is expired at the age of {age:.3f} s")
     if endpoint.holds.is_paused(world.now()):
         world.fail("S3", f"{what} expired while an operator paused its endpoint")
@@ -171,7 +175,14 @@ def check_not_expired(world: "World", duty: Duty, endpoint: Registered, what: st
 
 
 def check_promise(
-    world: "World", endpoint: Registered, duty: Duty, view: dict[str, Any], asked_at: float, what: str
+    world: "World",
+    endpoint: Registered,
+    duty: Duty,
+    view: dict[str, Any],
+    asked_at: float,
+    what: str,
+    *,
+    lapses_at: float | None,
 ) -> None:
     """`next_attempt_at` and `expires_at` of an unsettled delivery, as they are shown."""
     now, holds = world.now(), endpoint.holds
@@ -187,6 +198,8 @@ def check_promise(
     age_max = world.settings.retry.age_seconds_max
     latest = now + holds.left_most(now) + age_max - age_least(endpoint, duty, now)
     soonest = now + holds.left_least(now) + age_max - age_most(endpoint, duty, now)
+    if lapses_at is not None:
+        soonest, latest = min(soonest, max(now, lapses_at)), min(latest, max(now, lapses_at))
     if expires is None or not soonest - SHOWN_SECONDS <= expires <= latest + SHOWN_SECONDS:
         world.fail("S3", f"{what} expires at {expires}; it is owed {soonest:.3f} to {latest:.3f} s")
     if begins is not None and begins > latest + SHOWN_SECONDS:

@@ -13,6 +13,7 @@ import trio
 
 from tests.simulation import answer_invariants, log_invariants, looks
 from tests.simulation.callers import Answered, Callers
+from tests.simulation.cancelling import Cancelling
 from tests.simulation.changes import Changes
 from tests.simulation.declaring import Declaring
 from tests.simulation.in_force import InForce, Secrets
@@ -372,6 +373,7 @@ class Workload:
             return
         for endpoint_id in posted.endpoints:
             duty = posted.duty(endpoint_id)
+            posted.cancelled_before.discard(endpoint_id)
             duty.retries_sent += 1
             duty.retried_at = self.world.now()
             duty.retry_asked_at = duty.retry_asked_at if duty.retries_open else self.world.now()
@@ -591,6 +593,13 @@ async def _declaring(workload: Workload, draw: Random) -> None:
     await Declaring(workload).declare(draw)
 
 
+def _cancelling(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
+    async def act(workload: Workload, draw: Random) -> None:
+        await getattr(Cancelling(workload), name)(draw)
+
+    return act
+
+
 # Kind -> its weight among the others, and what is done.
 ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = {
     "post": (30, _posting("post")),
@@ -621,6 +630,8 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "jump_far": (0, _changing("jump_far")),
     "get_metrics": (0, Workload.get_metrics),
     "get_ready": (0, _looking("get_ready")),
+    "cancel": (0, _cancelling("cancel")),
+    "cancel_range": (0, _cancelling("cancel_range")),
     "get_settlements": (0, _looking("get_settlements")),
     # Planned apart: plan.declarations.
     "declare": (0, _declaring),

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hookd import __version__
+from hookd.cli.commands.cancel import cancel
 from hookd.cli.commands.check import check
 from hookd.cli.commands.demo import demo
 from hookd.cli.commands.events import events
@@ -66,7 +67,7 @@ def hookd() -> None:
 COMMANDS = (
     *(run, check, demo, receive),
     *(status, events, explain),
-    *(send, retry, replay, pause, resume, test),
+    *(send, retry, cancel, replay, pause, resume, test),
     *(report, resend),
 )
 for command in COMMANDS:

@@ -6,7 +6,7 @@ Rules:
 What is changed in them, and when, is core/ledger's.
 """
 
-from collections.abc import Iterable, Iterator, Reversible
+from collections.abc import Iterable, Iterator, Reversible, Sequence
 
 from hookd.core.book import Book
 from hookd.core.budget import Demand
@@ -92,6 +92,11 @@ class Books:
         """The client's events of which something is unsettled, in order of admission."""
         book = self._books.get(client_id)
         return [] if book is None else list(book.unsettled.by_sequence())
+
+    def unsettled_slices(self, client_id: str, rows: int) -> Iterator[Sequence[Event]]:
+        """The same without a list of all of them: see core/unsettled."""
+        book = self._books.get(client_id)
+        return iter(()) if book is None else book.unsettled.slices(rows)
 
     def is_adopting(self, client_id: str) -> bool:
         """Whether some of what waited for its registration has yet to be taken over."""

@@ -23,6 +23,7 @@ from hookd.core import history
 from hookd.core.history import Attempt
 from hookd.core.outcome import Exchange, Outcome, is_success
 from hookd.core.particulars import NOTHING, Particulars, changed
+from hookd.core.retry import Reason
 
 # A delivery that was in flight at so many crashes of hookd is suspected of them, and given up as `crashed`.
 CRASHES_MAX = 3
@@ -102,7 +103,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     is_probing = _particular("is_probing", NOTHING.is_probing)
     attempts_max_at_end = _particular("attempts_max_at_end", NOTHING.attempts_max_at_end)
     maybe_received = _particular("maybe_received", NOTHING.maybe_received)
-    is_abandoned = _particular("is_abandoned", NOTHING.is_abandoned)
+    abandoned_as = _particular("abandoned_as", NOTHING.abandoned_as)
     crash_count = _particular("crash_count", NOTHING.crash_count)
     owed_since = _particular("owed_since", NOTHING.owed_since)
 
@@ -123,7 +124,17 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     @property
     def is_waiting(self) -> bool:
         """Unsettled, not in flight and not about to be given up: a lane holds it."""
-        return not self.in_flight and self.status not in SETTLED and not self.particulars.is_abandoned
+        return not self.in_flight and self.status not in SETTLED and self.particulars.abandoned_as is None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """No attempt begins any more; one in flight is the last, and only a 2xx counts."""
+        return self.particulars.abandoned_as is not None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """It is unsettled, and will be exhausted as cancelled unless an attempt in flight delivers it."""
+        return self.particulars.abandoned_as is Reason.CANCELLED and self.status not in SETTLED
 
     @property
     def unscheduled_attempts(self) -> int:
@@ -142,7 +153,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
 
     def attempts_max(self, attempts_of_schedule: int) -> int:
         """The same as it is shown. One that waits keeps the attempt that it waits for, however short the schedule."""
-        if self.is_settled or self.particulars.is_abandoned:
+        if self.is_settled or self.is_abandoned:
             return self.particulars.attempts_max_at_end
         return max(self.attempts_allowed(attempts_of_schedule), self.attempt_count + (not self.in_flight))
 
@@ -155,10 +166,12 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         most = allowed if allowed > self.attempt_count else self.attempt_count
         self.particulars = changed(particulars, "attempts_max_at_end", most)
 
-    def abandon(self, attempts_of_schedule: int) -> None:
-        """Its endpoint was removed: an attempt in flight is its last, and it shows what that schedule granted."""
+    def abandon(self, reason: Reason, attempts_of_schedule: int) -> None:
+        """An attempt in flight is its last, and it shows what that schedule granted. The first reason stays."""
+        assert not self.is_abandoned
         self.freeze(attempts_of_schedule)
-        self.is_abandoned = True
+        self.abandoned_as = reason
+        self.due_at = None
 
     def begin_attempt(self, *, url: str, started_at: float, is_probe: bool) -> None:
         """`started_at` is wall time."""
@@ -198,7 +211,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         self.due_at = self.owed_since = now
         self.attempts_before = self.attempt_count
         self.probe_failures = 0
-        self.is_abandoned = False
+        self.abandoned_as = None
         self.crash_count = 0
 
 

@@ -1,12 +1,9 @@
 """Owns the event: what a producer submits, how its body is read, and the row that the ledger keeps of it.
 
 Rules: the payload is opaque and stays the bytes that came (`msgspec.Raw` finds its bounds without decoding it);
-input is UTF-8, at most 1,000 levels deep; nothing read here has changed anything.
-Limits: depth is counted by the bracket, 13 ms for the 256 KiB worst case, and only where a payload opens more
-than 1,000 brackets at all.
+input is UTF-8, at most 1,000 levels deep (core/json_depth); nothing read here has changed anything.
 """
 
-import itertools
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
@@ -18,38 +15,32 @@ from msgspec import Meta
 
 from hookd.core.delivery import Delivery, Status, status_of_event
 from hookd.core.ids import EventType, Id, is_event_type, is_id
+from hookd.core.json_depth import DEPTH_MAX, depth, is_too_deep, may_be_deep
 from hookd.core.json_scan import Unended, after_space, value_end
 from hookd.core.mistakes import Mistake, pointer_to, suggestion
 from hookd.core.quoting import cut, quoted
 from hookd.core.recorder_rows import RowPlace
 from hookd.core.refusal import InvalidEvent, Malformed, Refused, TooLarge
+from hookd.core.surrogates import half_surrogate
 from hookd.core.text_check import check_text
+from hookd.core.timestamps import parse_rfc3339
 from hookd.core.units import format_size
 
-DEPTH_MAX = 1000
 # A body deeper than this is not decoded at all: how deep a decoder goes is the interpreter's affair. Python 3.11's goes
 # to the recursion limit, 3.12's to 1,498 levels, 3.13's to 9,999.
 _DEPTH_READ_MAX = DEPTH_MAX + 200
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)  # a name may hold anything
 _PLACED = re.compile(r"(.*) - at `\$((?:\.[^.\[`]+|\[[0-9.]+\])*)`", re.DOTALL)
-_AT_BYTE = re.compile(r"\(byte (\d+)\)")
-# One half of a pair without the other beside it; a whole pair, as of any emoji, is passed over.
-_HALF_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-)
 _ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 _ -"
 _TYPE_RULE = "must be 1 to 128 of A-Z a-z 0-9 _ . : / -"
+_TIME_RULE = "is not an RFC 3339 time such as 2026-11-21T18:35:00Z"
 _DEPTH_RULE = f"is nested deeper than {DEPTH_MAX:,} levels"
 # A body with ten thousand unknown fields deserves an answer, not ten thousand comparisons on the event loop.
 _UNKNOWN_FIELDS_SHOWN = 20
 _FIELDS_COUNTED_MAX = 1000
 # What an event may be long beside its payload: names and texts take 500 B at most, spaces may take the rest.
 ENVELOPE_BYTES_MAX = 64 * 1024
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):
@@ -60,9 +51,16 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     id: str | None = None
     traceparent: str | None = None  # of its request, not of its body
+    expires_at: float | None = None  # wall; later than that it is not attempted any more
 
 
 OwnId = Annotated[Id, Meta(description="Yours, unique per client; else one is made")]
+
+
+# Without an example: one that is pasted would lie in the past.
+Expiry = Annotated[
+    str, Meta(description="Later than that it is not attempted", extra_json_schema={"format": "date-time"})
+]
 
 
 # The patterns are for the schema, and so is EventBody: `read_event` decodes the laxer ClientEventBody and looks at what
@@ -81,6 +79,7 @@ class ClientEventBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ]
     # Without an example: the same id with the payload laid out otherwise would be another event's.
     id: OwnId | msgspec.UnsetType | None = msgspec.UNSET
+    expires_at: Expiry | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class EventBody(ClientEventBody, kw_only=True):
@@ -96,6 +95,7 @@ class _Fields(msgspec.Struct):
     type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    expires_at: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _body_decoder = msgspec.json.Decoder(ClientEventBody)
@@ -105,6 +105,7 @@ _TEXT_DECODERS = {
     "client_id": msgspec.json.Decoder(str | None),
     "type": msgspec.json.Decoder(str),
     "id": msgspec.json.Decoder(str | None),
+    "expires_at": msgspec.json.Decoder(str | None),
 }
 _FIELDS = ClientEventBody.__struct_fields__
 
@@ -124,6 +125,11 @@ class Event(msgspec.Struct, gc=False, eq=False):
     digest: bytes | None = None
     row: RowPlace | None = None  # in the flight recorder, which keeps it
     traceparent: str | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """Wall; as few events have one, those are of another kind: core/expiring_event."""
+        return None
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
@@ -178,7 +184,7 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
     """
     check_text(body)
     is_suspect = may_be_deep(body)
-    if is_suspect and _depth(body) > _DEPTH_READ_MAX:
+    if is_suspect and depth(body) > _DEPTH_READ_MAX:
         raise _too_deep(pointer)
     try:
         read = _body_decoder.decode(body)
@@ -193,13 +199,16 @@ def read_event(body: bytes, *, client_id: str | None, pointer: str = "") -> Subm
         mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
     if event_id is not None and not is_id(event_id):
         mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
+    expires_at = None
+    if read.expires_at is not msgspec.UNSET and read.expires_at is not None:
+        expires_at = _expiry(read.expires_at, pointer, mistakes)
     if is_suspect and is_too_deep(payload):
         mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
     if not mistakes and _names_a_field_twice(read, body, payload):
         mistakes.append(Mistake(pointer, "names a field twice"))
     if mistakes:
         raise InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
-    return Submission(client_id or given_client_id or "", read.type, payload, event_id)
+    return Submission(client_id or given_client_id or "", read.type, payload, event_id, expires_at=expires_at)
 
 
 def _client_mistakes(given: str | None, client_id: str | None, pointer: str) -> list[Mistake]:
@@ -232,6 +241,8 @@ def _misshapen(error: msgspec.ValidationError, body: bytes, client_id: str | Non
         mistakes.append(Mistake(f"{pointer}/type", _TYPE_RULE))
     if texts.get("id") is not None and not is_id(texts["id"]):
         mistakes.append(Mistake(f"{pointer}/id", _ID_RULE))
+    if expires_at := texts.get("expires_at"):
+        _expiry(expires_at, pointer, mistakes)
     if "payload" in fields and is_too_deep(bytes(fields["payload"])):
         mistakes.append(Mistake(f"{pointer}/payload", _DEPTH_RULE))
     return InvalidEvent(f"the event is not valid: {_sentence(mistakes)}", mistakes=mistakes)
@@ -309,22 +320,6 @@ def _id_in(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     return text if text is not None and is_id(text) else None
 
 
-def is_too_deep(payload: bytes) -> bool:
-    """Whether valid JSON is nested deeper than `DEPTH_MAX`."""
-    return may_be_deep(payload) and _depth(payload) > DEPTH_MAX
-
-
-def may_be_deep(body: bytes) -> bool:
-    """Whether it has so many brackets at all, wherever they stand."""
-    return body.count(b"[") + body.count(b"{") > DEPTH_MAX
-
-
-def _depth(body: bytes) -> int:
-    """How deep its brackets go, those in strings left out."""
-    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)
-
-
 def _too_deep(pointer: str) -> InvalidEvent:
     return InvalidEvent(
         f"the body is nested deeper than {DEPTH_MAX:,} levels", mistakes=[Mistake(pointer, _DEPTH_RULE)]
@@ -340,7 +335,7 @@ def read_error(error: Exception, body: bytes, pointer: str) -> Malformed | Inval
             mistake = mistake_of(str(error), pointer)
             return InvalidEvent(f"the event is not valid: {_sentence([mistake])}", mistakes=[mistake])
         case _:
-            said = _half_surrogate(str(error), body) or cut(str(error))
+            said = half_surrogate(str(error), body) or cut(str(error))
             if body.startswith(BOM_UTF8):
                 said = "it begins with a byte order mark; send UTF-8 without one"
             return Malformed(f"the body is not JSON: {said}", mistakes=[Mistake(pointer, said)] if pointer else [])
@@ -357,6 +352,8 @@ def _names_a_field_twice(read: ClientEventBody, body: bytes, payload: bytes) -> 
         quotes += 2 if read.client_id is None else 4
     if read.id is not msgspec.UNSET:
         quotes += 2 if read.id is None else 4
+    if read.expires_at is not msgspec.UNSET:
+        quotes += 2 if read.expires_at is None else 4
     at = body.find(b'"payload"') + len(b'"payload":')
     if not body.startswith(payload, at):
         at += 1  # a space after the colon
@@ -367,20 +364,16 @@ def _names_a_field_twice(read: ClientEventBody, body: bytes, payload: bytes) -> 
     return found > quotes and '"' not in (read.client_id or "")
 
 
+def _expiry(text: str, pointer: str, mistakes: list[Mistake]) -> float | None:
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        mistakes.append(Mistake(f"{pointer}/expires_at", _TIME_RULE))
+        return None
+
+
 def _or_none(text: str | msgspec.UnsetType | None) -> str | None:
     return None if isinstance(text, msgspec.UnsetType) else text
-
-
-def _half_surrogate(said: str, body: bytes) -> str | None:
-    """The escape without its other half, where that is what msgspec stumbled over: it says so in one case of four."""
-    at = _AT_BYTE.search(said)
-    if not any(word in said for word in ("surrogate", "hex escape", "truncated")):
-        return None
-    end = len(body) if at is None else int(at[1]) + 2
-    escape = _HALF_SURROGATE.search(body, max(0, end - 16), end)
-    if escape is None:
-        return None
-    return f"{escape[0].decode()} is half of a pair of surrogates, and its other half is missing"
 
 
 def mistake_of(message: str, pointer: str, *, of: str = "an event") -> Mistake:

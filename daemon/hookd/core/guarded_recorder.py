@@ -14,7 +14,8 @@ from enum import Enum
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.guard import RECORDER, Guard, said_of
-from hookd.core.recorder import NOTHING_RECORDED, NoRecorder, Recorder
+from hookd.core.no_recorder import NOTHING_RECORDED, NoRecorder
+from hookd.core.recorder import Recorder
 from hookd.core.refusal import Refused
 
 
@@ -102,6 +103,12 @@ class GuardedRecorder:
     def ended(self, event: Event, delivery: Delivery) -> None:
         try:
             self._recorder.ended(event, delivery)
+        except Exception as error:
+            self._fail(error)
+
+    def cancelled(self, event: Event, delivery: Delivery) -> None:
+        try:
+            self._recorder.cancelled(event, delivery)
         except Exception as error:
             self._fail(error)
 

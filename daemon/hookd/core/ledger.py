@@ -13,20 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 from hookd.core import outcome as outcomes
+from hookd.core.abandonment import Abandonment
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.book import Book
-from hookd.core.books import Books
 from hookd.core.budget import Budget, Demand
 from hookd.core.counters import Counters
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
+from hookd.core.expiries import Expiries
+from hookd.core.expiring_event import ExpiringEvent, expiring
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import ALL, Listing, Page, Wanted
+from hookd.core.no_recorder import NOTHING_RECORDED
 from hookd.core.outcome import Exchange, Outcome
-from hookd.core.particulars import NOTHING, Particulars
-from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.recorder import Recorder
 from hookd.core.registry import Registry
 from hookd.core.retention import Retention
 from hookd.core.retry import GiveUp, Reason, Retry, Success
@@ -36,7 +38,7 @@ from hookd.core.timestamps import Moment
 from hookd.core.totals import RunningTotals, Totals
 
 
-class Ledger(Books):
+class Ledger(Abandonment):
     """`on_settled` gets each event that settles, in order; one that was reopened settles again.
 
     `on_given_up` gets each delivery that is given up, whichever way that comes, so that it is logged once.
@@ -74,6 +76,7 @@ class Ledger(Books):
         self._listing = Listing((self.unsettled.find, self._retention.delivered.get, self._retention.exhausted.get))
         self._sequence = 0
         self._totals = RunningTotals()
+        self.expiries = Expiries()
         recorder.attach(self.unsettled.find)
         self._types = SharedTexts()  # as each comes with its event it takes 64 B
         self.started = started
@@ -141,12 +144,12 @@ class Ledger(Books):
             bundle=deliveries[0] if len(deliveries) == 1 else deliveries,
             traceparent=submission.traceparent,
         )
+        event = event if submission.expires_at is None else expiring(event, submission.expires_at, now=now)
         book.events[event_id] = event
         self._listing.add(sequence)
-        totals = self._totals
-        totals.accepted += 1
-        totals.recovered += recovered
-        totals.events[event.status] += 1
+        self._totals.accepted += 1
+        self._totals.recovered += recovered
+        self._totals.events[event.status] += 1
         if deliveries:
             self._enter(event, book)
             for delivery in deliveries:
@@ -240,35 +243,6 @@ class Ledger(Books):
         assert delivery.is_waiting
         delivery.due_at = now.monotonic
 
-    def abandon(self, client_id: str, endpoint_id: str, *, attempts_of_schedule: int) -> list[Event]:
-        """The endpoint was removed, whatever is registered under the id from here on.
-
-        An attempt in flight is the last. Returns the events of what waits, to be given up, each with one such delivery:
-        20,000 take about 10 ms. `attempts_of_schedule` is the removed endpoint's own.
-        """
-        health = self.health(client_id, endpoint_id)
-        if health is None or not health.owed:
-            return []
-        waited: list[Event] = []
-        alike: Particulars | None = None
-        abandoned = NOTHING  # of the last one that was never attempted, whose particulars were `alike`
-        for event in self.unsettled_events(client_id):
-            delivery = event.delivery_to(endpoint_id)
-            if delivery is None or delivery.status in SETTLED or delivery.is_abandoned:
-                continue
-            before = delivery.particulars
-            if before is alike and not delivery.attempt_count:  # as most of thousands are
-                delivery.particulars = abandoned
-            else:
-                delivery.abandon(attempts_of_schedule)
-                if not delivery.attempt_count:
-                    alike, abandoned = before, delivery.particulars
-            delivery.due_at = None
-            health.abandoned += 1
-            if not delivery.in_flight:
-                waited.append(event)
-        return waited
-
     def retarget(self, client_id: str, urls: Mapping[str, str]) -> None:
         """What waits goes to its endpoint's new URL, as it is shown, by the endpoint's id: 20,000 take about 10 ms."""
         for event in self.unsettled_events(client_id):
@@ -329,7 +303,7 @@ class Ledger(Books):
         before = source if is_alone else event.status
         target = after(source, change)
         settles, was_settled = target in SETTLED, source in SETTLED
-        is_abandoned = delivery.particulars.is_abandoned
+        is_abandoned = delivery.particulars.abandoned_as is not None
         if settles and not is_abandoned:
             delivery.freeze(self.terms.attempts_of_schedule(event, delivery))
         delivery.status = target
@@ -373,12 +347,16 @@ class Ledger(Books):
         """The event is unsettled from here on and takes budget."""
         self.unsettled.add(event)
         book.unsettled.add(event)
+        if type(event) is ExpiringEvent:
+            self.expiries.add(event)
         self._budget.enter(event, book.usage)
 
     def _leave(self, event: Event, book: Book, *, settled_at: float | None = None) -> None:
         """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
         self.unsettled.remove(event)
         book.unsettled.remove(event)
+        if type(event) is ExpiringEvent:
+            self.expiries.remove(event)
         self._budget.leave(event, book.usage, settled_at=settled_at)
 
     def _settled(self, event: Event, now: Moment) -> None:

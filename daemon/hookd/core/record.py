@@ -41,17 +41,20 @@ BEGUN_FORM = struct.Struct("<QHId")  # serial, index of the delivery, attempt's 
 # serial, index, attempt's number, those unscheduled, duration, flags, outcome, status code
 ENDED_FORM = struct.Struct("<QHIIfBBH")
 SETTLED_FORM = struct.Struct("<QHBBB")  # serial, index, status, reason, the event's status then
+CANCELLED_FORM = struct.Struct("<QH")  # serial, index
+EXPIRY_FORM = struct.Struct("<d")  # behind the type, in the row of an event that expires: when, as wall time
 
 OVERHEAD_BYTES = HEAD_FORM.size + TAIL_FORM.size
 NO_PAYLOAD = 2**32 - 1
 COUNT_MAX = 2**32 - 1
 _IDS_BYTES_MAX = 64 + 64 + 128 + TRACEPARENT_CHARS  # event, client, type, and its traceparent
 _ENDPOINT_ID_BYTES_MAX = 64
-_ROW_BYTES_MAX = OVERHEAD_BYTES + ROW_FORM.size + _IDS_BYTES_MAX
+_ROW_BYTES_MAX = OVERHEAD_BYTES + ROW_FORM.size + _IDS_BYTES_MAX + EXPIRY_FORM.size
 _DELIVERY_BYTES_MAX = DELIVERY_FORM.size + _ENDPOINT_ID_BYTES_MAX
 
-IN_FLIGHT, MAYBE_RECEIVED, REQUEST_SENT, HAS_ATTEMPT = 1, 2, 4, 8
-TRACED = 128  # beside a row's cause: a traceparent stands behind its type
+IN_FLIGHT, MAYBE_RECEIVED, REQUEST_SENT, HAS_ATTEMPT, IS_CANCELLED = 1, 2, 4, 8, 16
+# Beside a row's cause: a traceparent stands behind its type, and then an expiry.
+TRACED, EXPIRES = 128, 64
 
 STATUSES: tuple[Status | None, ...] = (None, *Status)
 STATUS_CODES = {status: code for code, status in enumerate(STATUSES)}
@@ -66,6 +69,7 @@ class Kind(enum.IntEnum):
     ENDED = 4
     SETTLED = 5
     UNRECORDED = 6
+    CANCELLED = 7
 
 
 class Cause(enum.IntEnum):
@@ -181,11 +185,18 @@ class Settled(msgspec.Struct, frozen=True):
     event_status: Status | None
 
 
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """Before it settled: an attempt in flight was its last."""
+
+    serial: int
+    index: int
+
+
 class Unrecorded(msgspec.Struct, frozen=True):
     """One more event for which there was no room."""
 
 
-Record = Header | Row | Begun | Ended | Settled | Unrecorded
+Record = Header | Row | Begun | Ended | Settled | Cancelled | Unrecorded
 
 
 def row_bytes_max(payload_bytes: int, urls: Sequence[str]) -> int:

@@ -11,16 +11,21 @@ import msgspec
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event, bundled
+from hookd.core.expiring_event import expiring
 from hookd.core.history import Attempt, of_one
 from hookd.core.outcome import Blocked, Invalid, Outcome, Responded, TimedOut, Unreachable
 from hookd.core.particulars import Particulars
 from hookd.core.record import (
     BEGUN_FORM,
+    CANCELLED_FORM,
     DELIVERY_FORM,
     ENDED_FORM,
+    EXPIRES,
+    EXPIRY_FORM,
     HAS_ATTEMPT,
     HEAD_FORM,
     IN_FLIGHT,
+    IS_CANCELLED,
     MAYBE_RECEIVED,
     NO_PAYLOAD,
     OVERHEAD_BYTES,
@@ -32,6 +37,7 @@ from hookd.core.record import (
     TAIL_FORM,
     TRACED,
     Begun,
+    Cancelled,
     Cause,
     Ended,
     Header,
@@ -42,8 +48,11 @@ from hookd.core.record import (
     Unreadable,
     Unrecorded,
 )
-from hookd.core.timestamps import WALL_MAX
+from hookd.core.retry import Reason
+from hookd.core.timestamps import WALL_MAX, Moment
 from hookd.core.trace_context import TRACEPARENT_CHARS, traceparent_from
+
+NEVER = Moment(monotonic=0.0, wall=0.0)
 
 
 def read_framed(data: bytes, offset: int) -> tuple[int, Record, int] | None:
@@ -101,6 +110,10 @@ def _read_settled(body: bytes) -> Settled:
     return Settled(serial, index, _known_status(status), REASONS[reason], STATUSES[event_status])
 
 
+def _read_cancelled(body: bytes) -> Cancelled:
+    return Cancelled(*CANCELLED_FORM.unpack(body))
+
+
 def _read_unrecorded(_: bytes) -> Unrecorded:
     return Unrecorded()
 
@@ -112,10 +125,14 @@ def _read_row(body: bytes) -> Row:
     chars = id_chars + client_chars + type_chars
     ids = _text(body, ROW_FORM.size, chars)
     at = ROW_FORM.size + chars
-    traceparent = None
+    traceparent = expires_at = None
     if cause & TRACED:
-        cause, traceparent = cause - TRACED, traceparent_from(_text(body, at, TRACEPARENT_CHARS))
+        traceparent = traceparent_from(_text(body, at, TRACEPARENT_CHARS))
         at += TRACEPARENT_CHARS
+    if cause & EXPIRES:
+        (expires_at,) = EXPIRY_FORM.unpack_from(body, at)
+        _check_wall(expires_at)
+        at += EXPIRY_FORM.size
     deliveries = []
     for _ in range(delivery_count):
         delivery, at = _read_delivery(body, at)
@@ -135,7 +152,9 @@ def _read_row(body: bytes) -> Row:
         bundle=bundled(deliveries),
         traceparent=traceparent,
     )
-    return Row(Cause(cause), STATUSES[was], event)
+    if expires_at is not None:
+        event = expiring(event, expires_at, now=NEVER)  # when that is by a clock of that run is not asked any more
+    return Row(Cause(cause & ~(TRACED | EXPIRES)), STATUSES[was], event)
 
 
 def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
@@ -165,6 +184,7 @@ def _read_delivery(body: bytes, at: int) -> tuple[Delivery, int]:
             attempts_before=unscheduled,
             maybe_received=bool(flags & MAYBE_RECEIVED),
             crash_count=crash_count,
+            abandoned_as=Reason.CANCELLED if flags & IS_CANCELLED else None,
         ),
     )
     return delivery, at + id_chars + url_chars
@@ -216,5 +236,6 @@ _READERS: dict[int, Callable[[bytes], Record]] = {
     Kind.BEGUN: _read_begun,
     Kind.ENDED: _read_ended,
     Kind.SETTLED: _read_settled,
+    Kind.CANCELLED: _read_cancelled,
     Kind.UNRECORDED: _read_unrecorded,
 }

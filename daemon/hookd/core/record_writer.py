@@ -14,15 +14,21 @@ import msgspec
 from hookd.core import history
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
+from hookd.core.expiring_event import ExpiringEvent
 from hookd.core.outcome import Outcome, Responded
+from hookd.core.particulars import NOTHING
 from hookd.core.record import (
     BEGUN_FORM,
+    CANCELLED_FORM,
     COUNT_MAX,
     DELIVERY_FORM,
     ENDED_FORM,
+    EXPIRES,
+    EXPIRY_FORM,
     HAS_ATTEMPT,
     HEAD_FORM,
     IN_FLIGHT,
+    IS_CANCELLED,
     MAYBE_RECEIVED,
     NO_PAYLOAD,
     OUTCOME_CODES,
@@ -38,9 +44,9 @@ from hookd.core.record import (
     Kind,
 )
 
-_TAIL_ROW, _TAIL_BEGUN, _TAIL_ENDED, _TAIL_SETTLED = (
+_TAIL_ROW, _TAIL_BEGUN, _TAIL_ENDED, _TAIL_SETTLED, _TAIL_CANCELLED = (
     struct.Struct(TAIL_FORM.format + body.format.removeprefix("<"))
-    for body in (ROW_FORM, BEGUN_FORM, ENDED_FORM, SETTLED_FORM)
+    for body in (ROW_FORM, BEGUN_FORM, ENDED_FORM, SETTLED_FORM, CANCELLED_FORM)
 )
 _TAIL_SERIAL = struct.Struct(TAIL_FORM.format + "Q")
 # Of an event's only delivery: what follows the serial in `SETTLED_FORM`.
@@ -60,10 +66,11 @@ def row_record(
 ) -> bytes:
     event_id, client_id, event_type, deliveries = event.id, event.client_id, event.type, event.deliveries
     traceparent = event.traceparent
+    expiry = EXPIRY_FORM.pack(event.expires_at) if type(event) is ExpiringEvent else b""
     tail = _TAIL_ROW.pack(
         sequence,
         _KIND_ROW,
-        cause if traceparent is None else cause | TRACED,
+        cause | (0 if traceparent is None else TRACED) | (EXPIRES if expiry else 0),
         STATUS_CODES[was],
         event.sequence,
         event.accepted_at,
@@ -72,10 +79,11 @@ def row_record(
         len(event_id),
         len(client_id),
         len(event_type),
-    ) + (event_id + client_id + event_type + (traceparent or "")).encode("ascii", "replace")
+    )
+    tail += (event_id + client_id + event_type + (traceparent or "")).encode("ascii", "replace") + expiry
     for delivery in deliveries:
         url = delivery.url if urls else ""
-        is_new = not delivery.attempt_count and delivery.status is _PENDING and not delivery.particulars.maybe_received
+        is_new = not delivery.attempt_count and delivery.status is _PENDING and delivery.particulars is NOTHING
         tail += _new_delivery_part(delivery.endpoint_id, url) if is_new else _delivery_part(delivery, url)
     if payload is not None:
         tail += payload
@@ -94,6 +102,7 @@ def _delivery_part(delivery: Delivery, url: str) -> bytes:
     started_at = duration_seconds = 0.0
     outcome = status_code = 0
     flags = (IN_FLIGHT if delivery.in_flight else 0) | (MAYBE_RECEIVED if delivery.maybe_received else 0)
+    flags |= IS_CANCELLED if delivery.is_cancelled else 0
     if delivery.history:
         last = delivery.last_attempt
         flags |= HAS_ATTEMPT | (REQUEST_SENT if last.request_sent else 0)
@@ -156,6 +165,10 @@ def settled_record(sequence: int, event: Event, delivery: Delivery, event_status
         )
     length = len(tail)
     return HEAD_FORM.pack(length, crc32(tail, length)) + tail
+
+
+def cancelled_record(sequence: int, event: Event, delivery: Delivery) -> bytes:
+    return _framed(_TAIL_CANCELLED.pack(sequence, Kind.CANCELLED, event.sequence, _index(event, delivery)))
 
 
 def unrecorded_record(sequence: int) -> bytes:

@@ -13,7 +13,6 @@ Limits: 10 B of memory for each unsettled event and 160 for each client of one, 
 row has a length of its own.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -26,6 +25,7 @@ from hookd.core.event import Event
 from hookd.core.record import Cause, Header, row_bytes_max
 from hookd.core.record_writer import (
     begun_record,
+    cancelled_record,
     ended_record,
     header_record,
     row_record,
@@ -70,6 +70,10 @@ class Recorder(RecorderRoom, Protocol):
 
     def ended(self, event: Event, delivery: Delivery) -> None: ...
 
+    def cancelled(self, event: Event, delivery: Delivery) -> None:
+        """An attempt in flight is its last."""
+        ...
+
     def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None: ...
 
     def prove(self) -> None:
@@ -83,55 +87,6 @@ class Recorder(RecorderRoom, Protocol):
     def discard(self) -> None:
         """The run's report is complete: nothing is kept, and nothing more is noted."""
         ...
-
-
-class NoRecorder:
-    """`recorder.directory = ""`."""
-
-    def attach(self, find: Find) -> None:
-        pass
-
-    def row_bytes(self, payload_bytes: int, urls: Sequence[str]) -> int:  # noqa: ARG002 - the port's
-        return 0
-
-    def refuse_if_full(self, row_bytes: int) -> None:
-        pass
-
-    def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:  # noqa: ARG002 - the port's
-        return 0, sys.maxsize
-
-    def admitted(self, event: Event, *, recovered: bool) -> None:
-        pass
-
-    def added(self, event: Event, was: Status) -> None:
-        pass
-
-    def reopened(self, event: Event, was: Status) -> None:
-        pass
-
-    def restated(self, event: Event) -> None:
-        pass
-
-    def begun(self, event: Event, delivery: Delivery) -> None:
-        pass
-
-    def ended(self, event: Event, delivery: Delivery) -> None:
-        pass
-
-    def settled(self, event: Event, delivery: Delivery, event_status: Status) -> None:
-        pass
-
-    def prove(self) -> None:
-        pass
-
-    def break_off(self) -> None:
-        pass
-
-    def discard(self) -> None:
-        pass
-
-
-NOTHING_RECORDED = NoRecorder()
 
 
 class NoRoom(Exception):
@@ -252,6 +207,12 @@ class SegmentRecorder:
     def ended(self, event: Event, delivery: Delivery) -> None:
         if event.row is not None and not self._is_discarded:
             self._put(ended_record(self._sequence + 1, event, delivery))
+            if self._is_short:
+                self._make_room()
+
+    def cancelled(self, event: Event, delivery: Delivery) -> None:
+        if event.row is not None and not self._is_discarded:
+            self._put(cancelled_record(self._sequence + 1, event, delivery))
             if self._is_short:
                 self._make_room()
 

@@ -18,8 +18,22 @@ import msgspec
 from hookd.core.delivery import SETTLED, Delivery, Status
 from hookd.core.event import Event
 from hookd.core.history import Attempt, of_one
-from hookd.core.record import FORMAT, Begun, Cause, Counts, Ended, Header, Record, Row, Settled, Unreadable, Unrecorded
+from hookd.core.record import (
+    FORMAT,
+    Begun,
+    Cancelled,
+    Cause,
+    Counts,
+    Ended,
+    Header,
+    Record,
+    Row,
+    Settled,
+    Unreadable,
+    Unrecorded,
+)
 from hookd.core.record_reader import read_framed
+from hookd.core.retry import Reason
 from hookd.core.timestamps import WALL_MAX
 
 
@@ -116,6 +130,8 @@ class Recording:
             case Settled(status=status, event_status=event_status):
                 self.counts.count_settled(status, event_status)
                 self._settle(record)
+            case Cancelled():
+                self._cancel(record)
             case Unrecorded():
                 self.counts.unrecorded += 1
             case Header():
@@ -160,7 +176,12 @@ class Recording:
         if event is not None and (settled.event_status is not None or event.status in SETTLED):
             del self.events[settled.serial]
 
-    def _delivery(self, record: Begun | Ended | Settled) -> Delivery | None:
+    def _cancel(self, cancelled: Cancelled) -> None:
+        delivery = self._delivery(cancelled)
+        if delivery is not None:
+            delivery.abandoned_as = Reason.CANCELLED
+
+    def _delivery(self, record: Begun | Ended | Settled | Cancelled) -> Delivery | None:
         """None where the row is among what is missing."""
         event = self.events.get(record.serial)
         if event is None or record.index >= len(event.deliveries):

@@ -134,12 +134,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     maybe_received: bool | msgspec.UnsetType = msgspec.UNSET  # of an exhausted one, which has no class
     crash_count: int | msgspec.UnsetType = msgspec.UNSET  # at how many crashes it was in flight, where at any
     unscheduled_attempts: int | msgspec.UnsetType = msgspec.UNSET  # those that took nothing from the schedule, if any
+    cancelled: bool | msgspec.UnsetType = msgspec.UNSET  # True: of an undelivered one that is not to be attempted
     event_id: str
     client_id: str
     endpoint_id: str
     url: str
     type: str
     accepted_at: str
+    expires_at: str | msgspec.UnsetType = msgspec.UNSET  # the event's own, where it has one
     attempt_count: int
     next_attempt_at: str | None
     last_outcome: AttemptView | None
@@ -366,7 +368,9 @@ def line_of(event: Event, delivery: Delivery, last: AttemptView | None, *, paylo
         url=delivery.url,
         type=event.type,
         accepted_at=rfc3339(event.accepted_at),
+        expires_at=msgspec.UNSET if event.expires_at is None else rfc3339(event.expires_at),
         attempt_count=delivery.attempt_count,
+        cancelled=delivery.is_cancelled or msgspec.UNSET,
         crash_count=delivery.crash_count or msgspec.UNSET,
         unscheduled_attempts=delivery.unscheduled_attempts or msgspec.UNSET,
         last_outcome=last,

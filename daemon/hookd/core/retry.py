@@ -24,7 +24,8 @@ class Reason(enum.Enum):
     GONE = "gone"
     ENDPOINT_REMOVED = "endpoint_removed"
     CRASHED = "crashed"
-    REFUSED = "refused"  # the recorder writes their order: new ones stand last
+    REFUSED = "refused"
+    CANCELLED = "cancelled"  # the recorder writes their order: new ones stand last
 
     __hash__ = object.__hash__  # as Status has it
 
@@ -80,10 +81,11 @@ def verdict(
     age_seconds: float,
     jitter_unit: float,
     is_refusal: bool = False,
+    has_lapsed: bool = False,
 ) -> Verdict:
     """Any 2xx succeeds, 410 gives up; every other outcome is due again while attempts and age allow it.
 
-    `is_refusal`: the endpoint gives up on the status that it answered.
+    `is_refusal`: the endpoint gives up on the status that it answered. `has_lapsed`: the event's own expiry has passed.
 
     `failures` are those since the delivery was last opened, probes not counted: the schedule starts anew with them.
     `is_last`: the schedule in force grants no attempt after this one.
@@ -96,7 +98,7 @@ def verdict(
         return GiveUp(Reason.REFUSED)
     if is_last:
         return GiveUp(Reason.ATTEMPTS_USED)
-    if age_seconds >= policy.age_seconds_max:
+    if has_lapsed or age_seconds >= policy.age_seconds_max:
         return GiveUp(Reason.EXPIRED)
     delay = delay_seconds(
         policy.schedule_seconds,

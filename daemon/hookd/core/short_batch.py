@@ -3,15 +3,18 @@
 Rules:
  1. It makes the same of a body as the general way (core/batch, then core/event), check by check. A property test holds
     both together.
- 2. It refuses nothing. What is wrong, or may be, is left to the general way, which says what and where.
+ 2. It refuses nothing. What is wrong, or may be, is left to the general way, which says what and where. So are batches
+    with events that have an expiry, as few do.
 Limits: of BODY_BYTES at most. An event has 25 bytes at least, so that 2,700 of them, about 0.6 MB, are built before
 they are counted.
 """
 
 import msgspec
+from msgspec import UNSET
 
-from hookd.core.event import ClientEventBody, Submission, may_be_deep
+from hookd.core.event import ClientEventBody, Submission
 from hookd.core.ids import is_event_type, is_id
+from hookd.core.json_depth import may_be_deep
 from hookd.core.refusal import Malformed
 from hookd.core.text_check import check_text
 
@@ -41,7 +44,7 @@ def read_short_batch(
     submissions, quotes = [], _QUOTES * len(events)
     for event in events:
         payload, event_type = bytes(event.payload), event.type
-        if len(payload) > payload_bytes_max or (is_suspect and may_be_deep(payload)):
+        if len(payload) > payload_bytes_max or (is_suspect and may_be_deep(payload)) or event.expires_at is not UNSET:
             return None
         if event_type not in types:
             if not is_event_type(event_type):
@@ -49,13 +52,13 @@ def read_short_batch(
             types.add(event_type)
         owner, event_id = event.client_id, event.id
         quotes += payload.count(b'"') + _quotes_of(owner) + _quotes_of(event_id)
-        if owner is None or owner is msgspec.UNSET:
+        if owner is None or owner is UNSET:
             owner = client_id or ""
         if owner not in owners:
             if client_id is not None or not is_id(owner):
                 return None
             owners.add(owner)
-        if event_id is msgspec.UNSET:
+        if event_id is UNSET:
             event_id = None
         elif event_id is not None and not is_id(event_id):
             return None
@@ -64,6 +67,6 @@ def read_short_batch(
 
 
 def _quotes_of(field: str | msgspec.UnsetType | None) -> int:
-    if field is msgspec.UNSET:
+    if field is UNSET:
         return 0
     return _QUOTES_OF_NULL if field is None else _QUOTES_OF_TEXT

@@ -3,7 +3,9 @@
 Rules:
  1. Everything is derived at each use from the settings and the registration in force: a PUT or a reload holds at once.
  2. Ages are measured by the endpoint's own clock (core/health). It stands while nothing may be attempted on purpose.
- 3. No attempt is promised for a time when its delivery will have expired.
+ 3. An event's own expiry is a time, not an age: a pause or Retry-After does not put it off. Nothing expires while an
+    operator holds the endpoint; what is past its expiry then is not attempted after that.
+ 4. No attempt is promised for a time when its delivery will have expired.
 It changes nothing.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
+from hookd.core.expiring_event import ExpiringEvent, has_lapsed
 from hookd.core.health import Health
 from hookd.core.registry import Registry
 
@@ -55,24 +58,34 @@ class Terms:
         return 0.0 if health.is_held else health.age_clock(now) - delivery.opened_at
 
     def has_expired(self, event: Event, delivery: Delivery, *, now: float) -> bool:
-        return self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max
+        """Whether it is too old, or past its event's own expiry: never while an operator holds its endpoint."""
+        if self.age_seconds(event, delivery, now=now) >= self._effective.settings.retry.age_seconds_max:
+            return True
+        return type(event) is ExpiringEvent and self.has_lapsed(event, delivery, now=now)
+
+    def has_lapsed(self, event: Event, delivery: Delivery, *, now: float) -> bool:
+        """Whether it is past its event's own expiry, and no operator holds its endpoint."""
+        return has_lapsed(event, now) and not self._health_of(event, delivery).is_held
 
     def expires_at(self, event: Event, delivery: Delivery, *, now: float) -> float | None:
-        """When it is given up as too old (monotonic); None when settled and while an operator's pause holds it.
+        """When it expires (monotonic), by its age or its event; None when settled and while an operator holds it.
 
         None too where something else ends it before: its endpoint is disabled, or was removed.
         """
-        if delivery.is_settled or delivery.particulars.is_abandoned:
+        if delivery.is_settled or delivery.is_abandoned:
             return None
         age_seconds_max = self._effective.settings.retry.age_seconds_max
         health = self._health_of(event, delivery)
         if health.disabled:
             return None
-        return health.expires_at(delivery.opened_at, age_seconds_max=age_seconds_max, now=now)
+        expires_at = health.expires_at(delivery.opened_at, age_seconds_max=age_seconds_max, now=now)
+        if expires_at is None or type(event) is not ExpiringEvent:
+            return expires_at
+        return min(expires_at, max(now, event.expires_monotonic))
 
     def attempts_max(self, event: Event, delivery: Delivery) -> int:
         """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
-        if delivery.is_settled or delivery.particulars.is_abandoned:
+        if delivery.is_settled or delivery.is_abandoned:
             return delivery.attempts_max_at_end
         return delivery.attempts_max(self.attempts_of_schedule(event, delivery))
 

@@ -13,7 +13,7 @@ took 42 to 105 B. To come in and to go take a microsecond.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import chain
 from operator import attrgetter
@@ -51,6 +51,35 @@ class Unsettled:
         return (
             merge(in_chunks, sorted(self._again.values(), key=_sequence), key=_sequence) if self._again else in_chunks
         )
+
+    def slices(self, rows: int) -> Iterator[Sequence[Event]]:
+        """What is here now, so many at a time: those that were unsettled all along by admission, then the others.
+
+        What has settled meanwhile may be among the others; nothing that comes in from here on is.
+        """
+        again = list(self._again.values()) if self._again else []
+        return self._slices(rows, self._chunks[-1][-1].sequence if self._chunks else 0, again)
+
+    def _slices(self, rows: int, last: int, again: list[Event]) -> Iterator[Sequence[Event]]:
+        after = 0
+        while found := self._after(after, rows):
+            after = found[-1].sequence
+            yield found if after <= last else [event for event in found if event.sequence <= last]
+            if after >= last:
+                break
+        for start in range(0, len(again), rows):
+            yield again[start : start + rows]
+
+    def _after(self, sequence: int, most: int) -> list[Event]:
+        """The next that were admitted later, at most so many, those of `_again` apart."""
+        found: list[Event] = []
+        for at in range(max(0, bisect_right(self._firsts, sequence) - 1), len(self._chunks)):
+            chunk = self._chunks[at]
+            place = 0 if found else bisect_right(chunk, sequence, key=_sequence)
+            found += chunk[place : place + most - len(found)]
+            if len(found) == most:
+                break
+        return found
 
     def oldest(self) -> Event | None:
         """By `since`."""

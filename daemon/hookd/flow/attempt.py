@@ -202,10 +202,11 @@ class Attempter:
 
         The unit is drawn whatever the outcome is: the chance of another attempt does not depend on this one.
         """
-        if outcomes.is_success(outcome):  # any 2xx counts, also where the endpoint was removed meanwhile
+        if outcomes.is_success(outcome):  # any 2xx counts, also where it was cancelled meanwhile
             return SUCCESS
-        if lane.endpoint is None or delivery.particulars.is_abandoned:
-            return GiveUp(Reason.ENDPOINT_REMOVED)
+        abandoned_as = delivery.particulars.abandoned_as
+        if lane.endpoint is None or abandoned_as is not None:
+            return GiveUp(abandoned_as or Reason.ENDPOINT_REMOVED)
         verdict = retry.verdict(
             outcome,
             policy=self._effective.policy(lane.endpoint),
@@ -214,6 +215,7 @@ class Attempter:
             age_seconds=self._ledger.terms.age_seconds(event, delivery, now=now),
             jitter_unit=jitter_unit,
             is_refusal=isinstance(outcome, Responded) and lane.endpoint.gives_up_on(outcome.status_code),
+            has_lapsed=self._ledger.terms.has_lapsed(event, delivery, now=now),
         )
         return GiveUp(Reason.GONE) if lane.health.disabled and isinstance(verdict, Retry) else verdict
 

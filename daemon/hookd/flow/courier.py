@@ -334,7 +334,7 @@ class Courier:
     def _reason_to_give_up(self, lane: Lane, event: Event, delivery: Delivery) -> Reason | None:
         """Why a delivery whose attempt was cut by a crash of the task is not attempted again, if it is not."""
         if delivery.is_abandoned or lane.endpoint is None:
-            return Reason.ENDPOINT_REMOVED
+            return delivery.abandoned_as or Reason.ENDPOINT_REMOVED
         if lane.health.disabled:
             return Reason.GONE
         return Reason.ATTEMPTS_USED if self._ledger.terms.is_used_up(event, delivery) else None

@@ -1,4 +1,4 @@
-"""Owns the giving up of many deliveries at once: of an endpoint that answered 410 or was removed, and of great age.
+"""Owns the giving up of many deliveries at once: an endpoint answered 410 or was removed, some are cancelled, or old.
 
 Rules:
  1. A few are given up in the moment itself, the others a slice at a time. In between others have a turn.
@@ -36,7 +36,7 @@ FINISH_SECONDS_MAX = 1.0
 class _Cause(NamedTuple):
     reason: Reason
     client_id: str  # empty for an age: those are of all clients
-    endpoint_id: str
+    endpoint_id: str  # empty for an age, and for what is cancelled
 
 
 class Endings:
@@ -48,6 +48,8 @@ class Endings:
         self._lists: dict[_Cause, deque[Event]] = {}
         self._begin_slice(-math.inf)
         self._begun = trio.Event()
+        self._came_through = trio.lowlevel.ParkingLot()  # of those who wait until a list is empty
+        self.is_closed = False
 
     @property
     def left(self) -> int:
@@ -69,6 +71,16 @@ class Endings:
         self._begin(cause, [*self._lists.get(cause, ()), *waited])  # the id may have been removed before
         return len(waited)
 
+    def cancelled(self, client_id: str, events: Iterable[Event]) -> None:
+        """What waits of these was cancelled, one delivery of each or several: it is given up."""
+        self._lists.setdefault(_Cause(Reason.CANCELLED, client_id, ""), deque()).extend(events)
+        self._begun.set()  # to look for them took its time already
+
+    async def wait_cancelled(self, client_id: str) -> None:
+        """Until all that was cancelled of the client and waited is given up, or nothing is given up any more."""
+        while _Cause(Reason.CANCELLED, client_id, "") in self._lists and not self.is_closed:
+            await self._came_through.park()
+
     def expired(self, events: Iterable[Event]) -> None:
         """All events of which something that waits has expired by now."""
         self._begin(_Cause(Reason.EXPIRED, "", ""), events)
@@ -88,6 +100,11 @@ class Endings:
             self._begin_slice(now)
             self._give_up_some()
             await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """The report is made of what is there now: nothing is given up any more."""
+        self.is_closed = True
+        self._came_through.unpark_all()
 
     def _begin(self, cause: _Cause, events: Iterable[Event]) -> None:
         self._lists[cause] = deque(events)
@@ -118,15 +135,24 @@ class Endings:
                 self._lists[cause] = events  # behind the others
             elif cause.reason is Reason.ENDPOINT_REMOVED:
                 self._forget(cause.client_id, cause.endpoint_id)
+            elif cause.reason is Reason.CANCELLED:
+                self._end_cancel(cause.client_id)
 
     def _applies(self, cause: _Cause, event: Event, delivery: Delivery, *, now: float) -> bool:
         if cause.reason is Reason.EXPIRED:
             return delivery.is_waiting and self._ledger.terms.has_expired(event, delivery, now=now)
-        if delivery.endpoint_id != cause.endpoint_id:
+        if cause.endpoint_id not in ("", delivery.endpoint_id):
             return False
         if cause.reason is Reason.GONE:
             return delivery.is_waiting and self._ledger.is_disabled(event.client_id, delivery.endpoint_id)
-        return delivery.is_abandoned and not delivery.in_flight and not delivery.is_settled
+        return delivery.abandoned_as is cause.reason and not delivery.in_flight and not delivery.is_settled
+
+    def _end_cancel(self, client_id: str) -> None:
+        """A courier with nothing left ends, and whoever asked for the cancel is answered."""
+        for endpoint_id in self._ledger.endpoint_ids(client_id):
+            self._forget(client_id, endpoint_id)
+        self._wake(client_id)
+        self._came_through.unpark_all()
 
     def _forget(self, client_id: str, endpoint_id: str) -> None:
         """Its last delivery may have settled; one that is in flight is the courier's to look after."""

@@ -98,14 +98,16 @@ class Housekeeping:
                 self.log_counts()
 
     async def _expire(self) -> None:
-        """Gives up what has waited longer than `retry.age_max`: looks at all that is old enough, a slice at a time.
+        """Gives up what has waited longer than `retry.age_max`, or is past its event's own expiry.
+
+        It looks at all that is old enough, a slice at a time.
 
         What a pause holds is old for as long as it lasts. So a look takes at most a tenth of the time.
         """
         began = self._clock.now().monotonic
         if began < self._look_from:
             return
-        old = self._old(began)
+        old = self._old(began) + self._ledger.expiries.lapsed(began)
         expired: list[Event] = []
         for start in range(0, len(old), ROWS_AT_ONCE):
             expired += filter(self._has_expired, old[start : start + ROWS_AT_ONCE])

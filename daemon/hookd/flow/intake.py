@@ -167,9 +167,11 @@ class Intake:
         )
 
     def send(self, event: Event, now: Moment) -> None:
-        """Sends an event's waiting deliveries on. Those to a disabled endpoint end here (contract section 2)."""
+        """Sends an event's waiting deliveries on. Those to a disabled endpoint, or past their expiry, end here."""
         for delivery in event.deliveries:
             self.give_up_if_disabled(event, delivery, now)
+            if delivery.is_waiting and self._ledger.terms.has_lapsed(event, delivery, now=now.monotonic):
+                self._ledger.give_up(event, delivery, Reason.EXPIRED, now=now)
         if any(delivery.is_waiting for delivery in event.deliveries):
             self._arrivals.send_nowait(event)
 
@@ -249,7 +251,7 @@ class Intake:
         deliveries = wanting.deliveries(plan.now.monotonic)
         event = item.event = self._ledger.open(item.submission, item.event_id, deliveries, now=plan.now)
         self._log.made(EventAccepted(event.id, event.client_id, event.type, wanting.endpoint_ids))
-        if wanting.has_disabled:
+        if wanting.has_disabled or item.submission.expires_at is not None:
             self.send(event, plan.now)
         elif deliveries:
             self._arrivals.send_nowait(event)

@@ -1,28 +1,33 @@
 """Owns reopening: which exhausted deliveries may be pending again, and what that takes (contract section 2).
 
-Rules: the endpoint must be registered and not disabled. A settled event takes budget again; an unsettled one has it.
+Rules: the endpoint must be registered and not disabled, and the event not be past an expiry of its own. A settled event
+takes budget again; an unsettled one has it.
 Does not: decide what is reopened, or when. Retry and replay do.
 """
 
 from hookd.core.delivery import SETTLED, Delivery, Status
 from hookd.core.event import Event
+from hookd.core.expiring_event import has_lapsed
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.timestamps import Moment
 from hookd.flow.intake import Intake
+from hookd.flow.ports import Clock
 
 
 class Reopening:
-    def __init__(self, *, ledger: Ledger, registry: Registry, intake: Intake) -> None:
+    def __init__(self, *, ledger: Ledger, registry: Registry, intake: Intake, clock: Clock) -> None:
         self._ledger = ledger
         self._registry = registry
         self._intake = intake
+        self._clock = clock
 
     def is_possible(self, event: Event, delivery: Delivery) -> bool:
         return (
             delivery.status is Status.EXHAUSTED
             and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
             and not self._ledger.is_disabled(event.client_id, delivery.endpoint_id)
+            and not has_lapsed(event, self._clock.now().monotonic)
         )
 
     def refuse_if_no_room(self, event: Event, now: Moment) -> None:

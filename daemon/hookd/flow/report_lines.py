@@ -14,8 +14,9 @@ from msgspec import Meta
 
 from hookd.core.client_schema import URL_CHARS_MAX
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import DEPTH_MAX, is_too_deep, read_error
+from hookd.core.event import read_error
 from hookd.core.ids import is_event_type, is_id
+from hookd.core.json_depth import DEPTH_MAX, is_too_deep
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import InvalidEvent, TooLarge
 from hookd.core.text_check import check_text
@@ -51,6 +52,8 @@ class ReportLine(msgspec.Struct, frozen=True):
         int, Meta(description="Attempts that took nothing from the schedule", examples=[0])
     ] = 0
     traceparent: Annotated[str, Meta(description="Of the trace that it belongs to; ignored where it is not valid")] = ""
+    expires_at: Annotated[str, Meta(description="The event's own expiry", examples=["2026-11-21T19:35:00.123Z"])] = ""
+    cancelled: Annotated[bool, Meta(description="It was cancelled before it settled: it is not attempted")] = False
     payload: Annotated[msgspec.Raw, Meta(examples=[{"invoice": "in_0"}])] | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | None = None
 
@@ -137,11 +140,12 @@ def _mistakes(line: ReportLine) -> list[tuple[str, str]]:
         found.append(("/unscheduled_attempts", "must be from 0 to attempt_count"))
     if line.payload_base64 is not None and (detail := _payload_mistake(line)):
         found.append(("/payload_base64", detail))
-    try:
-        if line.accepted_at:
-            parse_rfc3339(line.accepted_at)
-    except ValueError:
-        found.append(("/accepted_at", "is not an RFC 3339 time"))
+    for name in ("accepted_at", "expires_at"):
+        try:
+            if text := getattr(line, name):
+                parse_rfc3339(text)
+        except ValueError:
+            found.append((f"/{name}", "is not an RFC 3339 time"))
     return found
 
 

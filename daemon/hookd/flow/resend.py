@@ -4,6 +4,7 @@ Rules:
  1. Each (client, event, endpoint) comes back once. An event that is held already gets the missing delivery added.
  2. Attempts are counted on, and at least one is left. The age starts anew.
  3. A delivery that was in flight at three crashes is suspected of them: it is exhausted as `crashed`, not attempted.
+    What was cancelled before it settled is exhausted as `cancelled`, and what is past its event's expiry as `expired`.
  4. By hand (`resend`): all of one request or nothing, by the budget, and to registered endpoints only.
  5. At a start (`recover`): whatever the budgets say. What is owed to a client that is not registered waits for its PUT
     (flow/registration). What is owed to an endpoint that its client no longer has is exhausted.
@@ -110,7 +111,7 @@ class Resend:
             maybe_received=line.may_have_been_received,
             crash_count=line.crash_count,
         )
-        self._give_up_if_hopeless(event, delivery, now)
+        self._give_up_if_hopeless(event, delivery, line, now)
 
     def _answers(self, lines: Sequence[ReportLine]) -> list[Answer]:
         seen: set[tuple[str, str, str]] = set()
@@ -168,32 +169,41 @@ class Resend:
         delivery = self._delivery(line, now)
         event = self._ledger.find(line.client_id, line.event_id)
         if event is None:
-            traceparent = traceparent_from(line.traceparent)
-            submission = Submission(line.client_id, line.type, payload, line.event_id, traceparent=traceparent)
+            submission = Submission(
+                line.client_id,
+                line.type,
+                payload,
+                line.event_id,
+                traceparent=traceparent_from(line.traceparent),
+                expires_at=parse_rfc3339(line.expires_at) if line.expires_at else None,
+            )
             accepted_at = parse_rfc3339(line.accepted_at) if line.accepted_at else now.wall
             event = self._ledger.open(
                 submission, line.event_id, (delivery,), now=now, recovered=True, accepted_at=accepted_at
             )
         else:
             self._ledger.add_delivery(event, delivery, payload=payload, now=now)
-        self._give_up_if_hopeless(event, delivery, now)
+        self._give_up_if_hopeless(event, delivery, line, now)
         if delivery.is_waiting and self._registry.find(event.client_id) is not None:
             self._dispatch.add(event, delivery)
 
-    def _give_up_if_hopeless(self, event: Event, delivery: Delivery, now: Moment) -> None:
-        reason = self._reason_to_give_up(event, delivery)
+    def _give_up_if_hopeless(self, event: Event, delivery: Delivery, line: ReportLine, now: Moment) -> None:
+        is_cancelled = line.cancelled and line.kind == UNDELIVERED
+        reason = Reason.CANCELLED if is_cancelled else self._reason_to_give_up(event, delivery, now)
         if reason is None:
             return
         self._ledger.give_up(event, delivery, reason, now=now)
         if self._registry.endpoint(event.client_id, delivery.endpoint_id) is None:
             self._ledger.forget_endpoint(event.client_id, delivery.endpoint_id)
 
-    def _reason_to_give_up(self, event: Event, delivery: Delivery) -> Reason | None:
+    def _reason_to_give_up(self, event: Event, delivery: Delivery, now: Moment) -> Reason | None:
         if delivery.crash_count >= CRASHES_MAX:
             return Reason.CRASHED
         client = self._registry.find(event.client_id)
         if client is not None and client.endpoint(delivery.endpoint_id) is None:
             return Reason.ENDPOINT_REMOVED
+        if self._ledger.terms.has_lapsed(event, delivery, now=now.monotonic):
+            return Reason.EXPIRED
         return Reason.GONE if self._ledger.is_disabled(event.client_id, delivery.endpoint_id) else None
 
     def _delivery(self, line: ReportLine, now: Moment) -> Delivery:

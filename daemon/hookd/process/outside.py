@@ -11,7 +11,8 @@ import trio
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import ProveTls, unproved
-from hookd.core.recorder import NOTHING_RECORDED, Recorder
+from hookd.core.no_recorder import NOTHING_RECORDED
+from hookd.core.recorder import Recorder
 from hookd.core.run_history import PastRun
 from hookd.core.settings import Settings
 from hookd.core.settlements import Settlements

@@ -33,6 +33,7 @@ from hookd.edge.api.services import Connections
 from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
+from hookd.flow.cancel import Cancel
 from hookd.flow.courier import Courier, Keeper
 from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
@@ -151,6 +152,9 @@ class Supervisor:
             intake=intake,
             log=log,
         )
+        self._cancel = Cancel(
+            ledger=ledger, registry=registry, dispatch=dispatch, endings=endings, clock=clock, log=log
+        )
         self._resend = Resend(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
         self._recovery = self._new_recovery()
         self._final_report = FinalReport(
@@ -185,7 +189,7 @@ class Supervisor:
         """What the routes call on."""
         effective, clock, log = self._effective, self._outside.clock, self._outside.log
         ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
-        reopening = Reopening(ledger=ledger, registry=registry, intake=intake)
+        reopening = Reopening(ledger=ledger, registry=registry, intake=intake, clock=clock)
         return Services(
             run=self._run,
             effective=effective,
@@ -199,10 +203,9 @@ class Supervisor:
             attempter=self._attempter,
             registration=self._registration,
             declaration=self._declaration,
-            retry_now=RetryNow(
-                ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
-            ),
+            retry_now=self._new_retry_now(reopening),
             replay=self._new_replay(reopening),
+            cancel=self._cancel,
             resend=self._resend,
             housekeeping=self._housekeeping,
             gauge_collector=GaugeCollector(ledger=ledger, registry=registry, dispatch=dispatch, clock=clock),
@@ -219,6 +222,16 @@ class Supervisor:
     async def _prove_tls(self, egress: EndpointEgress) -> Sequence[Mistake]:
         found: Sequence[Mistake] = await self._outside.in_thread(lambda: tuple(self._outside.prove_tls(egress)))
         return found
+
+    def _new_retry_now(self, reopening: Reopening) -> RetryNow:
+        return RetryNow(
+            ledger=self._ledger,
+            registry=self._registry,
+            dispatch=self._dispatch,
+            intake=self._intake,
+            reopening=reopening,
+            clock=self._outside.clock,
+        )
 
     def _new_replay(self, reopening: Reopening) -> Replay:
         return Replay(
@@ -326,6 +339,7 @@ class Supervisor:
 
     async def _report(self) -> None:
         self._intake.close()
+        self._endings.close()
         stopping = self._stopping
         self._crashed |= not await self._final_report.give(
             trigger=stopping.trigger, forced=stopping.forced.is_set(), drain_seconds=self._drain_seconds

@@ -25,7 +25,8 @@ WAITING_SHOWN_MAX = 10
 GIVEN_UP = {
     "attempts_used": "every attempt of its schedule was used",
     "refused": "the endpoint answered a status of its give_up_on",
-    "expired": "it grew older than retry.age_max",
+    "expired": "it grew older than retry.age_max, or its event was past its expires_at",
+    "cancelled": "an operator cancelled it",
     "gone": "the endpoint answered 410, which disables it",
     "endpoint_removed": "its endpoint was removed",
     "crashed": "it was in flight at three crashes",
@@ -245,9 +246,9 @@ class _Telling:
             yield from self._in_flight(delivery, endpoint, of)
         else:
             yield from self._waiting(event, delivery, endpoint, f"Attempt {delivery['attempt_count'] + 1} {of}")
-        yield from self._end(delivery, endpoint)
+        yield from self._end(event, delivery, endpoint)
 
-    def _end(self, delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> Iterator[str]:
+    def _end(self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> Iterator[str]:
         """What ends an unsettled delivery, if no 2xx does."""
         expires_at, ends = delivery["expires_at"], _ends(delivery, endpoint)
         if ends and delivery["in_flight"]:
@@ -255,11 +256,13 @@ class _Telling:
         elif ends:
             yield f"{ends}: it is being given up, with no attempt."
         elif expires_at is None:
-            yield "It does not expire while an operator holds the endpoint."
+            late = f"; after {event['expires_at']} it is not attempted all the same" if event["expires_at"] else ""
+            yield f"It does not expire while an operator holds the endpoint{late}."
         elif delivery["in_flight"] and parse_rfc3339(expires_at) <= self._now:
-            yield "If this attempt fails, it is given up as too old."
+            yield f"If this attempt fails, it is given up as {_too_late(event, expires_at)}."
         else:
-            yield f"If nothing settles it before, it is given up as too old {ahead(expires_at, self._now)}."
+            late = f"{_too_late(event, expires_at)} {ahead(expires_at, self._now)}"
+            yield f"If nothing settles it before, it is given up as {late}."
 
     def _given_up(
         self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
@@ -268,6 +271,9 @@ class _Telling:
         yield f"Given up ({reason}) after {count} {_plural('attempt', count)}: {GIVEN_UP[reason]}."
         if endpoint is None:
             yield "Its endpoint is not registered, so it cannot be tried again."
+            return
+        if event["expires_at"] and parse_rfc3339(event["expires_at"]) <= self._now:
+            yield f"It cannot be tried again: its event expired {ago(event['expires_at'], self._now)}."
             return
         if endpoint["health"]["state"] == "disabled":
             yield "The endpoint is disabled. First resume it, or PUT the client with another URL:"
@@ -342,8 +348,15 @@ def _endpoint_of(client: dict[str, Any] | None, delivery: dict[str, Any]) -> dic
     return next((endpoint for endpoint in endpoints if endpoint["id"] == delivery["endpoint_id"]), None)
 
 
+def _too_late(event: dict[str, Any], expires_at: str) -> str:
+    is_own = event["expires_at"] and parse_rfc3339(event["expires_at"]) < parse_rfc3339(expires_at) + 1
+    return "past its event's expires_at" if is_own else "too old"
+
+
 def _ends(delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> str | None:
-    """What ends an unsettled delivery before any age does: a 410, or the removal of its endpoint."""
+    """What ends an unsettled delivery before any age does: a cancel, a 410, or the removal of its endpoint."""
+    if delivery["ends_as"] == "cancelled":
+        return "It was cancelled"
     health = None if endpoint is None else endpoint["health"]
     if health is not None and health["state"] == "disabled":
         return "Its endpoint answered 410"

@@ -21,8 +21,8 @@ from hookd.cli.failures import asking, fail
 from hookd.cli.options import token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
 from hookd.cli.terminal import tell
-from hookd.core.event import DEPTH_MAX
 from hookd.core.ids import is_id
+from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.printable import printable
 from hookd.edge.reports import CLAIM, ReportDirectory
 from hookd.process.exit_codes import ExitCode

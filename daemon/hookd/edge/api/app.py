@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from hookd.core.event import DEPTH_MAX
+from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.refusal import Refused
 from hookd.edge.api.admission import admission_routes
 from hookd.edge.api.answer_budget import AnswerBudget
@@ -24,6 +24,7 @@ from hookd.edge.api.auth import Auth
 from hookd.edge.api.bodies import finish_body
 from hookd.edge.api.body_budget import BodyBudget
 from hookd.edge.api.callers import Callers
+from hookd.edge.api.cancel_routes import cancel_routes
 from hookd.edge.api.client_routes import client_routes
 from hookd.edge.api.declaration_routes import declaration_routes
 from hookd.edge.api.endpoint_routes import endpoint_routes
@@ -179,6 +180,7 @@ ROUTES = (
     declaration_routes,
     endpoint_routes,
     replay_routes,
+    cancel_routes,
     settlement_routes,
     status_routes,
     check_routes,

@@ -53,6 +53,7 @@ def event_view(services: Services, event: Event) -> EventView:
         status=event.status,
         unrouted=event.is_unrouted,
         accepted_at=rfc3339(event.accepted_at),
+        expires_at=rfc3339_or_none(event.expires_at),
         settled_at=rfc3339_or_none(event.settled_at),
         deliveries=[delivery_view(services, event, delivery, now) for delivery in event.deliveries],
     )
@@ -70,6 +71,7 @@ def delivery_view(services: Services, event: Event, delivery: Delivery, now: Mom
         attempts_max=services.ledger.terms.attempts_max(event, delivery),
         next_attempt_at=_shown(begins_at, now),
         expires_at=_shown(services.ledger.terms.expires_at(event, delivery, now=now.monotonic), now),
+        ends_as=None if delivery.is_settled else delivery.abandoned_as,
         attempts=[
             attempt_view(attempt, services.ledger.excerpt(event, delivery, attempt.number))
             for attempt in delivery.attempts

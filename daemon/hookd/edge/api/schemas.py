@@ -49,7 +49,8 @@ class DeliveryView(msgspec.Struct):
     attempt_count: Annotated[Count, Meta(description="Attempts begun, the one in flight included")]
     attempts_max: Annotated[Count, Meta(examples=[6])]
     next_attempt_at: Time | None
-    expires_at: Annotated[Time, Meta(description="When it is given up as too old; null where it is not")] | None
+    expires_at: Annotated[Time, Meta(description="When it is given up as too old, or past its event's expiry")] | None
+    ends_as: Annotated[Reason, Meta(description="It is unsettled, and only a 2xx in flight keeps it from that")] | None
     attempts: Annotated[list[AttemptView], Meta(description="Of a long history the first and the last nine")]
 
 
@@ -62,6 +63,7 @@ class EventView(msgspec.Struct):
     status: Standing
     unrouted: Annotated[bool, Meta(description="No endpoint of its client subscribes to it: it owes nothing")]
     accepted_at: Time
+    expires_at: Annotated[Time, Meta(description="As its producer gave it")] | None
     settled_at: Time | None
     deliveries: list[DeliveryView]
 

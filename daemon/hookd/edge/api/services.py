@@ -11,6 +11,7 @@ from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.run_history import PreviousRun
 from hookd.flow.attempt import Attempter
+from hookd.flow.cancel import Cancel
 from hookd.flow.declaration import Declaration
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.feed import Feed
@@ -46,6 +47,7 @@ class Services(NamedTuple):
     declaration: Declaration
     retry_now: RetryNow
     replay: Replay
+    cancel: Cancel
     resend: Resend
     housekeeping: Housekeeping
     gauge_collector: GaugeCollector
