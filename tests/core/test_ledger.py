@@ -1196,7 +1196,7 @@ def test_counters_count_what_was_given_up_reopened_and_posted_twice() -> None:
         desk.ledger.cut_attempt(event, delivery, exchange=exchange, duration_seconds=0.5)
         desk.ledger.make_due(delivery, now=desk.now)
     counters = desk.ledger.counters
-    assert (counters.reopened, counters.reconnects) == (2, 2)
+    assert (counters.reopened, counters.reconnects) == ({Status.DELIVERED: 0, Status.EXHAUSTED: 2}, 2)
     assert counters.given_up == dict.fromkeys(Reason, 0) | {Reason.EXPIRED: 2}
     assert counters.attempts[("cut", "")] == 2
     assert counters.attempt_seconds.count == 0
