@@ -66,6 +66,8 @@ CHANGES = {
     "retry": 2,
 }
 # Where a port raises: what the daemon says of that is looked at.
+# What was delivered or given up is sent again: in some seeds (again.py).
+AGAIN = {"redeliver": 4, "replay": 1, "get_event": 1}
 LOOKS = {"get_ready": 1, "get_settlements": 3, "get_metrics": 1, "get_status": 1}
 HOLDS_LONG = "retry_after_long"
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
@@ -204,6 +206,8 @@ def make_plan(
     if is_late(seed) and "declare" not in without:
         _declare(chance(seed, "declarations"), plan)
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
+    if sends_again(seed):
+        _send_again(chance(seed, "again"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -489,6 +493,21 @@ def _declare(draw: Random, plan: Plan) -> None:
         at += draw.expovariate(rate)
         if at < plan.seconds:
             plan.actions.append(Action(at, "declare", number))
+
+
+def sends_again(seed: int) -> bool:
+    """Two seeds of nine, as `is_late` has it."""
+    return seed % 9 in (1, 7) and seed > 13
+
+
+def _send_again(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """What was delivered, given up or waits is sent again: again.py."""
+    at, rate = 0.0, draw.choice((0.2, 1.0))
+    for number in range(6000, 6060):
+        at += draw.expovariate(rate)
+        kind = draw.choices(list(AGAIN), list(AGAIN.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
 
 
 def new_secret(draw: Random) -> str:
