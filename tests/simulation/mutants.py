@@ -44,7 +44,10 @@ from hookd.flow import (
     lane,
     line,
     recovery,
+    redelivery,
     registration,
+    reopening,
+    replay,
     resend,
 )
 from hookd.process import crash_reports, supervisor
@@ -638,6 +641,34 @@ MUTANTS = (
         "pass",
         first=67,
     ),
+    # Sent again
+    Mutant(
+        "redelivers_without_budget",
+        reopening.Reopening,
+        "send_again",
+        "self._refuse_if_no_room(event, later, now)",
+        "pass",
+        first=49,
+    ),
+    Mutant(
+        "redelivered_is_not_recorded", recorder.SegmentRecorder, "reopened", "self._note_row(", "(lambda *_: None)("
+    ),
+    Mutant(
+        "redelivered_counts_as_reopened",
+        recorder.SegmentRecorder,
+        "reopened",
+        "Cause.REDELIVERED if delivery_was is _DELIVERED else Cause.REOPENED",
+        "Cause.REOPENED",
+    ),
+    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", ""),
+    Mutant(
+        "redelivered_is_not_sent",
+        reopening.Reopening,
+        "send_again",
+        "self._dispatch.add(event, delivery, expedited=expedited)",
+        "pass",
+    ),
+    Mutant("redelivery_refused_and_done", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:"),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
 
