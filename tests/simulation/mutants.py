@@ -44,7 +44,6 @@ from hookd.flow import (
     lane,
     line,
     recovery,
-    redelivery,
     registration,
     reopening,
     replay,
@@ -668,7 +667,6 @@ MUTANTS = (
         "self._dispatch.add(event, delivery, expedited=expedited)",
         "pass",
     ),
-    Mutant("redelivery_refused_and_done", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:"),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
 
