@@ -658,14 +658,16 @@ MUTANTS = (
         "reopened",
         "Cause.REDELIVERED if delivery_was is _DELIVERED else Cause.REOPENED",
         "Cause.REOPENED",
+        first=14,
     ),
-    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", ""),
+    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", "", first=14),
     Mutant(
         "redelivered_is_not_sent",
         reopening.Reopening,
         "send_again",
         "self._dispatch.add(event, delivery, expedited=expedited)",
         "pass",
+        first=14,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )
