@@ -56,7 +56,7 @@ COMMANDS = "hookd.cli.commands"
 NOT_SAID = {
     "backpressure", "blacklist", "breaker", "broker", "bus", "callback", "circuit", "consumer", "customer",
     "destination", "dlq", "enqueue", "filter", "inbox", "ingest", "job", "journal", "outbound", "outbox",
-    "overload", "publisher", "queue", "redeliver", "redelivery", "reject", "requeue", "router", "runner",
+    "overload", "publisher", "queue", "reject", "requeue", "router", "runner",
     "session", "stats", "subscriber", "target", "tenant", "topic", "tracker", "transfer", "wal", "worker",
 }  # fmt: skip
 # Names that are somebody else's, or that mean something of another field.

@@ -173,6 +173,7 @@ class Story:
             self._is_cut_and_given_up,
             self._is_reopened_whole,
             self._is_reopened_in_part,
+            self._is_redelivered,
             self._owes_nobody,
             self._owes_one_more,
             self._knows_more_of_its_past,
@@ -232,6 +233,12 @@ class Story:
         self.ledger.reopen(event, event.deliveries[0], now=self.now)
         self.attempt(event, Success(), 0)
         self.attempt(event, GiveUp(Reason.ATTEMPTS_USED), 1)
+
+    def _is_redelivered(self) -> None:
+        event = self.open("x")
+        self.attempt(event, Success())
+        self.ledger.reopen(event, event.deliveries[0], now=self.now)
+        self.attempt(event, Success())
 
     def _owes_nobody(self) -> None:
         self._add(self.open(client_id="c"), "x")

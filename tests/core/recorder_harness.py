@@ -156,7 +156,7 @@ class History:
         self.events: dict[int, Event] = {}  # every one that ever was
         self.pictures: dict[int, dict[int, tuple[Shown, ...]]] = {}  # by the last record's sequence
         self._unsettled_max = unsettled_max
-        self._exhausted: list[tuple[Event, Delivery]] = []
+        self._settled: list[tuple[Event, Delivery]] = []
         for step in range(steps):
             self._step(Moment(float(step), WALL + step))
             self.pictures[self.recorder.sequence] = picture(self.ledger.unsettled)
@@ -171,7 +171,7 @@ class History:
         ]
         if not pairs or (self.random.random() < 0.3 and len(self.ledger.unsettled) < self._unsettled_max):
             return self._open(now)
-        if self._exhausted and self.random.random() < 0.05:
+        if self._settled and self.random.random() < 0.05:
             return self._reopen(now)
         event, delivery = self.random.choice(pairs)
         if not delivery.in_flight:
@@ -197,7 +197,7 @@ class History:
         self.events[event.sequence] = event
 
     def _reopen(self, now: Moment) -> None:
-        event, delivery = self._exhausted.pop()
+        event, delivery = self._settled.pop()  # given up, or delivered
         self.ledger.reopen(event, delivery, now=now)
 
     def _end(self, event: Event, delivery: Delivery, now: Moment) -> None:
@@ -217,8 +217,8 @@ class History:
                 now=now,
             ),
         )
-        if isinstance(verdict, GiveUp):
-            self._exhausted.append((event, delivery))
+        if not isinstance(verdict, Retry):
+            self._settled.append((event, delivery))
 
     def _exchange(self, *, answered: bool) -> Exchange:
         exchange = Exchange()

@@ -42,6 +42,7 @@ LEGAL = {
     (FAILED, Change.SUCCEEDED): DELIVERED,
     (FAILED, Change.FAILED): FAILED,
     (FAILED, Change.GAVE_UP): EXHAUSTED,
+    (DELIVERED, Change.REOPENED): PENDING,
     (EXHAUSTED, Change.REOPENED): PENDING,
 }
 # One arrow of the drawing: `pending --SUCCEEDED--> delivered`.

@@ -183,7 +183,7 @@ def test_missing_segment_is_counted_in_records_and_doubts_what_was_before() -> N
     An end that was recorded later says of all attempts whether they may have been received: then nothing is in doubt.
     """
     doubted = known = 0
-    for seed in range(1, 9):
+    for seed in range(1, 25):
         whole = history(False, seed)
         segments = whole.store.segments()
         recording = read(segments[:-2] + segments[-1:])

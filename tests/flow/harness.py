@@ -53,6 +53,7 @@ from hookd.flow.intake import Intake
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Clock, DeliveryRequest, Sender
+from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
 from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
@@ -345,12 +346,17 @@ class Flow:
             log=self.log,
         )
         del everything["log"]
-        reopening = Reopening(ledger=self.ledger, registry=self.registry, intake=self.intake, clock=self.clock)
         del everything["effective"]
         self.resend = Resend(**everything, log=self.log)
-        everything |= {"reopening": reopening}
+        everything |= {
+            "reopening": Reopening(
+                ledger=self.ledger, registry=self.registry, intake=self.intake, dispatch=self.dispatch
+            )
+        }
         self.retry_now = RetryNow(**everything)
-        self.replay = Replay(**everything, log=self.log)
+        del everything["dispatch"]
+        self.redelivery = Redelivery(**everything, log=self.log)
+        self.replay = Replay(**everything, retry_now=self.retry_now, log=self.log)
         self.cancel = Cancel(
             ledger=self.ledger,
             registry=self.registry,
@@ -422,6 +428,7 @@ class Flow:
             "registration": self.registration,
             "declaration": self.declaration,
             "retry_now": self.retry_now,
+            "redelivery": self.redelivery,
             "replay": self.replay,
             "cancel": self.cancel,
             "resend": self.resend,

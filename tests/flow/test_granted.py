@@ -11,7 +11,7 @@ from hookd.core.settings import RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.rendering import delivery_view
 from hookd.flow.housekeeping import TICK_SECONDS
-from hookd.flow.replay import Span
+from hookd.flow.replay import Replayed, Wanted
 from hookd.process.reloading import reload
 
 from tests.flow.harness import (
@@ -358,7 +358,7 @@ async def test_reopening_of_one_delivery_leaves_the_others_age(autojump_clock, n
         if by == "retry":
             assert flow.retry_now.retry(event)
         else:
-            assert await flow.replay.replay("acme", Span()) == (1, 1)
+            assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)
     await at(602)
     assert (waiting.status, waiting.reason) == (Status.EXHAUSTED, Reason.EXPIRED)
 

@@ -24,7 +24,7 @@ from hookd.core.settlements import Settlements
 from hookd.edge.logs import LogWriter
 from hookd.edge.reports import ReportDirectory
 from hookd.flow.final_report import FinalReport
-from hookd.flow.replay import Span
+from hookd.flow.replay import Span, Wanted
 
 from tests.core.port_faults import RECORDER_CALLS, Faults, Faulty, cost
 from tests.core.recorder_harness import MemoryStore, make_recorder
@@ -103,7 +103,7 @@ class Day:
         step(lambda: flow.registration.resume("acme", "good"))
         step(lambda: flow.registration.resume("beta", "gone"))
         with suppress(Exception):
-            await flow.replay.replay("beta", Span(EPOCH - 10.0, None))
+            await flow.replay.replay("beta", Wanted(Span(EPOCH - 10.0, None)))
         await at(12.5)
         step(lambda: flow.admit("beta", "b9"))
 

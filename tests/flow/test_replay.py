@@ -4,16 +4,17 @@ import pytest
 import trio
 from hookd.core.delivery import Status
 from hookd.core.event import Event
-from hookd.core.refusal import Draining, UnknownClient
+from hookd.core.refusal import ClientFull, Draining, Full, UnknownClient
 from hookd.core.retry import Reason
 from hookd.core.settings import IntakeSettings, RetentionSettings, RetrySettings, Settings
-from hookd.flow.replay import REOPENED_AT_ONCE, Replayed, Span
+from hookd.flow.replay import LOOKED_AT_AT_ONCE, LOOKS_PER_REOPENING, Replayed, Span, Wanted
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Slow, at, endpoint, now, only, standing, statuses
 from tests.flow.test_resend import line
 
 OTHER = "https://other.example/hook"
 ONE_ATTEMPT = RetrySettings(schedule_seconds=())
+REOPENED_AT_ONCE = LOOKED_AT_AT_ONCE // (LOOKS_PER_REOPENING + 2)
 
 
 async def outage(nursery: trio.Nursery, events: int, **settings: object) -> tuple[Flow, list[Event]]:
@@ -36,7 +37,7 @@ async def test_replay_reopens_what_was_given_up_in_order(autojump_clock, nursery
     flow, given_up = await outage(nursery, 5)
     delivered = flow.admit()
     await now()
-    assert await flow.replay.replay("acme", Span()) == Replayed(5, 5)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(5, 5)
     assert statuses(given_up) == {Status.PENDING: 5}
     await now()
     assert statuses(given_up) == {Status.DELIVERED: 5}
@@ -44,14 +45,14 @@ async def test_replay_reopens_what_was_given_up_in_order(autojump_clock, nursery
     assert [sent.event_id for sent in replayed] == [event.id for event in given_up]
     assert {sent.attempt_number for sent in replayed} == {2}
     assert standing(delivered) == (Status.DELIVERED, None, 1)
-    assert await flow.replay.replay("acme", Span()) == Replayed(0, 0)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(0, 0)
     assert flow.balanced()
 
 
 async def test_dry_run_counts_and_changes_nothing(autojump_clock, nursery) -> None:
     """The same number that the replay then reopens."""
     flow, given_up = await outage(nursery, 5)
-    assert await flow.replay.replay("acme", Span(), dry_run=True) == Replayed(5, 0)
+    assert await flow.replay.replay("acme", Wanted(), dry_run=True) == Replayed(5, 0)
     assert statuses(given_up) == {Status.EXHAUSTED: 5}
     await at(10)
     assert flow.sender.transcript == []
@@ -80,7 +81,7 @@ async def test_replay_takes_those_given_up_in_the_span(autojump_clock, nursery, 
     for seconds, event in events.items():  # accepted at once, given up ten seconds apart
         await at(seconds)
         flow.ledger.give_up(event, only(event), Reason.EXPIRED, now=flow.clock.now())
-    replayed = await flow.replay.replay("acme", span)
+    replayed = await flow.replay.replay("acme", Wanted(span))
     assert replayed == Replayed(len(ids), len(ids))
     reopened = [event.id for event in flow.events() if event.status is Status.PENDING]
     assert sorted(reopened) == sorted(ids)
@@ -96,7 +97,7 @@ async def test_each_delivery_is_matched_by_itself(autojump_clock, nursery) -> No
     event = flow.admit()
     await at(1)
     assert event.status is Status.PENDING
-    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)
     await now()
     assert [delivery.status for delivery in event.deliveries] == [Status.DELIVERED, Status.PENDING, Status.DELIVERED]
     assert flow.ledger.totals().unsettled_events == 1
@@ -116,16 +117,16 @@ async def test_other_clients_and_endpoints_that_take_nothing_are_left_alone(auto
     event, others = flow.admit(), flow.admit("other")
     await now()
     flow.put("acme", endpoint("stays", URL), endpoint("disabled", "https://d.example/"))
-    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)
     await now()
     assert [delivery.status.value for delivery in event.deliveries] == ["delivered", "exhausted", "exhausted"]
     assert others.status is Status.EXHAUSTED
     flow.registration.resume("acme", "disabled")
-    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)
     await now()
     assert [delivery.status.value for delivery in event.deliveries] == ["delivered", "exhausted", "delivered"]
     flow.put("acme", endpoint("stays", URL), endpoint("removed", "https://back.example/"))
-    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)  # registered again under its id
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)  # registered again under its id
     await now()
     assert event.status is Status.DELIVERED
     assert flow.balanced()
@@ -140,14 +141,17 @@ async def test_replay_goes_as_far_as_the_budgets(autojump_clock, nursery, limits
     flow, given_up = await outage(nursery, 50)
     flow.set(intake=IntakeSettings(**limits))
     flow.sender.script(URL, Slow(1.0, 200))
-    assert await flow.replay.replay("acme", Span()) == Replayed(50, room)
+    replayed = await flow.replay.replay("acme", Wanted())
+    assert (replayed.matched, replayed.reopened, replayed.left) == (50, room, 50 - room)
+    assert isinstance(replayed.stopped_by, ClientFull | Full)
+    assert replayed.stopped_by.retry_after_seconds
     assert [event.status for event in given_up] == [Status.PENDING] * room + [Status.EXHAUSTED] * (50 - room)
     assert flow.log.of("client.replayed")[0]["reopened"] == room
     assert flow.balanced()
     reopened = room
     while reopened < 50:
         await trio.sleep(100)
-        reopened += (await flow.replay.replay("acme", Span())).reopened
+        reopened += (await flow.replay.replay("acme", Wanted())).reopened
     await trio.sleep(100)
     assert statuses(given_up) == {Status.DELIVERED: 50}
 
@@ -156,11 +160,11 @@ async def test_unknown_client_and_draining_refuse_with_nothing_changed(autojump_
     """A dry run too: what it counts would not be reopened."""
     flow, given_up = await outage(nursery, 3)
     with pytest.raises(UnknownClient):
-        await flow.replay.replay("nobody", Span())
+        await flow.replay.replay("nobody", Wanted())
     flow.intake.close()
     for dry_run in (True, False):
         with pytest.raises(Draining):
-            await flow.replay.replay("acme", Span(), dry_run=dry_run)
+            await flow.replay.replay("acme", Wanted(), dry_run=dry_run)
     assert statuses(given_up) == {Status.EXHAUSTED: 3}
 
 
@@ -180,10 +184,10 @@ async def test_great_replay_gives_others_turns_and_never_exceeds_the_window(auto
     flow.sender.script(URL, Slow(0.01, 200))
     async with trio.open_nursery() as counting:
         counting.start_soon(count_turns)
-        replayed = await flow.replay.replay("acme", Span())
+        replayed = await flow.replay.replay("acme", Wanted())
         done.set()
     assert replayed == Replayed(2_000, 2_000)
-    assert turns >= 2_000 / REOPENED_AT_ONCE
+    assert turns >= 2_000 // REOPENED_AT_ONCE
     neighbour = flow.admit("other")
     await now()
     assert neighbour.status is Status.DELIVERED
@@ -205,7 +209,7 @@ async def test_replay_to_an_endpoint_still_down_is_one_probe_at_a_time(autojump_
     assert flow.ledger.ensure_health("acme", "default").paused_by is not None
     flow.sender.transcript.clear()
     flow.sender.peaks.clear()
-    assert await flow.replay.replay("acme", Span()) == Replayed(100, 100)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(100, 100)
     await at(360)
     assert flow.sender.peaks[URL] <= 1
     assert len(flow.sender.transcript) <= 60 / 5
@@ -221,18 +225,18 @@ async def test_caller_hanging_up_half_way_leaves_everything_accounted_for(autoju
     flow.sender.script(URL, Slow(1.0, 200))
     with trio.CancelScope() as caller:
         async with trio.open_nursery() as replaying:
-            replaying.start_soon(flow.replay.replay, "acme", Span())
+            replaying.start_soon(flow.replay.replay, "acme", Wanted())
             while flow.ledger.totals().unsettled_events == 0:
                 await trio.lowlevel.checkpoint()
             caller.cancel()
     reopened = flow.ledger.totals().unsettled_events
     assert 0 < reopened < count
     [line] = flow.log.of("client.replayed")
-    assert (line["matched"], line["reopened"]) == (count, reopened)
+    assert (line["matched"], line["reopened"]) == (reopened, reopened)
     assert flow.balanced()
     await trio.sleep(1000)
     assert statuses(given_up) == {Status.DELIVERED: reopened, Status.EXHAUSTED: count - reopened}
-    assert await flow.replay.replay("acme", Span()) == Replayed(count - reopened, count - reopened)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(count - reopened, count - reopened)
 
 
 async def test_what_changes_between_two_slices_is_seen(autojump_clock, nursery) -> None:
@@ -246,14 +250,13 @@ async def test_what_changes_between_two_slices_is_seen(autojump_clock, nursery) 
             await trio.lowlevel.checkpoint()
         assert flow.retry_now.retry(given_up[-1])
         flow.set(retention=RetentionSettings(exhausted_events_max=count // 4))
-        waiting = given_up[REOPENED_AT_ONCE - 1]
+        waiting = given_up[REOPENED_AT_ONCE // 2]
         flow.ledger.give_up(waiting, only(waiting), Reason.EXPIRED, now=flow.clock.now())
 
     async with trio.open_nursery() as interfering:
         interfering.start_soon(interfere)
-        replayed = await flow.replay.replay("acme", Span())
-    assert replayed.matched == count
-    assert replayed.reopened < count - 1
+        replayed = await flow.replay.replay("acme", Wanted())
+    assert replayed.matched == replayed.reopened < count - 1
     unsettled = flow.ledger.totals().unsettled_events
     assert unsettled == len(flow.ledger.unsettled)
     assert flow.ledger.totals().is_balanced
@@ -273,8 +276,9 @@ async def test_drain_in_the_middle_ends_a_replay(autojump_clock, nursery) -> Non
 
     async with trio.open_nursery() as closing:
         closing.start_soon(close)
-        replayed = await flow.replay.replay("acme", Span())
-    assert replayed.matched == count
+        replayed = await flow.replay.replay("acme", Wanted())
+    assert isinstance(replayed.stopped_by, Draining)
+    assert replayed.matched == count == replayed.reopened + replayed.left
     assert 0 < replayed.reopened < count
     assert statuses(given_up)[Status.EXHAUSTED] == count - replayed.reopened
     assert flow.balanced()
@@ -287,7 +291,7 @@ async def test_two_replays_at_once_reopen_each_delivery_once(autojump_clock, nur
     answers: list[Replayed] = []
 
     async def replay() -> None:
-        answers.append(await flow.replay.replay("acme", Span()))
+        answers.append(await flow.replay.replay("acme", Wanted()))
 
     async with trio.open_nursery() as both:
         both.start_soon(replay)
@@ -308,7 +312,7 @@ async def test_lag_of_a_reopened_delivery_runs_from_its_own_reopening(autojump_c
     lag = flow.ledger.counters.lag_seconds
     flow.resend.resend([line("e1", endpoint_id="a"), line("e1", endpoint_id="b")])
     await at(100)
-    assert await flow.replay.replay("acme", Span()) == Replayed(1, 1)
+    assert await flow.replay.replay("acme", Wanted()) == Replayed(1, 1)
     await at(104)
     assert lag.sum == pytest.approx(3)
     await at(200)

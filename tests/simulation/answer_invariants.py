@@ -46,11 +46,12 @@ def _check_delivery(world: "World", posted: Posted, view: dict[str, Any], asked_
     what = f"{posted.id} to {posted.client_id}/{view['endpoint_id']}"
     status = view["status"]
     delivered = duty.delivered
-    if status == "delivered" and delivered is None:
+    if status == "delivered" and delivered is None and duty.delivered_once is None:
         world.fail("S9", f"{what} is delivered, and no 2xx was read")
-    if delivered is not None and status != "delivered" and _is_past(delivered.read_at, asked_at):
+    if delivered is not None and duty.is_delivered and status != "delivered" and _is_past(delivered.read_at, asked_at):
         world.fail("S2", f"{what} is {status}, and a 2xx was read at {delivered.read_at:.3f}")
-    if duty.settled_status not in (None, status) and (duty.settled_status == "delivered" or duty.retried_at < 0):
+    may_change = duty.redeliveries_sent or (duty.settled_status != "delivered" and duty.retried_at >= 0)
+    if duty.settled_status not in (None, status) and not may_change:
         world.fail("S2", f"{what} was {duty.settled_status} and is {status}")
     if status in SETTLED and duty.retried_at < asked_at:
         duty.settled_status = status
@@ -252,7 +253,7 @@ def _check_line(world: "World", key: tuple[str, str, str], line: dict[str, Any])
     if posted.may_be_forgotten:
         return None
     duty = posted.duty(endpoint_id)
-    if duty.delivered is not None:
+    if duty.delivered is not None and duty.is_delivered:
         return world.fail("S13", f"{what} is {line['kind']}, and a 2xx was read at {duty.delivered.read_at:.3f}")
     endpoint = world.checks.registered[client_id, endpoint_id]
     if line["kind"] == "exhausted":
@@ -323,7 +324,8 @@ def _check_complete(world: "World", summary: dict[str, Any], listed: dict[tuple[
             continue
         for endpoint_id in posted.endpoints:
             key = (posted.client_id, posted.id, endpoint_id)
-            if posted.duty(endpoint_id).delivered is None and key not in listed:
+            duty = posted.duty(endpoint_id)
+            if (duty.delivered is None or duty.is_owed_again) and key not in listed:
                 world.fail("S13", f"{posted.id} to {posted.client_id}/{endpoint_id} has no fate")
 
 

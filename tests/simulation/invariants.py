@@ -189,7 +189,8 @@ class Checks:
             return
         posted = self.posted_as(endpoint.key[0], exchange.head["webhook-id"], exchange.body)
         if 200 <= answer.status <= 299 and posted is not None:
-            posted.duty(endpoint.key[1]).delivered = exchange
+            duty = posted.duty(endpoint.key[1])
+            duty.delivered, duty.is_owed_again = exchange, False
 
     def over(self, exchange: Exchange) -> None:
         """What was answered is read to its end or given up: from here on the answer has its consequences."""
@@ -307,8 +308,10 @@ class Checks:
             duty.attempts[number] = attempt
             return
         what = f"attempt {number} of {posted.id} at {attempt.host.name}"
-        if duty.delivered is not None:
-            self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
+        if duty.delivered is not None and duty.delivered.attempt is not attempt:
+            if duty.is_delivered:
+                self.fail("S2", f"{what} although a 2xx was read at {duty.delivered.read_at:.3f}")
+            duty.delivered_once, duty.delivered = duty.delivered, None
         if duty.is_recovered and endpoint.key[1] in posted.delivered_before and not posted.is_resent:
             self.fail("S2", f"{what}, which was recovered, and was delivered by an earlier run")
         if duty.crashes >= CRASHES_MAX and duty.retried_at < 0:

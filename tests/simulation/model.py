@@ -195,14 +195,32 @@ class Duty:
     cancelled_at: float | None = None  # for sure, by then: an answer said so
     ran_out: bool = False  # it was in flight then
 
+    redeliveries_sent: int = 0  # and replays that may have reached it
+    redeliveries_open: int = 0  # of these, not answered: it may be sent again at any moment
+    redelivered_at: float = -1.0  # by when the last that was answered had come to what it came to
+    delivered_once: Exchange | None = None  # before it was sent again
+    is_owed_again: bool = False  # a 202 said so, and no 2xx was read since
+
     @property
     def is_cancelled(self) -> bool:
         """For sure, and nobody has asked to send it again since."""
-        return self.cancelled_at is not None and self.retried_at < 0 and not self.retries_open
+        return (
+            self.cancelled_at is not None
+            and self.retried_at < 0
+            and not self.retries_open
+            and not self.redeliveries_sent
+        )
+
+    @property
+    def is_delivered(self) -> bool:
+        """For sure: a 2xx was read, and nobody may have asked since to send it again."""
+        if self.delivered is None or self.redeliveries_open:
+            return False
+        return self.delivered.read_at is not None and self.delivered.read_at > self.redelivered_at
 
     def was_delivered_before(self, moment: float) -> bool:
         """And the attempt was over: until then the delivery takes budget."""
-        if self.delivered is None:
+        if self.delivered is None or not self.is_delivered:
             return False
         ended_at = self.delivered.ended_at
         return ended_at is not None and ended_at < moment

@@ -47,6 +47,8 @@ from hookd.flow import (
     line,
     recovery,
     registration,
+    reopening,
+    replay,
     resend,
 )
 from hookd.process import crash_reports, supervisor
@@ -676,6 +678,35 @@ MUTANTS = (
         " + self._ledger.expiries.lapsed(began)",
         "",
         first=118,
+    ),
+    # Sent again
+    Mutant(
+        "redelivers_without_budget",
+        reopening.Reopening,
+        "send_again",
+        "self._refuse_if_no_room(event, later, now)",
+        "pass",
+        first=49,
+    ),
+    Mutant(
+        "redelivered_is_not_recorded", recorder.SegmentRecorder, "reopened", "self._note_row(", "(lambda *_: None)("
+    ),
+    Mutant(
+        "redelivered_counts_as_reopened",
+        recorder.SegmentRecorder,
+        "reopened",
+        "Cause.REDELIVERED if delivery_was is _DELIVERED else Cause.REOPENED",
+        "Cause.REOPENED",
+        first=14,
+    ),
+    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", "", first=14),
+    Mutant(
+        "redelivered_is_not_sent",
+        reopening.Reopening,
+        "send_again",
+        "self._dispatch.add(event, delivery, expedited=expedited)",
+        "pass",
+        first=14,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

@@ -66,6 +66,8 @@ CHANGES = {
     "retry": 2,
 }
 # Where a port raises: what the daemon says of that is looked at.
+# What was delivered or given up is sent again: in some seeds (again.py).
+AGAIN = {"redeliver": 4, "replay": 1, "get_event": 1}
 LOOKS = {"get_ready": 1, "get_settlements": 3, "get_metrics": 1, "get_status": 1}
 # Planned apart, too.
 CANCELS_EVERY = 7
@@ -210,6 +212,8 @@ def make_plan(
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
     if seed % CANCELS_EVERY == CANCELS_EVERY - 1:
         _cancel(chance(seed, "cancels"), plan, without)
+    if sends_again(seed):
+        _send_again(chance(seed, "again"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -527,6 +531,21 @@ def _take_back_all(plan: Plan) -> None:
         recovery=replace(given.recovery, enabled=True),
     )
     plan.layout, plan.full = SegmentLayout(100_000, 400_000, 64), []
+
+
+def sends_again(seed: int) -> bool:
+    """Two seeds of nine, as `is_late` has it."""
+    return seed % 9 in (1, 7) and seed > 13
+
+
+def _send_again(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """What was delivered, given up or waits is sent again: again.py."""
+    at, rate = 0.0, draw.choice((0.2, 1.0))
+    for number in range(6000, 6060):
+        at += draw.expovariate(rate)
+        kind = draw.choices(list(AGAIN), list(AGAIN.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
 
 
 def new_secret(draw: Random) -> str:

@@ -87,7 +87,7 @@ def check_delay(
 ) -> None:
     """Not sooner than the schedule says, for each attempt since the last that was seen."""
     number_before, before = last
-    if attempt.maybe_paused or duty.retried_at >= before.begun_at or endpoint.is_changing:
+    if attempt.maybe_paused or duty.retried_at >= before.begun_at or duty.retries_open or endpoint.is_changing:
         return
     schedules = endpoint.schedules_in_force.between(before.ended_at(), attempt.begun_at)
     least = sum(_delay(endpoint, duty, each, schedules) for each in range(number_before, number))

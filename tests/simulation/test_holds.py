@@ -60,7 +60,16 @@ IN_ONE_GO = {
         8_000,
         Mutant("adopts_all", Adoption, "_take_some", "count < ROWS_AT_ONCE and looked_at < LOOKED_AT_AT_ONCE", "True"),
     ),
-    "replay": (3_000, Mutant("reopens_all", Replay, "_reopen", "number % REOPENED_AT_ONCE == 0", "False")),
+    "replay": (
+        3_000,
+        Mutant(
+            "reopens_all",
+            Replay,
+            "_look",
+            "looks >= LOOKED_AT_AT_ONCE or now.monotonic >= looked_until",
+            "False",
+        ),
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from tests.simulation import answer_invariants, log_invariants, looks
+from tests.simulation.again import Again
 from tests.simulation.callers import Answered, Callers
 from tests.simulation.cancelling import Cancelling
 from tests.simulation.changes import Changes
@@ -600,6 +601,13 @@ def _cancelling(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
     return act
 
 
+def _again(name: str) -> Callable[[Workload, Random], Awaitable[None]]:
+    async def act(workload: Workload, draw: Random) -> None:
+        await getattr(Again(workload), name)(draw)
+
+    return act
+
+
 # Kind -> its weight among the others, and what is done.
 ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = {
     "post": (30, _posting("post")),
@@ -629,6 +637,8 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "pause_long": (0, _changing("pause_long")),
     "jump_far": (0, _changing("jump_far")),
     "get_metrics": (0, Workload.get_metrics),
+    "redeliver": (0, _again("redeliver")),
+    "replay": (0, _again("replay")),
     "get_ready": (0, _looking("get_ready")),
     "cancel": (0, _cancelling("cancel")),
     "cancel_range": (0, _cancelling("cancel_range")),

@@ -19,6 +19,7 @@ from hookd.cli.commands.events import events
 from hookd.cli.commands.explain import explain
 from hookd.cli.commands.pause import pause
 from hookd.cli.commands.receive import receive
+from hookd.cli.commands.redeliver import redeliver
 from hookd.cli.commands.replay import replay
 from hookd.cli.commands.report import report
 from hookd.cli.commands.resend import resend
@@ -67,7 +68,7 @@ def hookd() -> None:
 COMMANDS = (
     *(run, check, demo, receive),
     *(status, events, explain),
-    *(send, retry, cancel, replay, pause, resume, test),
+    *(send, retry, redeliver, cancel, replay, pause, resume, test),
     *(report, resend),
 )
 for command in COMMANDS:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from hookd.core import outcome as outcomes
+from hookd.core.delivery import Status
 from hookd.core.outcome import Outcome, Responded
 from hookd.core.retry import Reason
 
@@ -62,7 +63,7 @@ class Counters:
         self.lag_seconds = Histogram(LAG_SECONDS)  # of deliveries, as observe_delivered has it
         self.reconnects = 0  # attempts that posted twice, since a kept connection was stale
         self.given_up = dict.fromkeys(Reason, 0)
-        self.reopened = 0
+        self.reopened = {Status.DELIVERED: 0, Status.EXHAUSTED: 0}  # deliveries, by what they were before
         self.refused: Counter[str] = Counter()  # by the problem's slug
 
     def observe_attempt(self, outcome: Outcome | None, duration_seconds: float) -> None:

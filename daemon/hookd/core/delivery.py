@@ -9,7 +9,7 @@ A test compares this drawing with the table:
     pending --SUCCEEDED--> delivered            failed --SUCCEEDED--> delivered
     pending --FAILED-----> failed               failed --FAILED-----> failed
     pending --GAVE_UP----> exhausted            failed --GAVE_UP----> exhausted
-                     exhausted --REOPENED--> pending
+    delivered --REOPENED-> pending              exhausted --REOPENED--> pending
 """
 
 import enum
@@ -57,6 +57,7 @@ TRANSITIONS: dict[tuple[Status, Change], Status] = {
     (Status.FAILED, Change.SUCCEEDED): Status.DELIVERED,
     (Status.FAILED, Change.FAILED): Status.FAILED,
     (Status.FAILED, Change.GAVE_UP): Status.EXHAUSTED,
+    (Status.DELIVERED, Change.REOPENED): Status.PENDING,
     (Status.EXHAUSTED, Change.REOPENED): Status.PENDING,
 }
 

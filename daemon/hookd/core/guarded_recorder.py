@@ -82,9 +82,9 @@ class GuardedRecorder:
         except Exception as error:
             self._fail(error)
 
-    def reopened(self, event: Event, was: Status) -> None:
+    def reopened(self, event: Event, was: Status, delivery_was: Status) -> None:
         try:
-            self._recorder.reopened(event, was)
+            self._recorder.reopened(event, was, delivery_was)
         except Exception as error:
             self._fail(error)
 

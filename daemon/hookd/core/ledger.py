@@ -267,18 +267,18 @@ class Ledger(Abandonment):
         return frees_others
 
     def reopen(self, event: Event, delivery: Delivery, *, now: Moment) -> None:
-        """An exhausted delivery is pending again; the budget has been asked for.
+        """A settled delivery is pending again; its event has its payload, and the budget has been asked for.
 
         An event that is unsettled anyway keeps its place: what else it owes has the age that it has.
         """
-        before = event.status
+        before, source = event.status, delivery.status
         self._move(event, delivery, Change.REOPENED, now=now)
-        self.counters.reopened += 1
+        self.counters.reopened[source] += 1
         opened_at = self.terms.age_clock(event.client_id, delivery.endpoint_id, now=now.monotonic)
         delivery.begin_anew(opened_at=opened_at, now=now.monotonic)
         if before in SETTLED:
             event.since = now.monotonic
-        self._recorder.reopened(event, before)
+        self._recorder.reopened(event, before, source)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
         """Forgets at most so many events that settled too long ago; returns how many, since there may be more."""

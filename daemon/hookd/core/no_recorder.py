@@ -28,7 +28,7 @@ class NoRecorder:
     def added(self, event: Event, was: Status) -> None:
         pass
 
-    def reopened(self, event: Event, was: Status) -> None:
+    def reopened(self, event: Event, was: Status, delivery_was: Status) -> None:
         pass
 
     def restated(self, event: Event) -> None:

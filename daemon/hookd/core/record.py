@@ -78,13 +78,15 @@ class Cause(enum.IntEnum):
     ADMITTED = 1
     RECOVERED = 2
     ADDED = 3
-    REOPENED = 4
+    REOPENED = 4  # one that was exhausted
     CARRIED = 5
+    REDELIVERED = 6  # reopened, one that was delivered
 
 
 # To reach a member through its enum takes Python 3.11 as long as to pack it.
 _DELIVERED, _EXHAUSTED = Status.DELIVERED, Status.EXHAUSTED
-_ADMITTED, _RECOVERED, _ADDED, _REOPENED = Cause.ADMITTED, Cause.RECOVERED, Cause.ADDED, Cause.REOPENED
+_ADMITTED, _RECOVERED, _ADDED = Cause.ADMITTED, Cause.RECOVERED, Cause.ADDED
+_REOPENED, _REDELIVERED = Cause.REOPENED, Cause.REDELIVERED
 
 
 class Unreadable(Exception):
@@ -117,6 +119,9 @@ class Counts:
             self._count_unsettled(was)
         elif cause is _REOPENED:
             self.deliveries_exhausted -= 1
+            self._count_unsettled(was)
+        elif cause is _REDELIVERED:
+            self.deliveries_delivered -= 1
             self._count_unsettled(was)
 
     def count_settled(self, status: Status, event_status: Status | None) -> None:

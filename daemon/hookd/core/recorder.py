@@ -60,7 +60,9 @@ class Recorder(RecorderRoom, Protocol):
 
     def added(self, event: Event, was: Status) -> None: ...
 
-    def reopened(self, event: Event, was: Status) -> None: ...
+    def reopened(self, event: Event, was: Status, delivery_was: Status) -> None:
+        """What its one delivery was, and the event with it, before that was reopened."""
+        ...
 
     def restated(self, event: Event) -> None:
         """What is known of its deliveries' past has changed, and nothing else."""
@@ -189,8 +191,8 @@ class SegmentRecorder:
     def added(self, event: Event, was: Status) -> None:
         self._note_row(event, Cause.ADDED, was)
 
-    def reopened(self, event: Event, was: Status) -> None:
-        self._note_row(event, Cause.REOPENED, was)
+    def reopened(self, event: Event, was: Status, delivery_was: Status) -> None:
+        self._note_row(event, Cause.REDELIVERED if delivery_was is _DELIVERED else Cause.REOPENED, was)
 
     def restated(self, event: Event) -> None:
         if event.row is not None and not self._is_discarded:

@@ -121,7 +121,7 @@ class Recording:
                 self.counts.count_row(cause, was, len(event.deliveries))
                 if event.deliveries:  # a row is written of nothing that is settled but what is owed to nobody
                     self.events[event.sequence] = event
-                if cause in (Cause.ADMITTED, Cause.REOPENED):  # a recovered event is older than the run
+                if cause not in (Cause.RECOVERED, Cause.ADDED, Cause.CARRIED):  # those may be older than the run
                     self._see(event.accepted_at)
             case Begun():
                 self._begin(record)

@@ -102,6 +102,10 @@ class PayloadForgotten(Refused):
     slug = "payload-forgotten"
 
 
+class NoPayload(Refused):
+    slug = "no-payload"
+
+
 class AmbiguousId(Refused):
     slug = "ambiguous-id"
 

@@ -7,7 +7,7 @@ from hookd.core.client import Client, Endpoint, tls_identities
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import TlsIdentity
 from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import RegistryFull, UnknownClient
+from hookd.core.refusal import NotFound, RegistryFull, UnknownClient
 
 REGISTERED_CLIENT_BYTES = 8 * 1024  # of usual ones: one endpoint at work takes 6 KiB, each more 1.3 KiB
 LARGEST_CLIENT_BYTES = 3 * 2**20  # 16 endpoints, 20 headers of 4 KiB, 100 event types, 48 KiB of PEM: 2.5 MB
@@ -44,6 +44,13 @@ class Registry:
     def endpoint(self, client_id: str, endpoint_id: str) -> Endpoint | None:
         client = self._clients.get(client_id)
         return None if client is None else client.endpoint(endpoint_id)
+
+    def get_endpoint(self, client_id: str, endpoint_id: str) -> Endpoint:
+        """Raises UnknownClient or NotFound."""
+        endpoint = self.get(client_id).endpoint(endpoint_id)
+        if endpoint is None:
+            raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
+        return endpoint
 
     def put(self, client: Client) -> None:
         """Registers or replaces. Raises RegistryFull."""

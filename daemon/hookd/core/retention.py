@@ -9,8 +9,10 @@ Rules:
 Limits: `retention.*`; 250,000 rows of 1 KiB, 64 + 128 MiB of payloads, 16 MiB of excerpts.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 from hookd.core.delivery import Delivery, Status
@@ -29,6 +31,7 @@ ROW_BYTES, ROWS_BYTES_LEAST = 1024, 2**20
 SETTLED_EVENT_BYTES, SETTLED_DELIVERY_BYTES = 600, 300
 
 _DELIVERED, _EXHAUSTED = Status.DELIVERED, Status.EXHAUSTED  # as core/health has its own
+_since = attrgetter("since")
 
 
 class Excerpt(NamedTuple):
@@ -85,7 +88,7 @@ class Retention:
         if event.payload is not None:
             self._payload_bytes[status] -= len(event.payload)
             if status is _DELIVERED:
-                self._with_payload.remove(event)
+                self._let_go_payload(event)
 
     def expire(self, now: Moment, *, most: int) -> list[Event]:
         """Forgets what settled longer than `retention.age_max` ago, at most so many at once."""
@@ -142,6 +145,14 @@ class Retention:
             self._payload_bytes[_DELIVERED] -= len(event.payload)
             event.digest = payload_digest(event.payload)
             event.payload = None
+
+    def _let_go_payload(self, event: Event) -> None:
+        """They stand by when they settled: to look at each of 200,000 would take 7 ms, and this takes 0.2 at most."""
+        kept = self._with_payload
+        at = bisect_left(kept, event.since, key=_since)
+        while kept[at] is not event:
+            at += 1
+        del kept[at]
 
     def _forget(self, event: Event) -> Event:
         self.release(event, event.status)

@@ -312,11 +312,10 @@ class Courier:
         if endpoint is not None and isinstance(outcome, Responded) and outcome.status_code == GONE:
             self._disable(lane, endpoint)
         self._states.tell(self.client_id, lane.endpoint_id)
-        lane.health.held_up_by = None
         if delivery.is_waiting:
             lane.add(event, delivery)
-            if lane.endpoint is not None and lane.endpoint.is_strict:
-                lane.health.held_up_by, lane.health.held_up_attempts = event.id, delivery.attempt_count
+        else:
+            lane.note_held_up()
         if lane.endpoint is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
             self.wake()

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import trio
 
-from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.ledger import Ledger
@@ -75,7 +74,7 @@ class Housekeeping:
         return Rates(
             (last.accepted - first.accepted) / seconds,
             (last.attempts - first.attempts) / seconds,
-            max(0, last.delivered - first.delivered) / seconds,
+            (last.delivered - first.delivered) / seconds,
         )
 
     async def run(self) -> None:
@@ -151,5 +150,5 @@ class Housekeeping:
     def _sample(self) -> Sample:
         totals = self._ledger.totals()
         return Sample(
-            self._clock.now().monotonic, totals.accepted, totals.attempts, totals.deliveries[Status.DELIVERED]
+            self._clock.now().monotonic, totals.accepted, totals.attempts, self._ledger.counters.lag_seconds.count
         )

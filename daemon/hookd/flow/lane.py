@@ -21,7 +21,7 @@ from itertools import count
 from typing import NamedTuple
 
 from hookd.core.client import Endpoint
-from hookd.core.delivery import Delivery
+from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.core.health import Health
 from hookd.core.rate import Rate
@@ -95,10 +95,21 @@ class Lane:
         assert delivery.due_at is not None
         if self._line is not None:
             self._line.add(event)
+            if not self.in_flight:
+                self.note_held_up()
         elif delivery.attempt_count == 0:
             self._firsts.append(event)
         else:
             heapq.heappush(self._retries, _Row(delivery.due_at, next(_order), event))
+
+    def note_held_up(self) -> None:
+        """In a line all others wait for the first. Where that has failed, the health says so."""
+        if self._line is None:
+            return
+        first, health = self._line.first(), self.health
+        health.held_up_by = None
+        if first is not None and first[1].status is Status.FAILED:
+            health.held_up_by, health.held_up_attempts = first[0].id, first[1].attempt_count
 
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """A delivery that waits here goes before all others and does not wait for the next probe."""

@@ -1,33 +1,42 @@
-"""Owns replay: reopening what is still held as exhausted of one client, up to the budgets (contract section 5).
+"""Owns replay: sending a client's events again after an outage, as far as the budgets go (contract section 5).
 
 Rules:
- 1. A delivery matches by the time it was given up, both ends included, to the millisecond that people are shown.
- 2. A delivery whose endpoint is removed or disabled does not match.
- 3. The oldest is reopened first, a slice at a time; others have a turn in between. The first that has no room ends it.
- 4. Nothing is expedited: a paused endpoint gets its one probe, a throttled one its wait.
- 5. A caller that resets its connection half way ends the rest. What was reopened stays so, and the log has the count.
-Limits: one replay at a time, others wait; it lists every event held of its client, 8 B each, and what matched, 72 B.
+ 1. `exhausted` reopens what was given up, `delivered` sends again what was delivered, `failed` makes due what waits.
+ 2. Each is found by the time at which it came into that status, both ends included, to the millisecond that people are
+    shown. With `delivered`, an endpoint that came later gets what was accepted in that time.
+ 3. A delivery whose endpoint is removed or disabled does not match. One whose payload was dropped is counted apart.
+ 4. The oldest event comes first, and takes its budget whole. The first that has no room ends it: the rest is counted.
+ 5. Nothing is expedited, but for the oldest that waits at an endpoint that is paused by failures: it tells whether the
+    outage is over. A throttled endpoint gets its wait.
+ 6. Others have a turn after each slice. A caller that resets its connection half way ends the rest. What was done stays
+    so, and the log has the count.
+What sending again takes is flow/reopening's, and what making due takes is flow/retry_now's.
+Limits: one replay at a time, others wait; it lists every event held of its client, 8 B each.
 """
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import trio
 
-from hookd.core.delivery import Delivery
+from hookd.core.client import Endpoint
+from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
+from hookd.core.health import PausedBy
 from hookd.core.ledger import Ledger
-from hookd.core.refusal import ClientFull, Full
+from hookd.core.refusal import ClientFull, Draining, Full, Refused
 from hookd.core.registry import Registry
-from hookd.flow.dispatch import Dispatch
+from hookd.core.subscription import Subscription
+from hookd.core.timestamps import Moment
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log
 from hookd.flow.reopening import Reopening
+from hookd.flow.retry_now import RetryNow
 
-# About 3 ms each; then others have a turn.
-LOOKED_AT_AT_ONCE = 2000
-REOPENED_AT_ONCE = 100
+# Then others have a turn. Patterns of types may take longer than they do as a rule, so that the time counts too.
+SLICE_SECONDS = 0.003
+LOOKED_AT_AT_ONCE = 1500
+LOOKS_PER_REOPENING = 15
 
 
 class Span(NamedTuple):
@@ -43,17 +52,50 @@ class Span(NamedTuple):
         )
 
 
-class Match(NamedTuple):
-    event: Event
-    delivery: Delivery
-    settled_at: float  # wall: another one by now means that it was reopened, by others, and given up again
+class Wanted(NamedTuple):
+    """Which deliveries: in one of these statuses, since and until when; of these types, and of this endpoint alone."""
+
+    span: Span = Span()
+    statuses: frozenset[Status] = frozenset({Status.EXHAUSTED})
+    types: Subscription | None = None  # None: whichever
+    endpoint_id: str | None = None
 
 
 class Replayed(NamedTuple):
-    """Deliveries. Fewer reopened than matched: there was no room for the rest, or hookd began to drain."""
+    """Deliveries. What matched was reopened, or is left: `stopped_by` says why."""
 
     matched: int
     reopened: int
+    without_payload: int = 0  # delivered in that time; they cannot be sent again
+    stopped_by: Refused | None = None
+
+    @property
+    def left(self) -> int:
+        return 0 if self.stopped_by is None else self.matched - self.reopened
+
+
+class _Matches(NamedTuple):
+    """Of one event."""
+
+    settled: list[Delivery]
+    waiting: list[Delivery]
+    later: list[Endpoint]
+
+    @property
+    def number(self) -> int:
+        return len(self.settled) + len(self.waiting) + len(self.later)
+
+
+class _Progress:
+    """Of one replay."""
+
+    def __init__(self) -> None:
+        self.matched = self.reopened = self.without_payload = 0
+        self.stopped_by: Refused | None = None
+        self.tried: set[str] = set()  # endpoints that were paused by failures: one of each was expedited
+
+    def replayed(self) -> Replayed:
+        return Replayed(self.matched, self.reopened, self.without_payload, self.stopped_by)
 
 
 class Replay:
@@ -62,69 +104,103 @@ class Replay:
         *,
         ledger: Ledger,
         registry: Registry,
-        dispatch: Dispatch,
         intake: Intake,
         reopening: Reopening,
+        retry_now: RetryNow,
         clock: Clock,
         log: Log,
     ) -> None:
         self._ledger = ledger
         self._registry = registry
-        self._dispatch = dispatch
         self._intake = intake
         self._reopening = reopening
+        self._retry_now = retry_now
         self._clock = clock
         self._log = log
         self._one_at_a_time = trio.CapacityLimiter(1)
 
-    async def replay(self, client_id: str, given_up: Span, *, dry_run: bool = False) -> Replayed:
-        """Raises UnknownClient or Draining with nothing changed. A dry run only counts."""
+    async def replay(self, client_id: str, wanted: Wanted, *, dry_run: bool = False) -> Replayed:
+        """Raises UnknownClient, NotFound or Draining with nothing changed. A dry run only counts."""
         self._registry.get(client_id)
+        if wanted.endpoint_id is not None:
+            self._registry.get_endpoint(client_id, wanted.endpoint_id)
         self._intake.refuse_if_draining()
         async with self._one_at_a_time:
-            matched = await self._match(client_id, given_up)
-            if dry_run:
-                return Replayed(len(matched), 0)
-            return Replayed(len(matched), await self._reopen(client_id, matched))
+            progress = _Progress()
+            try:
+                await self._look(client_id, wanted, progress, dry_run=dry_run)
+            finally:
+                if not dry_run:
+                    matched, reopened = progress.matched, progress.reopened
+                    self._log("client.replayed", client_id=client_id, matched=matched, reopened=reopened)
+            return progress.replayed()
 
-    async def _match(self, client_id: str, given_up: Span) -> list[Match]:
-        """In order of admission."""
-        matched: list[Match] = []
-        events = iter(list(self._ledger.of_client(client_id)))  # what settles meanwhile is not looked for
-        while looked_at := list(islice(events, LOOKED_AT_AT_ONCE)):
-            for event in looked_at:
-                for delivery in event.deliveries:
-                    settled_at = delivery.settled_at
-                    if settled_at is not None and self._is_reopenable(event, delivery) and given_up.holds(settled_at):
-                        matched.append(Match(event, delivery, settled_at))
-            await trio.lowlevel.checkpoint()
-        return matched
+    async def _look(self, client_id: str, wanted: Wanted, progress: _Progress, *, dry_run: bool) -> None:
+        """In order of admission. Between a look at an event and what is done with it nothing is awaited."""
+        looks, looked_until = 0, self._clock.now().monotonic + SLICE_SECONDS
+        for event in list(self._ledger.of_client(client_id)):  # what is admitted meanwhile is not looked for
+            now = self._clock.now()
+            if looks >= LOOKED_AT_AT_ONCE or now.monotonic >= looked_until:
+                await trio.lowlevel.checkpoint()
+                now = self._clock.now()
+                looks, looked_until = 0, now.monotonic + SLICE_SECONDS
+            found = self._matches(event, wanted, progress, now)
+            progress.matched += found.number
+            looks += 1 + len(event.deliveries)
+            if found.number and not dry_run and progress.stopped_by is None:
+                self._send_again(event, found, progress, now)
+                looks += found.number * LOOKS_PER_REOPENING
 
-    async def _reopen(self, client_id: str, matched: Sequence[Match]) -> int:
-        reopened = 0
+    def _send_again(self, event: Event, found: _Matches, progress: _Progress, now: Moment) -> None:
         try:
-            for number, match in enumerate(matched, start=1):
-                if self._intake.is_draining:
-                    break
-                if match.delivery.settled_at == match.settled_at and self._is_reopenable(match.event, match.delivery):
-                    self._reopen_one(match)
-                    reopened += 1
-                if number % REOPENED_AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()
-        except (ClientFull, Full):
-            pass  # the rest stays as it is: fewer reopened than matched says so
-        finally:
-            self._log("client.replayed", client_id=client_id, matched=len(matched), reopened=reopened)
-        return reopened
+            self._intake.refuse_if_draining()
+            if found.settled or found.later:
+                self._reopening.send_again(event, found.settled, found.later, now=now)
+        except (Draining, ClientFull, Full) as refused:
+            progress.stopped_by = refused
+            return
+        for delivery in found.waiting:
+            self._retry_now.hasten(event, delivery, now, expedited=self._is_first_try(event, delivery, progress))
+        progress.reopened += found.number
 
-    def _reopen_one(self, match: Match) -> None:
-        """Raises ClientFull or Full."""
-        now = self._clock.now()
-        self._reopening.refuse_if_no_room(match.event, now)
-        self._reopening.reopen(match.event, match.delivery, now)
-        self._dispatch.add(match.event, match.delivery)
+    def _is_first_try(self, event: Event, delivery: Delivery, progress: _Progress) -> bool:
+        """Whether nothing else of this replay was sent over its endpoint's pause by failures."""
+        health = self._ledger.health(event.client_id, delivery.endpoint_id)
+        if health is None or health.paused_by is not PausedBy.FAILURES or delivery.endpoint_id in progress.tried:
+            return False
+        progress.tried.add(delivery.endpoint_id)
+        return True
 
-    def _is_reopenable(self, event: Event, delivery: Delivery) -> bool:
-        """It may have been forgotten, and its endpoint removed or disabled, since it was matched."""
-        held = self._ledger.find(event.client_id, event.id) is event
-        return held and self._reopening.is_possible(event, delivery)
+    def _matches(self, event: Event, wanted: Wanted, progress: _Progress, now: Moment) -> _Matches:
+        found = _Matches([], [], [])
+        if wanted.types is not None and not wanted.types.wants(event.type):
+            return found
+        if self._ledger.find(event.client_id, event.id) is not event:  # forgotten meanwhile
+            return found
+        for delivery in event.deliveries:
+            if delivery.status not in wanted.statuses or wanted.endpoint_id not in (None, delivery.endpoint_id):
+                continue
+            if delivery.status is Status.FAILED:
+                if self._is_hastened(event, delivery, wanted.span, now):
+                    found.waiting.append(delivery)
+            elif delivery.settled_at is not None and wanted.span.holds(delivery.settled_at):
+                if self._reopening.is_possible(event, delivery):
+                    found.settled.append(delivery)
+                elif event.payload is None:
+                    progress.without_payload += 1
+        if Status.DELIVERED in wanted.statuses and wanted.span.holds(event.accepted_at):
+            found.later.extend(self._later(event, wanted, progress))
+        return found
+
+    def _later(self, event: Event, wanted: Wanted, progress: _Progress) -> Iterator[Endpoint]:
+        for endpoint in self._reopening.came_later(event):
+            if wanted.endpoint_id in (None, endpoint.id) and self._reopening.takes(event, endpoint.id):
+                if event.payload is None:
+                    progress.without_payload += 1
+                else:
+                    yield endpoint
+
+    def _is_hastened(self, event: Event, delivery: Delivery, span: Span, now: Moment) -> bool:
+        last = delivery.last_attempt
+        failed_at = last.started_at + (last.duration_seconds or 0.0)
+        return span.holds(failed_at) and self._retry_now.can_hasten(event, delivery, now)

@@ -44,35 +44,36 @@ class RetryNow:
         now = self._clock.now()
         exhausted = [delivery for delivery in event.deliveries if delivery.status is Status.EXHAUSTED]
         reopenable = [delivery for delivery in exhausted if self._reopening.is_possible(event, delivery)]
-        expedited = [
-            delivery
-            for delivery in event.deliveries
-            if delivery.is_waiting
-            and self._registry.endpoint(event.client_id, delivery.endpoint_id) is not None
-            and not self._is_disabled(event, delivery)
-            and self._waits_for(event, delivery) > now.monotonic
-        ]
+        expedited = [delivery for delivery in event.deliveries if self.can_hasten(event, delivery, now)]
         if reopenable:
-            self._reopening.refuse_if_no_room(event, now)
+            self._reopening.send_again(event, reopenable, now=now, expedited=True)
         elif not expedited and any(self._is_blocked(event, delivery) for delivery in event.deliveries):
             raise EndpointDisabled(
                 f"every endpoint of event {event.id!r} that could be retried answered 410 and is disabled; "
                 "resume it or register another URL first"
             )
-        for delivery in reopenable:
-            self._reopening.reopen(event, delivery, now)
-            self._dispatch.add(event, delivery, expedited=True)
         for delivery in expedited:
-            self._expedite(event, delivery, now)
+            self.hasten(event, delivery, now, expedited=True)
         return bool(reopenable or expedited)
 
-    def _expedite(self, event: Event, delivery: Delivery, now: Moment) -> None:
-        """One that is due has its row in its lane, and gets no second one, however often it is retried."""
+    def can_hasten(self, event: Event, delivery: Delivery, now: Moment) -> bool:
+        """Whether it waits for a later time, and its endpoint takes anything."""
+        return (
+            delivery.is_waiting
+            and self._reopening.takes(event, delivery.endpoint_id)
+            and self._waits_for(event, delivery) > now.monotonic
+        )
+
+    def hasten(self, event: Event, delivery: Delivery, now: Moment, *, expedited: bool) -> None:
+        """It is due now; expedited, it does not wait for a probe either.
+
+        One that is due has its row in its lane, and gets no second one, however often it is retried.
+        """
         assert delivery.due_at is not None
         if delivery.due_at > now.monotonic:
             self._ledger.make_due(delivery, now=now)
-            self._dispatch.add(event, delivery, expedited=True)
-        else:
+            self._dispatch.add(event, delivery, expedited=expedited)
+        elif expedited:
             self._dispatch.expedite(event, delivery)
 
     def _waits_for(self, event: Event, delivery: Delivery) -> float:

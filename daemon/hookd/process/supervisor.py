@@ -49,6 +49,7 @@ from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
 from hookd.flow.recovery import Recovery
+from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
 from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
@@ -189,7 +190,7 @@ class Supervisor:
         """What the routes call on."""
         effective, clock, log = self._effective, self._outside.clock, self._outside.log
         ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
-        reopening = Reopening(ledger=ledger, registry=registry, intake=intake, clock=clock)
+        retry_now, redelivery, replay = self._sending_again()
         return Services(
             run=self._run,
             effective=effective,
@@ -203,8 +204,9 @@ class Supervisor:
             attempter=self._attempter,
             registration=self._registration,
             declaration=self._declaration,
-            retry_now=self._new_retry_now(reopening),
-            replay=self._new_replay(reopening),
+            retry_now=retry_now,
+            redelivery=redelivery,
+            replay=replay,
             cancel=self._cancel,
             resend=self._resend,
             housekeeping=self._housekeeping,
@@ -223,26 +225,26 @@ class Supervisor:
         found: Sequence[Mistake] = await self._outside.in_thread(lambda: tuple(self._outside.prove_tls(egress)))
         return found
 
-    def _new_retry_now(self, reopening: Reopening) -> RetryNow:
-        return RetryNow(
-            ledger=self._ledger,
-            registry=self._registry,
-            dispatch=self._dispatch,
-            intake=self._intake,
-            reopening=reopening,
-            clock=self._outside.clock,
+    def _sending_again(self) -> tuple[RetryNow, Redelivery, Replay]:
+        clock, log, ledger, registry = self._outside.clock, self._outside.log, self._ledger, self._registry
+        dispatch, intake = self._dispatch, self._intake
+        reopening = Reopening(ledger=ledger, registry=registry, intake=intake, dispatch=dispatch, clock=clock)
+        retry_now = RetryNow(
+            ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
         )
-
-    def _new_replay(self, reopening: Reopening) -> Replay:
-        return Replay(
-            ledger=self._ledger,
-            registry=self._registry,
-            dispatch=self._dispatch,
-            intake=self._intake,
-            reopening=reopening,
-            clock=self._outside.clock,
-            log=self._outside.log,
+        redelivery = Redelivery(
+            ledger=ledger, registry=registry, intake=intake, reopening=reopening, clock=clock, log=log
         )
+        replay = Replay(
+            ledger=ledger,
+            registry=registry,
+            intake=intake,
+            reopening=reopening,
+            retry_now=retry_now,
+            clock=clock,
+            log=log,
+        )
+        return retry_now, redelivery, replay
 
     def _new_courier(self, client_id: str, keeper: Keeper) -> Courier:
         return Courier(

@@ -7,14 +7,13 @@ from urllib.parse import urlencode
 import click
 
 from hookd.cli.api_client import Remote
-from hookd.cli.failures import asking, usage
+from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import fit, json_text, moment, tell
+from hookd.cli.times import daemon_now, time_of
 from hookd.core.delivery import Status
 from hookd.core.printable import printable
 from hookd.core.retry import Reason
-from hookd.core.timestamps import parse_rfc3339, rfc3339
-from hookd.core.units import parse_duration
 
 LIMIT_DEFAULT = 50
 # Of a filter that finds little: each page of the daemon's looks at 10,000 events.
@@ -50,9 +49,9 @@ def events(
     """The events that are held, newest first; of one client, or of all."""
     with asking():
         remote = Remote.named(url, token_file)
-        now = _now(remote, since, until)
+        now = daemon_now(remote, since, until)
         asked = {"client_id": client, "endpoint_id": endpoint, "status": status, "reason": reason, "type": event_type}
-        asked |= {"since": _time("--since", since, now), "until": _time("--until", until, now)}
+        asked |= {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
         rows = _Rows(remote, {name: value for name, value in asked.items() if value is not None}, limit)
         if as_json:
             for event in rows:
@@ -83,30 +82,6 @@ class _Rows:
             if cursor is None or not left:
                 break
         self.has_more = cursor is not None
-
-
-def _now(remote: Remote, *given: str | None) -> float:
-    """By the daemon's clock, which events are shown by; a token that may not ask for it has this machine's."""
-    answer = remote.get("/v1/status")
-    if answer.status == 200:
-        return parse_rfc3339(answer.taken("now")["now"])
-    if any(given):
-        answer.taken("now")  # raises what it was refused with
-    return 0.0
-
-
-def _time(option: str, text: str | None, now: float) -> str | None:
-    """A length of time is one ago."""
-    if text is None:
-        return None
-    try:
-        return rfc3339(now - parse_duration(text))
-    except ValueError:
-        pass
-    try:
-        return rfc3339(parse_rfc3339(text))
-    except ValueError:
-        usage(f"{option} is a length of time such as 2h, or a time such as 2026-11-21T18:35:00Z")
 
 
 def _of(event: dict[str, Any], now: float) -> str:

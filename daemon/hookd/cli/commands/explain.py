@@ -242,6 +242,8 @@ class _Telling:
         if delivery["status"] == "exhausted":
             yield from self._given_up(event, delivery, endpoint)
             return
+        if any(200 <= (attempt["status_code"] or 0) <= 299 for attempt in ended):
+            yield "It was delivered before, and is sent once more."
         if delivery["in_flight"]:
             yield from self._in_flight(delivery, endpoint, of)
         else:

@@ -8,13 +8,9 @@ from quart import Blueprint, Response
 
 from hookd.core.client import Client, Endpoint
 from hookd.core.client_schema import SECRET_PATTERN, Secret
-from hookd.core.event import mistake_of
-from hookd.core.mistakes import Mistake
-from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import InvalidQuery, Malformed, NotFound
 from hookd.core.report import AttemptView
-from hookd.core.text_check import check_text
-from hookd.edge.api.bodies import JSON, has_body, read_body
+from hookd.edge.api.action_bodies import Action, read_action
+from hookd.edge.api.bodies import JSON
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.rendering import client_view, json_response
 from hookd.edge.api.request_exchange import this_request
@@ -23,8 +19,8 @@ from hookd.edge.api.services import Services
 
 # The pacer does not count test attempts. While so many run, the next one waits for one to end.
 TESTS_AT_ONCE_MAX = 16
-# One secret.
-ROTATE_BYTES_MAX = 64 * 1024
+
+_ROTATION = Action("a rotation", "this is no rotation", "without a body a secret is made")
 
 
 class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,30 +94,13 @@ def endpoint_routes(services: Services) -> Blueprint:
 
 
 async def _given_secret(services: Services) -> str | None:
-    """The secret in the body; None where there is no body, or none in it. Raises what `read_body` raises, and Malformed
-    or InvalidQuery."""
-    if not has_body():
-        return None
-    body = await read_body(services.effective, JSON, bytes_max=ROTATE_BYTES_MAX)
-    check_text(body)
-    try:
-        secret = _decoder.decode(body).secret
-    except msgspec.ValidationError as error:
-        mistake = mistake_of(str(error), "", of="a rotation")
-        detail = f"this is no rotation: {mistake.pointer or 'it'} {mistake.detail}"
-        raise InvalidQuery(detail, mistakes=[mistake]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {cut(str(error))}; without a body a secret is made") from None
+    """The secret in the body; None where there is no body, or none in it. Raises what `read_action` raises."""
+    secret = (await read_action(services.effective, _ROTATION, _decoder, without=RotateBody())).secret
     if secret is not None and not re.fullmatch(SECRET_PATTERN, secret):
-        mistake = Mistake("/secret", "must be whsec_ and then 24 to 64 bytes in base64")
-        raise InvalidQuery(f"this is no rotation: /secret {mistake.detail}", mistakes=[mistake])
+        raise _ROTATION.refusal("/secret", "must be whsec_ and then 24 to 64 bytes in base64")
     return secret
 
 
 def _find(services: Services, client_id: str, endpoint_id: str) -> tuple[Client, Endpoint]:
     """Raises UnknownClient or NotFound."""
-    client = services.registry.get(client_id)
-    endpoint = client.endpoint(endpoint_id)
-    if endpoint is None:
-        raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
-    return client, endpoint
+    return services.registry.get(client_id), services.registry.get_endpoint(client_id, endpoint_id)

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from quart import Blueprint, Response
 
 from hookd.core.counters import Counters, Histogram
+from hookd.core.delivery import Status
 from hookd.core.guard import PORTS
 from hookd.core.settings import IntakeSettings
 from hookd.core.totals import Totals
@@ -155,7 +156,9 @@ def _deliveries(totals: Totals, counters: Counters) -> Iterator[Metric]:
     for reason, count in counters.given_up.items():
         given_up.add_metric([reason.value], count)
     yield given_up
-    yield _counter("hookd_deliveries_reopened", "Exhausted deliveries that were reopened.", counters.reopened)
+    exhausted, delivered = counters.reopened[Status.EXHAUSTED], counters.reopened[Status.DELIVERED]
+    yield _counter("hookd_deliveries_reopened", "Exhausted deliveries that were reopened.", exhausted)
+    yield _counter("hookd_deliveries_redelivered", "Delivered deliveries that were to be sent once more.", delivered)
     yield _counter(
         "hookd_deliveries_exhausted_forgotten",
         "Exhausted deliveries that are remembered no more.",

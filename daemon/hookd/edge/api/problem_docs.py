@@ -83,6 +83,11 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
         "oldest dropped first. Its status and its attempts are still known.",
         "Ask whoever posted it. Raise retention.delivered_bytes_max or retention.exhausted_bytes_max to keep more.",
     ),
+    "no-payload": ProblemDoc(
+        "The event was delivered, and its payload was dropped: there is nothing to send again. Payloads of delivered\n"
+        "events are kept within retention.delivered_bytes_max, oldest dropped first.",
+        "Ask whoever posted it to post it again under another id. Raise retention.delivered_bytes_max to keep more.",
+    ),
     "endpoint-disabled": ProblemDoc(
         "Every endpoint of the event that could be tried again answered 410 Gone, and is disabled.",
         "Ask the client. Then POST /v1/clients/CLIENT/endpoints/ENDPOINT/resume, or PUT another URL, and\n"

@@ -35,6 +35,7 @@ PROBLEMS: dict[str, Problem] = {
     "managed-by-config": Problem(409, "The config file manages this client"),
     "unsettled-deliveries": Problem(409, "Unsettled deliveries would end"),
     "endpoint-disabled": Problem(409, "The endpoint is disabled"),
+    "no-payload": Problem(409, "The payload is held no more, so nothing can be sent"),
     "registry-full": Problem(409, "The registry is full"),
     "payload-forgotten": Problem(410, "The payload is held no more"),
     "too-large": Problem(413, "Too large"),

@@ -18,8 +18,7 @@ from quart import Blueprint, Response
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.history import Attempt
-from hookd.core.quoting import quoted
-from hookd.core.refusal import NotFound, PayloadForgotten
+from hookd.core.refusal import PayloadForgotten
 from hookd.core.report import AttemptView, attempt_view
 from hookd.edge.api.bodies import JSON
 from hookd.edge.api.event_routes import find_event
@@ -83,8 +82,7 @@ def sent_routes(services: Services) -> Blueprint:
         problems=("unknown-client", "not-found"),
     )
     async def list_attempts(client_id: str, endpoint_id: str) -> Response:
-        if services.registry.get(client_id).endpoint(endpoint_id) is None:
-            raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
+        services.registry.get_endpoint(client_id, endpoint_id)
         async with one_at_a_time:
             newest = await _newest(services, client_id, endpoint_id, limit=query(AttemptsQuery).limit)
         return json_response(AttemptsView(list(_views(services, endpoint_id, newest))))

@@ -19,6 +19,7 @@ from hookd.flow.gauges import GaugeCollector
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.ports import Clock, Log
+from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
@@ -46,6 +47,7 @@ class Services(NamedTuple):
     registration: Registration
     declaration: Declaration
     retry_now: RetryNow
+    redelivery: Redelivery
     replay: Replay
     cancel: Cancel
     resend: Resend
