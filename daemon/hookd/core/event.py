@@ -11,7 +11,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -112,6 +112,7 @@ _FIELDS = ClientEventBody.__struct_fields__
 class Event(msgspec.Struct, gc=False, eq=False):
     """One row; only core/ledger changes it. 439 B with its delivery and what finds it, over its payload."""
 
+    is_operational: ClassVar[bool] = False  # hookd's own: core/account
     sequence: int  # order of admission
     id: str
     client_id: str
