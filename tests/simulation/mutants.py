@@ -588,7 +588,7 @@ MUTANTS = (
         '\n    if self.port_failures["feed"] > failures: return',
         first=249,
     ),
-    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass", first=26),
+    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.ring.lose()", "pass", first=26),
     Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
     Mutant(
         "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=47

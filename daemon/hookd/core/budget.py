@@ -13,6 +13,7 @@ ledger holds anything: about 250 B each.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -98,6 +99,20 @@ class Usage(msgspec.Struct, gc=False):
     settling: Settling = msgspec.field(default_factory=Settling)
 
 
+class Used(NamedTuple):
+    """Of a budget."""
+
+    unsettled_events: int
+    unsettled_events_max: int
+    unsettled_bytes: int
+    unsettled_bytes_max: int
+
+    @property
+    def share(self) -> float:
+        """1 is all of it."""
+        return max(self.unsettled_events / self.unsettled_events_max, self.unsettled_bytes / self.unsettled_bytes_max)
+
+
 class Budget:
     """Counts what is unsettled. The ledger keeps each client's `Usage` beside the client's events."""
 
@@ -150,14 +165,13 @@ class Budget:
             or all_held.bytes + whole.bytes >= all_mark.bytes
         )
 
-    def used_share(self, usage: Usage | None) -> float:
-        """How much of its budget a client holds, or with None the whole daemon: 1 is all of it."""
+    def used(self, client: Usage | None) -> Used:
+        """What a client holds of its budget, or with None the whole daemon."""
         intake = self._effective.settings.intake
-        if usage is None:
-            held, events_max, bytes_max = self.whole.held, intake.unsettled_events_max, intake.unsettled_bytes_max
-        else:
-            held, events_max, bytes_max = usage.held, intake.client_events_max, intake.client_bytes_max
-        return max(held.events / events_max, held.bytes / bytes_max)
+        if client is None:
+            held = self.whole.held
+            return Used(held.events, intake.unsettled_events_max, held.bytes, intake.unsettled_bytes_max)
+        return Used(client.held.events, intake.client_events_max, client.held.bytes, intake.client_bytes_max)
 
     def _divide(self, intake: IntakeSettings) -> None:
         self._shared = intake

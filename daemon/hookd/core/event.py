@@ -112,7 +112,7 @@ _FIELDS = ClientEventBody.__struct_fields__
 class Event(msgspec.Struct, gc=False, eq=False):
     """One row; only core/ledger changes it. 439 B with its delivery and what finds it, over its payload."""
 
-    is_operational: ClassVar[bool] = False  # hookd's own: core/account
+    is_operational: ClassVar[bool] = False  # hookd's own: core/column
     sequence: int  # order of admission
     id: str
     client_id: str

@@ -2,7 +2,7 @@
 
 Rules:
  1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
- 2. A status changes only through `_move`. It keeps totals, budget and retention of its account (core/account) in step.
+ 2. A status changes only through `_move`. It keeps totals, budget and retention of its column (core/column) in step.
  3. Reading changes nothing: what was never mentioned by a change has no row.
  4. Whatever is told of a step (recorder, feed, log) is told through core/guard: what it raises tears no step.
 Time, jitter and endpoints come in as values. core/retention keeps settled events; flow decides what goes where.
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 from hookd.core import outcome as outcomes
-from hookd.core.account import OPERATIONS_LIMITS, Account, OperationalEvent
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.books import Books
-from hookd.core.budget import Demand, Usage
+from hookd.core.budget import Demand, Usage, Used
+from hookd.core.column import OPERATIONS_LIMITS, Column, OperationalEvent
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
@@ -66,8 +66,8 @@ class Ledger(Books):
         self._on_given_up = None if on_given_up is None else guard.around(LOG, on_given_up)
         self._on_forgotten = guard.around(LOG, on_forgotten)
         on_settled = guard.around(FEED, on_settled)
-        self._platform = Account(effective, self.recorder, unsettled=self.unsettled, on_settled=on_settled)
-        self.operations = Account(OPERATIONS_LIMITS, GuardedRecorder(NOTHING_RECORDED, guard), own_usage=Usage())
+        self._platform = Column(effective, self.recorder, unsettled=self.unsettled, on_settled=on_settled)
+        self.operations = Column(OPERATIONS_LIMITS, GuardedRecorder(NOTHING_RECORDED, guard), own_usage=Usage())
         self.counters = self._platform.counters
         self._listing = Listing((*self._platform.find_by, *self.operations.find_by))
         self._sequence = 0
@@ -80,7 +80,7 @@ class Ledger(Books):
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
-        kept = self.account_of(event).retention.excerpt(event, delivery.endpoint_id)
+        kept = self.column_of(event).retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
 
     def exhausted(self) -> Iterable[Event]:
@@ -101,7 +101,7 @@ class Ledger(Books):
     def in_flight(self) -> int:
         return self._platform.totals.in_flight
 
-    def account_of(self, event: Event) -> Account:
+    def column_of(self, event: Event) -> Column:
         return self.operations if event.is_operational else self._platform
 
     # The budget
@@ -115,12 +115,11 @@ class Ledger(Books):
         usage = self._books[client_id].usage if client_id in self._books else None
         return self._platform.budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
 
-    def used_share(self, client_id: str | None) -> float:
-        """How much of its budget the client holds, or the whole daemon: 1 is all of it."""
-        usage = None
-        if client_id is not None:
-            usage = self._books[client_id].usage if client_id in self._books else Usage()
-        return self._platform.budget.used_share(usage)
+    def used(self, client_id: str | None) -> Used:
+        """What the client holds of its budget, or with None the whole daemon."""
+        if client_id is None:
+            return self._platform.budget.used(None)
+        return self._platform.budget.used(self._books[client_id].usage if client_id in self._books else Usage())
 
     # What happens to an event
 
@@ -136,9 +135,9 @@ class Ledger(Books):
         is_operational: bool = False,
     ) -> Event:
         """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
-        book, kind, account = self._book(submission.client_id), Event, self._platform
+        book, kind, column = self._book(submission.client_id), Event, self._platform
         if is_operational:
-            kind, account = OperationalEvent, self.operations
+            kind, column = OperationalEvent, self.operations
         assert event_id not in book.events
         self._sequence = sequence = self._sequence + 1
         event = kind(
@@ -154,15 +153,15 @@ class Ledger(Books):
         )
         book.events[event_id] = event
         self._listing.add(sequence)
-        totals = account.totals
+        totals = column.totals
         totals.accepted += 1
         totals.recovered += recovered
         totals.events[event.status] += 1
         if deliveries:
-            account.enter(event, book)
+            column.enter(event, book)
             for delivery in deliveries:
-                account.count_opened(book, delivery)
-        account.recorder.admitted(event, recovered=recovered)
+                column.count_opened(book, delivery)
+        column.recorder.admitted(event, recovered=recovered)
         if not deliveries:
             totals.unrouted += 1
             self._settled(event, now)
@@ -170,26 +169,26 @@ class Ledger(Books):
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
         """A held event is owed to one more endpoint: a report lists the deliveries of one event line by line."""
-        before, book, account = event.status, self._book(event.client_id), self.account_of(event)
+        before, book, column = event.status, self._book(event.client_id), self.column_of(event)
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
-            account.retention.release(event, before)
+            column.retention.release(event, before)
             event.since = now.monotonic
         else:  # it keeps its place, and takes its budget anew
-            account.give_back(event, book)
-        account.totals.unrouted -= event.is_unrouted
+            column.give_back(event, book)
+        column.totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
         delivery.owed_since = now.monotonic
         event.settled_at = None
         if before in SETTLED:
-            account.enter(event, book)
+            column.enter(event, book)
         else:
-            account.take(event, book)
-        account.count_opened(book, delivery)
-        account.totals.move_event(before, event.status)
-        account.recorder.added(event, before)
+            column.take(event, book)
+        column.count_opened(book, delivery)
+        column.totals.move_event(before, event.status)
+        column.recorder.added(event, before)
 
     def take_past(
         self,
@@ -214,7 +213,7 @@ class Ledger(Books):
         """Returns the attempt's number, from 1."""
         delivery.begin_attempt(url=url, started_at=now.wall, is_probe=is_probe)
         self._health_of(event, delivery).in_flight += 1
-        totals = self.account_of(event).totals
+        totals = self.column_of(event).totals
         totals.in_flight += 1
         totals.attempts += 1
         self._recorder.begun(event, delivery)
@@ -230,7 +229,7 @@ class Ledger(Books):
             case Success():
                 # Before the move, which may change the event's.
                 owed_since = max(event.since, delivery.particulars.owed_since)
-                self.account_of(event).counters.observe_delivered(now.monotonic - owed_since)
+                self.column_of(event).counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
@@ -299,7 +298,7 @@ class Ledger(Books):
         if frees_others:
             health.held_up_by = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
-        self.account_of(event).counters.given_up[reason] += 1
+        self.column_of(event).counters.given_up[reason] += 1
         if self._on_given_up is not None:
             self._on_given_up(event, delivery)
         return frees_others
@@ -309,14 +308,14 @@ class Ledger(Books):
 
         An event that is unsettled anyway keeps its place: what else it owes has the age that it has.
         """
-        before, account = event.status, self.account_of(event)
+        before, column = event.status, self.column_of(event)
         self._move(event, delivery, Change.REOPENED, now=now)
-        account.counters.reopened += 1
+        column.counters.reopened += 1
         opened_at = self.terms.age_clock(event.client_id, delivery.endpoint_id, now=now.monotonic)
         delivery.begin_anew(opened_at=opened_at, now=now.monotonic)
         if before in SETTLED:
             event.since = now.monotonic
-        account.recorder.reopened(event, before)
+        column.recorder.reopened(event, before)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
         """Forgets at most so many events that settled too long ago; returns how many, since there may be more."""
@@ -349,41 +348,41 @@ class Ledger(Books):
         if delivery.particulars.reason is not reason:
             delivery.reason = reason
         delivery.settled_at = now.wall if settles else None
-        book, account = self._book(event.client_id), self.account_of(event)
-        account.totals.move_delivery(source, target)
+        book, column = self._book(event.client_id), self.column_of(event)
+        column.totals.move_delivery(source, target)
         health = book.ensure_health(delivery.endpoint_id)
         health.unsettled += was_settled - settles
         health.abandoned -= is_abandoned and settles
         if was_settled and before in SETTLED:
-            account.retention.release(event, before)
+            column.retention.release(event, before)
             event.settled_at = None
-            account.enter(event, book)
+            column.enter(event, book)
         status = target if is_alone else event.status
-        account.totals.move_event(before, status)
+        column.totals.move_event(before, status)
         if settles:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            account.leave(event, book, settled_at=now.monotonic)
+            column.leave(event, book, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
         self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
     ) -> None:
-        account = self.account_of(event)
+        column = self.column_of(event)
         delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
         if exchange.answer is None or not outcomes.is_success(exchange.answer):
-            account.retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
+            column.retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
         self._health_of(event, delivery).in_flight -= 1
-        account.totals.in_flight -= 1
-        account.counters.observe_attempt(outcome, duration_seconds)
-        account.counters.reconnects += exchange.reconnected
+        column.totals.in_flight -= 1
+        column.counters.observe_attempt(outcome, duration_seconds)
+        column.counters.reconnects += exchange.reconnected
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
         event.since = now.monotonic
-        account = self.account_of(event)
-        account.on_settled(event)
-        for forgotten in account.retention.keep(event):
+        column = self.column_of(event)
+        column.on_settled(event)
+        for forgotten in column.retention.keep(event):
             self._forget(forgotten)
 
     def _forget(self, event: Event) -> None:
@@ -393,6 +392,6 @@ class Ledger(Books):
         if not event.is_operational:
             self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
-        self.account_of(event).totals.exhausted_forgotten += exhausted
+        self.column_of(event).totals.exhausted_forgotten += exhausted
         if exhausted:
             self._on_forgotten(event)

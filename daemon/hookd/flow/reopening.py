@@ -29,7 +29,12 @@ class Reopening:
         """Raises ClientFull or Full."""
         if event.status in SETTLED:
             assert event.payload is not None
-            demand = self._ledger.demand(len(event.payload), [one.url for one in event.deliveries])
+            urls, operations = [one.url for one in event.deliveries], self._ledger.operations
+            if event.is_operational:
+                demand = operations.budget.demand(len(event.payload), urls)
+                operations.refuse_if_full(event.client_id, demand, now=now.monotonic)
+                return
+            demand = self._ledger.demand(len(event.payload), urls)
             self._intake.refuse_if_no_room(event.client_id, client=demand, whole=demand, now=now)
 
     def reopen(self, event: Event, delivery: Delivery, now: Moment) -> None:
