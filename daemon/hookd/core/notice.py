@@ -31,7 +31,7 @@ class Kind(enum.Enum):
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """About 1 KiB, with ids at their longest."""
+    """At most 2,000 B, with ids at their longest; its JSON 1,500."""
 
     id: Annotated[str, Meta(description="Also the id of the event that brings it")]
     type: Kind

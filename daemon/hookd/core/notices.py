@@ -1,7 +1,7 @@
 """Owns the notices feed's ring: what hookd told, in order, as far back as `retention.notices_max`.
 
 Rules: as core/ring has them. Who waits for the next one is flow/feed's business, what a cursor looks like edge/api's.
-Limits: `retention.notices_max` rows of NOTICE_BYTES at most: 14 MiB by default. A page of 1,000 takes 0.3 ms. Where
+Limits: `retention.notices_max` rows of NOTICE_BYTES at most: 10 MB by default. A page of 1,000 takes 0.3 ms. Where
 only certain clients' are wanted, a page looks through LOOKED_AT_AT_ONCE rows at most, and may have nothing of them.
 """
 
@@ -11,7 +11,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.notice import Notice
 from hookd.core.ring import Page
 
-NOTICE_BYTES = 1500
+NOTICE_BYTES = 2000
 LOOKED_AT_AT_ONCE = 2500
 
 

@@ -129,7 +129,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds_max: Age = _DAY_SECONDS
     excerpts_bytes_max: Size = 16 * _MIB
     settlements_max: Count = 1_000_000
-    notices_max: Count = 10_000
+    notices_max: Count = 5000
 
 
 class EgressSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,8 +4,8 @@ Rules:
  1. A change is told once. Of one kind at most one is told in NOTICE_EVERY_SECONDS.
  2. What is held back for that is not kept: once it may be told, what is true then is compared with what was told last.
     So a state that has ended again is told to nobody, and one that holds on is told.
- 3. An endpoint is failing once a run of failures has lasted for FAILING_AFTER_SECONDS; a pause by an operator, and
-    `disabled`, do not count. Its end is told as `recovered`, as is the end of any other state than ok. But where the
+ 3. An endpoint is failing once a run of failures, at least two of them, has lasted for FAILING_AFTER_SECONDS. An
+    operator's pause, and `disabled`, end the run: what fails after them is another. Its end is told as `recovered`, as is the end of any other state than ok. But where the
     endpoint is failing then, that is told anew.
  4. What is given up at an endpoint is told a minute after the first of it.
  5. A budget that fills is told again only after it fell below ENDED_SHARE; so is a refusal for want of room.
@@ -24,7 +24,7 @@ from hookd.core.timestamps import Moment
 NOTICE_EVERY_SECONDS = 60.0
 FAILING_AFTER_SECONDS = 30.0
 ENDED_SHARE = 0.7
-WATCHES_MAX = 20_000
+WATCHES_MAX = 15_000
 WATCH_BYTES = 1024  # with each kind told within the minute, and something given up
 
 _KINDS = {State.THROTTLED: Kind.THROTTLED, State.PAUSED: Kind.PAUSED, State.DISABLED: Kind.DISABLED}
@@ -73,13 +73,14 @@ class GivenUp:
 class EndpointWatch(Watch):
     """`look_at`: when it is to be looked at again, should nothing happen before."""
 
-    __slots__ = ("_failing_from", "_told_failing", "_was_held", "given_up", "look_at", "told")
+    __slots__ = ("_failing_from", "_failures_before", "_told_failing", "_was_held", "given_up", "look_at", "told")
 
     def __init__(self) -> None:
         super().__init__()
         self.told = TOLD_OK
         self._told_failing = False
         self._failing_from: float | None = None
+        self._failures_before = 0  # the run that began then
         self._was_held = False
         self.given_up: GivenUp | None = None
         self.look_at = math.inf
@@ -90,14 +91,14 @@ class EndpointWatch(Watch):
         is_quiet = self.told == TOLD_OK and not self._told_failing and self._failing_from is None
         return is_quiet and self.given_up is None and not self._told_at
 
-    def due(self, state: Told, *, has_failed: bool, now: float) -> list[Kind]:
-        """What is told now, of an endpoint in this state; `has_failed`: its last attempt has."""
-        is_failing = self._is_failing(state, has_failed=has_failed, now=now)
+    def due(self, state: Told, *, failures: int, now: float) -> list[Kind]:
+        """What is told now, of an endpoint in this state; so many of its attempts, the last ones, failed."""
+        is_failing = self._is_failing(state, failures, now)
         is_new = state != self.told
         found: list[Kind] = []
         is_well = state == TOLD_OK and not is_failing
         is_failing_anew = is_failing and (not self._told_failing or (is_new and state == TOLD_OK))
-        has_recovered = is_well and (is_new or (self._told_failing and not has_failed))
+        has_recovered = is_well and (is_new or (self._told_failing and not failures))
         if is_failing_anew and self._may_tell(Kind.FAILING, now):
             self._told_failing = True
             self.told = state if state == TOLD_OK else self.told
@@ -129,14 +130,18 @@ class EndpointWatch(Watch):
         """The endpoint was removed: a later one of this id is another. What was told of it in this minute stays."""
         self.told, self._told_failing, self._failing_from = TOLD_OK, False, None
 
-    def _is_failing(self, state: Told, *, has_failed: bool, now: float) -> bool:
+    def _is_failing(self, state: Told, failures: int, now: float) -> bool:
         is_held = state[0] is State.DISABLED or state[1] is PausedBy.OPERATOR
-        if not has_failed:
+        if not failures:
             self._failing_from = None
-        elif self._failing_from is None or is_held or self._was_held:
-            self._failing_from = now
+        elif is_held or self._was_held:
+            self._failing_from, self._failures_before = now, failures
+        elif self._failing_from is None:
+            self._failing_from, self._failures_before = now, failures - 1
         self._was_held = is_held
-        return self._failing_from is not None and now >= self._failing_from + FAILING_AFTER_SECONDS
+        if self._failing_from is None or failures < self._failures_before + 2:
+            return False
+        return now >= self._failing_from + FAILING_AFTER_SECONDS
 
     def _next_look(self, now: float) -> float:
         look_at = self._next_opening(now)

@@ -103,7 +103,7 @@ class NoticeWatch:
 
     def _tell_of(self, watch: EndpointWatch, client_id: str, endpoint_id: str, health: Health, state: Told) -> None:
         now, was_ok = self._clock.now(), watch.told == TOLD_OK
-        for kind in watch.due(state, has_failed=health.failing_since is not None, now=now.monotonic):
+        for kind in watch.due(state, failures=health.consecutive_failures, now=now.monotonic):
             self._tell(
                 kind,
                 now,

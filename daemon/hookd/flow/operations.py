@@ -10,16 +10,28 @@ Rules:
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
-from hookd.core.client import Client
+from hookd.core.client import Client, Endpoint
+from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.event import Submission
+from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.notice import Kind, Notice, payload_of
 from hookd.core.refusal import IdConflict, Refused
 from hookd.core.registry import Registry
-from hookd.flow.intake import Intake
+from hookd.core.timestamps import Moment
 from hookd.flow.ports import Clock, Log
+
+
+class Intake(Protocol):
+    """What is asked of flow/intake, which knows the notices' makers itself."""
+
+    def refuse_if_draining(self) -> None: ...
+
+    def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery: ...
+
+    def send(self, event: Event, now: Moment) -> None: ...
 
 
 class Operations:
