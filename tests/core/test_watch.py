@@ -22,8 +22,10 @@ class Endpoint:
 
     def becomes(self, state: Told, *, has_failed: bool = True) -> None:
         """With two more attempts that failed, or one that did not."""
-        self.state, self.failures = state, self.failures + 2 if has_failed else 0
-        self._look()
+        self.state = state
+        for _ in range(2 if has_failed else 1):
+            self.failures = self.failures + 1 if has_failed else 0
+            self._look()
 
     def until(self, seconds: float) -> None:
         while self.now < seconds:
@@ -140,6 +142,8 @@ def test_time_that_an_operator_holds_it_is_no_time_of_failures() -> None:
     one.until(10)
     one.becomes(HELD)
     one.until(500)
+    one.becomes(TOLD_OK)
+    one.until(501)
     one.becomes(TOLD_OK)
     one.until(529)
     assert one.told == [(10, Kind.PAUSED), (500, Kind.RECOVERED)]

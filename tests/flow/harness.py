@@ -50,7 +50,7 @@ from hookd.flow.giving_up import given_up_teller
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.notice_watch import NoticeWatch
-from hookd.flow.operations import Operations
+from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Clock, DeliveryRequest, Sender
@@ -307,7 +307,7 @@ class Flow:
             on_settled=self.feed.note,
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
-        self.operations = Operations(
+        self.operations = OperationalEvents(
             effective=self.effective,
             ledger=self.ledger,
             registry=self.registry,

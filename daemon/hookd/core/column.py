@@ -61,7 +61,17 @@ def nobody(event: Event) -> None:
 class Column:
     """`own_usage`: its events count in no client's budget, but there."""
 
-    __slots__ = ("_own_usage", "budget", "counters", "on_settled", "recorder", "retention", "totals", "unsettled")
+    __slots__ = (
+        "_own_usage",
+        "budget",
+        "counters",
+        "kind",
+        "on_settled",
+        "recorder",
+        "retention",
+        "totals",
+        "unsettled",
+    )
 
     def __init__(
         self,
@@ -70,8 +80,10 @@ class Column:
         *,
         unsettled: Unsettled | None = None,
         on_settled: Callable[[Event], None] = nobody,
+        kind: type[Event] = Event,
         own_usage: Usage | None = None,
     ) -> None:
+        self.kind = kind
         self.unsettled = Unsettled() if unsettled is None else unsettled  # of all clients
         self.recorder = recorder
         self.on_settled = on_settled

@@ -67,7 +67,8 @@ class Ledger(Books):
         self._on_forgotten = guard.around(LOG, on_forgotten)
         on_settled = guard.around(FEED, on_settled)
         self._platform = Column(effective, self.recorder, unsettled=self.unsettled, on_settled=on_settled)
-        self.operations = Column(OPERATIONS_LIMITS, GuardedRecorder(NOTHING_RECORDED, guard), own_usage=Usage())
+        unrecorded = GuardedRecorder(NOTHING_RECORDED, guard)
+        self.operations = Column(OPERATIONS_LIMITS, unrecorded, kind=OperationalEvent, own_usage=Usage())
         self.counters = self._platform.counters
         self._listing = Listing((*self._platform.find_by, *self.operations.find_by))
         self._sequence = 0
@@ -135,12 +136,10 @@ class Ledger(Books):
         is_operational: bool = False,
     ) -> Event:
         """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
-        book, kind, column = self._book(submission.client_id), Event, self._platform
-        if is_operational:
-            kind, column = OperationalEvent, self.operations
+        book, column = self._book(submission.client_id), self.operations if is_operational else self._platform
         assert event_id not in book.events
         self._sequence = sequence = self._sequence + 1
-        event = kind(
+        event = column.kind(
             sequence=sequence,
             id=event_id,
             client_id=book.client_id,

@@ -5,8 +5,8 @@ Rules:
  2. What is held back for that is not kept: once it may be told, what is true then is compared with what was told last.
     So a state that has ended again is told to nobody, and one that holds on is told.
  3. An endpoint is failing once a run of failures, at least two of them, has lasted for FAILING_AFTER_SECONDS. An
-    operator's pause, and `disabled`, end the run: what fails after them is another. Its end is told as `recovered`, as is the end of any other state than ok. But where the
-    endpoint is failing then, that is told anew.
+    operator's pause, and `disabled`, end the run: what fails after them is another. Its end is told as `recovered`, as
+    is the end of any other state than ok. But where the endpoint is failing then, that is told anew.
  4. What is given up at an endpoint is told a minute after the first of it.
  5. A budget that fills is told again only after it fell below ENDED_SHARE; so is a refusal for want of room.
 Pure: time comes in as a value, monotonic unless it says wall.

@@ -4,9 +4,9 @@ Rules:
  1. Nothing is polled: flow/endpoint_states says what became of an endpoint, the ledger what was given up, the intake
     whose budget fills or is full. What time alone brings (a minute, 30 s of failures, a budget that empties) is looked
     at once a second.
- 2. Each notice goes to the feed, and to `operations.client` (flow/operations). It is logged where no other line says as
-    much. What one of them raises keeps it from no other, and tears nothing of whoever saw: all go through the ledger's
-    guard.
+ 2. Each notice goes to the feed, and to `operations.client` (flow/operational_events). It is logged where no other line
+    says as much. What one of them raises keeps it from no other, and tears nothing of whoever saw: all go through the
+    ledger's guard.
 Limits: a watch for each endpoint that is not well, or was not within a minute, and for each budget that fills; at most
 WATCHES_MAX, 1 KiB each. Beyond that nothing is told, `is_full` says so, and what holds on is told once there is room.
 """
@@ -29,7 +29,7 @@ from hookd.core.run_history import PreviousRun
 from hookd.core.timestamps import Moment, rfc3339, rfc3339_or_none
 from hookd.core.watch import WATCHES_MAX, BudgetWatch, EndpointWatch, GivenUp
 from hookd.flow.feed import Feed
-from hookd.flow.operations import Operations
+from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.ports import Clock, Log
 
 LOOKED_AT_AT_ONCE = 1000
@@ -48,7 +48,7 @@ class NoticeWatch:
         *,
         ledger: Ledger,
         feed: Feed[Notice, Notice],
-        operations: Operations,
+        operations: OperationalEvents,
         clock: Clock,
         log: Log,
     ) -> None:

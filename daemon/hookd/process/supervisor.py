@@ -45,7 +45,7 @@ from hookd.flow.gauges import GaugeCollector
 from hookd.flow.giving_up import given_up_teller
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
 from hookd.flow.notice_watch import NoticeWatch
-from hookd.flow.operations import Operations
+from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
@@ -97,7 +97,7 @@ class Supervisor:
             on_port_failed=PortFailureLog(log),
             recorder=outside.recorder,
         )
-        operations = Operations(
+        operations = OperationalEvents(
             effective=effective, ledger=ledger, registry=registry, intake=lambda: self._intake, clock=clock, log=log
         )
         self._notices = notices = NoticeWatch(

@@ -34,7 +34,7 @@ class Intake(Protocol):
     def send(self, event: Event, now: Moment) -> None: ...
 
 
-class Operations:
+class OperationalEvents:
     """`refused`: how many were not admitted, by the problem's slug. `intake` is made after this."""
 
     def __init__(
