@@ -150,6 +150,7 @@ async def test_status_metrics_and_settlements_keep_operational_events_apart(auto
         "failed": 0,
         "delivered": 1,
         "exhausted": 0,
+        "in_flight": 0,
         "refused": 0,
     }
     assert (status["events"]["accepted"], status["events"]["delivered"], status["deliveries"]["opened"]) == (1, 0, 1)

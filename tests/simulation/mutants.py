@@ -22,6 +22,7 @@ from hookd.core import (
     recording,
     report,
     retry,
+    watch,
 )
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
@@ -43,6 +44,7 @@ from hookd.flow import (
     intake,
     lane,
     line,
+    operational_events,
     recovery,
     registration,
     resend,
@@ -279,8 +281,8 @@ MUTANTS = (
         "disabled_never_told",
         endpoint_states.EndpointStates,
         "tell",
-        "if told == health.told:",
-        "if told == health.told or state is State.DISABLED:",
+        "if told != health.told:",
+        "if told != health.told and told[0] is not State.DISABLED:",
         first=19,
     ),
     Mutant(
@@ -310,8 +312,8 @@ MUTANTS = (
         "given_up_counted_twice",
         ledger.Ledger,
         "give_up",
-        "self.counters.given_up[reason] += 1",
-        "self.counters.given_up[reason] += 2",
+        "counters.given_up[reason] += 1",
+        "counters.given_up[reason] += 2",
         first=8,
     ),
     # Strange answers, and links
@@ -398,8 +400,8 @@ MUTANTS = (
         "record_after_the_202",
         ledger.Ledger,
         "open",
-        "self._recorder.admitted(event, recovered=recovered)",
-        LATER % "self._recorder.admitted(event, recovered=recovered)",
+        "column.recorder.admitted(event, recovered=recovered)",
+        LATER % "column.recorder.admitted(event, recovered=recovered)",
         first=8,
     ),
     Mutant(
@@ -583,8 +585,8 @@ MUTANTS = (
         "step_torn_by_a_feed_that_raises",
         ledger.Ledger,
         "_settled",
-        "self._on_settled(event)",
-        'failures = self.port_failures["feed"]; self._on_settled(event)'
+        "column.on_settled(event)",
+        'failures = self.port_failures["feed"]; column.on_settled(event)'
         '\n    if self.port_failures["feed"] > failures: return',
         first=249,
     ),
@@ -637,6 +639,41 @@ MUTANTS = (
         "self._registration.follow(change.before, change.after)",
         "pass",
         first=67,
+    ),
+    # Notices, and hookd's own events
+    Mutant(
+        "more_than_one_of_a_kind_a_minute",
+        watch.Watch,
+        "_may_tell",
+        "+ NOTICE_EVERY_SECONDS",
+        "+ 20.0",
+        first=6,
+    ),
+    Mutant(
+        "state_change_told_again",
+        watch.EndpointWatch,
+        "due",
+        "self.told = state\n        found.append(_KINDS",
+        "found.append(_KINDS",
+    ),
+    Mutant("held_back_and_never_told", watch.EndpointWatch, "_next_look", "self._next_opening(now)", "math.inf"),
+    Mutant("removed_endpoint_recovers", watch.EndpointWatch, "begin_anew", "self.told, ", "_, "),
+    Mutant("given_up_told_again", watch.EndpointWatch, "take_given_up", "self.given_up = None", "pass"),
+    Mutant(
+        "notice_goes_to_whom_it_is_about",
+        operational_events.OperationalEvents,
+        "deliver",
+        " or notice.client_id == client_id",
+        "",
+        first=13,
+    ),
+    Mutant(
+        "notices_count_as_the_platforms",
+        ledger.Ledger,
+        "column_of",
+        "self.operations if event.is_operational else self._platform",
+        "self._platform",
+        first=13,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

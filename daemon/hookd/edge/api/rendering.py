@@ -190,7 +190,8 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
 def _operations_view(services: Services) -> OperationsView:
     totals = services.ledger.operations.snapshot()
     refused = services.notices.operations.refused.total()
-    return OperationsView(accepted=totals.accepted, refused=refused, **_by_status(totals.events))
+    counts = _by_status(totals.events)
+    return OperationsView(accepted=totals.accepted, in_flight=totals.in_flight, refused=refused, **counts)
 
 
 def _shown(at: float | None, now: Moment) -> str | None:

@@ -230,6 +230,7 @@ class OperationsView(msgspec.Struct):
     failed: Count
     delivered: Count
     exhausted: Count
+    in_flight: Annotated[Count, Meta(description="Attempts")]
     refused: Annotated[Count, Meta(description="Not admitted: no room, no such client, or draining")]
 
 
