@@ -65,7 +65,6 @@ class Column:
         "_own_usage",
         "budget",
         "counters",
-        "kind",
         "on_settled",
         "recorder",
         "retention",
@@ -80,10 +79,8 @@ class Column:
         *,
         unsettled: Unsettled | None = None,
         on_settled: Callable[[Event], None] = nobody,
-        kind: type[Event] = Event,
         own_usage: Usage | None = None,
     ) -> None:
-        self.kind = kind
         self.unsettled = Unsettled() if unsettled is None else unsettled  # of all clients
         self.recorder = recorder
         self.on_settled = on_settled
@@ -92,6 +89,11 @@ class Column:
         self.budget = Budget(effective, recorder)
         self.retention = Retention(effective)
         self._own_usage = own_usage
+
+    @property
+    def kind(self) -> type[Event]:
+        """Of its events."""
+        return Event if self._own_usage is None else OperationalEvent
 
     @property
     def find_by(self) -> tuple[Callable[[int], Event | None], ...]:

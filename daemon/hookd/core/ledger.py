@@ -16,7 +16,7 @@ from hookd.core import outcome as outcomes
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.books import Books
 from hookd.core.budget import Demand, Usage, Used
-from hookd.core.column import OPERATIONS_LIMITS, Column, OperationalEvent
+from hookd.core.column import OPERATIONS_LIMITS, Column
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
@@ -68,7 +68,7 @@ class Ledger(Books):
         on_settled = guard.around(FEED, on_settled)
         self._platform = Column(effective, self.recorder, unsettled=self.unsettled, on_settled=on_settled)
         unrecorded = GuardedRecorder(NOTHING_RECORDED, guard)
-        self.operations = Column(OPERATIONS_LIMITS, unrecorded, kind=OperationalEvent, own_usage=Usage())
+        self.operations = Column(OPERATIONS_LIMITS, unrecorded, own_usage=Usage())
         self.counters = self._platform.counters
         self._listing = Listing((*self._platform.find_by, *self.operations.find_by))
         self._sequence = 0
