@@ -656,7 +656,6 @@ MUTANTS = (
         "self.told = state\n        found.append(_KINDS",
         "found.append(_KINDS",
     ),
-    Mutant("held_back_and_never_told", watch.EndpointWatch, "_next_look", "self._next_opening(now)", "math.inf"),
     Mutant("removed_endpoint_recovers", watch.EndpointWatch, "begin_anew", "self.told, ", "_, "),
     Mutant("given_up_told_again", watch.EndpointWatch, "take_given_up", "self.given_up = None", "pass"),
     Mutant(
