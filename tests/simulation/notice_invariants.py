@@ -155,7 +155,7 @@ class Readers:
         return self._endpoints.setdefault(key, Endpoint())
 
     def _fail(self, message: str) -> None:
-        self._world.fail("S19", message)
+        self._world.fail("S26", message)
 
 
 class WatchedNotices(Notices):
@@ -174,6 +174,6 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
     """Hookd's own events balance by themselves."""
     own = view["operations"]
     if own["accepted"] != own["pending"] + own["failed"] + own["delivered"] + own["exhausted"]:
-        world.fail("S19", f"the operational events do not balance: {own}")
+        world.fail("S26", f"the operational events do not balance: {own}")
     if not world.settings.operations.client and own["accepted"]:
-        world.fail("S19", f"nobody is to get notices, and {own} are events")
+        world.fail("S26", f"nobody is to get notices, and {own} are events")
