@@ -276,10 +276,8 @@ def without_spaces(body: bytes, payload_bytes_max: int, pointer: str) -> bytes:
         return body
     body = body.strip()
     if len(body) > bytes_max:
-        detail = (
-            f"the event has {len(body):,} bytes; with intake.payload_bytes_max at {format_size(payload_bytes_max)} "
-        )
-        detail += f"it has at most {bytes_max:,}"
+        detail = f"the event has {len(body):,} bytes; with intake.payload_bytes_max at "
+        detail += f"{format_size(payload_bytes_max)} it has at most {bytes_max:,}"
         raise TooLarge(detail, mistakes=[Mistake(pointer, f"is larger than {bytes_max:,} bytes")])
     return body
 
