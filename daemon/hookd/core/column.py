@@ -109,6 +109,11 @@ class Column:
 
     # For the ledger
 
+    def count_accepted(self, event: Event, *, recovered: bool) -> None:
+        self.totals.accepted += 1
+        self.totals.recovered += recovered
+        self.totals.events[event.status] += 1
+
     def count_opened(self, book: Book, delivery: Delivery) -> None:
         self.totals.opened += 1
         self.totals.deliveries[delivery.status] += 1

@@ -152,17 +152,14 @@ class Ledger(Books):
         )
         book.events[event_id] = event
         self._listing.add(sequence)
-        totals = column.totals
-        totals.accepted += 1
-        totals.recovered += recovered
-        totals.events[event.status] += 1
+        column.count_accepted(event, recovered=recovered)
         if deliveries:
             column.enter(event, book)
             for delivery in deliveries:
                 column.count_opened(book, delivery)
         column.recorder.admitted(event, recovered=recovered)
         if not deliveries:
-            totals.unrouted += 1
+            column.totals.unrouted += 1
             self._settled(event, now)
         return event
 
