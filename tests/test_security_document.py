@@ -8,7 +8,7 @@ from hookd.core import client_schema, health, json_depth, registry, retention, r
 from hookd.core.settings import DEFAULTS, RULES, TOKEN_CHARACTERS_MIN, Kind
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge import log_room, logs
-from hookd.edge.api import answer_budget, auth, bodies, endpoint_routes, negotiation, pages, queries, settlement_routes
+from hookd.edge.api import answer_budget, auth, bodies, endpoint_routes, feed_pages, negotiation, pages, queries
 from hookd.edge.egress import blemished_head, finishing, happy_eyeballs, long_heads, look_up_threads, resolver, wire
 from hookd.edge.egress.resolver import AT_ONCE_MAX, HANGING_MAX, Standing
 from hookd.edge.server import api_server, strangers
@@ -46,7 +46,7 @@ def test_settings_that_are_named_exist_and_have_the_defaults_that_are_said() -> 
         ("for {:g} s | fixed", bodies.BODY_TIMEOUT_SECONDS),
         ("{} KiB a connection uncounted", answer_budget.SHORT_BYTES_MAX // 1024),
         ("{} MiB a page", pages.PAGE_BYTES_MAX // 2**20),
-        ("a connection for {} s", settlement_routes.WAIT_SECONDS_MAX),
+        ("a connection for {} s", feed_pages.WAIT_SECONDS_MAX),
         ("{:,} levels", json_depth.DEPTH_MAX),
         ("{} characters at least", TOKEN_CHARACTERS_MIN),
         ("one line in the log a second", auth.LINE_EVERY_SECONDS),

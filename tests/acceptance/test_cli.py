@@ -45,7 +45,7 @@ def test_check_says_one_number_for_a_container_and_what_it_is_the_sum_of(tmp_pat
         parts = re.findall(r"^ +([\d.]+)(GiB|MiB|KiB|B)  .+$", said, re.MULTILINE)
         units = {"GiB": 1024, "MiB": 1, "KiB": 1 / 1024, "B": 1 / 2**20}
         total = sum(float(size) * units[unit] for size, unit in parts if unit)
-        assert len(parts) == 21
+        assert len(parts) == 23
         assert abs(int(limit) - total) < 2
         found[key] = int(limit)
     assert found["216MiB"] - found["16MiB"] == 200

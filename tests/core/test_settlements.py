@@ -100,21 +100,21 @@ class RingMachine(RuleBasedStateMachine):
         position = max(0, len(self.model) - back)
         page = self.ring.page(position, limit=limit)
         begin = max(position, self.oldest)
-        assert page.settlements == self.model[begin : begin + limit]
-        assert page.next_position == begin + len(page.settlements)
+        assert page.rows == self.model[begin : begin + limit]
+        assert page.next_position == begin + len(page.rows)
         assert page.has_gap is (position < self.oldest)
 
     @rule(limit=st.sampled_from([1, 100]))
     def read_from_the_oldest(self, limit: int) -> None:
         page = self.ring.page(None, limit=limit)
-        assert page.settlements == self.model[self.oldest : self.oldest + limit]
+        assert page.rows == self.model[self.oldest : self.oldest + limit]
         assert not page.has_gap
 
     @invariant()
     def pages_follow_each_other(self) -> None:
         found, position = [], None
-        while (page := self.ring.page(position, limit=150)).settlements:
-            found += page.settlements
+        while (page := self.ring.page(position, limit=150)).rows:
+            found += page.rows
             position = page.next_position
         assert found == self.model[self.oldest :]
         assert page.next_position == self.ring.end == len(self.model)
@@ -142,7 +142,7 @@ def test_settlement_says_the_events_status_and_its_first_exhausted_deliverys_rea
     for number in range(BLOCK_ROWS + 1):
         settlements.append(event(number, *deliveries))
     for row in (0, BLOCK_ROWS):
-        (found,) = settlements.page(row, limit=1).settlements
+        (found,) = settlements.page(row, limit=1).rows
         assert found == Settlement(f"e{row}", f"c{row % 7}", status, reason, WALL + row)
 
 
@@ -153,7 +153,7 @@ def test_event_that_settles_again_is_listed_again() -> None:
     settlements.append(again)
     again.deliveries[0].status, again.deliveries[0].reason, again.settled_at = DELIVERED, None, WALL + 9
     settlements.append(again)
-    found = settlements.page(0, limit=10).settlements
+    found = settlements.page(0, limit=10).rows
     assert [(one.status, one.reason, one.settled_at) for one in found] == [
         (EXHAUSTED, Reason.GONE, WALL + 1),
         (DELIVERED, None, WALL + 9),
@@ -171,7 +171,7 @@ def test_row_takes_no_more_memory_than_the_settings_say() -> None:
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert settlements.page(None, limit=1).settlements[0].event_id == "0" * 64
+    assert settlements.page(None, limit=1).rows[0].event_id == "0" * 64
     assert taken / rows <= SETTLEMENT_BYTES * 1.01
 
 
@@ -188,4 +188,4 @@ def test_ring_drops_the_memory_of_what_it_dropped() -> None:
     finally:
         tracemalloc.stop()
     assert taken < 3 * BLOCK_ROWS * SETTLEMENT_BYTES
-    assert numbers(settlements.page(0, limit=1).settlements) == [49 * BLOCK_ROWS]
+    assert numbers(settlements.page(0, limit=1).rows) == [49 * BLOCK_ROWS]

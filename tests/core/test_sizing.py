@@ -35,6 +35,8 @@ def test_worst_case_is_the_sum_of_what_each_key_allows() -> None:
     assert parts["unsettled events"] == DEFAULTS.intake.unsettled_bytes_max
     assert parts["rows of settled events"] == 2 * ROWS_BYTES_LEAST + 250_000 * 1024
     assert parts["settlement feed"] == 140_000_000
+    assert parts["notices"] == 5000 * 2000 + 15_000 * 1024
+    assert parts["operational events"] == 0
     assert parts["responses being read"] == 4096 * 16 * 1024
     assert parts["bodies being received"] == (64 + 2 * 16) * 2**20
     assert parts["connections of the API"] == 1000 * 96 * 1024

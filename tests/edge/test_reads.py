@@ -40,11 +40,11 @@ def _walk(value: object, passed: set[int]) -> Iterator[str]:
     if value is None or isinstance(value, str | bytes | int | float | enum.Enum):
         yield repr(value)
         return
-    if isinstance(value, Counters):
-        value = {"reopened": value.reopened, "given_up": value.given_up}
     if callable(value) or id(value) in passed:
         return
     passed.add(id(value))
+    if isinstance(value, Counters):
+        value = {"reopened": value.reopened, "given_up": value.given_up}
     yield type(value).__name__
     for name, part in _parts(value):
         yield name
@@ -68,7 +68,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def held(flow: Flow) -> list[str]:
-    return fingerprint(flow.ledger, flow.registry, flow.feed)
+    return fingerprint(flow.ledger, flow.registry, flow.feed, flow.notices)
 
 
 async def busy(nursery: trio.Nursery) -> Api:

@@ -10,7 +10,8 @@ from hookd.core.run import Run
 from hookd.core.settings import RetentionSettings, RetrySettings, Settings
 from hookd.core.settlements import BLOCK_ROWS, BLOCKS_AT_ONCE
 from hookd.core.timestamps import rfc3339
-from hookd.edge.api.settlement_routes import SettlementsQuery, SettlementsView
+from hookd.edge.api.feed_pages import FeedQuery
+from hookd.edge.api.settlement_routes import SettlementsView
 
 from tests.edge.test_api import Answer, Api, event, refused_as, started
 from tests.flow.harness import EPOCH, Flow, Hang, Held, at, endpoint, now
@@ -301,7 +302,7 @@ async def test_cursor_is_url_safe_and_none_of_the_listings(autojump_clock, nurse
 
 def test_parameters_are_described() -> None:
     """The route reads them by the same type that describes them."""
-    assert SettlementsQuery.__struct_fields__ == ("cursor", "limit", "wait_seconds", "clients")
+    assert FeedQuery.__struct_fields__ == ("cursor", "limit", "wait_seconds", "clients")
 
 
 # The long poll

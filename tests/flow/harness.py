@@ -24,6 +24,7 @@ from hookd.core.ledger import Ledger
 from hookd.core.log_line import Line
 from hookd.core.mistakes import Mistake
 from hookd.core.no_recorder import NOTHING_RECORDED
+from hookd.core.notices import Notices
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import Recorder
 from hookd.core.registry import Registry
@@ -47,9 +48,11 @@ from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.gauges import GaugeCollector
-from hookd.flow.giving_up import given_up_logger
+from hookd.flow.giving_up import given_up_teller
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
+from hookd.flow.notice_watch import NoticeWatch
+from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Clock, DeliveryRequest, Sender
@@ -285,6 +288,7 @@ class Flow:
         settlements: Callable[[EffectiveSettings], Settlements] = Settlements,
         intake: Callable[..., Intake] = Intake,
         around_sender: Callable[[Sender], Sender] = lambda sender: sender,
+        notices: Callable[[EffectiveSettings], Notices] = Notices,
     ) -> None:
         self.effective = EffectiveSettings(settings or Settings())
         self.clock = clock or VirtualClock()
@@ -299,14 +303,30 @@ class Flow:
         self.ledger = Ledger(
             self.effective,
             registry=self.registry,
-            on_given_up=given_up_logger(self.log),
+            on_given_up=given_up_teller(self.log, lambda event, delivery: self.notices.given_up(event, delivery)),
             on_port_failed=PortFailureLog(self.log),
             recorder=recorder,
             started=STARTED,
             on_settled=self.feed.note,
             on_forgotten=lambda forgotten: self.forgotten.append(forgotten.id),
         )
-        self.states = EndpointStates(ledger=self.ledger, clock=self.clock, log=self.log)
+        self.operations = OperationalEvents(
+            effective=self.effective,
+            ledger=self.ledger,
+            registry=self.registry,
+            intake=lambda: self.intake,
+            clock=self.clock,
+            log=self.log,
+        )
+        self.notices = NoticeWatch(
+            "run_1",
+            ledger=self.ledger,
+            feed=Feed(notices(self.effective)),
+            operations=self.operations,
+            clock=self.clock,
+            log=self.log,
+        )
+        self.states = EndpointStates(ledger=self.ledger, notices=self.notices, clock=self.clock, log=self.log)
         everything |= {"ledger": self.ledger}
         self.attempter = Attempter(
             **everything, sender=around_sender(self.sender), jitter_unit=jitter_unit, user_agent="hookd/test"
@@ -331,7 +351,7 @@ class Flow:
         self.gauge_collector = GaugeCollector(
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=self.clock
         )
-        self.intake = intake(departures, **everything, new_id=lambda: f"evt_{next(self._ids)}")
+        self.intake = intake(departures, **everything, notices=self.notices, new_id=lambda: f"evt_{next(self._ids)}")
         everything |= {"intake": self.intake}
         self.adoption = Adoption(
             ledger=self.ledger, registry=self.registry, dispatch=self.dispatch, clock=everything["clock"]
@@ -395,7 +415,8 @@ class Flow:
     def set(self, **sections: msgspec.Struct) -> None:
         """Other settings from here on, as after SIGHUP."""
         self.effective.settings = msgspec.structs.replace(self.effective.settings, **sections)
-        self.feed.settlements.trim()
+        self.feed.ring.trim()
+        self.notices.feed.ring.trim()
 
     async def drain(self, *, timeout_seconds: float = 20.0, forced: trio.Event | None = None) -> float:
         """Closes intake and drains; returns how long that took."""
@@ -421,6 +442,7 @@ class Flow:
             "log": self.log,
             "ledger": self.ledger,
             "feed": self.feed,
+            "notices": self.notices,
             "registry": self.registry,
             "intake": self.intake,
             "dispatch": self.dispatch,
@@ -458,7 +480,11 @@ class Flow:
 
     def balanced(self) -> bool:
         """The totals are what a count of the rows comes to (nothing forgotten)."""
-        totals, events = self.ledger.totals(), self.events()
+        return all(self._column_balanced(is_operational=one) for one in (False, True))
+
+    def _column_balanced(self, *, is_operational: bool) -> bool:
+        totals = self.ledger.operations.snapshot() if is_operational else self.ledger.totals()
+        events = [event for event in self.events() if event.is_operational is is_operational]
         deliveries = [delivery for event in events for delivery in event.deliveries]
         held = Counter(event.status for event in events)
         duties = Counter(delivery.status for delivery in deliveries)

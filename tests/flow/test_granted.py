@@ -313,7 +313,7 @@ async def test_reload_that_gives_an_endpoint_its_old_schedule_changes_nothing(
             lambda: settings,
             effective=flow.effective,
             registration=flow.registration,
-            settlements=flow.feed.settlements,
+            rings=(flow.feed.ring,),
             log=flow.log,
         )
 

@@ -213,6 +213,7 @@ async def test_recovery_resumes_with_a_window_of_one_and_grows(autojump_clock, n
     assert begun[:6] == [36.5, 37.5, 37.5, 38.5, 38.5, 38.5]
     assert flow.sender.peaks[URL] == 8
     assert [line["event"] for line in flow.log.lines if line["event"].startswith("endpoint.")] == [
+        "endpoint.failing",
         "endpoint.paused",
         "endpoint.ok",
     ]

@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 from tests.simulation import cancel_invariants, link_invariants, log_invariants, terms_invariants, trait_invariants
 from tests.simulation.log_invariants import Told
 from tests.simulation.model import HARD, SOFT, Answer, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
+from tests.simulation.notice_invariants import Readers
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -37,6 +38,7 @@ class Checks:
         self.registered: dict[tuple[str, str], Registered] = {}
         self.open_attempts: dict[Attempt, None] = {}
         self.told = Told()
+        self.readers = Readers(world)
 
     def fail(self, rule: str, message: str) -> None:
         if rule == "S6" and self.world.run.ports.shaken_at is not None:  # what a PUT came to is not known
@@ -46,6 +48,7 @@ class Checks:
     def begin_run(self) -> None:
         self.open_attempts.clear()
         self.told = Told()
+        self.readers = Readers(self.world)
         self._nameless_before |= self.nameless
         self.nameless.clear()
         for posted in (*self.posted.values(), *self._nameless_before.values()):
@@ -71,6 +74,7 @@ class Checks:
                 attempt.was_cut |= attempt in registered.open or attempt.was_open_at(since - EPSILON)
         if not is_shaken:
             log_invariants.check_end(self.world)
+            self.readers.check_due()
 
     def model(self, run_id: str, ended_at: float, *, is_torn: bool, broken_at: float | None, is_shaken: bool) -> Model:
         """Of the run that is over, before the next begins."""
@@ -149,6 +153,11 @@ class Checks:
         if attempt.maybe_test and attempt.exchanges[0] is exchange:
             attempt.maybe_test = False
             self._check_begin(self.registered[attempt.host.key], attempt, attempt.begun_at, late=True)
+        own = self.readers.check_sent(exchange)
+        if own is not None:
+            if not exchange.lacks_bytes:
+                self._check_identity(exchange, own)
+            return
         posted = self.posted_as(client_id, event_id, exchange.body) or self._posted_as_long(client_id, exchange)
         if posted is None or not (posted.admitted or posted.maybe):
             self.fail("S8", f"{event_id} of {client_id} was delivered, and was never admitted by this run")

@@ -48,6 +48,7 @@ def note(world: "World", event: str, fields: dict[str, Any]) -> None:
     if event == "endpoint.removed":  # a later endpoint of this id begins anew
         told = world.checks.told.states.setdefault((fields["client_id"], fields["endpoint_id"]), [])
         told.append((world.now(), "ok", None))
+        world.checks.readers.logged_removal((fields["client_id"], fields["endpoint_id"]))
     elif event.startswith("endpoint.") and event.partition(".")[2] in STATES:
         _note_state(world, event.partition(".")[2], fields)
     elif event == "delivery.exhausted":
@@ -60,12 +61,16 @@ def _note_state(world: "World", state: str, fields: dict[str, Any]) -> None:
     if world.checks.told.state_at(key)[1:] == said:
         world.fail("S14", f"endpoint {key} is told to be {said} twice")
     world.checks.told.states.setdefault(key, []).append((world.now(), *said))
+    world.checks.readers.logged_state(key, said)
     world.count(f"told: {state}")
 
 
 def _note_given_up(world: "World", fields: dict[str, Any]) -> None:
     told, line = world.checks.told, GivenUp(world.now(), fields["reason"], fields["attempts"])
     key = (fields["client_id"], fields["event_id"], fields["endpoint_id"])
+    world.checks.readers.logged_given_up((key[0], key[2]), key[1])
+    if key[1].startswith("ntc_"):  # hookd's own, which counts apart
+        return
     posted = world.checks.posted.get(key[:2])
     before = told.given_up.setdefault(key, [])
     duty = None if posted is None else posted.duties.get(key[2])

@@ -6,6 +6,8 @@ They are planned where a port raises (ports.py); workload.py has the table.
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation import notice_invariants
+
 if TYPE_CHECKING:
     from tests.simulation.workload import Workload
     from tests.simulation.world import World
@@ -59,6 +61,7 @@ def check_failed(world: "World", said: bool, asked_at: float, where: str) -> Non
 
 
 def check_status(world: "World", view: dict[str, Any], asked_at: float) -> None:
+    notice_invariants.check_status(world, view)
     said = view["recorder"]
     if (said == "off") is not (world.plan.layout is None) and said != "failed":
         world.fail("S15", f"the recorder is said to be {said}")

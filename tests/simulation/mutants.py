@@ -22,6 +22,7 @@ from hookd.core import (
     recording,
     report,
     retry,
+    watch,
 )
 from hookd.core.abandonment import Abandonment
 from hookd.core.client import Endpoint
@@ -45,6 +46,7 @@ from hookd.flow import (
     intake,
     lane,
     line,
+    operational_events,
     recovery,
     registration,
     reopening,
@@ -283,8 +285,8 @@ MUTANTS = (
         "disabled_never_told",
         endpoint_states.EndpointStates,
         "tell",
-        "if told == health.told:",
-        "if told == health.told or state is State.DISABLED:",
+        "if told != health.told:",
+        "if told != health.told and told[0] is not State.DISABLED:",
         first=19,
     ),
     Mutant(
@@ -314,8 +316,8 @@ MUTANTS = (
         "given_up_counted_twice",
         ledger.Ledger,
         "give_up",
-        "self.counters.given_up[reason] += 1",
-        "self.counters.given_up[reason] += 2",
+        "counters.given_up[reason] += 1",
+        "counters.given_up[reason] += 2",
         first=8,
     ),
     # Strange answers, and links
@@ -402,8 +404,8 @@ MUTANTS = (
         "record_after_the_202",
         ledger.Ledger,
         "open",
-        "self._recorder.admitted(event, recovered=recovered)",
-        LATER % "self._recorder.admitted(event, recovered=recovered)",
+        "column.recorder.admitted(event, recovered=recovered)",
+        LATER % "column.recorder.admitted(event, recovered=recovered)",
         first=8,
     ),
     Mutant(
@@ -587,12 +589,12 @@ MUTANTS = (
         "step_torn_by_a_feed_that_raises",
         ledger.Ledger,
         "_settled",
-        "self._on_settled(event)",
-        'failures = self.port_failures["feed"]; self._on_settled(event)'
+        "column.on_settled(event)",
+        'failures = self.port_failures["feed"]; column.on_settled(event)'
         '\n    if self.port_failures["feed"] > failures: return',
         first=249,
     ),
-    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.settlements.lose()", "pass", first=26),
+    Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.ring.lose()", "pass", first=26),
     Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
     Mutant(
         "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=47
@@ -707,6 +709,40 @@ MUTANTS = (
         "self._dispatch.add(event, delivery, expedited=expedited)",
         "pass",
         first=14,
+    ),
+    # Notices, and hookd's own events
+    Mutant(
+        "more_than_one_of_a_kind_a_minute",
+        watch.Watch,
+        "_may_tell",
+        "+ NOTICE_EVERY_SECONDS",
+        "+ 20.0",
+        first=6,
+    ),
+    Mutant(
+        "state_change_told_again",
+        watch.EndpointWatch,
+        "due",
+        "self.told = state\n        found.append(_KINDS",
+        "found.append(_KINDS",
+    ),
+    Mutant("removed_endpoint_recovers", watch.EndpointWatch, "begin_anew", "self.told, ", "_, "),
+    Mutant("given_up_told_again", watch.EndpointWatch, "take_given_up", "self.given_up = None", "pass"),
+    Mutant(
+        "notice_goes_to_whom_it_is_about",
+        operational_events.OperationalEvents,
+        "deliver",
+        " or notice.client_id == client_id",
+        "",
+        first=13,
+    ),
+    Mutant(
+        "notices_count_as_the_platforms",
+        ledger.Ledger,
+        "column_of",
+        "self.operations if event.is_operational else self._platform",
+        "self._platform",
+        first=13,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

@@ -158,6 +158,7 @@ class Plan:
             "reports full": self.full,
             "a look at files takes": self.look_seconds,
             "recovery": given.recovery.enabled,
+            "operations": given.operations.client,
             "port faults": [(one.run, one.port, one.call, one.nths, one.late) for one in self.port_faults],
             "core": self.core,
         }
@@ -209,6 +210,9 @@ def make_plan(
     _let_ports_raise(chance(seed, "ports"), plan, without)
     if is_late(seed) and "declare" not in without:
         _declare(chance(seed, "declarations"), plan)
+    if seed % 7 == 6 and "operations" not in without:  # whose receivers are as bad as any
+        operations = msgspec.structs.replace(plan.settings.operations, client=next(iter(clients)))
+        plan.settings = msgspec.structs.replace(plan.settings, operations=operations)
     plan.port_faults += draw_clock_faults(chance(seed, "the clock"), without)
     if seed % CANCELS_EVERY == CANCELS_EVERY - 1:
         _cancel(chance(seed, "cancels"), plan, without)

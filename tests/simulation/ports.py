@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from hookd.core.notices import Notices
 from hookd.core.recorder import Recorder
 from hookd.core.segment_store import Store
 from hookd.core.settlements import Settlements
 from hookd.edge.logs import LogWriter
 
 from tests.core.port_faults import RECORDER_CALLS, Faults, Faulty
+from tests.simulation.notice_invariants import WatchedNotices
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -121,6 +123,9 @@ class Ports:
     def settlements(self, effective: Any) -> Settlements:
         faults, settlements = self._faults.get("feed"), Settlements(effective)
         return settlements if faults is None else cast(Settlements, Faulty(settlements, faults, "append"))
+
+    def notices(self, effective: Any) -> Notices:
+        return WatchedNotices(effective, self._world.checks.readers)
 
     def log(self, event: str, level: str, fields: dict[str, Any]) -> None:
         """One line: to the world, unless it is lost."""

@@ -160,6 +160,7 @@ class World:
             is_unaccounted=bool(self.machine.folder.left_behind()),
             recorder=self.machine.recorder(identity, run.ports),
             settlements=run.ports.settlements,
+            notices=run.ports.notices,
         )
 
     def reload(self, settings: Settings, refused: ReloadRefused | None) -> bool:

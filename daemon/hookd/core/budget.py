@@ -5,6 +5,7 @@ Rules:
  2. A promised wait is measured: it follows from the rate at which events settled in the last 10 to 20 s.
  3. Where nothing settled there is no rate. The refusal then names the longest wait, or the time of the next attempt.
  4. A client's share of the flight recorder is the larger of those that it may have of the events and of the bytes.
+ 5. A budget fills from FILLING_SHARE on: what asks for it then is told so.
 Pure: time comes in as a value. Which events are unsettled stands in core/ledger.
 Limits: `intake.unsettled_*` and `intake.client_*`. One `Usage` for the daemon and one for each client of which the
 ledger holds anything: about 250 B each.
@@ -12,6 +13,7 @@ ledger holds anything: about 250 B each.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +33,7 @@ WAIT_SECONDS_MIN, WAIT_SECONDS_MAX = 1, 60
 WINDOW_SECONDS = 10.0
 # What settled in the first moments is not taken for a rate of thousands a second.
 MEASURED_SECONDS_MIN = 1.0
+FILLING_SHARE = 0.8
 
 
 def cost_bytes(payload_bytes: int, delivery_count: int) -> int:
@@ -96,6 +99,20 @@ class Usage(msgspec.Struct, gc=False):
     settling: Settling = msgspec.field(default_factory=Settling)
 
 
+class Used(NamedTuple):
+    """Of a budget."""
+
+    unsettled_events: int
+    unsettled_events_max: int
+    unsettled_bytes: int
+    unsettled_bytes_max: int
+
+    @property
+    def share(self) -> float:
+        """1 is all of it."""
+        return max(self.unsettled_events / self.unsettled_events_max, self.unsettled_bytes / self.unsettled_bytes_max)
+
+
 class Budget:
     """Counts what is unsettled. The ledger keeps each client's `Usage` beside the client's events."""
 
@@ -103,8 +120,7 @@ class Budget:
         self._effective = effective
         self._recorder = recorder
         self.whole = Usage()
-        self._shared = effective.settings.intake
-        self._client_share = client_share(self._shared)
+        self._divide(effective.settings.intake)
 
     def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
         """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
@@ -128,17 +144,40 @@ class Budget:
             self.whole.settling.note(freed_bytes, settled_at)
             client.settling.note(freed_bytes, settled_at)
 
-    def refuse_if_full(self, client_id: str, usage: Usage | None, *, client: Demand, whole: Demand, now: float) -> None:
-        """Raises ClientFull or Full unless both demands fit beside what is unsettled now.
+    def refuse_if_full(self, client_id: str, usage: Usage | None, *, client: Demand, whole: Demand, now: float) -> bool:
+        """Raises ClientFull or Full unless both demands fit beside what is unsettled now. Returns whether either fills.
 
         `usage` is the client's, None where the ledger holds nothing of it. A ClientFull without `retry_after_seconds`
         means that nothing of the client settled lately.
         """
         usage = usage or Usage()
+        if self._effective.settings.intake is not self._shared:  # to divide anew for each event takes a microsecond
+            self._divide(self._effective.settings.intake)
         self._refuse_if_client_full(client_id, usage, client, now)
         self._refuse_if_share_of_recorder_full(client_id, usage, client, now)
         self._refuse_if_whole_full(whole, now)
         self._recorder.refuse_if_full(whole.row_bytes)
+        held, all_held, mark, all_mark = usage.held, self.whole.held, self._client_mark, self._whole_mark
+        return (
+            held.events + client.events >= mark.events
+            or held.bytes + client.bytes >= mark.bytes
+            or all_held.events + whole.events >= all_mark.events
+            or all_held.bytes + whole.bytes >= all_mark.bytes
+        )
+
+    def used(self, client: Usage | None) -> Used:
+        """What a client holds of its budget, or with None the whole daemon."""
+        intake = self._effective.settings.intake
+        if client is None:
+            held = self.whole.held
+            return Used(held.events, intake.unsettled_events_max, held.bytes, intake.unsettled_bytes_max)
+        return Used(client.held.events, intake.client_events_max, client.held.bytes, intake.client_bytes_max)
+
+    def _divide(self, intake: IntakeSettings) -> None:
+        self._shared = intake
+        self._client_share = client_share(intake)
+        self._client_mark = _mark(intake.client_events_max, intake.client_bytes_max)
+        self._whole_mark = _mark(intake.unsettled_events_max, intake.unsettled_bytes_max)
 
     def _refuse_if_client_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
         intake, held = self._effective.settings.intake, usage.held
@@ -158,11 +197,6 @@ class Budget:
         )
 
     def _refuse_if_share_of_recorder_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
-        if (
-            self._effective.settings.intake is not self._shared
-        ):  # to divide anew for each event takes half a microsecond
-            self._shared = self._effective.settings.intake
-            self._client_share = client_share(self._shared)
         if self._client_share >= 1:
             return
         held_bytes, bytes_max = self._recorder.client_room(client_id, share=self._client_share)
@@ -192,6 +226,11 @@ class Budget:
             f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
             retry_after_seconds=wait_seconds(self.whole.settling.seconds_until_free(lacking, now)),
         )
+
+
+def _mark(events_max: int, bytes_max: int) -> Demand:
+    """From so much on a budget fills."""
+    return Demand(math.ceil(events_max * FILLING_SHARE), math.ceil(bytes_max * FILLING_SHARE))
 
 
 def client_share(intake: IntakeSettings) -> float:

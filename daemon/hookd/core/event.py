@@ -8,7 +8,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -113,6 +113,7 @@ _FIELDS = ClientEventBody.__struct_fields__
 class Event(msgspec.Struct, gc=False, eq=False):
     """One row; only core/ledger changes it. 439 B with its delivery and what finds it, over its payload."""
 
+    is_operational: ClassVar[bool] = False  # hookd's own: core/column
     sequence: int  # order of admission
     id: str
     client_id: str
@@ -286,10 +287,8 @@ def without_spaces(body: bytes, payload_bytes_max: int, pointer: str) -> bytes:
         return body
     body = body.strip()
     if len(body) > bytes_max:
-        detail = (
-            f"the event has {len(body):,} bytes; with intake.payload_bytes_max at {format_size(payload_bytes_max)} "
-        )
-        detail += f"it has at most {bytes_max:,}"
+        detail = f"the event has {len(body):,} bytes; with intake.payload_bytes_max at "
+        detail += f"{format_size(payload_bytes_max)} it has at most {bytes_max:,}"
         raise TooLarge(detail, mistakes=[Mistake(pointer, f"is larger than {bytes_max:,} bytes")])
     return body
 

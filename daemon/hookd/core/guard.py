@@ -14,7 +14,7 @@ from typing import Any
 
 OnPortFailed = Callable[[str, Exception], None]
 
-RECORDER, FEED, LOG = PORTS = ("recorder", "feed", "log")
+RECORDER, FEED, LOG, NOTICES = PORTS = ("recorder", "feed", "log", "notices")
 
 
 def said_of(error: Exception) -> str:

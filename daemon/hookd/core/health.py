@@ -75,6 +75,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     age_base: float = 0.0  # what the age clock shows while it stands
     age_from: float = 0.0  # monotonic: from then it runs, unless an operator's pause holds it
     told: Told = TOLD_OK  # the state that the log was last told of
+    is_watched: bool = False  # the notices are to be told of what follows, whatever it is
     probe_in_flight: bool = False
     next_probe_at: float = math.inf  # monotonic
     probe_seconds: float = PROBE_SECONDS_MIN
@@ -102,10 +103,20 @@ class Health(msgspec.Struct, gc=False, eq=False):
             return State.PAUSED
         return State.THROTTLED if self.throttled or now < self.not_before else State.OK
 
+    def told_at(self, now: float) -> Told:
+        """The state as it is told."""
+        state = self.state(now)
+        return state, self.paused_by if state is State.PAUSED else None
+
     @property
     def is_plainly_ok(self) -> bool:
         """Whether it is ok at any time, until something is noted that says otherwise."""
         return not (self.disabled or self.throttled) and self.paused_by is None and self.not_before == -math.inf
+
+    @property
+    def is_untold_ok(self) -> bool:
+        """Whether it is plainly ok, and nobody was told otherwise or is about to be."""
+        return self.is_plainly_ok and self.failing_since is None and not self.is_watched and self.told == TOLD_OK
 
     @property
     def owed(self) -> int:

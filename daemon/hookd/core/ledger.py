@@ -2,7 +2,7 @@
 
 Rules:
  1. Every mutator is sync, so it is atomic under Trio: no locks, and no `await` between check and act.
- 2. A status changes only through `_move`. It keeps totals (core/totals), budget and retention in step.
+ 2. A status changes only through `_move`. It keeps totals, budget and retention of its column (core/column) in step.
  3. Reading changes nothing: what was never mentioned by a change has no row.
  4. Whatever is told of a step (recorder, feed, log) is told through core/guard: what it raises tears no step.
 Time, jitter and endpoints come in as values. core/retention keeps settled events; flow decides what goes where.
@@ -15,14 +15,12 @@ from typing import assert_never
 from hookd.core import outcome as outcomes
 from hookd.core.abandonment import Abandonment
 from hookd.core.attempt_end import AttemptEnd
-from hookd.core.book import Book
-from hookd.core.budget import Budget, Demand
-from hookd.core.counters import Counters
+from hookd.core.budget import Demand, Usage, Used
+from hookd.core.column import OPERATIONS_LIMITS, Column
 from hookd.core.delivery import SETTLED, Change, Delivery, Status, after
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
-from hookd.core.expiries import Expiries
-from hookd.core.expiring_event import ExpiringEvent, expiring
+from hookd.core.expiring_event import expiring
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
 from hookd.core.listing import ALL, Listing, Page, Wanted
@@ -30,12 +28,11 @@ from hookd.core.no_recorder import NOTHING_RECORDED
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.recorder import Recorder
 from hookd.core.registry import Registry
-from hookd.core.retention import Retention
 from hookd.core.retry import GiveUp, Reason, Retry, Success
 from hookd.core.shared_texts import SharedTexts
 from hookd.core.terms import Terms
 from hookd.core.timestamps import Moment
-from hookd.core.totals import RunningTotals, Totals
+from hookd.core.totals import Totals
 
 
 class Ledger(Abandonment):
@@ -64,19 +61,19 @@ class Ledger(Abandonment):
         self._effective = effective
         registry = Registry(effective) if registry is None else registry
         self.terms = Terms(effective, registry=registry, health=self.health)
-        self._guard = guard = Guard(on_port_failed)
+        self.guard = guard = Guard(on_port_failed)
         self.port_failures = guard.failures  # by the port's name: how often it raised
         self.recorder = self._recorder = GuardedRecorder(recorder, guard)
         self._on_given_up = None if on_given_up is None else guard.around(LOG, on_given_up)
-        self._on_settled = guard.around(FEED, on_settled)
         self._on_forgotten = guard.around(LOG, on_forgotten)
-        self._retention = Retention(effective)
-        self._budget = Budget(effective, self.recorder)
-        self.counters = Counters()
-        self._listing = Listing((self.unsettled.find, self._retention.delivered.get, self._retention.exhausted.get))
+        on_settled = guard.around(FEED, on_settled)
+        self._platform = Column(effective, self.recorder, unsettled=self.unsettled, on_settled=on_settled)
+        unrecorded = GuardedRecorder(NOTHING_RECORDED, guard)
+        self.operations = Column(OPERATIONS_LIMITS, unrecorded, own_usage=Usage())
+        self.counters = self._platform.counters
+        self.expiries = self._platform.expiries
+        self._listing = Listing((*self._platform.find_by, *self.operations.find_by))
         self._sequence = 0
-        self._totals = RunningTotals()
-        self.expiries = Expiries()
         recorder.attach(self.unsettled.find)
         self._types = SharedTexts()  # as each comes with its event it takes 64 B
         self.started = started
@@ -86,12 +83,12 @@ class Ledger(Abandonment):
 
     def excerpt(self, event: Event, delivery: Delivery, attempt_number: int) -> str | None:
         """The first KiB of the answer to that attempt; None unless it was the delivery's last failed one."""
-        kept = self._retention.excerpt(event, delivery.endpoint_id)
+        kept = self.column_of(event).retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
 
     def exhausted(self) -> Iterable[Event]:
-        """The exhausted events still held, in order of settling."""
-        return self._retention.exhausted.values()
+        """The platform's exhausted events still held, in order of settling."""
+        return self._platform.retention.exhausted.values()
 
     def page(self, *, client_id: str | None, wanted: Wanted = ALL, before: int | None, limit: int) -> Page:
         """The newest events that were admitted before `before`; see core/listing."""
@@ -100,22 +97,32 @@ class Ledger(Abandonment):
         return self._listing.page(rows, wanted=wanted, before=before, limit=limit)
 
     def totals(self) -> Totals:
-        return self._totals.snapshot(self._budget.whole.held)
+        """Of the platform's events."""
+        return self._platform.snapshot()
 
     @property
     def in_flight(self) -> int:
-        return self._totals.in_flight
+        return self._platform.totals.in_flight
+
+    def column_of(self, event: Event) -> Column:
+        return self.operations if event.is_operational else self._platform
 
     # The budget
 
     def demand(self, payload_bytes: int, urls: Sequence[str]) -> Demand:
         """What an event with deliveries to these URLs asks for. Raises Full where no recorder could hold it."""
-        return self._budget.demand(payload_bytes, urls)
+        return self._platform.budget.demand(payload_bytes, urls)
 
-    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> None:
-        """Raises ClientFull or Full unless both demands fit beside what is unsettled now."""
+    def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> bool:
+        """Raises ClientFull or Full unless both demands fit beside what is unsettled now. Whether either fills then."""
         usage = self._books[client_id].usage if client_id in self._books else None
-        self._budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
+        return self._platform.budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
+
+    def used(self, client_id: str | None) -> Used:
+        """What the client holds of its budget, or with None the whole daemon."""
+        if client_id is None:
+            return self._platform.budget.used(None)
+        return self._platform.budget.used(self._books[client_id].usage if client_id in self._books else Usage())
 
     # What happens to an event
 
@@ -128,12 +135,13 @@ class Ledger(Abandonment):
         now: Moment,
         recovered: bool = False,
         accepted_at: float | None = None,
+        is_operational: bool = False,
     ) -> Event:
         """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
-        book = self._book(submission.client_id)
+        book, column = self._book(submission.client_id), self.operations if is_operational else self._platform
         assert event_id not in book.events
         self._sequence = sequence = self._sequence + 1
-        event = Event(
+        event = column.kind(
             sequence=sequence,
             id=event_id,
             client_id=book.client_id,
@@ -147,41 +155,39 @@ class Ledger(Abandonment):
         event = event if submission.expires_at is None else expiring(event, submission.expires_at, now=now)
         book.events[event_id] = event
         self._listing.add(sequence)
-        self._totals.accepted += 1
-        self._totals.recovered += recovered
-        self._totals.events[event.status] += 1
+        column.count_accepted(event, recovered=recovered)
         if deliveries:
-            self._enter(event, book)
+            column.enter(event, book)
             for delivery in deliveries:
-                self._count_opened(book, delivery)
-        self._recorder.admitted(event, recovered=recovered)
+                column.count_opened(book, delivery)
+        column.recorder.admitted(event, recovered=recovered)
         if not deliveries:
-            self._totals.unrouted += 1
+            column.totals.unrouted += 1
             self._settled(event, now)
         return event
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
         """A held event is owed to one more endpoint: a report lists the deliveries of one event line by line."""
-        before, book = event.status, self._book(event.client_id)
+        before, book, column = event.status, self._book(event.client_id), self.column_of(event)
         assert event.delivery_to(delivery.endpoint_id) is None
         if before in SETTLED:
-            self._retention.release(event, before)
+            column.retention.release(event, before)
             event.since = now.monotonic
         else:  # it keeps its place, and takes its budget anew
-            self._budget.leave(event, book.usage, settled_at=None)
-        self._totals.unrouted -= event.is_unrouted
+            column.give_back(event, book)
+        column.totals.unrouted -= event.is_unrouted
         if event.payload is None:
             event.payload, event.digest = payload, None
         event.deliveries = (*event.deliveries, delivery)
         delivery.owed_since = now.monotonic
         event.settled_at = None
         if before in SETTLED:
-            self._enter(event, book)
+            column.enter(event, book)
         else:
-            self._budget.enter(event, book.usage)
-        self._count_opened(book, delivery)
-        self._totals.move_event(before, event.status)
-        self._recorder.added(event, before)
+            column.take(event, book)
+        column.count_opened(book, delivery)
+        column.totals.move_event(before, event.status)
+        column.recorder.added(event, before)
 
     def take_past(
         self,
@@ -206,8 +212,9 @@ class Ledger(Abandonment):
         """Returns the attempt's number, from 1."""
         delivery.begin_attempt(url=url, started_at=now.wall, is_probe=is_probe)
         self._health_of(event, delivery).in_flight += 1
-        self._totals.in_flight += 1
-        self._totals.attempts += 1
+        totals = self.column_of(event).totals
+        totals.in_flight += 1
+        totals.attempts += 1
         self._recorder.begun(event, delivery)
         return delivery.attempt_count
 
@@ -221,7 +228,7 @@ class Ledger(Abandonment):
             case Success():
                 # Before the move, which may change the event's.
                 owed_since = max(event.since, delivery.particulars.owed_since)
-                self.counters.observe_delivered(now.monotonic - owed_since)
+                self.column_of(event).counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
@@ -261,7 +268,7 @@ class Ledger(Abandonment):
         if frees_others:
             health.held_up_by = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
-        self.counters.given_up[reason] += 1
+        self.column_of(event).counters.given_up[reason] += 1
         if self._on_given_up is not None:
             self._on_given_up(event, delivery)
         return frees_others
@@ -271,18 +278,19 @@ class Ledger(Abandonment):
 
         An event that is unsettled anyway keeps its place: what else it owes has the age that it has.
         """
-        before, source = event.status, delivery.status
+        before, source, column = event.status, delivery.status, self.column_of(event)
         self._move(event, delivery, Change.REOPENED, now=now)
-        self.counters.reopened[source] += 1
+        column.counters.reopened[source] += 1
         opened_at = self.terms.age_clock(event.client_id, delivery.endpoint_id, now=now.monotonic)
         delivery.begin_anew(opened_at=opened_at, now=now.monotonic)
         if before in SETTLED:
             event.since = now.monotonic
-        self._recorder.reopened(event, before, source)
+        column.recorder.reopened(event, before, source)
 
     def forget_aged(self, now: Moment, *, most: int) -> int:
         """Forgets at most so many events that settled too long ago; returns how many, since there may be more."""
-        for event in (forgotten := self._retention.expire(now, most=most)):
+        forgotten = self._platform.retention.expire(now, most=most) or self.operations.retention.expire(now, most=most)
+        for event in forgotten:
             self._forget(event)
         return len(forgotten)
 
@@ -310,68 +318,50 @@ class Ledger(Abandonment):
         if delivery.particulars.reason is not reason:
             delivery.reason = reason
         delivery.settled_at = now.wall if settles else None
-        self._totals.move_delivery(source, target)
-        book = self._book(event.client_id)
+        book, column = self._book(event.client_id), self.column_of(event)
+        column.totals.move_delivery(source, target)
         health = book.ensure_health(delivery.endpoint_id)
         health.unsettled += was_settled - settles
         health.abandoned -= is_abandoned and settles
         if was_settled and before in SETTLED:
-            self._retention.release(event, before)
+            column.retention.release(event, before)
             event.settled_at = None
-            self._enter(event, book)
+            column.enter(event, book)
         status = target if is_alone else event.status
-        self._totals.move_event(before, status)
+        column.totals.move_event(before, status)
         if settles:
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
-            self._leave(event, book, settled_at=now.monotonic)
+            column.leave(event, book, settled_at=now.monotonic)
             self._settled(event, now)
 
     def _land(
         self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
     ) -> None:
+        column = self.column_of(event)
         delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
         if exchange.answer is None or not outcomes.is_success(exchange.answer):
-            self._retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
+            column.retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
         self._health_of(event, delivery).in_flight -= 1
-        self._totals.in_flight -= 1
-        self.counters.observe_attempt(outcome, duration_seconds)
-        self.counters.reconnects += exchange.reconnected
-
-    def _count_opened(self, book: Book, delivery: Delivery) -> None:
-        self._totals.opened += 1
-        self._totals.deliveries[delivery.status] += 1
-        book.ensure_health(delivery.endpoint_id).unsettled += 1
-
-    def _enter(self, event: Event, book: Book) -> None:
-        """The event is unsettled from here on and takes budget."""
-        self.unsettled.add(event)
-        book.unsettled.add(event)
-        if type(event) is ExpiringEvent:
-            self.expiries.add(event)
-        self._budget.enter(event, book.usage)
-
-    def _leave(self, event: Event, book: Book, *, settled_at: float | None = None) -> None:
-        """The event gives its budget back. `settled_at` (monotonic) is given where that is because it settled."""
-        self.unsettled.remove(event)
-        book.unsettled.remove(event)
-        if type(event) is ExpiringEvent:
-            self.expiries.remove(event)
-        self._budget.leave(event, book.usage, settled_at=settled_at)
+        column.totals.in_flight -= 1
+        column.counters.observe_attempt(outcome, duration_seconds)
+        column.counters.reconnects += exchange.reconnected
 
     def _settled(self, event: Event, now: Moment) -> None:
         event.settled_at = now.wall
         event.since = now.monotonic
-        self._on_settled(event)
-        for forgotten in self._retention.keep(event):
+        column = self.column_of(event)
+        column.on_settled(event)
+        for forgotten in column.retention.keep(event):
             self._forget(forgotten)
 
     def _forget(self, event: Event) -> None:
         del self._books[event.client_id].events[event.id]
         self._listing.remove(event.sequence)
         self._drop_if_empty(event.client_id)
-        self.remembers_since = max(self.remembers_since, event.accepted_at)
+        if not event.is_operational:
+            self.remembers_since = max(self.remembers_since, event.accepted_at)
         exhausted = sum(delivery.status is Status.EXHAUSTED for delivery in event.deliveries)
-        self._totals.exhausted_forgotten += exhausted
+        self.column_of(event).totals.exhausted_forgotten += exhausted
         if exhausted:
             self._on_forgotten(event)

@@ -28,6 +28,7 @@ from hookd.core.outcome import OutcomeName
 from hookd.core.read_number import ReadNumber
 from hookd.core.run import Run, Stop
 from hookd.core.timestamps import Time, rfc3339, rfc3339_or_none
+from hookd.core.totals import Totals
 
 FORMAT = 1
 CRASH = "crash"  # the trigger of a report that the next run made
@@ -108,6 +109,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     recovery: bool | msgspec.UnsetType = msgspec.UNSET  # True: starts take back what reports list
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET  # of a crash report
     recorder_failure: str | msgspec.UnsetType = msgspec.UNSET  # why the run went on without its recorder, if it did
+    operations: EventCounts | msgspec.UnsetType = msgspec.UNSET  # hookd's own, in no other count and no line
     clients: list[ClientLine]
 
 
@@ -204,13 +206,7 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, re
         exhausted=totals.deliveries[Status.EXHAUSTED],
         undelivered=sum(by_class.values()),
     )
-    events = EventCounts(
-        accepted=totals.accepted,
-        recovered=totals.recovered,
-        delivered=totals.events[Status.DELIVERED],
-        exhausted=totals.events[Status.EXHAUSTED],
-        undelivered=len(ledger.unsettled),
-    )
+    events, own = _event_counts(totals, len(ledger.unsettled)), ledger.operations.snapshot()
     counted = Counted(events, deliveries, by_class, totals.exhausted_held, totals.exhausted_forgotten)
     return summary_of(
         run,
@@ -221,7 +217,13 @@ def summarise(ledger: Ledger, run: Run, stop: Stop, *, payloads: bool = True, re
         payloads=payloads,
         recovery=recovery,
         recorder_failure=ledger.recorder.failure or msgspec.UNSET,
+        operations=_event_counts(own, own.unsettled_events) if own.accepted else msgspec.UNSET,
     )
+
+
+def _event_counts(totals: Totals, undelivered: int) -> EventCounts:
+    delivered, exhausted = totals.events[Status.DELIVERED], totals.events[Status.EXHAUSTED]
+    return EventCounts(totals.accepted, totals.recovered, delivered, exhausted, undelivered)
 
 
 class Counted(NamedTuple):
@@ -245,6 +247,7 @@ def summary_of(
     recovery: bool,
     recorder: Recorded | msgspec.UnsetType = msgspec.UNSET,
     recorder_failure: str | msgspec.UnsetType = msgspec.UNSET,
+    operations: EventCounts | msgspec.UnsetType = msgspec.UNSET,
 ) -> Summary:
     """The first line of either kind of report. `is_whole`: what was counted is all there was."""
     return Summary(
@@ -267,6 +270,7 @@ def summary_of(
         recovery=recovery or msgspec.UNSET,
         recorder=recorder,
         recorder_failure=recorder_failure,
+        operations=operations,
         clients=sorted(clients, key=lambda line: (-line.undelivered, line.client_id, line.endpoint_id)),
     )
 

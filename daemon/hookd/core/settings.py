@@ -129,6 +129,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds_max: Age = _DAY_SECONDS
     excerpts_bytes_max: Size = 16 * _MIB
     settlements_max: Count = 1_000_000
+    notices_max: Count = 5000
 
 
 class EgressSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +163,10 @@ class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = False
 
 
+class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    client: str = ""  # an id
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -173,6 +178,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain: DrainSettings = DrainSettings()
     recorder: RecorderSettings = RecorderSettings()
     recovery: RecoverySettings = RecoverySettings()
+    operations: OperationsSettings = OperationsSettings()
     clients: tuple[Client, ...] = ()
     dev: bool = False
 

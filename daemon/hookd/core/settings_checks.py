@@ -11,6 +11,8 @@ from typing import NamedTuple
 from hookd.core.bind import parse_bind
 from hookd.core.budget import client_share
 from hookd.core.client import tls_identities
+from hookd.core.ids import is_id
+from hookd.core.quoting import quoted
 from hookd.core.settings import IntakeSettings, Settings
 from hookd.core.sizing import horizon_seconds, recorder_layout
 from hookd.core.units import format_duration, format_size
@@ -35,6 +37,8 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             keys if http.certificate_file else keys[::-1], "TLS needs both http.certificate_file and http.key_file"
         )
     yield from _egress_conflicts(settings)
+    if settings.operations.client and not is_id(settings.operations.client):
+        yield Conflict(("operations.client",), f"{quoted(settings.operations.client)} is not a client's id")
     if not settings.drain.report_directory:
         yield Conflict(("drain.report_directory",), "must name a folder; the report is the only copy of what was left")
     plan = recorder_layout(settings)
@@ -97,6 +101,7 @@ def warnings(settings: Settings) -> list[str]:
         *_intake_warnings(settings.intake),
         *_recorder_warnings(settings),
         *_recovery_warnings(settings),
+        *_operations_warnings(settings),
     ]
     for client in settings.clients:
         for endpoint in client.endpoints:
@@ -106,6 +111,13 @@ def warnings(settings: Settings) -> list[str]:
             if endpoint.timeout_seconds is not None:
                 found += _timeout_warnings(f"{at}: timeout", endpoint.timeout_seconds, settings)
     return found
+
+
+def _operations_warnings(settings: Settings) -> Iterator[str]:
+    client_id = settings.operations.client
+    if client_id and client_id not in {client.id for client in settings.clients}:
+        at = f"operations.client: {client_id} is none of [[clients]]"
+        yield f"{at}; until it is registered through the API, notices are in the feed alone"
 
 
 def _recovery_warnings(settings: Settings) -> Iterator[str]:

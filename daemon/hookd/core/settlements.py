@@ -1,8 +1,7 @@
 """Owns the settlement feed's ring: which events settled, in order, as far back as `retention.settlements_max`.
 
-Rules: a settlement's position is the number of those before it in this run; where one could not be taken, some are
-passed over. So positions only grow, and one that was dropped never comes back; an event that was reopened settles, and
-is listed, again. Who waits for the next one is flow/feed's business, what a cursor looks like edge/api's.
+Rules: as core/ring has them. Where a settlement could not be taken, some positions are passed over. An event that was
+reopened settles, and is listed, again. Who waits for the next one is flow/feed's business, its cursor edge/api's.
 Limits: at most `retention.settlements_max` and one block. Full blocks are packed, at a million (measured) 58 B a row
 with ids of 36 and 10 characters, 140 B with both at their longest, 64: so the default million is at most 140 MB. A
 page of 1,000 takes 0.8 ms, its answer 6 ms more. Where only certain clients' are wanted, a page looks through
@@ -17,6 +16,7 @@ from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.retry import Reason
+from hookd.core.ring import Page
 
 BLOCK_ROWS = 256
 BLOCKS_AT_ONCE = 10
@@ -35,12 +35,6 @@ class Settlement(NamedTuple):
     status: Status
     reason: Reason | None  # of its first exhausted delivery
     settled_at: float  # wall
-
-
-class Page(NamedTuple):
-    settlements: list[Settlement]
-    next_position: int
-    has_gap: bool  # some from the wanted position on are held no more
 
 
 class _Block(NamedTuple):
@@ -86,7 +80,7 @@ class Settlements:
         first = (self.end // BLOCK_ROWS + 1) * BLOCK_ROWS  # positions only grow, and a block begins here
         self.end = self._oldest = first
 
-    def page(self, position: int | None, *, limit: int, clients: Set[str] | None = None) -> Page:
+    def page(self, position: int | None, *, limit: int, clients: Set[str] | None = None) -> Page[Settlement]:
         """From `position` on, or from the oldest held where it is None or dropped already; of these clients alone."""
         assert position is None or position <= self.end
         has_gap = position is not None and position < self.oldest
@@ -100,7 +94,7 @@ class Settlements:
             found += self._rows(number)[max(begin - first, 0) : end - first]
         return Page(found, end, has_gap)
 
-    def _page_of(self, clients: Set[str], begin: int, *, limit: int, has_gap: bool) -> Page:
+    def _page_of(self, clients: Set[str], begin: int, *, limit: int, has_gap: bool) -> Page[Settlement]:
         found: list[Settlement] = []
         at = begin
         for number in range(begin // BLOCK_ROWS, begin // BLOCK_ROWS + BLOCKS_AT_ONCE):

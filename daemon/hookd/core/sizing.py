@@ -9,12 +9,15 @@ It judges nothing (core/settings_checks).
 """
 
 from hookd.core.budget import DELIVERY_BYTES
+from hookd.core.column import OPERATIONS_BYTES
+from hookd.core.notices import NOTICE_BYTES
 from hookd.core.registry import clients_bytes_max
 from hookd.core.retention import rows_bytes_max
 from hookd.core.segment_layout import SegmentLayout, layout
 from hookd.core.settings import Settings
 from hookd.core.signature import SIGNING_KEYS_MAX
 from hookd.core.trace_context import TRACEPARENT_BYTES
+from hookd.core.watch import WATCH_BYTES, WATCHES_MAX
 
 _KIB, _MIB = 2**10, 2**20
 
@@ -64,6 +67,8 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
         + rows_bytes_max(retention.exhausted_events_max),
         "response excerpts": retention.excerpts_bytes_max,
         "settlement feed": retention.settlements_max * SETTLEMENT_BYTES,
+        "notices": settings.retention.notices_max * NOTICE_BYTES + WATCHES_MAX * WATCH_BYTES,
+        "operational events": OPERATIONS_BYTES if settings.operations.client else 0,
         "attempts in flight": delivery.connections_max * FLIGHT_BYTES
         + min(delivery.connections_max, LONG_HEADS_MAX) * LONG_HEAD_BYTES,
         "responses being read": delivery.connections_max * delivery.response_bytes_max,

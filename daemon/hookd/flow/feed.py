@@ -1,39 +1,40 @@
-"""Owns who waits for the next settlement: long polls of the feed, woken together.
+"""Owns who waits for the next row of a feed, a settlement or a notice: long polls, woken together.
 
 Rules:
  1. All who wait share one `trio.Event`. The first makes it; it goes when it is set, or when the last one leaves.
-    So nothing is polled, and a settlement costs the same however many wait.
- 2. A reader looks at the ring and begins to wait with no `await` in between. So no settlement is missed.
- 3. The beginning of a drain answers those who wait. They may ask again and wait on: settling goes on.
+    So nothing is polled, and a row costs the same however many wait.
+ 2. A reader looks at the ring and begins to wait with no `await` in between. So none is missed.
+ 3. The beginning of a drain answers those who wait. They may ask again and wait on: it goes on.
  4. `close` ends all waiting. It comes after the final report, when the server stops.
 Limits: a waiter is a request in progress, so there are at most `http.connections_max`.
 """
 
+from typing import Generic
+
 import trio
 
-from hookd.core.event import Event
-from hookd.core.settlements import Settlements
+from hookd.core.ring import Ring, Row, Taken
 
 
-class Feed:
-    def __init__(self, settlements: Settlements) -> None:
-        self.settlements = settlements
+class Feed(Generic[Taken, Row]):
+    def __init__(self, ring: Ring[Taken, Row]) -> None:
+        self.ring = ring
         self._news: trio.Event | None = None  # None: nobody waits
         self._is_closed = False
 
-    def note(self, event: Event) -> None:
-        """Takes an event that has just settled. Where that fails, whoever reads on is told of a gap."""
+    def note(self, taken: Taken) -> None:
+        """Takes what has just happened. Where that fails, whoever reads on is told of a gap."""
         try:
-            self.settlements.append(event)
+            self.ring.append(taken)
         except Exception:
-            self.settlements.lose()
+            self.ring.lose()
             raise
         finally:
             self.answer_waiting()
 
     async def wait(self, position: int, *, seconds: float) -> None:
-        """Until something has settled at `position` or after, for at most so long; it may return earlier."""
-        if position < self.settlements.end or self._is_closed or not seconds:
+        """Until there is a row at `position` or after, for at most so long; it may return earlier."""
+        if position < self.ring.end or self._is_closed or not seconds:
             return
         if self._news is None:
             self._news = trio.Event()
@@ -51,6 +52,6 @@ class Feed:
             self._news = None
 
     def close(self) -> None:
-        """From here on nobody waits; what settled can still be read."""
+        """From here on nobody waits; what is there can still be read."""
         self._is_closed = True
         self.answer_waiting()

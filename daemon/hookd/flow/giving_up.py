@@ -1,4 +1,4 @@
-"""Owns the telling of deliveries that are given up: one line each, whichever way it comes."""
+"""Owns the telling of deliveries that are given up, to the log and the notices: each once, whichever way it comes."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,12 @@ from hookd.core.event import Event
 from hookd.flow.ports import Log
 
 
-def given_up_logger(log: Log) -> Callable[[Event, Delivery], None]:
-    """For the ledger's `on_given_up`."""
+def given_up_teller(log: Log, to_notices: Callable[[Event, Delivery], None]) -> Callable[[Event, Delivery], None]:
+    """For the ledger's `on_given_up`. `to_notices` raises nothing; the log may."""
 
     def tell(event: Event, delivery: Delivery) -> None:
         assert delivery.reason is not None
+        to_notices(event, delivery)
         log(
             "delivery.exhausted",
             level="warning",

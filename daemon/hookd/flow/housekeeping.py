@@ -119,11 +119,13 @@ class Housekeeping:
     def _old(self, now: float) -> list[Event]:
         """No delivery of an event is older than its `since`, by which they stand; its age may stand still at times."""
         opened_until = now - self._effective.settings.retry.age_seconds_max
-        oldest = self._ledger.unsettled.oldest()
-        if oldest is None or oldest.since > opened_until:
-            return []
-        rows = list(self._ledger.unsettled)
-        return rows[: bisect_right(rows, opened_until, key=attrgetter("since"))]
+        found: list[Event] = []
+        for unsettled in (self._ledger.unsettled, self._ledger.operations.unsettled):
+            oldest = unsettled.oldest()
+            if oldest is not None and oldest.since <= opened_until:
+                rows = list(unsettled)
+                found += rows[: bisect_right(rows, opened_until, key=attrgetter("since"))]
+        return found
 
     def _has_expired(self, event: Event) -> bool:
         """Whether something of it that waits has."""

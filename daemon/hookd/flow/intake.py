@@ -27,6 +27,7 @@ from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment
 from hookd.flow.dispatch import Dispatch
+from hookd.flow.notice_watch import NoticeWatch
 from hookd.flow.ports import Clock, Log
 
 
@@ -83,6 +84,7 @@ class Intake:
         ledger: Ledger,
         registry: Registry,
         dispatch: Dispatch,
+        notices: NoticeWatch,
         clock: Clock,
         new_id: Callable[[], str],
         log: Log,
@@ -92,6 +94,7 @@ class Intake:
         self._ledger = ledger
         self._registry = registry
         self._dispatch = dispatch
+        self._notices = notices
         self._clock = clock
         self._new_id = new_id
         self._log = log
@@ -119,8 +122,10 @@ class Intake:
     ) -> None:
         """Raises ClientFull or Full, each with how long to wait. `waits` remembers that, of one moment's requests."""
         try:
-            self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic)
+            if self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic):
+                self._notices.filling(client_id)
         except ClientFull as refused:
+            self._notices.full(client_id, refused.detail)
             if refused.retry_after_seconds is None:
                 waits = {} if waits is None else waits
                 if client_id not in waits:

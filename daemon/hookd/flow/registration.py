@@ -230,7 +230,7 @@ class Registration:
         if health is not None:
             health.be_removed(self._clock.now().monotonic)
         ended = self._endings.removed(client_id, endpoint_id, attempts_of_schedule=attempts_of_schedule)
-        self._states.tell(client_id, endpoint_id)
+        self._states.tell_removed(client_id, endpoint_id)
         return ended
 
 

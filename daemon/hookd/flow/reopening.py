@@ -75,9 +75,13 @@ class Reopening:
         if not is_settled and not later:
             return
         assert event.payload is not None
-        held = [one.url for one in event.deliveries]
-        demand = self._ledger.demand(len(event.payload), [*held, *(one.url for one in later)])
+        held, operations = [one.url for one in event.deliveries], self._ledger.operations
+        demand_of = operations.budget.demand if event.is_operational else self._ledger.demand
+        demand = demand_of(len(event.payload), [*held, *(one.url for one in later)])
         if not is_settled:
-            has = self._ledger.demand(len(event.payload), held)
+            has = demand_of(len(event.payload), held)
             demand = Demand(0, demand.bytes - has.bytes, demand.row_bytes - has.row_bytes)
-        self._intake.refuse_if_no_room(event.client_id, client=demand, whole=demand, now=now)
+        if event.is_operational:
+            operations.refuse_if_full(event.client_id, demand, now=now.monotonic)
+        else:
+            self._intake.refuse_if_no_room(event.client_id, client=demand, whole=demand, now=now)

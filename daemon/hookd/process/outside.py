@@ -12,6 +12,7 @@ import trio
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import ProveTls, unproved
 from hookd.core.no_recorder import NOTHING_RECORDED
+from hookd.core.notices import Notices
 from hookd.core.recorder import Recorder
 from hookd.core.run_history import PastRun
 from hookd.core.settings import Settings
@@ -77,7 +78,9 @@ class Outside(NamedTuple):
     intake: Callable[..., Intake] = Intake
     """Makes the intake; with spans, one that is traced."""
     settlements: Callable[[EffectiveSettings], Settlements] = Settlements
-    """Makes the feed's ring."""
+    """Makes the settlement feed's ring."""
+    notices: Callable[[EffectiveSettings], Notices] = Notices
+    """Makes the notices feed's ring."""
     loop_watch: LoopWatch = NothingWatched()
     process_metrics: Callable[[], Iterable[Any]] = tuple
     """What the system says of this process, for a scrape; virtual time has none."""

@@ -7,13 +7,14 @@ Does not: read the configuration; whoever starts the daemon hands that in as `re
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import RegistryFull
+from hookd.core.ring import Ring
 from hookd.core.settings import Settings
-from hookd.core.settlements import Settlements
 from hookd.flow.ports import Log
 from hookd.flow.registration import Registration
 
@@ -36,7 +37,7 @@ def reload(
     *,
     effective: EffectiveSettings,
     registration: Registration,
-    settlements: Settlements,
+    rings: Sequence[Ring[Any, Any]],
     log: Log,
 ) -> None:
     """Sync, so no attempt and no request sees half of it."""
@@ -52,7 +53,8 @@ def reload(
         effective.settings = old
         log("config.refused", level="error", mistakes=[refused.detail])
         return
-    settlements.trim()
+    for ring in rings:
+        ring.trim()
     log(
         "config.reloaded",
         clients=len(settings.clients),

@@ -43,8 +43,10 @@ from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
 from hookd.flow.gauges import GaugeCollector
-from hookd.flow.giving_up import given_up_logger
+from hookd.flow.giving_up import given_up_teller
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
+from hookd.flow.notice_watch import NoticeWatch
+from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
@@ -92,12 +94,23 @@ class Supervisor:
             registry=registry,
             started=clock.now(),
             on_settled=self._feed.note,
-            on_given_up=given_up_logger(log),
+            on_given_up=given_up_teller(log, lambda event, delivery: self._notices.given_up(event, delivery)),
             on_forgotten=self._log_forgotten,
             on_port_failed=PortFailureLog(log),
             recorder=outside.recorder,
         )
-        self._states = states = EndpointStates(ledger=ledger, clock=clock, log=log)
+        operations = OperationalEvents(
+            effective=effective, ledger=ledger, registry=registry, intake=lambda: self._intake, clock=clock, log=log
+        )
+        self._notices = notices = NoticeWatch(
+            run.run_id,
+            ledger=ledger,
+            feed=Feed(outside.notices(effective)),
+            operations=operations,
+            clock=clock,
+            log=log,
+        )
+        self._states = states = EndpointStates(ledger=ledger, notices=notices, clock=clock, log=log)
         self._endings = endings = Endings(
             ledger=ledger, registry=registry, clock=clock, wake=lambda client_id: self._dispatch.wake(client_id)
         )
@@ -128,6 +141,7 @@ class Supervisor:
             ledger=ledger,
             registry=registry,
             dispatch=dispatch,
+            notices=notices,
             clock=clock,
             new_id=outside.new_event_id,
             log=log,
@@ -198,6 +212,7 @@ class Supervisor:
             log=log,
             ledger=ledger,
             feed=self._feed,
+            notices=self._notices,
             registry=registry,
             intake=intake,
             dispatch=dispatch,
@@ -272,6 +287,7 @@ class Supervisor:
                 await self._report()
                 self._telling_service_manager.cancel()
                 self._feed.close()
+                self._notices.feed.close()
                 self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
@@ -287,6 +303,7 @@ class Supervisor:
                     self._effective.settings.recovery.enabled
                 ):  # before the pacer: no attempt begins until all is claimed
                     await self._recovery.run(self._stopping.forced)
+                self._notices.tell_run_before(self._recovery.previous_run())
                 if not self._stopping.requested.is_set() or self._seconds_to_drain() > 0:
                     flow.start_soon(self._pacer.run)
                 flow.start_soon(self._housekeeping.run)
@@ -315,6 +332,7 @@ class Supervisor:
         self._intake.close()
         self._outside.manager.stopping(timeout_seconds + ACCOUNT_SECONDS_MAX)
         self._feed.answer_waiting()
+        self._notices.feed.answer_waiting()
         self._outside.log(
             "drain.started",
             trigger=self._stopping.trigger,
@@ -373,7 +391,7 @@ class Supervisor:
                 self._outside.reload,
                 effective=self._effective,
                 registration=self._registration,
-                settlements=self._feed.settlements,
+                rings=(self._feed.ring, self._notices.feed.ring),
                 log=self._outside.log,
             )
 

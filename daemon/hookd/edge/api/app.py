@@ -33,6 +33,7 @@ from hookd.edge.api.health_checks import check_routes
 from hookd.edge.api.lookup_routes import lookup_routes
 from hookd.edge.api.metrics import metrics_routes
 from hookd.edge.api.negotiation import READING, RouteTerms, check, refuse_redirects, routing_refused, terms_of
+from hookd.edge.api.notice_routes import notice_routes
 from hookd.edge.api.openapi import add_openapi
 from hookd.edge.api.operations import Operation, operation_of
 from hookd.edge.api.page import page_routes
@@ -182,6 +183,7 @@ ROUTES = (
     replay_routes,
     cancel_routes,
     settlement_routes,
+    notice_routes,
     status_routes,
     check_routes,
     metrics_routes,

@@ -80,6 +80,10 @@ class Reading(NamedTuple):
     reports_problem: str | None
     recorder_failure: str | None
     port_failures: Mapping[str, int]
+    notices: int
+    notices_untold: int
+    operations: Totals
+    operations_refused: int
 
 
 def _read(services: Services, gauges: Gauges) -> Reading:
@@ -98,6 +102,10 @@ def _read(services: Services, gauges: Gauges) -> Reading:
         reports_problem=services.reports_problem(),
         recorder_failure=services.ledger.recorder.failure,
         port_failures=services.ledger.port_failures,
+        notices=services.notices.made,
+        notices_untold=services.notices.untold,
+        operations=services.ledger.operations.snapshot(),
+        operations_refused=services.notices.operations.refused.total(),
     )
 
 
@@ -129,6 +137,7 @@ class _Scrape(Collector):
         yield from _budget(reading.totals, reading.budget)
         yield from _ages(reading.gauges)
         yield from _registered(reading)
+        yield from _notices(reading)
         yield from _daemon(reading)
         yield from self._process()
 
@@ -210,6 +219,20 @@ def _registered(reading: Reading) -> Iterator[Metric]:
     for state, count in reading.gauges.endpoints.items():
         endpoints.add_metric([state.value], count)
     yield endpoints
+
+
+def _notices(reading: Reading) -> Iterator[Metric]:
+    yield _counter("hookd_notices", "What hookd told of endpoints, budgets and itself.", reading.notices)
+    yield _counter("hookd_notices_untold", "Changes that there was no room to watch.", reading.notices_untold)
+    events = _gauge_by(
+        "hookd_operational_events", "Notices as events for operations.client, by status; in no other number.", "status"
+    )
+    for status, count in reading.operations.events.items():
+        events.add_metric([status.value], count)
+    yield events
+    yield _counter(
+        "hookd_operational_events_refused", "Notices that were not admitted as events.", reading.operations_refused
+    )
 
 
 def _daemon(reading: Reading) -> Iterator[Metric]:

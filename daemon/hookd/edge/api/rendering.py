@@ -29,6 +29,7 @@ from hookd.edge.api.schemas import (
     HealthView,
     LastOutcomeView,
     MemoryView,
+    OperationsView,
     PerSecondView,
     StatusView,
 )
@@ -175,6 +176,8 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         oldest_overdue_seconds=_rounded(gauges.oldest_overdue_seconds),
         loop_lag_seconds=round(services.housekeeping.loop_lag_seconds, 6),
         per_second=PerSecondView(**{name: round(rate, 3) for name, rate in rates._asdict().items()}),
+        notices=services.notices.made,
+        operations=_operations_view(services),
         connections=ConnectionsView(open=connections.open, max=connections.max, refused=connections.refused),
         endpoints=EndpointStatesView(**{state.value: count for state, count in gauges.endpoints.items()}),
         clients=len(services.registry),
@@ -184,6 +187,13 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         report_directory=services.report_directory,
         recorder=services.ledger.recorder.state,
     )
+
+
+def _operations_view(services: Services) -> OperationsView:
+    totals = services.ledger.operations.snapshot()
+    refused = services.notices.operations.refused.total()
+    counts = _by_status(totals.events)
+    return OperationsView(accepted=totals.accepted, in_flight=totals.in_flight, refused=refused, **counts)
 
 
 def _shown(at: float | None, now: Moment) -> str | None:

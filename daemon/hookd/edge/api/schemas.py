@@ -224,8 +224,20 @@ class EndpointStatesView(msgspec.Struct):
     disabled: Count
 
 
+class OperationsView(msgspec.Struct):
+    """Notices as events for `operations.client`: counted here, and in none of the daemon's other totals."""
+
+    accepted: Count
+    pending: Count
+    failed: Count
+    delivered: Count
+    exhausted: Count
+    in_flight: Annotated[Count, Meta(description="Attempts")]
+    refused: Annotated[Count, Meta(description="Not admitted: no room, no such client, or draining")]
+
+
 class StatusView(msgspec.Struct):
-    """The daemon's totals."""
+    """The daemon's totals, of the platform's events."""
 
     state: Literal["running", "draining"]
     version: str
@@ -240,6 +252,8 @@ class StatusView(msgspec.Struct):
     oldest_overdue_seconds: Annotated[Seconds, Meta(description="Due, and nothing but hookd makes it wait")] | None
     loop_lag_seconds: Seconds
     per_second: PerSecondView
+    notices: Annotated[Count, Meta(description="Made since the start")]
+    operations: OperationsView
     connections: ConnectionsView
     endpoints: EndpointStatesView
     clients: Count

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress
+from hookd.core.event import Event
 from hookd.core.ledger import Ledger
 from hookd.core.mistakes import Mistake
 from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.run_history import PreviousRun
+from hookd.core.settlements import Settlement
 from hookd.flow.attempt import Attempter
 from hookd.flow.cancel import Cancel
 from hookd.flow.declaration import Declaration
@@ -18,6 +20,7 @@ from hookd.flow.feed import Feed
 from hookd.flow.gauges import GaugeCollector
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
+from hookd.flow.notice_watch import NoticeWatch
 from hookd.flow.ports import Clock, Log
 from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
@@ -39,7 +42,8 @@ class Services(NamedTuple):
     clock: Clock
     log: Log
     ledger: Ledger
-    feed: Feed
+    feed: Feed[Event, Settlement]
+    notices: NoticeWatch
     registry: Registry
     intake: Intake
     dispatch: Dispatch
