@@ -33,7 +33,7 @@ from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
 from hookd.edge.api.metrics import process_metrics
-from hookd.edge.api.services import Connections
+from hookd.edge.api.services import Connections, Standing
 from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
@@ -267,6 +267,13 @@ def submission(client_id: str = "acme", event_id: str | None = None, **fields: A
     return Submission(**{"client_id": client_id, "type": TYPE, "payload": PAYLOAD, "id": event_id} | fields)
 
 
+class Reloaded(NamedTuple):
+    """How reloads went."""
+
+    is_successful: bool = True
+    succeeded_at: float = EPOCH
+
+
 class Flow:
     """As the supervisor builds it; `start` runs dispatch and housekeeping in a nursery of the test's."""
 
@@ -423,6 +430,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
+            "standing": lambda: Standing(0, Reloaded(), {}),
             "process_metrics": process_metrics(),
         }
         return Services(**fields | others)

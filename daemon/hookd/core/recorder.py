@@ -100,6 +100,9 @@ class NoRecorder:
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:  # noqa: ARG002 - the port's
         return 0, sys.maxsize
 
+    def fill(self) -> tuple[int, int]:
+        return 0, 0
+
     def admitted(self, event: Event, *, recovered: bool) -> None:
         pass
 
@@ -205,6 +208,9 @@ class SegmentRecorder:
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
         """One row of the largest always fits. What the file system gives of `recorder.bytes_max` is not asked."""
         return self._clients.bytes_of(client_id), max(self._layout.row_bytes, int(self._room_bytes * share))
+
+    def fill(self) -> tuple[int, int]:
+        return self._rows_bytes, self._room_bytes
 
     def _has_room(self, row_bytes: int) -> bool:
         while self._rows_bytes + row_bytes > self._rows_bytes_max:

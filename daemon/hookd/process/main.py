@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -132,6 +133,7 @@ def _outside(
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
         process_metrics=process_metrics(),
+        certificate_expires_at=lambda: None if tls is None else tls.expires_at,
     )
 
 
@@ -142,7 +144,11 @@ def _run(
     run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), SystemClock().wall())
     write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
-    outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
+    outside = outside._replace(
+        past_runs=reports.past_runs(),
+        unclaimed_reports=_count_unclaimed(reports),
+        is_unaccounted=is_unaccounted,
+    )
     if recorder_directory is not None:
         recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
         outside = outside._replace(recorder=recorder)
@@ -158,6 +164,13 @@ def _run(
     finally:
         if tracing is not None:
             tracing.close(timeout_seconds=TRACES_CLOSE_SECONDS)
+
+
+def _count_unclaimed(reports: ReportDirectory) -> int:
+    """None where the directory cannot be read: the next look says so, and the start goes on."""
+    with suppress(OSError):
+        return len(reports.unclaimed())
+    return 0
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:

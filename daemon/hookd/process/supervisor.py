@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import trio
 
-from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
@@ -29,7 +28,7 @@ from hookd.core.settings import Settings
 from hookd.core.signature import SECRET_BYTES, make_secret
 from hookd.edge.api import Services, create_app
 from hookd.edge.api.health_checks import PLAIN_ANSWERS
-from hookd.edge.api.services import Connections
+from hookd.edge.api.services import Connections, Standing
 from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
@@ -42,7 +41,7 @@ from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
 from hookd.flow.gauges import GaugeCollector
-from hookd.flow.giving_up import given_up_logger
+from hookd.flow.giving_up import forgotten_logger, given_up_logger
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
@@ -53,9 +52,10 @@ from hookd.flow.reopening import Reopening
 from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
+from hookd.process.certificates import expire_at
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
-from hookd.process.reloading import reload
+from hookd.process.reloading import Reloading
 from hookd.process.service_manager import keep_telling
 from hookd.process.stopping import Stopping
 
@@ -91,7 +91,7 @@ class Supervisor:
             started=clock.now(),
             on_settled=self._feed.note,
             on_given_up=given_up_logger(log),
-            on_forgotten=self._log_forgotten,
+            on_forgotten=forgotten_logger(log),
             on_port_failed=PortFailureLog(log),
             recorder=outside.recorder,
         )
@@ -163,7 +163,20 @@ class Supervisor:
             log=log,
         )
         self._reports_watch = ReportsWatch(
-            outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._final_report.report_bytes
+            outside.reports,
+            log=log,
+            in_thread=outside.in_thread,
+            room_bytes=self._final_report.report_bytes,
+            unclaimed=outside.unclaimed_reports,
+        )
+        self._reloading = Reloading(
+            outside.reload,
+            started_at=run.started_at,
+            effective=effective,
+            registration=self._registration,
+            settlements=self._feed.settlements,
+            clock=clock,
+            log=log,
         )
         self._app = create_app(self._services())
         self._server = outside.server(self._app, plain_answers=PLAIN_ANSWERS)
@@ -199,9 +212,7 @@ class Supervisor:
             attempter=self._attempter,
             registration=self._registration,
             declaration=self._declaration,
-            retry_now=RetryNow(
-                ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
-            ),
+            retry_now=self._new_retry_now(reopening),
             replay=self._new_replay(reopening),
             resend=self._resend,
             housekeeping=self._housekeeping,
@@ -213,12 +224,27 @@ class Supervisor:
             log_lines_dropped=lambda: log.lines_dropped,
             report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
+            standing=self._standing,
             process_metrics=self._outside.process_metrics,
         )
 
     async def _prove_tls(self, egress: EndpointEgress) -> Sequence[Mistake]:
         found: Sequence[Mistake] = await self._outside.in_thread(lambda: tuple(self._outside.prove_tls(egress)))
         return found
+
+    def _standing(self) -> Standing:
+        certificates = expire_at(self._outside.certificate_expires_at(), self._effective.settings.egress)
+        return Standing(self._reports_watch.unclaimed, self._reloading, certificates)
+
+    def _new_retry_now(self, reopening: Reopening) -> RetryNow:
+        return RetryNow(
+            ledger=self._ledger,
+            registry=self._registry,
+            dispatch=self._dispatch,
+            intake=self._intake,
+            reopening=reopening,
+            clock=self._outside.clock,
+        )
 
     def _new_replay(self, reopening: Reopening) -> Replay:
         return Replay(
@@ -353,24 +379,12 @@ class Supervisor:
         if name != "SIGHUP":
             self._stopping.request(name, late_seconds)
         elif not self._intake.is_draining:
-            reload(
-                self._outside.reload,
-                effective=self._effective,
-                registration=self._registration,
-                settlements=self._feed.settlements,
-                log=self._outside.log,
-            )
+            self._reloading.reload()
 
     def _note_crash(self, event: str, crash: Exception) -> None:
         self._crashed = True
         self._stopping.trigger = "error"
         self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
-
-    def _log_forgotten(self, event: Event) -> None:
-        exhausted = [one.endpoint_id for one in event.deliveries if one.status is Status.EXHAUSTED]
-        self._outside.log(
-            "event.forgotten", level="warning", event_id=event.id, client_id=event.client_id, exhausted=exhausted
-        )
 
     def _connections(self) -> Connections:
         found = self._server.statistics()
