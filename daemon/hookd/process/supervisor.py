@@ -26,6 +26,7 @@ from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.signature import SECRET_BYTES, make_secret
+from hookd.core.units import format_duration
 from hookd.edge.api import Services, create_app
 from hookd.edge.api.health_checks import PLAIN_ANSWERS
 from hookd.edge.api.services import Connections, Standing
@@ -53,6 +54,7 @@ from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
 from hookd.flow.retry_now import RetryNow
 from hookd.process.certificates import expire_at
+from hookd.process.drain_progress import telling_progress
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.reloading import Reloading
@@ -334,14 +336,15 @@ class Supervisor:
             in_flight=self._ledger.in_flight,
         )
         started = self._outside.clock.now().monotonic
-        await drain(
-            dispatch=self._dispatch,
-            pacer=self._pacer,
-            adoption=self._adoption,
-            endings=self._endings,
-            timeout_seconds=self._seconds_to_drain(),
-            forced=self._stopping.forced,
-        )
+        async with telling_progress(self._outside.tell_person, self._progress_line):
+            await drain(
+                dispatch=self._dispatch,
+                pacer=self._pacer,
+                adoption=self._adoption,
+                endings=self._endings,
+                timeout_seconds=self._seconds_to_drain(),
+                forced=self._stopping.forced,
+            )
         self._drain_seconds = self._outside.clock.now().monotonic - started
         self._outside.log(
             "drain.finished",
@@ -367,6 +370,10 @@ class Supervisor:
         state = "draining" if self._intake.is_draining else "running"
         counts = f"{totals.undelivered:,} undelivered, {totals.in_flight:,} in flight"
         return f"{state}: {totals.accepted:,} accepted, {counts}"
+
+    def _progress_line(self) -> str:
+        left = format_duration(round(self._seconds_to_drain()))
+        return f"{self._status_line()}; {left} left, Ctrl-C again stops at once\n"
 
     def _exit_code(self) -> ExitCode:
         if self._crashed:

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote, part
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text, tell
@@ -16,7 +17,7 @@ TIMEOUT_SECONDS = 300.0
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", shell_complete=complete_client)
 @click.option("--since", metavar="TIME", help="Given up then or later: 2026-11-21T18:35:00Z.")
 @click.option("--until", metavar="TIME", help="Given up then or earlier.")
 @click.option("--dry-run", is_flag=True, help="Say how many match, reopen nothing.")
@@ -42,7 +43,8 @@ def replay(
     if as_json:
         click.echo(json_text(done))
     else:
-        click.echo(f"{matched:,} match; {'nothing was reopened' if dry_run else f'{reopened:,} reopened'}")
+        matches = "matches" if matched == 1 else "match"
+        click.echo(f"{matched:,} {matches}; {'nothing was reopened' if dry_run else f'{reopened:,} reopened'}")
     if reopened < matched and not dry_run:
         tell(f"{matched - reopened:,} had no room, or hookd began to drain: call this again later")
         sys.exit(ExitCode.UNDELIVERED)
