@@ -1,7 +1,7 @@
 """Owns which clients have the largest backlogs: the few of all that `/metrics` names.
 
 Whoever looks at every client shows each to it in turn, as slowly as others need. It keeps the largest so far.
-Limits: `CLIENTS_MAX` clients, about 3 kB, however many are looked at; a look takes half a microsecond.
+Limits: `CLIENTS_MAX` clients, about 3 kB, however many are looked at; a look takes a microsecond.
 """
 
 import heapq
@@ -29,7 +29,7 @@ class LargestBacklogs:
         if len(kept) < CLIENTS_MAX:
             if events:
                 heapq.heappush(kept, Backlog(events, backlog_bytes, client_id))
-        elif events >= kept[0].events:
+        elif events > kept[0].events or (events == kept[0].events and backlog_bytes > kept[0].bytes):
             heapq.heappushpop(kept, Backlog(events, backlog_bytes, client_id))
 
     def found(self) -> list[Backlog]:

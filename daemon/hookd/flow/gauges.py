@@ -19,7 +19,7 @@ from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock
 
 # Clients or couriers looked at in one go, 2 ms at most; then others have a turn.
-LOOKED_AT_AT_ONCE = 200
+LOOKED_AT_AT_ONCE = 100
 
 T = TypeVar("T")
 
