@@ -179,7 +179,7 @@ def _run(
 
 
 def _count_unclaimed(reports: ReportDirectory) -> int:
-    """None where the directory cannot be read: the next look says so, and the start goes on."""
+    """0 where the directory cannot be read: the start goes on, and the next look counts again."""
     with suppress(OSError):
         return len(reports.unclaimed())
     return 0

@@ -206,7 +206,7 @@ class _Telling:
                 f"It said that it was asked too much: {health['concurrency_now']:,} of "
                 f"{endpoint['concurrency']:,} attempts at once, until the next 2xx."
             )
-        if state in ("ok", "throttled") and (at := health.get("next_attempt_at")):
+        if state in ("ok", "throttled") and (at := health["next_attempt_at"]):
             yield f"The next attempt {self._due(at)}."
 
     def _probe(self, health: dict[str, Any]) -> str:
