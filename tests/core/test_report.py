@@ -154,7 +154,7 @@ def test_text_with_nothing_lost_mentions_what_was_given_up_earlier() -> None:
     desk = desk_with_nothing_lost()
     desk.attempt(desk.open(), Responded(410), GiveUp(Reason.GONE))
     text = report_text.text(desk.summary(), path=PATH)
-    assert "Nothing was left undelivered.\n1 given up earlier (exhausted) is listed in the report.\n" in text
+    assert "Nothing was left undelivered.\nGiven up earlier (exhausted), and listed in the report: 1.\n" in text
 
 
 def test_text_with_many_lost_says_what_whose_how_old_and_why() -> None:

@@ -36,8 +36,7 @@ def text(summary: Summary, *, path: str | None) -> str:
     if not deliveries.undelivered:
         rows.append("Nothing was left undelivered.")
         if summary.exhausted_held:
-            are = "is" if summary.exhausted_held == 1 else "are"
-            rows.append(f"{summary.exhausted_held:,} given up earlier (exhausted) {are} listed in the report.")
+            rows.append(f"Given up earlier (exhausted), and listed in the report: {summary.exhausted_held:,}.")
     else:
         rows += [
             f"UNDELIVERED: {counted(deliveries.undelivered, 'delivery')}",
