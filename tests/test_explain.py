@@ -5,15 +5,17 @@ from typing import Any
 import pytest
 import trio
 from hookd.cli.api_client import Answer
+from hookd.cli.attempt_text import excerpt_text, past_attempts
 from hookd.cli.commands.explain import Found, NotFound, explained, find
-from hookd.core.outcome import TimedOut, Unreachable
+from hookd.core.outcome import Blocked, TimedOut, Unreachable
 from hookd.core.rate import Rate
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
 from hookd.flow.endings import ROWS_AT_ONCE
 from hookd.flow.report_lines import read_report_lines
 
 from tests.edge.test_api import Api, event, started
-from tests.flow.harness import EPOCH, URL, Hang, Later, at, endpoint, now
+from tests.flow.harness import EPOCH, URL, Hang, Later, Slow, at, endpoint, now
 from tests.flow.test_resend import written
 
 EVENT = "/v1/clients/acme/events/e1"
@@ -91,7 +93,9 @@ async def test_event_behind_a_full_window_says_how_many_are_in_flight(autojump_c
         await api.post("/v1/events", event(id=event_id))
     await at(1)
     told = await of_event(api)
-    assert "Attempt 1 of 6 is due and waits for its turn: 1 of at most 1 attempts are in flight on the endpoint" in told
+    assert (
+        "Attempt 1 of 6 is due and waits for its turn: on the endpoint 1 attempt is in flight, which may be 1" in told
+    )
 
 
 async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nursery) -> None:
@@ -360,3 +364,67 @@ async def test_event_that_waits_for_its_turn_says_whose(autojump_clock, nursery)
     told = await of_event(api, "behind")
     assert "is due and waits for its turn: its endpoint has strict order, one at a time." in told
     assert "is due and waits for its turn: its endpoint takes 1/h." in told
+
+
+async def test_failed_event_shows_its_past_attempts_and_what_was_said(autojump_clock, nursery) -> None:
+    """Each with its time, what came of it and how long that took; the excerpt on one line, whatever it holds."""
+    api = await with_event(nursery, Unreachable("cannot connect"), Slow(0.25, 500), 503)
+    await at(36)
+    told = (await of_event(api)).splitlines()
+    assert told[2:7] == [
+        "Attempt 3 of 6 began 08:00:35Z (0.8s ago) and took 0s: answered 503.",
+        "It said: answered 503",
+        "Those before it:",
+        "1  08:00:00Z  unreachable, cannot connect after 0s",
+        "2  08:00:05Z  answered 500 after 0.2s",
+    ]
+
+
+def test_long_history_says_how_many_are_not_kept() -> None:
+    """Between the first and the last nine."""
+    attempts = [
+        {"number": number, "started_at": rfc3339(EPOCH), "duration_seconds": 1.0, "reconnected": number == 12}
+        | {"outcome": "responded", "status_code": 500}
+        for number in (1, 11, 12)
+    ]
+    assert list(past_attempts(attempts, EPOCH)) == [
+        "    1  08:00:00Z  answered 500 after 1s",
+        "  … 9 more, which are not kept",
+        "   11  08:00:00Z  answered 500 after 1s",
+        "   12  08:00:00Z  answered 500 after 1s (on a second connection)",
+    ]
+
+
+def test_excerpt_is_one_line_and_short_and_nothing_where_nothing_was_said() -> None:
+    """What a person needs of an error page is its first words."""
+    [line] = excerpt_text({"response_excerpt": "<html>\n  <b>no\tsuch page</b>" + "x" * 1000})
+    assert line.startswith("It said: <html> <b>no such page</b>xxx")
+    assert line.endswith("…")
+    assert len(line) == len("It said: ") + 200
+    for nothing in (None, "", " \n "):
+        assert list(excerpt_text({"response_excerpt": nothing})) == []
+
+
+async def test_blocked_event_names_the_setting_that_allows_it(autojump_clock, nursery) -> None:
+    """Of the event and of its endpoint."""
+    api = await with_event(nursery, Blocked("10.0.0.1"))
+    await at(1)
+    for told in (await of_event(api), await of_client(api)):
+        assert "blocked, address 10.0.0.1 is not allowed" in told
+        assert "unless egress.allow_networks names its network" in told
+
+
+async def test_endpoint_that_answers_4xx_only_is_said_to_fail(autojump_clock, nursery) -> None:
+    """Its state is ok all the while."""
+    api = await with_event(nursery, 404)
+    await at(20)
+    assert f"default -> {URL}: ok\n" in await of_client(api)
+    await at(31)
+    assert f"default -> {URL}: ok, but failing\n" in await of_client(api)
+
+
+async def test_endpoint_that_is_ok_says_when_its_next_attempt_comes(autojump_clock, nursery) -> None:
+    """Nothing else would say so until it is there."""
+    api = await with_event(nursery, 500)
+    await at(1)
+    assert "The next attempt comes in 4s, at 08:00:05Z." in await of_client(api)

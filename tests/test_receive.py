@@ -167,7 +167,7 @@ def test_peer_that_sends_no_webhook_is_answered_and_forgotten(sent: bytes, answe
             peer.shutdown(socket.SHUT_WR)
             assert answer in peer.recv(1000)
         assert post(receiver).status == 200
-        assert receiver.summary().startswith("1 requests with 1 webhook-ids")
+        assert receiver.summary().startswith("1 request with 1 webhook-id;")
 
 
 def test_ids_are_remembered_up_to_a_number() -> None:

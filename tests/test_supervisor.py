@@ -114,7 +114,8 @@ class Daemon:
             recorder=recorder,
             **outside_more,
         )
-        run = Run("run1", "0", "host", 1, outside.clock.now().wall)
+        self.started_at = outside.clock.now().wall
+        run = Run("run1", "0", "host", 1, self.started_at)
         self.supervisor = Supervisor(EffectiveSettings(settings), outside, run, self.sender)
 
     def _attach_signals(self, deliver: Callable[[str, float], None]) -> None:
@@ -130,6 +131,10 @@ class Daemon:
 
     async def run(self) -> None:
         self.exit_code = await self.supervisor.run()
+
+    async def metrics(self) -> str:
+        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
+            return (await http.get("/metrics")).text
 
     async def post(self, **event: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.urls[0]) as http:
@@ -337,14 +342,25 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
             raise answer
         return answer
 
+    def number(text: str, name: str) -> float:
+        return float(text.partition(f"\n{name} ")[2].partition("\n")[0])
+
     daemon = await start(settings, reload=reload)
+    successful, at = "hookd_config_last_reload_successful", "hookd_config_last_reload_success_timestamp_seconds"
+    at_start = await daemon.metrics()
+    assert (number(at_start, successful), number(at_start, at)) == (1, daemon.started_at)
     daemon.signal("SIGHUP")
+    refused = await daemon.metrics()
+    assert (number(refused, successful), number(refused, at)) == (0, daemon.started_at)
     assert daemon.log.of("config.refused")[0]["mistakes"] == ("hookd.toml:3: retry.jitter: must be below 1",)
     assert (await daemon.get("/v1/status"))["clients"] == 1
     daemon.signal("SIGHUP")
     status = await daemon.get("/v1/status")
     assert (status["clients"], status["memory"]["unsettled_events_max"]) == (0, 7)
     assert daemon.log.of("config.reloaded")[0]["restart_needed_for"] == ["http"]
+    reloaded = await daemon.metrics()
+    assert number(reloaded, successful) == 1
+    assert number(reloaded, at) > daemon.started_at
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
 

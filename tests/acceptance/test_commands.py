@@ -353,7 +353,7 @@ def test_receive_is_delivered_to_and_says_what_came(tmp_path: Path) -> None:
         receiving.send_signal(signal.SIGINT)
         assert receiving.wait(10) == 0
         assert receiving.stderr.read() == (
-            "3 requests with 1 webhook-ids; 2 came again, 0 of them duplicates (answered 2xx before); 0 not verified\n"
+            "3 requests with 1 webhook-id; 2 came again, 0 of them duplicates (answered 2xx before); 0 not verified\n"
         )
 
 

@@ -492,3 +492,19 @@ def test_expiry_is_the_age_from_the_opening_without_what_an_operator_held() -> N
     for now in (80.0, 90.0, 129.0):
         assert health.expires_at(10.0, age_seconds_max=100, now=now) == 130.0
     assert health.expires_at(health.age_clock(90.0), age_seconds_max=100, now=90.0) == 190.0
+
+
+def test_failing_is_said_after_two_failures_over_thirty_seconds_whatever_they_were() -> None:
+    """4xx too, which pauses nothing; one success ends it, and so does another URL."""
+    health = wide()
+    noted(health, Responded(404), 10)
+    assert not health.fails_straight(100)  # one attempt is no run
+    noted(health, Responded(404), 12)
+    assert (health.state(100), health.fails_straight(39), health.fails_straight(40)) == (State.OK, False, True)
+    noted(health, Responded(204), 41)
+    assert not health.fails_straight(100)
+    for second in (50, 60):
+        noted(health, REFUSED, second)
+    assert health.fails_straight(80)
+    health.start_anew(81)
+    assert not health.fails_straight(200)

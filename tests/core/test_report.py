@@ -154,7 +154,7 @@ def test_text_with_nothing_lost_mentions_what_was_given_up_earlier() -> None:
     desk = desk_with_nothing_lost()
     desk.attempt(desk.open(), Responded(410), GiveUp(Reason.GONE))
     text = report_text.text(desk.summary(), path=PATH)
-    assert "Nothing was left undelivered.\n1 given up earlier (exhausted) are listed in the report.\n" in text
+    assert "Nothing was left undelivered.\nGiven up earlier (exhausted), and listed in the report: 1.\n" in text
 
 
 def test_text_with_many_lost_says_what_whose_how_old_and_why() -> None:
@@ -608,7 +608,7 @@ FORCED = """\
 hookd 0.1.0 run run1 stopped 2026-11-21T18:35:00.000Z (SIGINT, forced, drained 0.25 s)
 events: 1 accepted = 0 delivered + 0 exhausted + 1 undelivered
 deliveries: 1 opened = 0 delivered + 0 exhausted + 1 undelivered
-UNDELIVERED: 1 deliveries
+UNDELIVERED: 1 delivery
   never_attempted          0  no attempt began: safe to send again
   attempted_failed         0  refused or not sent: safe to send again
   outcome_unknown          1  sent, no answer read: the client may have it;

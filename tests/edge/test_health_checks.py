@@ -1,6 +1,7 @@
 """`/livez` and `/readyz`: plain for orchestrators, in lines for people, and which line decides."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -93,12 +94,19 @@ class Directory:
     def __init__(self) -> None:
         self.error: str | None = None
         self.asked = 0
+        self.left: list[str] = []
+        self.unreadable = False
 
     def prove_writable(self, room_bytes: int = 0) -> None:
         self.asked += 1
         self.room_bytes = room_bytes
         if self.error is not None:
             raise CannotWriteReports(self.error)
+
+    def unclaimed(self) -> Sequence[str]:
+        if self.unreadable:
+            raise PermissionError(13, "Permission denied")
+        return self.left
 
 
 async def test_watch_notes_and_logs_what_has_changed() -> None:
@@ -118,6 +126,22 @@ async def test_watch_notes_and_logs_what_has_changed() -> None:
     assert [line["event"] for line in log.lines] == ["reports.not_writable", "reports.writable"]
     assert log.lines[0]["level"] == "error"
     assert directory.asked == 4
+
+
+async def test_watch_counts_the_unclaimed_reports_at_each_look() -> None:
+    """As they were at the start, until the first; a directory that cannot be read changes nothing."""
+    directory = Directory()
+    watch = ReportsWatch(directory, log=Lines(), in_thread=in_own_thread, unclaimed=2)
+    assert watch.unclaimed == 2
+    directory.left = ["a report"]
+    await watch.look()
+    assert watch.unclaimed == 1
+    directory.left, directory.unreadable = [], True
+    await watch.look()
+    assert (watch.unclaimed, watch.problem) == (1, None)
+    directory.unreadable = False
+    await watch.look()
+    assert watch.unclaimed == 0
 
 
 async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(mock_clock, nursery) -> None:

@@ -357,7 +357,7 @@ def test_line_for_the_journal_begins_with_its_priority():
     for event, level in (("delivery.attempted", "info"), ("delivery.attempted", "warning"), ("flow.crashed", "error")):
         log(event, level=level)
     log("report", level="info")
-    log.text("hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 deliveries\n")
+    log.text("hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 delivery\n")
     log("report.written", path="/reports/r1")
     assert log.close(timeout_seconds=5)
     os.close(writer)
@@ -368,7 +368,7 @@ def test_line_for_the_journal_begins_with_its_priority():
         "ts": "2025-11-24T16:00:00.250Z",
         "level": "info",
         "event": "report.text",
-        "text": "hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 deliveries\n",
+        "text": "hookd 0.1.0 run r1 stopped\nUNDELIVERED: 1 delivery\n",
     }
 
 
@@ -376,10 +376,10 @@ def test_report_on_a_terminal_is_text_as_it_is():
     """People read it there."""
     reader, writer = os.pipe()
     log = LogWriter(writer, pretty=True, colours=True)
-    log.text("UNDELIVERED: 1 deliveries\n")
+    log.text("UNDELIVERED: 1 delivery\n")
     assert log.close(timeout_seconds=5)
     os.close(writer)
-    assert read_all(reader) == b"UNDELIVERED: 1 deliveries\n"
+    assert read_all(reader) == b"UNDELIVERED: 1 delivery\n"
     os.close(reader)
 
 

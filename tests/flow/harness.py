@@ -35,7 +35,7 @@ from hookd.core.settlements import Settlements
 from hookd.core.timestamps import Moment
 from hookd.edge.api import Services
 from hookd.edge.api.metrics import process_metrics
-from hookd.edge.api.services import Connections
+from hookd.edge.api.services import Connections, Standing
 from hookd.edge.egress import tls_mistakes
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
@@ -56,12 +56,9 @@ from hookd.flow.operational_events import OperationalEvents
 from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Clock, DeliveryRequest, Sender
-from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
-from hookd.flow.reopening import Reopening
-from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
-from hookd.flow.retry_now import RetryNow
+from hookd.flow.sending_again import sending_again
 
 EPOCH = 1_800_000_000.0  # the wall time at virtual second 0
 URL = "https://acme.example/hook"
@@ -273,6 +270,13 @@ def submission(client_id: str = "acme", event_id: str | None = None, **fields: A
     return Submission(**{"client_id": client_id, "type": TYPE, "payload": PAYLOAD, "id": event_id} | fields)
 
 
+class Reloaded(NamedTuple):
+    """How reloads went."""
+
+    is_successful: bool = True
+    succeeded_at: float = EPOCH
+
+
 class Flow:
     """As the supervisor builds it; `start` runs dispatch and housekeeping in a nursery of the test's."""
 
@@ -368,15 +372,7 @@ class Flow:
         del everything["log"]
         del everything["effective"]
         self.resend = Resend(**everything, log=self.log)
-        everything |= {
-            "reopening": Reopening(
-                ledger=self.ledger, registry=self.registry, intake=self.intake, dispatch=self.dispatch
-            )
-        }
-        self.retry_now = RetryNow(**everything)
-        del everything["dispatch"]
-        self.redelivery = Redelivery(**everything, log=self.log)
-        self.replay = Replay(**everything, retry_now=self.retry_now, log=self.log)
+        self.retry_now, self.redelivery, self.replay = sending_again(**everything, log=self.log)
         self.cancel = Cancel(
             ledger=self.ledger,
             registry=self.registry,
@@ -463,6 +459,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
+            "standing": lambda: Standing(0, Reloaded(), {}),
             "process_metrics": process_metrics(),
         }
         return Services(**fields | others)

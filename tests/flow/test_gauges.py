@@ -16,10 +16,10 @@ async def test_what_waits_for_its_client_is_the_sum_over_all_of_them(autojump_cl
     await start.recover(nursery)
     start.flow.begin(nursery)
     gauges = await start.flow.gauge_collector.take()
-    assert (gauges.waiting_for_client, gauges.endpoints.total()) == (7, 0)
+    assert (gauges.waiting_for_client, gauges.waiting_for_client_events, gauges.endpoints.total()) == (7, 7, 0)
     start.flow.put("b", endpoint("default"))
     gauges = await start.flow.gauge_collector.take()
-    assert (gauges.waiting_for_client, gauges.endpoints.total()) == (5, 1)
+    assert (gauges.waiting_for_client, gauges.waiting_for_client_events, gauges.endpoints.total()) == (5, 5, 1)
 
 
 async def test_endpoints_are_counted_by_state_and_those_without_any_are_ok(autojump_clock, nursery) -> None:

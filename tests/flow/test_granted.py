@@ -12,7 +12,7 @@ from hookd.core.timestamps import rfc3339
 from hookd.edge.api.rendering import delivery_view
 from hookd.flow.housekeeping import TICK_SECONDS
 from hookd.flow.replay import Replayed, Wanted
-from hookd.process.reloading import reload
+from hookd.process.reloading import Reloading
 
 from tests.flow.harness import (
     EPOCH,
@@ -309,13 +309,15 @@ async def test_reload_that_gives_an_endpoint_its_old_schedule_changes_nothing(
         return Settings(retry=RetrySettings(jitter=0.0, schedule_seconds=entries), clients=(client,))
 
     def take(settings: Settings) -> None:
-        reload(
+        Reloading(
             lambda: settings,
+            started_at=EPOCH,
             effective=flow.effective,
             registration=flow.registration,
             rings=(flow.feed.ring,),
+            clock=flow.clock,
             log=flow.log,
-        )
+        ).reload()
 
     flow, held = Flow(), Held()
     await flow.start(nursery)

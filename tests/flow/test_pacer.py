@@ -26,7 +26,7 @@ class Beginner:
         self.asked = 0
 
     def offer(self, lane: Lane) -> None:
-        self._pacer.offer(lane, self, is_failing=self._is_failing)
+        self._pacer.offer(lane, self, 0.0, is_failing=self._is_failing)
 
     def begin(self, lane: Lane) -> bool:
         self.asked += 1

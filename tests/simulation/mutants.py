@@ -53,7 +53,7 @@ from hookd.flow import (
     replay,
     resend,
 )
-from hookd.process import crash_reports, supervisor
+from hookd.process import crash_reports, reloading, supervisor
 
 
 class Mutant(NamedTuple):
@@ -266,10 +266,10 @@ MUTANTS = (
     ),
     Mutant(
         "schedule_of_a_reload_ignored",
-        supervisor,
+        reloading.Reloading,
         "reload",
-        "old, effective.settings = effective.settings, settings",
-        "old = effective.settings; effective.settings = msgspec.structs.replace(settings, retry=old.retry)",
+        "settings = self._effective.settings = self._read()",
+        "settings = self._effective.settings = msgspec.structs.replace(self._read(), retry=old.retry)",
         first=14,
     ),
     Mutant(

@@ -18,6 +18,7 @@ from hookd.cli.commands.demo import demo
 from hookd.cli.commands.events import events
 from hookd.cli.commands.explain import explain
 from hookd.cli.commands.pause import pause
+from hookd.cli.commands.print import print_file
 from hookd.cli.commands.receive import receive
 from hookd.cli.commands.redeliver import redeliver
 from hookd.cli.commands.replay import replay
@@ -69,7 +70,7 @@ COMMANDS = (
     *(run, check, demo, receive),
     *(status, events, explain),
     *(send, retry, redeliver, cancel, replay, pause, resume, test),
-    *(report, resend),
+    *(report, resend, print_file),
 )
 for command in COMMANDS:
     hookd.add_command(command)

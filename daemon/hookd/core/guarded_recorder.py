@@ -70,6 +70,13 @@ class GuardedRecorder:
             self._fail(error)
             return self._recorder.client_room(client_id, share=share)
 
+    def fill(self) -> tuple[int, int]:
+        try:
+            return self._recorder.fill()
+        except Exception as error:
+            self._fail(error)
+            return 0, 0
+
     def admitted(self, event: Event, *, recovered: bool) -> None:
         try:
             self._recorder.admitted(event, recovered=recovered)

@@ -35,6 +35,8 @@ FAILING_FOR_SUCCESSES = 8
 THROTTLING = frozenset({429, 502, 503, 504})
 PAUSE_AFTER_ATTEMPTS = 10
 PAUSE_AFTER_SECONDS = 30.0
+# So long all its attempts have failed, whatever with: 4xx only pauses nothing, and is trouble all the same.
+FAILING_AFTER_ATTEMPTS, FAILING_AFTER_SECONDS = 2, 30.0
 PROBE_SECONDS_MIN, PROBE_SECONDS_MAX = 5.0, 60.0
 # Attempts begin up to this share later than Retry-After asks, never earlier, and never later than an hour from now.
 RETRY_AFTER_JITTER = 0.2
@@ -60,7 +62,7 @@ TOLD_OK: Told = (State.OK, None)
 
 
 class Health(msgspec.Struct, gc=False, eq=False):
-    """One endpoint's row, about 280 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
+    """One endpoint's row, about 290 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
 
     unsettled: int = 0
     in_flight: int = 0
@@ -84,6 +86,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     hard_failures: int = 0  # consecutive ones that are unreachable, timed out or 5xx
     hard_since: float = math.inf  # monotonic: when that run began
     failing_since: float | None = None  # wall
+    failing_from: float = math.inf  # monotonic: the same moment
     last_outcome: Outcome | None = None
     last_delivered_at: float | None = None  # wall
     held_up_by: str | None = None  # with strict order: the event that failed, and that all others wait for
@@ -220,6 +223,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.consecutive_failures = self.successes_to_be_well = self.hard_failures = 0
         self.hard_since = math.inf
         self.failing_since = self.last_outcome = self.last_delivered_at = None
+        self.failing_from = math.inf
 
     def be_removed(self, now: float) -> None:
         """The endpoint was removed. Its row lives on while an attempt is in flight; a later endpoint of this id starts
@@ -232,6 +236,11 @@ class Health(msgspec.Struct, gc=False, eq=False):
     def is_failing(self) -> bool:
         """Whether one of its last few attempts failed: the pacer keeps such endpoints out of the others' way."""
         return self.successes_to_be_well > 0
+
+    def fails_straight(self, now: float) -> bool:
+        """Whether all attempts of the last 30 s or longer failed, two at least; also of an endpoint that is ok."""
+        is_run = self.consecutive_failures >= FAILING_AFTER_ATTEMPTS
+        return is_run and now - self.failing_from >= FAILING_AFTER_SECONDS
 
     @property
     def last_error(self) -> str | None:
@@ -247,6 +256,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
             self.consecutive_failures = self.hard_failures = 0
             self.hard_since = math.inf
             self.failing_since = None
+            self.failing_from = math.inf
         self.last_delivered_at = now.wall
         if self.successes_to_be_well:
             self.successes_to_be_well -= 1
@@ -259,7 +269,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.consecutive_failures += 1
         self.successes_to_be_well = FAILING_FOR_SUCCESSES
         if self.failing_since is None:
-            self.failing_since = now.wall
+            self.failing_since, self.failing_from = now.wall, now.monotonic
         code = outcomes.status_code(outcome)
         is_hard = isinstance(outcome, Unreachable | TimedOut) or (code is not None and code >= 500)
         if code in THROTTLING:

@@ -22,6 +22,9 @@ class NoRecorder:
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:  # noqa: ARG002 - the port's
         return 0, sys.maxsize
 
+    def fill(self) -> tuple[int, int]:
+        return 0, 0
+
     def admitted(self, event: Event, *, recovered: bool) -> None:
         pass
 

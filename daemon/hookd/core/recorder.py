@@ -163,6 +163,9 @@ class SegmentRecorder:
         """One row of the largest always fits. What the file system gives of `recorder.bytes_max` is not asked."""
         return self._clients.bytes_of(client_id), max(self._layout.row_bytes, int(self._room_bytes * share))
 
+    def fill(self) -> tuple[int, int]:
+        return self._rows_bytes, self._room_bytes
+
     def _has_room(self, row_bytes: int) -> bool:
         while self._rows_bytes + row_bytes > self._rows_bytes_max:
             if self._segments >= self._layout.segments_max or not self._allocate():

@@ -21,3 +21,7 @@ class RecorderRoom(Protocol):
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
         """How many bytes the client's rows take now, and how many they may, of such a share of the room."""
         ...
+
+    def fill(self) -> tuple[int, int]:
+        """How many bytes all rows take now, and how many they may; none of either where nothing is recorded."""
+        ...

@@ -7,6 +7,7 @@ Does not: write anything; flow/final_report does.
 
 import shlex
 
+from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.report import CRASH, DeliveryCounts, EventCounts, Recorded, Summary
 from hookd.core.timestamps import parse_rfc3339
@@ -35,10 +36,10 @@ def text(summary: Summary, *, path: str | None) -> str:
     if not deliveries.undelivered:
         rows.append("Nothing was left undelivered.")
         if summary.exhausted_held:
-            rows.append(f"{summary.exhausted_held:,} given up earlier (exhausted) are listed in the report.")
+            rows.append(f"Given up earlier (exhausted), and listed in the report: {summary.exhausted_held:,}.")
     else:
         rows += [
-            f"UNDELIVERED: {deliveries.undelivered:,} deliveries",
+            f"UNDELIVERED: {counted(deliveries.undelivered, 'delivery')}",
             f"  never_attempted  {lost.never_attempted:>9,}  no attempt began: safe to send again",
             f"  attempted_failed {lost.attempted_failed:>9,}  refused or not sent: safe to send again",
             f"  outcome_unknown  {lost.outcome_unknown:>9,}  sent, no answer read: the client may have it;",
@@ -99,8 +100,9 @@ def _text_not_whole(recorded: Recorded) -> str:
     if recorded.broken_off is True:
         return "THE RECORDER FAILED BEFORE THE RUN ENDED: what came or settled after that is not known here."
     return (
-        f"THE RECORDER IS NOT WHOLE: {recorded.unread_bytes:,} bytes unread, "
-        f"{recorded.records_missing:,} records missing, {recorded.events_unrecorded:,} events unrecorded"
+        f"THE RECORDER IS NOT WHOLE: {counted(recorded.unread_bytes, 'byte')} unread, "
+        f"{counted(recorded.records_missing, 'record')} missing, "
+        f"{counted(recorded.events_unrecorded, 'event')} unrecorded"
     )
 
 
@@ -120,7 +122,9 @@ def _text_clients(summary: Summary) -> list[str]:
         rows.append(f"    {line.undelivered:,}  {age}  {line.client_id}/{line.endpoint_id}  {why}")
     if hidden:
         rest = sum(line.undelivered for line in hidden)
-        rows.append(f"    and {len(hidden):,} more endpoints with {rest:,} deliveries, all in the report")
+        rows.append(
+            f"    and {counted(len(hidden), 'more endpoint')} with {counted(rest, 'delivery')}, all in the report"
+        )
     return rows
 
 

@@ -1,9 +1,10 @@
-"""Looks every minute whether the report could still be written, and logs when that changes.
+"""Looks every minute whether the report could still be written, logs when that changes, and counts the unclaimed ones.
 
 A daemon that learns at its stop that the directory is full or not writable has nowhere to put the report.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
+from contextlib import suppress
 from typing import Any, Protocol
 
 import trio
@@ -18,12 +19,15 @@ PROVE_SECONDS_MAX = 10.0
 class Provable(Protocol):
     def prove_writable(self, room_bytes: int = 0) -> None: ...
 
+    def unclaimed(self) -> Sized: ...
+
 
 class ReportsWatch:
     """`problem` says why a report could not be written at the last look; None: it could.
 
     It looks from a thread, one at most: a file system that hangs must not hold the loop, and is a problem too.
-    `room_bytes` is about what a report would take now.
+    `room_bytes` is about what a report would take now. `unclaimed` reports are counted by the same look, and come in as
+    they were at the start.
     """
 
     def __init__(
@@ -33,7 +37,9 @@ class ReportsWatch:
         log: Log,
         in_thread: Callable[..., Awaitable[Any]],
         room_bytes: Callable[[], int] = lambda: 0,
+        unclaimed: int = 0,
     ) -> None:
+        self.unclaimed = unclaimed  # reports that list something undelivered
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
@@ -65,6 +71,8 @@ class ReportsWatch:
     def _prove(self, room_bytes: int) -> None:
         try:
             self._reports.prove_writable(room_bytes)
+            with suppress(OSError):  # what can be written cannot always be read
+                self.unclaimed = len(self._reports.unclaimed())
         finally:
             self._is_asking = False
 

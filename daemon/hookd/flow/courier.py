@@ -165,6 +165,20 @@ class Courier:
                 due_at = min(due_at, lane.owed_from())
         return due_at
 
+    def ready_from(self, now: float) -> float:
+        """Since when (monotonic) an attempt that could begin has not, to an endpoint that does well; infinity if none.
+
+        Its window has room, and nothing of its own holds it back: it waits for us.
+        """
+        ready_from = math.inf
+        for lane in self._lanes.values():
+            health = lane.health
+            if lane.in_flight >= health.window or health.is_failing:
+                continue  # as nearly all that have a backlog: the rest takes 3 us
+            if self._may_begin(lane, now):
+                ready_from = min(ready_from, lane.offered_at if lane.is_offered else lane.owed_from())
+        return ready_from
+
     async def run(self) -> None:
         """Looks at every lane whenever it is woken, and when the next may begin, until nothing waits or flies."""
         while self.has_work:
@@ -232,7 +246,7 @@ class Courier:
         wake_at = math.inf
         for lane in list(self._lanes.values()):
             if self._may_begin(lane, now):
-                self._pacer.offer(lane, self, is_failing=lane.health.is_failing)
+                self._pacer.offer(lane, self, now, is_failing=lane.health.is_failing)
             elif lane.next_due() < math.inf:
                 begins_from = lane.begins_from()
                 if begins_from > now:  # else it waits for room, and is looked at when an attempt ends
@@ -257,7 +271,7 @@ class Courier:
             return
         begins_from = lane.begins_from() if self._has_room(lane) else math.inf  # without room: when an attempt ends
         if begins_from <= now:
-            self._pacer.offer(lane, self, is_failing=lane.health.is_failing)
+            self._pacer.offer(lane, self, now, is_failing=lane.health.is_failing)
         elif begins_from < math.inf:
             self.wake()
         elif not self._flying:

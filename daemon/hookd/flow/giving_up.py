@@ -1,8 +1,8 @@
-"""Owns the telling of deliveries that are given up, to the log and the notices: each once, whichever way it comes."""
+"""Owns the telling of what is given up, to the log and the notices, each once; and the line of what is forgotten."""
 
 from collections.abc import Callable
 
-from hookd.core.delivery import Delivery
+from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
 from hookd.flow.ports import Log
 
@@ -22,5 +22,15 @@ def given_up_teller(log: Log, to_notices: Callable[[Event, Delivery], None]) -> 
             reason=delivery.reason.value,
             attempts=delivery.attempt_count,
         )
+
+    return tell
+
+
+def forgotten_logger(log: Log) -> Callable[[Event], None]:
+    """For the ledger's `on_forgotten`."""
+
+    def tell(event: Event) -> None:
+        exhausted = [one.endpoint_id for one in event.deliveries if one.status is Status.EXHAUSTED]
+        log("event.forgotten", level="warning", event_id=event.id, client_id=event.client_id, exhausted=exhausted)
 
     return tell

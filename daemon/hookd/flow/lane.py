@@ -37,7 +37,7 @@ class _Row(NamedTuple):
 
 
 class Lane:
-    """One endpoint's. The courier counts `in_flight`; the pacer keeps `is_offered`."""
+    """One endpoint's. The courier counts `in_flight`; the pacer keeps `is_offered`, and since when (monotonic)."""
 
     __slots__ = (
         "_expedited",
@@ -51,6 +51,7 @@ class Lane:
         "health",
         "in_flight",
         "is_offered",
+        "offered_at",
     )
 
     def __init__(self, endpoint_id: str, *, endpoint: Endpoint | None, health: Health) -> None:
@@ -59,6 +60,7 @@ class Lane:
         self.health = health  # the ledger's row
         self.in_flight = 0
         self.is_offered = False
+        self.offered_at = math.inf
         self._firsts: deque[Event] = deque()
         self._expedited: dict[int, _Row] = {}  # by the event's sequence: however often one is expedited, it is one row
         self._retries: list[_Row] = []

@@ -53,10 +53,10 @@ class Pacer:
         self._changed = trio.Event()
         self._idle = trio.lowlevel.ParkingLot()
 
-    def offer(self, lane: Lane, courier: Begins, *, is_failing: bool) -> None:
-        """The lane has something that may begin now, and room for it."""
+    def offer(self, lane: Lane, courier: Begins, now: float, *, is_failing: bool) -> None:
+        """The lane has something that may begin now (monotonic), and room for it."""
         if not lane.is_offered:
-            lane.is_offered = True
+            lane.is_offered, lane.offered_at = True, now
             order = next(self._order)
             ring = self._failing if is_failing else self._well
             heapq.heappush(ring, _Offer(order + PLACES_BACK * lane.in_flight, order, lane, courier))

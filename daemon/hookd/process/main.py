@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -45,6 +46,7 @@ from hookd.edge.streams import STDERR, STDOUT, say
 from hookd.edge.systemd import Systemd
 from hookd.process.crash_reports import write_crash_reports
 from hookd.process.exit_codes import ExitCode
+from hookd.process.greeting import greeting
 from hookd.process.outside import Outside
 from hookd.process.reloading import ReloadRefused
 from hookd.process.supervisor import supervise
@@ -91,7 +93,16 @@ def run_process(
 
     _say_client_certificate(settings, log)
     reloaded = partial(_reloaded, reload, tls=tls, log=log, limit=limit)
-    outside = _outside(settings, sockets, log=log, tls=tls, reports=reports, signals=signals, reload=reloaded)
+    outside = _outside(
+        settings,
+        sockets,
+        log=log,
+        tls=tls,
+        reports=reports,
+        signals=signals,
+        reload=reloaded,
+        is_terminal=form.pretty,
+    )
     try:
         return _run(settings, outside, reports, recorder_directory)
     except CannotRecord as error:
@@ -114,6 +125,7 @@ def _outside(
     reports: ReportDirectory,
     signals: Signals,
     reload: Callable[[], Settings],
+    is_terminal: bool,
 ) -> Outside:
     """The real world; what is recorded, and the runs before this one, are added by `_run`."""
     own_sockets = addresses_of(sockets)
@@ -128,10 +140,12 @@ def _outside(
         random_bytes=secrets.token_bytes,
         jitter_unit=random.Random().random,
         new_event_id=EventIds().new,
-        announce=partial(_announce, log=log),
+        announce=partial(_announce, log=log, settings=settings if is_terminal else None),
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
         process_metrics=process_metrics(),
+        tell_person=log.text if is_terminal else None,
+        certificate_expires_at=lambda: None if tls is None else tls.expires_at,
     )
 
 
@@ -142,7 +156,11 @@ def _run(
     run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), SystemClock().wall())
     write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
-    outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)
+    outside = outside._replace(
+        past_runs=reports.past_runs(),
+        unclaimed_reports=_count_unclaimed(reports),
+        is_unaccounted=is_unaccounted,
+    )
     if recorder_directory is not None:
         recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
         outside = outside._replace(recorder=recorder)
@@ -158,6 +176,13 @@ def _run(
     finally:
         if tracing is not None:
             tracing.close(timeout_seconds=TRACES_CLOSE_SECONDS)
+
+
+def _count_unclaimed(reports: ReportDirectory) -> int:
+    """0 where the directory cannot be read: the start goes on, and the next look counts again."""
+    with suppress(OSError):
+        return len(reports.unclaimed())
+    return 0
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:
@@ -250,7 +275,10 @@ def _say_passed_over(directory: RecorderDirectory, log: LogWriter) -> None:
     log("recorder.passed_over", level="warning", folder=str(directory.where), count=len(found), passed_over=shown)
 
 
-def _announce(urls: Sequence[str], *, log: LogWriter) -> None:
+def _announce(urls: Sequence[str], *, log: LogWriter, settings: Settings | None) -> None:
+    """`settings` where a person at a terminal reads it."""
     for url in urls:
         if problem := say(STDOUT, f"listening on {url}\n"):  # who looks for it finds it in the log, as daemon.started
             log("stdout.not_written", level="warning", error=problem, line=f"listening on {url}")
+    if settings is not None and urls:
+        log.text(greeting(urls[0], settings))

@@ -88,3 +88,9 @@ class Outside(NamedTuple):
     """A run before this one left a recording, and its report could not be written."""
     past_runs: Sequence[PastRun] = ()
     """Those of which a report or a marker is left."""
+    tell_person: Callable[[str], object] | None = None
+    """Writes text to the terminal that it was started from; None: there is none."""
+    unclaimed_reports: int = 0
+    """Of these, how many list something undelivered that nobody has taken up."""
+    certificate_expires_at: Callable[[], float | None] = lambda: None
+    """Of the API's certificate (wall); None: it has none."""

@@ -15,7 +15,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import RegistryFull
 from hookd.core.ring import Ring
 from hookd.core.settings import Settings
-from hookd.flow.ports import Log
+from hookd.flow.ports import Clock, Log
 from hookd.flow.registration import Registration
 
 # These take a restart; but for the tokens, which are read at each request.
@@ -32,35 +32,54 @@ class ReloadRefused(Exception):
         self.lines = tuple(lines)
 
 
-def reload(
-    read: Callable[[], Settings],
-    *,
-    effective: EffectiveSettings,
-    registration: Registration,
-    rings: Sequence[Ring[Any, Any]],
-    log: Log,
-) -> None:
-    """Sync, so no attempt and no request sees half of it."""
-    try:
-        settings = read()
-    except ReloadRefused as refused:
-        log("config.refused", level="error", mistakes=refused.lines)
-        return
-    old, effective.settings = effective.settings, settings
-    try:
-        registration.take_config(settings.clients)
-    except RegistryFull as refused:  # with the clients that the API registered; nothing was changed yet
-        effective.settings = old
-        log("config.refused", level="error", mistakes=[refused.detail])
-        return
-    for ring in rings:
-        ring.trim()
-    log(
-        "config.reloaded",
-        clients=len(settings.clients),
-        tokens=[token.name for token in settings.http.tokens],
-        restart_needed_for=_restart_needed_for(old, settings),
-    )
+class Reloading:
+    """`started_at` (wall) is when the configuration in force was read at first."""
+
+    def __init__(
+        self,
+        read: Callable[[], Settings],
+        *,
+        started_at: float,
+        effective: EffectiveSettings,
+        registration: Registration,
+        rings: Sequence[Ring[Any, Any]],
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._read = read
+        self._effective = effective
+        self._registration = registration
+        self._rings = rings
+        self._clock = clock
+        self._log = log
+        self.is_successful = True  # the last of them, the start counted
+        self.succeeded_at = started_at
+
+    def reload(self) -> None:
+        """Sync, so no attempt and no request sees half of it."""
+        old = self._effective.settings
+        try:
+            settings = self._effective.settings = self._read()
+            self._registration.take_config(settings.clients)
+        except ReloadRefused as refused:
+            self._refuse(refused.lines)
+        except RegistryFull as refused:  # with the clients that the API registered; nothing was changed yet
+            self._effective.settings = old
+            self._refuse([refused.detail])
+        else:
+            for ring in self._rings:
+                ring.trim()
+            self.is_successful, self.succeeded_at = True, self._clock.now().wall
+            self._log(
+                "config.reloaded",
+                clients=len(settings.clients),
+                tokens=[token.name for token in settings.http.tokens],
+                restart_needed_for=_restart_needed_for(old, settings),
+            )
+
+    def _refuse(self, mistakes: Sequence[str]) -> None:
+        self.is_successful = False
+        self._log("config.refused", level="error", mistakes=mistakes)
 
 
 def _restart_needed_for(old: Settings, new: Settings) -> list[str]:

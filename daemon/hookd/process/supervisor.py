@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import trio
 
-from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.event import Event
@@ -27,9 +26,10 @@ from hookd.core.registry import Registry
 from hookd.core.run import Run
 from hookd.core.settings import Settings
 from hookd.core.signature import SECRET_BYTES, make_secret
+from hookd.core.units import format_duration
 from hookd.edge.api import Services, create_app
 from hookd.edge.api.health_checks import PLAIN_ANSWERS
-from hookd.edge.api.services import Connections
+from hookd.edge.api.services import Connections, Standing
 from hookd.edge.reports_watch import ReportsWatch
 from hookd.flow.adoption import Adoption
 from hookd.flow.attempt import Attempter
@@ -43,7 +43,7 @@ from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.feed import Feed
 from hookd.flow.final_report import ACCOUNT_SECONDS_MAX, FinalReport
 from hookd.flow.gauges import GaugeCollector
-from hookd.flow.giving_up import given_up_teller
+from hookd.flow.giving_up import forgotten_logger, given_up_teller
 from hookd.flow.housekeeping import COUNTS_EVERY_SECONDS, Housekeeping
 from hookd.flow.notice_watch import NoticeWatch
 from hookd.flow.operational_events import OperationalEvents
@@ -51,15 +51,14 @@ from hookd.flow.pacer import Pacer
 from hookd.flow.port_failures import PortFailureLog
 from hookd.flow.ports import Sender
 from hookd.flow.recovery import Recovery
-from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
-from hookd.flow.reopening import Reopening
-from hookd.flow.replay import Replay
 from hookd.flow.resend import Resend
-from hookd.flow.retry_now import RetryNow
+from hookd.flow.sending_again import sending_again
+from hookd.process.certificates import expire_at
+from hookd.process.drain_progress import telling_progress
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
-from hookd.process.reloading import reload
+from hookd.process.reloading import Reloading
 from hookd.process.service_manager import keep_telling
 from hookd.process.stopping import Stopping
 
@@ -95,7 +94,7 @@ class Supervisor:
             started=clock.now(),
             on_settled=self._feed.note,
             on_given_up=given_up_teller(log, lambda event, delivery: self._notices.given_up(event, delivery)),
-            on_forgotten=self._log_forgotten,
+            on_forgotten=forgotten_logger(log),
             on_port_failed=PortFailureLog(log),
             recorder=outside.recorder,
         )
@@ -182,7 +181,20 @@ class Supervisor:
             log=log,
         )
         self._reports_watch = ReportsWatch(
-            outside.reports, log=log, in_thread=outside.in_thread, room_bytes=self._final_report.report_bytes
+            outside.reports,
+            log=log,
+            in_thread=outside.in_thread,
+            room_bytes=self._final_report.report_bytes,
+            unclaimed=outside.unclaimed_reports,
+        )
+        self._reloading = Reloading(
+            outside.reload,
+            started_at=run.started_at,
+            effective=effective,
+            registration=self._registration,
+            rings=(self._feed.ring, self._notices.feed.ring),
+            clock=clock,
+            log=log,
         )
         self._app = create_app(self._services())
         self._server = outside.server(self._app, plain_answers=PLAIN_ANSWERS)
@@ -204,7 +216,7 @@ class Supervisor:
         """What the routes call on."""
         effective, clock, log = self._effective, self._outside.clock, self._outside.log
         ledger, registry, dispatch, intake = self._ledger, self._registry, self._dispatch, self._intake
-        retry_now, redelivery, replay = self._sending_again()
+        again = sending_again(ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, clock=clock, log=log)
         return Services(
             run=self._run,
             effective=effective,
@@ -219,9 +231,7 @@ class Supervisor:
             attempter=self._attempter,
             registration=self._registration,
             declaration=self._declaration,
-            retry_now=retry_now,
-            redelivery=redelivery,
-            replay=replay,
+            **again._asdict(),
             cancel=self._cancel,
             resend=self._resend,
             housekeeping=self._housekeeping,
@@ -233,6 +243,7 @@ class Supervisor:
             log_lines_dropped=lambda: log.lines_dropped,
             report_directory=os.path.abspath(effective.settings.drain.report_directory),
             reports_problem=lambda: self._reports_watch.problem,
+            standing=self._standing,
             process_metrics=self._outside.process_metrics,
         )
 
@@ -240,26 +251,9 @@ class Supervisor:
         found: Sequence[Mistake] = await self._outside.in_thread(lambda: tuple(self._outside.prove_tls(egress)))
         return found
 
-    def _sending_again(self) -> tuple[RetryNow, Redelivery, Replay]:
-        clock, log, ledger, registry = self._outside.clock, self._outside.log, self._ledger, self._registry
-        dispatch, intake = self._dispatch, self._intake
-        reopening = Reopening(ledger=ledger, registry=registry, intake=intake, dispatch=dispatch, clock=clock)
-        retry_now = RetryNow(
-            ledger=ledger, registry=registry, dispatch=dispatch, intake=intake, reopening=reopening, clock=clock
-        )
-        redelivery = Redelivery(
-            ledger=ledger, registry=registry, intake=intake, reopening=reopening, clock=clock, log=log
-        )
-        replay = Replay(
-            ledger=ledger,
-            registry=registry,
-            intake=intake,
-            reopening=reopening,
-            retry_now=retry_now,
-            clock=clock,
-            log=log,
-        )
-        return retry_now, redelivery, replay
+    def _standing(self) -> Standing:
+        certificates = expire_at(self._outside.certificate_expires_at(), self._effective.settings.egress)
+        return Standing(self._reports_watch.unclaimed, self._reloading, certificates)
 
     def _new_courier(self, client_id: str, keeper: Keeper) -> Courier:
         return Courier(
@@ -341,14 +335,15 @@ class Supervisor:
             in_flight=self._ledger.in_flight,
         )
         started = self._outside.clock.now().monotonic
-        await drain(
-            dispatch=self._dispatch,
-            pacer=self._pacer,
-            adoption=self._adoption,
-            endings=self._endings,
-            timeout_seconds=self._seconds_to_drain(),
-            forced=self._stopping.forced,
-        )
+        async with telling_progress(self._outside.tell_person, self._progress_line):
+            await drain(
+                dispatch=self._dispatch,
+                pacer=self._pacer,
+                adoption=self._adoption,
+                endings=self._endings,
+                timeout_seconds=self._seconds_to_drain(),
+                forced=self._stopping.forced,
+            )
         self._drain_seconds = self._outside.clock.now().monotonic - started
         self._outside.log(
             "drain.finished",
@@ -376,6 +371,10 @@ class Supervisor:
         counts = f"{totals.undelivered:,} undelivered, {totals.in_flight:,} in flight"
         return f"{state}: {totals.accepted:,} accepted, {counts}"
 
+    def _progress_line(self) -> str:
+        left = format_duration(round(self._seconds_to_drain()))
+        return f"{self._status_line()}; {left} left, Ctrl-C again stops at once\n"
+
     def _exit_code(self) -> ExitCode:
         if self._crashed:
             return ExitCode.BUG
@@ -387,24 +386,12 @@ class Supervisor:
         if name != "SIGHUP":
             self._stopping.request(name, late_seconds)
         elif not self._intake.is_draining:
-            reload(
-                self._outside.reload,
-                effective=self._effective,
-                registration=self._registration,
-                rings=(self._feed.ring, self._notices.feed.ring),
-                log=self._outside.log,
-            )
+            self._reloading.reload()
 
     def _note_crash(self, event: str, crash: Exception) -> None:
         self._crashed = True
         self._stopping.trigger = "error"
         self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
-
-    def _log_forgotten(self, event: Event) -> None:
-        exhausted = [one.endpoint_id for one in event.deliveries if one.status is Status.EXHAUSTED]
-        self._outside.log(
-            "event.forgotten", level="warning", event_id=event.id, client_id=event.client_id, exhausted=exhausted
-        )
 
     def _connections(self) -> Connections:
         found = self._server.statistics()

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import click
 
 from hookd.cli.api_client import Remote
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import fit, json_text, moment, tell
@@ -22,7 +23,7 @@ PAGE_LIMIT_MAX = 1000
 
 
 @click.command()
-@click.argument("client", required=False)
+@click.argument("client", required=False, shell_complete=complete_client)
 @click.option("--endpoint", metavar="ID", help="With a delivery to this endpoint.")
 @click.option("--status", type=click.Choice([one.value for one in Status]), help="In this status.")
 @click.option("--reason", type=click.Choice([one.value for one in Reason]), help="Given up for this reason.")

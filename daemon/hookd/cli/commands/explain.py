@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import click
 
 from hookd.cli.api_client import Answer, Remote, part
+from hookd.cli.attempt_text import advice, excerpt_text, maybe_received, outcome_text, past_attempts
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking, fail
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import ago, ahead, json_text, span
+from hookd.core.plurals import are, counted, plural
 from hookd.core.printable import printable
 from hookd.core.timestamps import parse_rfc3339
 from hookd.process.exit_codes import ExitCode
@@ -34,7 +37,7 @@ GIVEN_UP = {
 
 
 @click.command()
-@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT")
+@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT", shell_complete=complete_client)
 @url_option
 @token_option
 @json_option
@@ -144,7 +147,7 @@ class _Telling:
         kept = "the configuration file" if client["managed_by_config"] else "the API"
         yield (
             f"client {client['id']}, registered through {kept}: {client['unsettled']:,} unsettled "
-            f"{_plural('delivery', client['unsettled'])}"
+            f"{plural('delivery', client['unsettled'])}"
         )
         for endpoint in client["endpoints"]:
             yield f"  {endpoint['id']} -> {endpoint['url']}: {self._state(endpoint['health'])}"
@@ -154,7 +157,8 @@ class _Telling:
     def _state(self, health: dict[str, Any]) -> str:
         by = f" by {health['paused_by']}" if health["state"] == "paused" else ""
         since = f" since {ago(health['state_since'], self._now)}" if health["state_since"] else ""
-        return f"{health['state']}{by}{since}"
+        failing = ", but failing" if health["state"] == "ok" and health["failing"] else ""
+        return f"{health['state']}{by}{since}{failing}"
 
     def _endpoint(self, client_id: str, endpoint: dict[str, Any]) -> Iterator[str]:
         health = endpoint["health"]
@@ -163,14 +167,15 @@ class _Telling:
             yield "Nothing waits here."
         else:
             yield (
-                f"{waiting:,} {_plural('delivery', waiting)} {'waits' if waiting == 1 else 'wait'}, "
+                f"{counted(waiting, 'delivery')} {'waits' if waiting == 1 else 'wait'}, "
                 f"{health['in_flight']:,} in flight; the oldest has been unsettled for "
                 f"{span(health['oldest_unsettled_seconds'])}."
             )
         if health["failing_since"]:
             failures, since = health["consecutive_failures"], ago(health["failing_since"], self._now)
             run = "Its last attempt failed" if failures == 1 else f"Its last {failures:,} attempts failed, the first"
-            yield f"{run} {since}; {'' if failures == 1 else 'the last: '}{_outcome(health['last_outcome'])}."
+            yield f"{run} {since}; {'' if failures == 1 else 'the last: '}{outcome_text(health['last_outcome'])}."
+            yield from advice(health["last_outcome"])
         if health["held_up_by"]:
             yield f"Strict order: {health['held_up_by']}, {_failed(health)}, holds up those behind it."
         if endpoint["rate"]:
@@ -202,6 +207,8 @@ class _Telling:
                 f"It said that it was asked too much: {health['concurrency_now']:,} of "
                 f"{endpoint['concurrency']:,} attempts at once, until the next 2xx."
             )
+        if state in ("ok", "throttled") and (at := health["next_attempt_at"]):
+            yield f"The next attempt {self._due(at)}."
 
     def _probe(self, health: dict[str, Any]) -> str:
         if health["next_probe_at"] is None or health["in_flight"]:
@@ -235,8 +242,14 @@ class _Telling:
             last = ended[-1]
             yield (
                 f"Attempt {last['number']} {of} began {ago(last['started_at'], self._now)} and took "
-                f"{span(last['duration_seconds'])}: {_outcome(last)}{_maybe_received(last)}."
+                f"{span(last['duration_seconds'])}: {outcome_text(last)}{maybe_received(last)}."
             )
+            if delivery["status"] != "delivered":
+                yield from excerpt_text(last)
+                yield from advice(last)
+            if ended[:-1]:
+                yield "Those before it:"
+                yield from past_attempts(ended[:-1], self._now)
         if delivery["status"] == "delivered":
             return
         if delivery["status"] == "exhausted":
@@ -270,7 +283,7 @@ class _Telling:
         self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
     ) -> Iterator[str]:
         reason, count = delivery["reason"], delivery["attempt_count"]
-        yield f"Given up ({reason}) after {count} {_plural('attempt', count)}: {GIVEN_UP[reason]}."
+        yield f"Given up ({reason}) after {counted(count, 'attempt')}: {GIVEN_UP[reason]}."
         if endpoint is None:
             yield "Its endpoint is not registered, so it cannot be tried again."
             return
@@ -323,9 +336,9 @@ class _Telling:
                 yield f"  {self._retry(event)}"
         elif health["in_flight"] >= health["concurrency_now"]:
             yield (
-                f"{attempt} is due and waits for its turn: {health['in_flight']:,} of at most "
-                f"{health['concurrency_now']:,} attempts are in flight on the endpoint, "
-                f"{health['unsettled']:,} deliveries are unsettled."
+                f"{attempt} is due and waits for its turn: on the endpoint {are(health['in_flight'], 'attempt')} in "
+                f"flight, which may be {health['concurrency_now']:,} at most, and "
+                f"{are(health['unsettled'], 'delivery')} unsettled."
             )
         elif endpoint["rate"] or endpoint["order"] == "strict":
             yield f"{attempt} is due and waits for its turn: {_turn(endpoint)}."
@@ -383,20 +396,3 @@ def _turn(endpoint: dict[str, Any]) -> str:
     rate = f"its endpoint takes {endpoint['rate']}" if endpoint["rate"] else ""
     order = "its endpoint has strict order, one at a time" if endpoint["order"] == "strict" else ""
     return " and ".join(part for part in (order, rate) if part)
-
-
-def _outcome(outcome: dict[str, Any]) -> str:
-    if outcome["outcome"] == "responded":
-        return f"answered {outcome['status_code']}"
-    return f"{outcome['outcome']}, {outcome['error']}"
-
-
-def _maybe_received(attempt: dict[str, Any]) -> str:
-    sent_unanswered = attempt["request_sent"] and attempt["outcome"] != "responded"
-    return "; the request went out, so the client may have it" if sent_unanswered else ""
-
-
-def _plural(noun: str, number: int) -> str:
-    if number == 1:
-        return noun
-    return f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"

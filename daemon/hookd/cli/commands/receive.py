@@ -30,6 +30,7 @@ import msgspec
 from hookd.cli import failures
 from hookd.cli.options import json_option
 from hookd.cli.terminal import COLUMNS_MAX, clip, json_text
+from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.report import one_line
 from hookd.core.timestamps import rfc3339
@@ -171,8 +172,9 @@ class Receiver(ThreadingHTTPServer):
         with self._lock:
             ids = len(self._known) - ("" in self._known)
             return (
-                f"{self._requests:,} requests with {ids:,} webhook-ids; {self._repeats:,} came again, "
-                f"{self._duplicates:,} of them duplicates (answered 2xx before); {self._unverified:,} not verified"
+                f"{counted(self._requests, 'request')} with {counted(ids, 'webhook-id')}; "
+                f"{self._repeats:,} came again, {self._duplicates:,} of them duplicates (answered 2xx before); "
+                f"{self._unverified:,} not verified"
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote, part
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text, tell
@@ -21,7 +22,7 @@ STATUSES = ("exhausted", "delivered", "failed")
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", shell_complete=complete_client)
 @click.option(
     "--status",
     "statuses",
@@ -62,10 +63,12 @@ def replay(
         with waiting("replaying"):
             answer = remote.post(f"/v1/clients/{part(client)}/replay", msgspec.json.encode(asked))
         done = answer.taken("matched", "reopened", "left", "stopped_by", "without_payload", "until")
-    reopened = f"{done['reopened']:,} reopened"
-    click.echo(
-        json_text(done) if as_json else f"{done['matched']:,} match; {'nothing was reopened' if dry_run else reopened}"
-    )
+    if as_json:
+        click.echo(json_text(done))
+    else:
+        matches = "matches" if done["matched"] == 1 else "match"
+        reopened = "nothing was reopened" if dry_run else f"{done['reopened']:,} reopened"
+        click.echo(f"{done['matched']:,} {matches}; {reopened}")
     if done["without_payload"]:
         tell(f"{done['without_payload']:,} were delivered then and cannot be sent again: their payloads were dropped")
     if done["left"]:

@@ -2,12 +2,13 @@
 
 import click
 
+from hookd.cli.completion import complete_client
 from hookd.cli.endpoint_action import act
 from hookd.cli.options import json_option, token_option, url_option
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", shell_complete=complete_client)
 @click.argument("endpoint", default="default")
 @url_option
 @token_option

@@ -8,6 +8,8 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote
+from hookd.cli.attempt_text import advice, outcome_text
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text
@@ -21,7 +23,7 @@ OF_EVENT = ("id", "client_id", "status", "unrouted", "settled_at", "deliveries")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # a payload may be -1
-@click.argument("client")
+@click.argument("client", shell_complete=complete_client)
 @click.argument("event_type", metavar="TYPE")
 @click.argument("payload", metavar="[JSON or -]", default="{}")
 @url_option
@@ -59,8 +61,9 @@ def _follow(remote: Remote, event: dict[str, Any], *, as_json: bool) -> NoReturn
                 key = (delivery["endpoint_id"], attempt["number"])
                 if attempt["outcome"] is not None and key not in shown:
                     shown.add(key)
-                    what = attempt["status_code"] or attempt["error"]
-                    click.echo(printable(f"{delivery['endpoint_id']} attempt {attempt['number']}: {what}"), err=True)
+                    said = (outcome_text(attempt), *advice(attempt))
+                    message = f"{delivery['endpoint_id']} attempt {attempt['number']}: {'; '.join(said)}"
+                    click.echo(printable(message), err=True)
         if event["settled_at"] is not None:
             break
         time.sleep(FOLLOW_EVERY_SECONDS)

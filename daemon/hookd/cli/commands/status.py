@@ -17,6 +17,7 @@ from hookd.cli.api_client import Remote, Unreachable
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import clip, json_text, screen_size, span
+from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.units import approximate_size
 
@@ -137,7 +138,7 @@ def screen(overview: Overview, url: str) -> list[str]:
         f"per second   {', '.join(f'{rate:,.1f} {what}' for what, rate in per_second.items())}",
         f"loop lag     {status['loop_lag_seconds'] * 1000:,.1f} ms",
         f"connections  {status['connections']['open']:,} of {status['connections']['max']:,}",
-        f"endpoints    {states}; {status['clients']:,} clients",
+        f"endpoints    {states}; {counted(status['clients'], 'client')}",
     ]
     lines += _unusual(status)
     return [clip(printable(line)) for line in lines + _table(overview)]
@@ -181,9 +182,13 @@ def _endpoints(remote: Remote) -> Iterator[Row]:
 def _unusual(status: dict[str, Any]) -> list[str]:
     lines = []
     if status.get("crashed_couriers"):
-        lines.append(f"BUG          {status['crashed_couriers']:,} couriers crashed; the log has the tracebacks")
+        lines.append(
+            f"BUG          {counted(status['crashed_couriers'], 'courier')} crashed; the log has the tracebacks"
+        )
     if status["waiting_for_client"]:
-        lines.append(f"recovered    waiting for their client's PUT: {status['waiting_for_client']:,} deliveries")
+        lines.append(
+            f"recovered    waiting for their client's PUT: {counted(status['waiting_for_client'], 'delivery')}"
+        )
     if (previous := status["previous_run"]) is not None:
         undelivered = "unknown" if previous["undelivered"] is None else f"{previous['undelivered']:,}"
         ended = f"ended {previous['ended']}, {undelivered} undelivered, {previous['recovered']:,} recovered"

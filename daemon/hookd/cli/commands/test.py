@@ -5,9 +5,11 @@ import sys
 import click
 
 from hookd.cli.api_client import Remote, part
+from hookd.cli.attempt_text import advice, outcome_text
+from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import json_text, span
+from hookd.cli.terminal import json_text, span, tell
 from hookd.core.printable import printable
 from hookd.process.exit_codes import ExitCode
 
@@ -16,7 +18,7 @@ TIMEOUT_SECONDS = 3700.0
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", shell_complete=complete_client)
 @click.argument("endpoint", default="default")
 @url_option
 @token_option
@@ -28,7 +30,8 @@ def test(client: str, endpoint: str, url: str | None, token_file: str | None, as
         answer = remote.post(f"/v1/clients/{part(client)}/endpoints/{part(endpoint)}/test", b"")
         attempt = answer.taken("outcome", "status_code", "error", "duration_seconds")
     status = attempt["status_code"]
-    said = f"answered {status}" if status is not None else f"{attempt['outcome']}, {attempt['error']}"
-    shown = f"{client}/{endpoint}: {said}, after {span(attempt['duration_seconds'])}"
+    shown = f"{client}/{endpoint}: {outcome_text(attempt)}, after {span(attempt['duration_seconds'])}"
     click.echo(json_text(attempt) if as_json else printable(shown))
+    for line in advice(attempt):
+        tell(line)
     sys.exit(0 if status is not None and 200 <= status <= 299 else ExitCode.UNDELIVERED)

@@ -2,8 +2,9 @@
 
 Rules: nothing is counted here; every number is read at the scrape from where it is kept, statuses and totals in one
 instant, so that they balance. The names are promises: alerts and dashboards stand on them.
-Limits: no label holds an id. There are at most 150 series, whatever the clients, endpoints and events are: a thousand
-clients with histograms of their own cost a scrape 200 ms of the loop. Whose backlog it is, `GET /v1/clients` tells.
+Limits: at most 160 series whose labels hold no id, whatever the clients, endpoints and events are: a thousand clients
+with histograms of their own cost a scrape 200 ms of the loop. Beside them stand `hookd_client_*`, of the 20 clients
+with the largest backlog and of no other (flow/backlogs): two series each, which come and go, and so are gauges.
 """
 
 import math
@@ -26,14 +27,16 @@ from quart import Blueprint, Response
 from hookd.core.counters import Counters, Histogram
 from hookd.core.delivery import Status
 from hookd.core.guard import PORTS
+from hookd.core.run_history import PreviousRun
 from hookd.core.settings import IntakeSettings
 from hookd.core.totals import Totals
 from hookd.edge.api.negotiation import accepted
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.problems import PROBLEMS
 from hookd.edge.api.request_exchange import this_request
-from hookd.edge.api.services import Connections, Services
+from hookd.edge.api.services import Connections, Services, Standing
 from hookd.edge.api.slices import OneATurn
+from hookd.flow.backlogs import CLIENTS_MAX
 from hookd.flow.gauges import Gauges
 
 LAG = "From an event's admission in this run, or the delivery's own reopening, to a delivery's 2xx."
@@ -84,6 +87,9 @@ class Reading(NamedTuple):
     notices_untold: int
     operations: Totals
     operations_refused: int
+    recorder_fill: tuple[int, int]
+    previous_run: PreviousRun | None
+    standing: Standing
 
 
 def _read(services: Services, gauges: Gauges) -> Reading:
@@ -106,6 +112,9 @@ def _read(services: Services, gauges: Gauges) -> Reading:
         notices_untold=services.notices.untold,
         operations=services.ledger.operations.snapshot(),
         operations_refused=services.notices.operations.refused.total(),
+        recorder_fill=services.ledger.recorder.fill(),
+        previous_run=services.previous_run(),
+        standing=services.standing(),
     )
 
 
@@ -139,6 +148,9 @@ class _Scrape(Collector):
         yield from _registered(reading)
         yield from _notices(reading)
         yield from _daemon(reading)
+        yield from _runs(reading)
+        yield from _standing(reading.standing)
+        yield from _backlogs(reading.gauges)
         yield from self._process()
 
 
@@ -211,6 +223,11 @@ def _ages(gauges: Gauges) -> Iterator[Metric]:
         "The longest that a delivery is due and not begun, its endpoint neither paused nor throttled.",
         gauges.oldest_overdue_seconds or 0.0,
     )
+    yield _gauge(
+        "hookd_longest_ready_seconds",
+        "The longest that an endpoint that does well has room for a due delivery, and it is not begun.",
+        gauges.longest_ready_seconds or 0.0,
+    )
 
 
 def _registered(reading: Reading) -> Iterator[Metric]:
@@ -219,6 +236,15 @@ def _registered(reading: Reading) -> Iterator[Metric]:
     for state, count in reading.gauges.endpoints.items():
         endpoints.add_metric([state.value], count)
     yield endpoints
+    paused = _gauge_by("hookd_endpoints_paused", "The paused ones, by whom.", "paused_by")
+    for paused_by, count in reading.gauges.paused_by.items():
+        paused.add_metric([paused_by.value], count)
+    yield paused
+    yield _gauge(
+        "hookd_endpoints_failing",
+        "Endpoints whose attempts all failed for 30 s or longer, 4xx too, of whatever state.",
+        reading.gauges.failing,
+    )
 
 
 def _notices(reading: Reading) -> Iterator[Metric]:
@@ -266,6 +292,68 @@ def _daemon(reading: Reading) -> Iterator[Metric]:
     for port in PORTS:
         failures.add_metric([port], reading.port_failures.get(port, 0))
     yield failures
+
+
+def _runs(reading: Reading) -> Iterator[Metric]:
+    """What the runs before this one left."""
+    run = reading.previous_run
+    yield _gauge(
+        "hookd_previous_run_undelivered",
+        "Deliveries that the run before left undelivered, as far as it left a list.",
+        0 if run is None else run.undelivered or 0,
+    )
+    yield _gauge(
+        "hookd_previous_run_recovered",
+        "Those of them that this run took back at its start.",
+        0 if run is None else run.recovered,
+    )
+    yield _gauge(
+        "hookd_previous_run_unlisted",
+        "1 if the run before ended without any list of what it left.",
+        run is not None and run.undelivered is None,
+    )
+    yield _gauge(
+        "hookd_unclaimed_reports",
+        "Reports that list something undelivered, and that nobody took up; counted each minute.",
+        reading.standing.unclaimed_reports,
+    )
+    yield _gauge(
+        "hookd_waiting_for_client_events",
+        "Recovered events whose client is not registered.",
+        reading.gauges.waiting_for_client_events,
+    )
+    rows_bytes, room_bytes = reading.recorder_fill
+    yield _gauge("hookd_recorder_bytes", "What unsettled events take of the flight recorder.", rows_bytes)
+    yield _gauge("hookd_recorder_bytes_max", "What they may take; 0 where nothing is recorded.", room_bytes)
+
+
+def _standing(standing: Standing) -> Iterator[Metric]:
+    reloads = standing.reloads
+    yield _gauge("hookd_config_last_reload_successful", "1 if the last was taken.", reloads.is_successful)
+    yield _gauge(
+        "hookd_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read: the start, or a reload.",
+        reloads.succeeded_at,
+    )
+    expiry = _gauge_by(
+        "hookd_certificate_expiry_timestamp_seconds",
+        "When a certificate of ours expires: the API's, and the one of [egress] for endpoints.",
+        "certificate",
+    )
+    for whose, expires_at in standing.certificates_expire_at.items():
+        expiry.add_metric([whose], expires_at)
+    yield expiry
+
+
+def _backlogs(gauges: Gauges) -> Iterator[Metric]:
+    """The only series with a client's id."""
+    text = f"of the {CLIENTS_MAX} clients with the most unsettled events."
+    events = _gauge_by("hookd_client_unsettled_events", f"Events that take budget, {text}", "client_id")
+    taken = _gauge_by("hookd_client_unsettled_bytes", f"The budget that they take, {text}", "client_id")
+    for backlog in gauges.backlogs:
+        events.add_metric([backlog.client_id], backlog.events)
+        taken.add_metric([backlog.client_id], backlog.bytes)
+    yield from (events, taken)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

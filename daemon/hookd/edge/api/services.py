@@ -1,7 +1,7 @@
 """Owns the list of what the routes call: the flow's objects, handed in by the supervisor."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.endpoint_egress import EndpointEgress
@@ -36,6 +36,21 @@ class Connections(NamedTuple):
     displaced: int  # since the start: they made room for others
 
 
+class Reloads(Protocol):
+    """How the last reload at SIGHUP ended; the start counts as one."""
+
+    is_successful: bool
+    succeeded_at: float  # wall: the last that was taken
+
+
+class Standing(NamedTuple):
+    """What only the process knows."""
+
+    unclaimed_reports: int  # with something undelivered, as the last look had it
+    reloads: Reloads
+    certificates_expire_at: Mapping[str, float]  # wall, by whose: "api" and "egress", where each has one
+
+
 class Services(NamedTuple):
     run: Run
     effective: EffectiveSettings
@@ -64,4 +79,5 @@ class Services(NamedTuple):
     log_lines_dropped: Callable[[], int]
     report_directory: str  # where this run's report will be; absolute
     reports_problem: Callable[[], str | None]
+    standing: Callable[[], Standing]
     process_metrics: Callable[[], Iterable[Any]]  # the metrics of the library that api/metrics.py knows
