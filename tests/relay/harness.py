@@ -3,6 +3,7 @@
 Nothing here sleeps, and nothing ends a process that it did not start. Without `redis-server` what needs it is skipped.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -211,11 +212,12 @@ class Relay:
         return Api(self.port).ask("GET", "/readyz").status == 200
 
 
-def definitions(folder: Path, urls: Mapping[str, str], secret: str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") -> str:
-    """A file for `--clients`; written whole or not at all."""
-    import json
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-    clients = [{"id": name, "endpoints": [{"url": url, "secret": secret}]} for name, url in urls.items()]
+
+def definitions(folder: Path, urls: Mapping[str, str], **more: object) -> str:
+    """A file for `--clients`, whole or not at all; `more` stands in every endpoint."""
+    clients = [{"id": name, "endpoints": [{"url": url, "secret": SECRET, **more}]} for name, url in urls.items()]
     new, path = folder / "clients.new", folder / "clients.json"
     new.write_text(json.dumps({"clients": clients}))
     new.replace(path)
