@@ -74,10 +74,10 @@ class Redis:
             data = self._file.read(int(text) + 2)
             if len(data) != int(text) + 2:
                 raise ConnectionError("Redis has gone")
-            return data[:-2].decode()
+            return data[:-2].decode(errors="replace")
         if kind == b"*":
             return None if int(text) < 0 else [self._answer() for _ in range(int(text))]
-        return text.decode()
+        return text.decode(errors="replace")
 
 
 class RedisServer:
@@ -124,8 +124,8 @@ class RedisServer:
         return int(self.ask("XPENDING", STREAM, GROUP)[0])
 
     def unread(self) -> int:
-        [group] = [dict_of(one) for one in self.ask("XINFO", "GROUPS", STREAM)]
-        return int(group["lag"])
+        groups = [dict_of(one) for one in self.ask("XINFO", "GROUPS", STREAM)]
+        return int(groups[0]["lag"]) if groups else int(self.ask("XLEN", STREAM))
 
     def is_done(self) -> bool:
         """Everything that was added is read and acknowledged."""

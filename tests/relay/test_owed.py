@@ -70,7 +70,9 @@ class TableMachine(RuleBasedStateMachine):
             assert 0 < len(rows) <= BATCH_MAX
             assert all(row.state is State.POSTING for row in rows)
             assert [row.client_id for row in rows] == [lane.client_id] * len(rows)
-            assert lane.client_id not in [other.client_id for other, _, _ in self.on_the_way], "two requests of one lane"
+            assert lane.client_id not in [other.client_id for other, _, _ in self.on_the_way], (
+                "two requests of one lane"
+            )
             self.on_the_way.append((lane, rows, self.table.gap_count))
 
     @precondition(lambda self: self.on_the_way)
@@ -90,7 +92,9 @@ class TableMachine(RuleBasedStateMachine):
                 case "unanswered":
                     self.table.unanswered([row])
         if reason is not None or "later" in words[: len(rows)]:
-            self.table.lanes.park(lane, reason or Reason.FULL, self.now, data.draw(st.sampled_from([None, 1.0, 1000.0])))
+            self.table.lanes.park(
+                lane, reason or Reason.FULL, self.now, data.draw(st.sampled_from([None, 1.0, 1000.0]))
+            )
         self.table.put_back(rows)
         self.table.lanes.finish(lane, is_taken=lane.parked_at < lane.posting_since or lane.reason is None)
 

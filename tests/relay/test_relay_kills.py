@@ -162,6 +162,8 @@ def check(redis: RedisServer, receiver: Receiver, confirmed: dict[str, str]) -> 
     in_one_run = Counter((one.path, one.event_id) for one in receiver.log if one.status == 200)
     assert max(in_one_run.values()) == 1, "one daemon delivered an event twice"
     tries = Counter((one.path, one.event_id) for one in receiver.log)
-    repeated = sum(Counter(event_id for _, event_id in tries).values()) - len(taken) - len(given_up & receiver.ids().keys())
+    repeated = (
+        sum(Counter(event_id for _, event_id in tries).values()) - len(taken) - len(given_up & receiver.ids().keys())
+    )
     assert repeated <= redis.posted_again(), f"{repeated} repetitions, {redis.posted_again()} counted"
     return f"{repeated} repeated, {redis.posted_again()} posted again"

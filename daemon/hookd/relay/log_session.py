@@ -41,6 +41,7 @@ class LogSession:
         self._stopping = trio.Event()
         self._stopped = trio.Event()
         self._was_connected = False
+        self._has_no_group = False  # as far as is known: making one needs memory, which a full Redis has not
         self._last_id = "0-0"
         self._problem: str | None = None
 
@@ -75,8 +76,10 @@ class LogSession:
     def _heed(self, problems: Sequence[BaseException]) -> None:
         for problem in problems:
             if isinstance(problem, GroupGone):
-                self._log("relay.group_gone", level="error", rows=len(self._table.rows), error=str(problem))
+                if self._was_connected:
+                    self._log("relay.group_gone", level="error", rows=len(self._table.rows), error=str(problem))
                 self._table.clear()
+                self._has_no_group = True
                 return
         if not self._was_connected:
             for problem in problems:
@@ -88,7 +91,9 @@ class LogSession:
         self._problem = said
 
     async def _connected(self, log: RedisLog) -> None:
-        await log.make_group()
+        if self._has_no_group:
+            await log.make_group()
+            self._has_no_group = False
         await self._look_at_own(log)
         if self._problem is not None or not self._was_connected:
             self._log("relay.redis_connected", rows=len(self._table.rows))
@@ -152,14 +157,15 @@ class LogSession:
 
     def _add(self, read: Read) -> None:
         """Entries that were read once before, by a group that is gone, may have been posted."""
-        seen = [one for one in read.entries if position_of(one.id) <= self._state.read_up_to]
-        fresh = [one for one in read.entries if position_of(one.id) > self._state.read_up_to]
-        self._table.add(seen, is_doubtful=True)
-        self._table.add(fresh)
+        up_to, entries = self._state.read_up_to, read.entries
+        if entries and position_of(entries[0].id) <= up_to:  # they come in order
+            self._table.add([one for one in entries if position_of(one.id) <= up_to], is_doubtful=True)
+            entries = [one for one in entries if position_of(one.id) > up_to]
+        self._table.add(entries)
         self._refuse(read)
         self._state.counts["read"] += len(read.entries) + len(read.unpostable)
-        ids = [*(one.id for one in fresh), *(one.id for one in read.unpostable)]
-        self._state.read_up_to = max([self._state.read_up_to, *map(position_of, ids)])
+        newest = [position_of(some[-1].id) for some in (read.entries, read.unpostable) if some]
+        self._state.read_up_to = max(up_to, *newest)
         self._state.changed()
 
     def _refuse(self, read: Read) -> None:
