@@ -1,15 +1,14 @@
-"""The relay's table, whatever happens in whatever order: no row is lost, none is settled by nobody, and counts add up."""
+"""The relay's table, whatever comes in whatever order: no row is lost, none is settled by nobody, counts add up."""
 
 from collections import Counter
-
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hookd.relay.entry import Entry, Unpostable
 from hookd.relay.lanes import HELD_ROW_BYTES, Limits
 from hookd.relay.owed import READY_MAX, OwedTable
 from hookd.relay.parking import BATCH_MAX, DELIVERED, PAUSE_SECONDS_MAX, PROBE_MAX, Ending, Lane, Reason, Row, State
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 PARKED_MAX = 20
 HELD_BYTES_MAX = 60 * HELD_ROW_BYTES
@@ -80,7 +79,7 @@ class TableMachine(RuleBasedStateMachine):
     def answer_comes(self, data: st.DataObject) -> None:
         lane, rows, gap_count = self.on_the_way.pop(data.draw(st.integers(0, len(self.on_the_way) - 1)))
         reason = data.draw(st.sampled_from([None, *Reason]))
-        words = data.draw(st.lists(st.sampled_from("taken settled refused unanswered later".split()), min_size=1))
+        words = data.draw(st.lists(st.sampled_from(["taken", "settled", "refused", "unanswered", "later"]), min_size=1))
         for number, row in enumerate(rows):
             match words[number % len(words)]:
                 case "taken":

@@ -11,6 +11,7 @@ import pytest
 from tests.acceptance.harness import HANG, Api, Daemon, Received, Receiver, hookd, wait_until
 from tests.acceptance.test_outbox import port_for_good
 from tests.relay.harness import GROUP, STREAM, RedisServer, Relay, definitions, needs_redis
+from tests.relay.proxies import HangingProxy, ShardingProxy
 
 pytestmark = needs_redis
 SECONDS_MAX = 60.0  # for what takes a second on a machine that does nothing else
@@ -135,19 +136,19 @@ def test_restarted_daemon_gets_what_it_does_not_know_again(tmp_path: Path, redis
     port = port_for_good()
     with Receiver() as receiver:
         clients = definitions(tmp_path, {"acme": receiver.url})
-        with Daemon(tmp_path / "hookd", bind=f"127.0.0.1:{port}") as daemon:
-            with relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
-                wait(redis.is_done, "the first are acknowledged")
-                receiver.behaviour = lambda _received: HANG
-                redis.add("acme", [f"new{n}" for n in range(7)])
-                wait(lambda: owed(relay, "posted") == 7, "the others are posted")
-                daemon.kill()
-                receiver.behaviour = lambda _received: 200
-                with Daemon(tmp_path / "hookd2", bind=f"127.0.0.1:{port}"):
-                    wait(redis.is_done, "all are acknowledged")
-                assert redis.posted_again() == 7
-                assert relay.metrics()["posted_again_total"] == 7
-                receiver.release()
+        first = Daemon(tmp_path / "hookd", bind=f"127.0.0.1:{port}")
+        with first as daemon, relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
+            wait(redis.is_done, "the first are acknowledged")
+            receiver.behaviour = lambda _received: HANG
+            redis.add("acme", [f"new{n}" for n in range(7)])
+            wait(lambda: owed(relay, "posted") == 7, "the others are posted")
+            daemon.kill()
+            receiver.behaviour = lambda _received: 200
+            with Daemon(tmp_path / "hookd2", bind=f"127.0.0.1:{port}"):
+                wait(redis.is_done, "all are acknowledged")
+            assert redis.posted_again() == 7
+            assert relay.metrics()["posted_again_total"] == 7
+            receiver.release()
         assert max(count for name, count in receiver.ids().items() if name.startswith("old")) == 1
 
 
@@ -229,34 +230,106 @@ def test_vanished_group_and_vanished_stream_are_survived(tmp_path: Path, redis: 
         assert max(receiver.ids().values()) == 1
 
 
-def test_entries_that_are_trimmed_under_it_are_told(tmp_path: Path, redis: RedisServer) -> None:
-    """What the daemon has is delivered all the same; what it has not is lost, and stands in STREAM:refused."""
-    port = port_for_good()
-    with Receiver(HANG) as receiver:
+def test_trimmed_entry_that_a_daemon_has_is_delivered_all_the_same(tmp_path: Path, redis: RedisServer) -> None:
+    """And acknowledged, with no line anywhere."""
+    with Receiver(HANG) as receiver, Daemon(tmp_path / "hookd") as daemon:
         clients = definitions(tmp_path, {"acme": receiver.url})
-        with Daemon(tmp_path / "hookd", bind=f"127.0.0.1:{port}") as daemon:
-            with relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
-                redis.add("acme", [f"e{n}" for n in range(4)])
-                wait(lambda: owed(relay, "posted") == 4, "they are posted")
-                redis.ask("XTRIM", STREAM, "MAXLEN", "0")
-                receiver.release()
+        with relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
+            redis.add("acme", [f"e{n}" for n in range(4)])
+            wait(lambda: owed(relay, "posted") == 4, "they are posted")
+            redis.ask("XTRIM", STREAM, "MAXLEN", "0")
+            receiver.release()
+            wait(lambda: redis.pending() == 0, "all are acknowledged")
+    assert redis.lines("refused") == []
+    assert len(receiver.ids()) == 4
+
+
+def test_trimmed_entry_that_no_daemon_has_is_told(tmp_path: Path, redis: RedisServer) -> None:
+    """It is lost, and stands in STREAM:refused."""
+    port = port_for_good()
+    with Receiver(HANG) as receiver, Daemon(tmp_path / "hookd", bind=f"127.0.0.1:{port}") as daemon:
+        clients = definitions(tmp_path, {"acme": receiver.url})
+        with relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
+            redis.add("acme", [f"f{n}" for n in range(4)])
+            wait(lambda: owed(relay, "posted") == 4, "they are posted")
+            redis.ask("XTRIM", STREAM, "MAXLEN", "0")
+            daemon.kill()
+            with Daemon(tmp_path / "hookd2", bind=f"127.0.0.1:{port}"):
                 wait(lambda: redis.pending() == 0, "all are acknowledged")
-                assert redis.lines("refused") == []
-        with Receiver(HANG) as other:
-            definitions(tmp_path, {"acme": other.url})
-            with Daemon(tmp_path / "hookd2", bind=f"127.0.0.1:{port}") as daemon:
-                with Relay(tmp_path, redis.url, daemon.url, "--clients", clients, name="second") as relay:
-                    redis.add("acme", [f"f{n}" for n in range(4)])
-                    wait(lambda: owed(relay, "posted") == 4, "they are posted")
-                    redis.ask("XTRIM", STREAM, "MAXLEN", "0")
-                    daemon.kill()
-                    with Daemon(tmp_path / "hookd3", bind=f"127.0.0.1:{port}"):
-                        wait(lambda: redis.pending() == 0, "all are acknowledged")
+            assert relay.metrics()["trimmed_total"] == 4
     assert {line["id"]: line["problem"] for line in redis.lines("refused")} == {f"f{n}": "trimmed" for n in range(4)}
 
 
+def test_hung_partition_loses_nothing(tmp_path: Path, redis: RedisServer) -> None:
+    """A proxy before Redis takes bytes and passes none on: commands give up, and what is its own is asked for again."""
+    with Receiver(HANG) as receiver, Daemon(tmp_path / "hookd") as daemon, HangingProxy(redis.port) as proxy:
+        clients = definitions(tmp_path, {"acme": receiver.url})
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with Relay(tmp_path, url, daemon.url, "--clients", clients, "--takeover", "1m") as relay:
+            redis.add("acme", [f"e{n}" for n in range(20)])
+            wait(lambda: owed(relay, "posted") == 20, "they are posted")
+            proxy.hang()
+            receiver.release()
+            wait(lambda: len(receiver.ids()) == 20, "they are delivered meanwhile")
+            wait(lambda: not relay.is_ready(), "Redis is missed")
+            redis.add("acme", [f"late{n}" for n in range(20)])
+            proxy.go_on()
+            wait(redis.is_done, "all are acknowledged")
+            wait(relay.is_ready, "it is ready again")
+        assert max(receiver.ids().values()) == 1
+        assert len(receiver.ids()) == 40
+
+
+def test_two_daemons_have_a_feed_each(tmp_path: Path, redis: RedisServer) -> None:
+    """A proxy hashes the client in the path; one daemon is killed, and what the other one has is not posted again."""
+    ports = [port_for_good(), port_for_good()]
+    with Receiver(HANG) as receiver:
+        daemons = [Daemon(tmp_path / f"hookd{n}", bind=f"127.0.0.1:{port}") for n, port in enumerate(ports)]
+        clients = definitions(tmp_path, {"even0": receiver.url, "odd1": receiver.url})
+        feeds = [option for port in ports for option in ("--feed", f"http://127.0.0.1:{port}")]
+        with daemons[0], daemons[1], ShardingProxy(ports) as proxy:
+            to = f"http://127.0.0.1:{proxy.port}"
+            with Relay(tmp_path, redis.url, to, *feeds, "--clients", clients) as relay:
+                redis.add("even0", [f"e{n}" for n in range(10)])
+                redis.add("odd1", [f"o{n}" for n in range(10)])
+                wait(lambda: owed(relay, "posted") == 20, "all are posted")
+                assert daemons[1].api.status()["events"]["accepted"] == 10
+                daemons[1].kill()
+                with Daemon(tmp_path / "again", bind=f"127.0.0.1:{ports[1]}"):
+                    wait(lambda: redis.posted_again() == 10, "those of the killed one are posted again")
+                    wait(lambda: owed(relay, "posted") == 20, "all are posted")
+                    receiver.release()
+                    wait(redis.is_done, "all are acknowledged")
+        assert redis.posted_again() == 10
+
+
+def test_dead_and_full_clients_hold_up_nobody(tmp_path: Path, redis: RedisServer) -> None:
+    """One of eleven hangs, one has no room: backlogs of both are many times what they may hold. The nine go on."""
+    settings = {"intake.client_events_max": 50, "delivery.timeout": "10m"}
+    healthy = [f"healthy{n}" for n in range(9)]
+
+    def answer(received: Received) -> object:
+        return HANG if received.path.endswith(("dead", "full")) else 200
+
+    with Receiver(answer) as receiver, Daemon(tmp_path / "hookd", settings=settings) as daemon:  # type: ignore[arg-type]
+        clients = definitions(tmp_path, {name: f"{receiver.url}/{name}" for name in ("dead", "full", *healthy)})
+        with relayed(tmp_path, redis, daemon, "--clients", clients, "--parked-max", "50") as relay:
+            for name in ("dead", "full"):
+                redis.add(name, [f"{name}{n}" for n in range(2000)])
+            for name in healthy:
+                redis.add(name, [f"{name}-{n}" for n in range(50)])
+            wanted = {f"{name}-{n}" for name in healthy for n in range(50)}
+            wait(lambda: wanted <= set(receiver.ids()), "the healthy ones' are delivered")
+            wait(lambda: redis.pending() == 4000, "and acknowledged")
+            shown = relay.metrics()
+            assert shown["parked"] <= 100
+            assert shown["parked"] + shown["parked_beyond"] == 3900
+            assert shown["taken_back_total"] <= 100, "the same entries are claimed over and over"
+            receiver.release()
+
+
 def test_full_redis_still_has_its_entries_delivered(tmp_path: Path, redis: RedisServer) -> None:
-    """What needs no memory goes on; a line for what is given up is written once there is room, and pending till then."""
+    """What needs no memory goes on; what is given up stays pending until its line has room."""
     redis.add("acme", [f"e{n}" for n in range(10)])
     redis.ask("XGROUP", "CREATE", STREAM, GROUP, "0")
 

@@ -129,14 +129,18 @@ def test_nothing_is_lost_through_kills_of_all_three(tmp_path: Path) -> None:
         killed: Counter[str] = Counter()
         with Producer(redis, receiver.log) as producer:
             for _ in range(KILLS):
-                enough = len(receiver.log) + chance.randrange(1, 150)
-                wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
+                let_it_work(receiver, chance.randrange(1, 150))
                 chosen = chance.sample(victims, chance.choices([1, 2, 3, 4], [6, 3, 2, 1])[0])
                 killed.update(chosen)
                 trial.kill(chosen)
         wait_until(redis.is_done, seconds=SETTLED_MAX_SECONDS, what="everything is acknowledged")
         again = check(redis, receiver, producer.confirmed)
         print(f"{KILLS} kills {dict(killed)}, {len(producer.confirmed)} entries, {again}")
+
+
+def let_it_work(receiver: Receiver, count: int) -> None:
+    enough = len(receiver.log) + count
+    wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
 
 
 def answer(received: Received) -> int:

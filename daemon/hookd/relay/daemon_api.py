@@ -17,7 +17,7 @@ from hookd.relay.parking import Reason, Row
 POST_SECONDS_MAX = 10.0
 FEED_PAGE_MAX = 1000
 SETTLED = ("delivered", "exhausted")
-# What an event is itself to blame for stays so. Everything else may pass: a wrong path in --to refuses no event for good.
+# What an event is itself to blame for stays so. All else may pass: a wrong path in --to refuses no event for good.
 _FOR_GOOD = ("invalid-event", "malformed-json", "too-large", "id-conflict")
 _OF_THE_CLIENT = {"unknown-client": Reason.UNKNOWN, "client-full": Reason.FULL}
 # Of a whole request. A proxy's 502 and 504, as a bug's 500, leave open what arrived.

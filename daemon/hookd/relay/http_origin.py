@@ -1,4 +1,4 @@
-"""Owns how the relay speaks HTTP/1.1 with one origin: kept connections, a bound on each answer, and what a failure means.
+"""Owns how the relay speaks HTTP/1.1 with one origin: kept connections, bounds, and what a failure means.
 
 Rules: a request that was not written at all is `Unsent`, and may simply be sent again; one of which anything may have
 arrived is `Unanswered`. A kept connection that has something to read before a request was sent has been closed, and is

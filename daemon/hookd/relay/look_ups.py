@@ -1,7 +1,7 @@
 """Owns the look-ups: whether what is in doubt is known to a daemon, and what of it is posted again.
 
-Rules: every daemon is asked, and an event is unknown only where each of them has said so; while one does not answer, what
-the others do not know stays in doubt. Before that each feed is read to its end. What is exhausted is asked for its
+Rules: every daemon is asked, and an event is unknown only where each of them has said so; while one does not answer,
+what the others do not know stays in doubt. Before that each feed is read to its end. What is exhausted is asked for its
 reason.
 Limits: 1,000 rows in one look-up, fewer where a daemon takes fewer.
 """

@@ -1,7 +1,8 @@
 """Owns the posts: which lane is next, what is sent, and what each answer means for its rows.
 
-Rules: one request of a lane at a time, and POSTS_MAX in all, of which lanes that are stuck have a part alone. Nothing is
-posted without the lease. What may have arrived without an answer is in doubt, and looked up before it is posted again.
+Rules: one request of a lane at a time, and POSTS_MAX in all, of which lanes whose daemon does not answer have a part
+alone. Nothing is posted without the lease. What may have arrived without an answer is in doubt, and looked up before it
+is posted again.
 Limits: POSTS_MAX bodies of 1 MiB and one event more.
 """
 

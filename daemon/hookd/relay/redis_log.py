@@ -3,7 +3,7 @@
 Rules: a command is answered within a bound, or the connection is given up; whoever asked hears `LogAway`, and knows
 nothing of what Redis did. A stream or a group that is not there is `GroupGone`. Redis 7 or newer, one primary: the keys
 are several, and a cluster would want them in one slot.
-Does not: decide (owed.py), or begin again (log_session.py).
+Does not: decide (owed.py), or begin again (log_connection.py).
 """
 
 import hashlib
@@ -223,7 +223,7 @@ class RedisLog:
 
 @asynccontextmanager
 async def open_log(url: str, names: Names) -> AsyncIterator[RedisLog]:
-    """Connected. Raises LogAway or LogRefused, in a group, as what is raised inside: the library has a nursery there."""
+    """Connected. Raises LogAway or LogRefused, in a group, as all that is raised inside: the library has a nursery."""
     options: dict[str, Any] = {"stream_timeout": None, "connect_timeout": CONNECT_SECONDS_MAX}
     if urlsplit(url).scheme == "rediss" and "ssl_" not in url:
         options["ssl_context"] = ssl.create_default_context()  # coredis by itself would check no name

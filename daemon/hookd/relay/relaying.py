@@ -18,7 +18,7 @@ from hookd.relay.daemon_api import DaemonApi
 from hookd.relay.definitions_file import DefinitionsFile
 from hookd.relay.feed_reader import FeedReader
 from hookd.relay.lanes import Limits
-from hookd.relay.log_session import LogSession
+from hookd.relay.log_connection import LogConnection
 from hookd.relay.look_ups import LookUps
 from hookd.relay.owed import OwedTable
 from hookd.relay.posting import Posting
@@ -71,7 +71,7 @@ class Relaying:
         self._posting = Posting(self.state, self._to, settings.definitions, self._log)
         self._look_ups = LookUps(self.state, self._feeds)
         names = Names(settings.stream, settings.group, new_member())
-        self._session = LogSession(self.state, settings.redis_url, names, self._feeds, self._log)
+        self._connection = LogConnection(self.state, settings.redis_url, names, self._feeds, self._log)
         self._member = names.member
 
     async def run(self) -> int:
@@ -100,7 +100,7 @@ class Relaying:
         async with trio.open_nursery() as nursery:
             for feed in self._feeds:
                 nursery.start_soon(feed.run)
-            for task in (self._posting.run, self._look_ups.run, self._session.run):
+            for task in (self._posting.run, self._look_ups.run, self._connection.run):
                 nursery.start_soon(task)
             await self._asked.wait()
             await self._stop()
@@ -117,7 +117,7 @@ class Relaying:
             while state.table.settled and state.log is not None:
                 await state.bell("stopping").wait(0.1)
         with trio.move_on_after(RELEASE_SECONDS_MAX):
-            await self._session.stop()
+            await self._connection.stop()
 
     def _signal(self, name: str, late_seconds: float) -> None:
         came_at = trio.current_time() - late_seconds

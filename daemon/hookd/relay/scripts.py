@@ -1,8 +1,8 @@
 """Owns the Lua scripts that Redis runs for the relay: each is one step there, and sees who owns an entry as it acts.
 
 Keys are always the stream, `STREAM:exhausted`, `STREAM:refused` and `STREAM:relay:GROUP`, a hash with the cursors and
-counts. Arguments begin with the group and the relay's own name in it. Other names there are `parked:CLIENT` for what one
-client has beyond what is held, and `released` for what a relay that stopped has left behind.
+counts. Arguments begin with the group and the relay's own name in it. Other names there are `parked:CLIENT` for what
+one client has beyond what is held, and `released` for what a relay that stopped has left behind.
 
 Rules: nothing that needs memory comes before what frees or ends something, and its failure is told, not raised: a full
 Redis still reads and acknowledges. An entry's fields are copied inside Redis.

@@ -1,9 +1,9 @@
 """Owns the relay's time with Redis: connecting, what it does while connected, and connecting again.
 
-Rules: any trouble ends the connection; the next one begins with a look at what is the relay's own. So an answer that was
-lost, whatever it said, is made up for in one place. While connected four tasks work: entries are read, claimed again and
-waited for; what settled is acknowledged; what leaves is handed back; and once a second the relay is seen, looks for
-relays that are gone, and how all stands.
+Rules: any trouble ends the connection; the next one begins with a look at what is the relay's own. So an answer that
+was lost, whatever it said, is made up for in one place. While connected five tasks work: entries are read and claimed
+again; they are waited for; what settled is acknowledged; what leaves is handed back; and once a second the relay is
+seen, looks for relays that are gone, and at how all stands.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ PARKED, RELEASED = "parked:", "released"
 READ_UP_TO = "read up to"
 
 
-class LogSession:
+class LogConnection:
     def __init__(self, state: RelayState, url: str, names: Names, feeds: Sequence[FeedReader], log: RelayLog) -> None:
         self._state = state
         self._table = state.table
