@@ -203,13 +203,15 @@ class Relay:
 
     def metrics(self) -> dict[str, float]:
         """By name and labels."""
-        answer = Api(self.port).ask("GET", "/metrics")
+        with Api(self.port) as api:
+            answer = api.ask("GET", "/metrics")
         assert answer.status == 200
         lines = [line.rpartition(" ") for line in answer.content.decode().splitlines() if not line.startswith("#")]
         return {name.removeprefix("hookd_relay_"): float(value) for name, _, value in lines}
 
     def is_ready(self) -> bool:
-        return Api(self.port).ask("GET", "/readyz").status == 200
+        with Api(self.port) as api:
+            return api.ask("GET", "/readyz").status == 200
 
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -1,4 +1,4 @@
-"""Two small proxies: one that can hang, as a partition of the network does, and one that chooses by the client's name."""
+"""Two small proxies: one that can hang, as a partition does, and one that chooses by the client's name."""
 
 import http.client
 import selectors

@@ -246,4 +246,6 @@ class Lanes:
             return 0
         if lane.is_stuck:  # enough to try it with
             return PROBE_MAX - waiting if waiting < PROBE_MAX // 2 and lane.parked_until <= now else 0
-        return min(TAKE_BACK_MAX - waiting, count_max) if waiting < TAKE_BACK_MAX // 2 else 0
+        if waiting >= lane.batch_max:  # as much as it may post: what it could not would leave once more
+            return 0
+        return min(2 * lane.batch_max - waiting, TAKE_BACK_MAX, count_max)
