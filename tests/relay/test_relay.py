@@ -385,3 +385,29 @@ def test_probes_and_exit_codes(tmp_path: Path, redis: RedisServer) -> None:
         assert done.returncode == code, (arguments, done)
         assert done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_relay_that_is_not_let_in_says_so(tmp_path: Path, redis: RedisServer) -> None:
+    """By hookd or by Redis, at the start: 77. No address to listen at: 69."""
+    token = tmp_path / "token"
+    token.write_text("secret-token-of-the-daemon")
+    other = tmp_path / "other"
+    other.write_text("another")
+    settings = tmp_path / "hookd.toml"
+    settings.write_text(f'[[http.tokens]]\nname = "t"\nscope = "admin"\ntoken_file = "{token}"\n')
+    with Daemon(tmp_path / "hookd", "--config", str(settings)) as daemon:
+        given = ["relay", "--redis", redis.url, "--stream", STREAM, "--group", GROUP, "--to", daemon.url]
+        bind = ["--bind", "127.0.0.1:0"]
+        refused = hookd(*given, *bind, "--token-file", str(other))
+        assert refused.returncode == 77, refused
+        assert "the daemon refuses the token" in refused.stderr
+        taken = hookd(*given, "--bind", f"127.0.0.1:{daemon.port}", "--token-file", str(token))
+        assert taken.returncode == 69, taken
+        redis.ask("CONFIG", "SET", "requirepass", "word")
+        refused = hookd(*given, *bind, "--token-file", str(token))
+        assert refused.returncode == 77, refused
+        assert "Redis refuses the relay" in refused.stderr
+        url = f"redis://:word@127.0.0.1:{redis.port}/0"
+        with Relay(tmp_path, url, daemon.url, "--token-file", str(token)) as relay:
+            wait(relay.is_ready, "it is let in")
+            assert "word" not in relay.stderr
