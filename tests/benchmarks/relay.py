@@ -26,8 +26,8 @@ STUCK = ["dead", "full"]
 EVENTS, QUICK_EVENTS = 20_000, 500
 ROUNDS = 3
 POSTS, EVERY_SECONDS = 900, 0.01
-BACKLOG = 5000
-CLIENT_EVENTS_MAX = 1000
+BACKLOG, QUICK_BACKLOG = 5000, 300
+CLIENT_EVENTS_MAX = 100
 PAYLOAD = json.dumps({"note": "x" * 300})
 
 
@@ -44,12 +44,12 @@ def main(*, quick: bool = False) -> None:
             assert receiver.stdout is not None
             url = f"http://127.0.0.1:{int(receiver.stdout.readline())}"
             throughput(Path(directory) / "throughput", url, receiver.pid, QUICK_EVENTS if quick else EVENTS)
-            rounds, posts = (1, 50) if quick else (ROUNDS, POSTS)
+            rounds, posts, backlog = (1, 50, QUICK_BACKLOG) if quick else (ROUNDS, POSTS, BACKLOG)
             seen: dict[bool, list[float]] = {False: [], True: []}
             for number in range(rounds):
                 for beside in (False, True):
                     folder = Path(directory) / f"{number}{beside}"
-                    seen[beside].append(lag(folder, url, arrivals, posts, beside=beside))
+                    seen[beside].append(lag(folder, url, arrivals, posts, backlog * beside))
         finally:
             receiver.kill()
             receiver.wait()
@@ -84,8 +84,8 @@ def throughput(folder: Path, url: str, receiver: int, events: int) -> None:
     print(f"the relay's own limit is {1 / used['relay']:,.0f}")
 
 
-def lag(folder: Path, url: str, arrivals: Path, posts: int, *, beside: bool) -> float:
-    """The p99 of the healthy ones."""
+def lag(folder: Path, url: str, arrivals: Path, posts: int, backlog: int) -> float:
+    """The p99 of the healthy ones, beside two that are stuck with such a backlog, or alone."""
     folder.mkdir()
     environ = {"HOOKD_INTAKE__CLIENT_EVENTS_MAX": str(CLIENT_EVENTS_MAX), "HOOKD_DELIVERY__TIMEOUT": "10m"}
     with RedisServer(folder) as redis, Daemon(folder / "hookd", env=environ) as daemon:
@@ -94,24 +94,24 @@ def lag(folder: Path, url: str, arrivals: Path, posts: int, *, beside: bool) -> 
             for name in CLIENTS:
                 redis.add(name, [f"warm-{name}"])
             wait_until(redis.is_done, seconds=60)
-            if beside:
+            if backlog:
                 for name in STUCK:
-                    redis.add(name, [f"{name}{n}" for n in range(BACKLOG)])
-                wait_until(lambda: redis.pending() == 2 * BACKLOG, seconds=300)
-                wait_until(lambda: is_parked(relay), seconds=300)
+                    redis.add(name, [f"{name}{n}" for n in range(backlog)])
+                wait_until(lambda: redis.pending() == 2 * backlog, seconds=300)
+                wait_until(lambda: is_parked(relay, backlog), seconds=300)
             before = cpu_seconds(relay.process.pid)
             lags = sorted(post_all(redis, arrivals, posts, folder.name))
             used = (cpu_seconds(relay.process.pid) - before) / posts
     p50, p99 = statistics.median(lags), lags[int(len(lags) * 0.99)]
     figures = " ".join(f"{each * 1000:7.1f} ms" for each in (p50, p99, lags[-1]))
-    print(f"{'beside' if beside else 'alone':>8} p50, p99, max {figures}; us of the relay's CPU each {used * 1e6:.0f}")
+    print(f"{'beside' if backlog else 'alone':>8} p50, p99, max {figures}; us of the relay's CPU each {used * 1e6:.0f}")
     return p99
 
 
-def is_parked(relay: Relay) -> bool:
+def is_parked(relay: Relay, backlog: int) -> bool:
     """Both have all that their budgets take, and the rest has found its place."""
     shown = relay.metrics()
-    return shown["parked"] + shown["parked_beyond"] == 2 * (BACKLOG - CLIENT_EVENTS_MAX)
+    return shown["parked"] + shown["parked_beyond"] == 2 * (backlog - CLIENT_EVENTS_MAX)
 
 
 def post_all(redis: RedisServer, arrivals: Path, posts: int, run: str) -> list[float]:
