@@ -32,7 +32,6 @@ class Denied(Exception):
 class Item(msgspec.Struct, frozen=True, gc=False):
     """What was said of one event: a status, or a problem."""
 
-    id: str | None = None
     status: str | None = None
     problem: dict[str, Any] | None = None
 
