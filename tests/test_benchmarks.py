@@ -20,6 +20,7 @@ QUICK = {
     "memory": ["--quick"],
     "memory_promise": ["--quick", "delivered"],
     "recorder": ["--quick"],
+    "relay": ["--quick"],
     "scale": ["--quick"],
     "scrape": ["--quick"],
     "send_path": ["--quick"],
@@ -27,7 +28,7 @@ QUICK = {
 }
 # It has no quick form: 108 cells, each with peers of its own.
 BY_HAND = {"front_door"}
-TAKES_NO_JSON = {"egress", "flow", "intake", "isolation", "memory_promise", "recorder", "scrape"}
+TAKES_NO_JSON = {"egress", "flow", "intake", "isolation", "memory_promise", "recorder", "relay", "scrape"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

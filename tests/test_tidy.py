@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ LAYERS: dict[str, set[str]] = {
     "flow": {"core"},
     "edge": {"", "core", "flow"},
     "process": {"", "config", "core", "flow", "edge"},
-    "cli": {"", "config", "core", "flow", "edge", "process", "demo"},
+    "relay": {"core", "edge"},
+    "cli": {"", "config", "core", "flow", "edge", "process", "relay", "demo"},
 }
 
 # Modules of the edge that work together without being one package.
@@ -71,6 +73,9 @@ FOREIGN_NAMES = {
 NOT_IN_CORE = {"trio", "time", "random", "secrets", "uuid", "os", "socket", "ssl", "logging", "asyncio", "threading"}
 NOT_IN_CORE |= {"subprocess", "pathlib", "tempfile", "io", "signal", "httpx", "quart", "quart_trio", "hypercorn"}
 
+# The relay's own core, which is as pure.
+RELAY_CORE = {f"hookd.relay.{name}" for name in ("entry", "lanes", "owed", "parking")}
+
 # Library -> the only places that know it, as module or package.
 ONLY_IN = {
     "quart": "hookd.edge.api",
@@ -81,6 +86,7 @@ ONLY_IN = {
     "opentelemetry": "hookd.edge.open_telemetry",
     "httpx": "hookd.edge.egress",
     "httpcore": "hookd.edge.egress",
+    "coredis": "hookd.relay.redis_log",
 }
 
 
@@ -158,12 +164,13 @@ def test_imports_have_no_cycle() -> None:
     assert set(order) == set(MODULES)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "core"])
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "core" or module in RELAY_CORE])
 def test_core_knows_no_clock_chance_or_io(module: str) -> None:
     """The standard library without those, and msgspec."""
     roots = {name.split(".")[0] for name in imports(module)}
     assert not roots & NOT_IN_CORE
     assert roots - sys.stdlib_module_names <= {"hookd", "msgspec"}
+    assert not [name for name in own_imports(module) if layer_of(name) != "core" and name not in RELAY_CORE]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -172,6 +179,16 @@ def test_libraries_are_known_in_one_place(module: str) -> None:
     for name in imports(module):
         home = ONLY_IN.get(name.split(".")[0])
         assert home is None or is_inside(module, home), f"{module} imports {name}, which is {home}'s"
+
+
+def test_daemon_and_relay_know_nothing_of_each_other() -> None:
+    """Whoever runs the daemon alone needs no Redis, and no library for one: the command alone imports the relay."""
+    importing = {module for module in MODULES if any(layer_of(name) == "relay" for name in own_imports(module))}
+    assert {module for module in importing if layer_of(module) != "relay"} == {"hookd.cli.commands.relay"}
+    program = "import sys, hookd.cli.command_line, hookd.process.main; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "hookd.process.main" in loaded
+    assert not [name for name in loaded if name.startswith(("coredis", "hookd.relay"))]
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "edge"])

@@ -10,7 +10,7 @@ _held: list[str] = []
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["run"]:  # the other commands end on Ctrl-C as any program does
+    if sys.argv[1:2] in (["run"], ["relay"]):  # the other commands end on Ctrl-C as any program does
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: _held.append(signal.Signals(number).name))
         streams.secure()

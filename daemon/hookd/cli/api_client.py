@@ -100,7 +100,7 @@ class Remote:
         """Raises Unreachable where the URL is none, Unreadable where the token cannot be read."""
         self.url = url.rstrip("/")
         self._token_file = token_file
-        self._token = _token_in(token_file) if token_file else None
+        self._token = token_in(token_file) if token_file else None
         self._timeout_seconds = timeout_seconds
         try:
             self._parts = urlsplit(self.url)
@@ -183,7 +183,7 @@ def _decoded(content: bytes, content_type: str) -> Any:
     return content.decode(errors="replace")
 
 
-def _token_in(file: str) -> str:
+def token_in(file: str) -> str:
     try:
         with Path(file).open() as opened:  # a pipe is waited for: `--token-file <(…)`
             token = opened.read(TOKEN_FILE_BYTES_MAX).strip()

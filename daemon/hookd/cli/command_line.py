@@ -21,6 +21,7 @@ from hookd.cli.commands.pause import pause
 from hookd.cli.commands.print import print_file
 from hookd.cli.commands.receive import receive
 from hookd.cli.commands.redeliver import redeliver
+from hookd.cli.commands.relay import relay
 from hookd.cli.commands.replay import replay
 from hookd.cli.commands.report import report
 from hookd.cli.commands.resend import resend
@@ -70,7 +71,7 @@ COMMANDS = (
     *(run, check, demo, receive),
     *(status, events, explain),
     *(send, retry, redeliver, cancel, replay, pause, resume, test),
-    *(report, resend, print_file),
+    *(report, resend, relay, print_file),
 )
 for command in COMMANDS:
     hookd.add_command(command)

@@ -1,0 +1,173 @@
+"""Must-shown 4: hookd, the relay and Redis are killed at random, some together, under load, and nothing is lost.
+
+Two witnesses that know nothing of each other are held against what Redis confirmed to the producer: the receiver's own
+log, and the streams. `HOOKD_TEST_RELAY_KILLS=60 pytest tests/relay/test_relay_kills.py -s` is the full run.
+"""
+
+import os
+import random
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.acceptance.harness import Daemon, Received, Receiver, wait_until
+from tests.acceptance.test_outbox import port_for_good
+from tests.relay.harness import Redis, RedisError, RedisServer, Relay, added, definitions, needs_redis
+
+KILLS = int(os.environ.get("HOOKD_TEST_RELAY_KILLS", "5"))
+CLIENTS = [f"client{number}" for number in range(5)]
+GIVES_UP = "client4"  # its endpoint answers 400, and that is final
+UNSETTLED_MAX = 300
+SETTLED_MAX_SECONDS = 120
+SETTINGS = {"retry.schedule": ["50ms"] * 5, "retry.jitter": 0, "delivery.timeout": "2s", "drain.timeout": "5s"}
+
+
+class Producer(threading.Thread):
+    """Adds entries in small batches for as long as it is let; `confirmed` are those that Redis said yes to."""
+
+    def __init__(self, redis: RedisServer, received: list[Received]) -> None:
+        super().__init__()
+        self._redis = redis
+        self._received = received
+        self._stopping = threading.Event()
+        self.confirmed: dict[str, str] = {}
+        self.added = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            with suppress(OSError, RedisError), Redis(self._redis.port) as redis:
+                while not self._stopping.wait(0.005):
+                    if len(self.confirmed) - len(self._received) < UNSETTLED_MAX:
+                        self._add(redis)
+            self._stopping.wait(0.02)
+
+    def _add(self, redis: Redis) -> None:
+        for _ in range(5):
+            number = self.added
+            self.added += 1
+            client_id, event_id = CLIENTS[number % len(CLIENTS)], f"e{number}"
+            redis(*added(client_id, event_id, f'{{"order": "{event_id}"}}'))
+            self.confirmed[event_id] = client_id
+
+
+class Trial:
+    """The three, each started anew after it was killed; each daemon delivers under a path of its own."""
+
+    def __init__(self, folder: Path, redis: RedisServer, receiver: Receiver) -> None:
+        self.folder = folder
+        self.redis = redis
+        self._receiver = receiver
+        self._port = port_for_good()
+        self._run = 0
+        self.daemon = self._next_daemon()
+        arguments = ["--clients", str(folder / "clients.json")]
+        to = f"http://127.0.0.1:{self._port}"
+        self.relays = [Relay(folder, redis.url, to, *arguments, name=f"relay{number}") for number in range(2)]
+
+    def _next_daemon(self) -> Daemon:
+        self._run += 1
+        urls = {name: f"{self._receiver.url}/{self._run}/{name}" for name in CLIENTS}
+        definitions(self.folder, urls, give_up_on=[400])
+        return Daemon(self.folder / "hookd", settings=SETTINGS, bind=f"127.0.0.1:{self._port}")
+
+    def __enter__(self) -> Self:
+        self.daemon.__enter__()
+        for relay in self.relays:
+            relay.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for relay in self.relays:
+            relay.kill()
+        self.daemon.__exit__(None, None, None)
+
+    def kill(self, victims: list[str]) -> None:
+        """All of them first, and then each is started again."""
+        for relay in self.relays:
+            assert relay.process.poll() is None, relay.stderr[-3000:]
+        if "hookd" in victims:
+            self.daemon.kill()
+        relays = [relay for number, relay in enumerate(self.relays) if f"relay{number}" in victims]
+        for relay in relays:
+            relay.kill()
+        if "redis" in victims:
+            self.redis.kill()
+            self.redis.__enter__()
+        if "hookd" in victims:
+            self.daemon.__exit__(None, None, None)
+            self.daemon = self._next_daemon()
+            self.daemon.__enter__()
+        for relay in relays:
+            relay.__enter__()
+
+
+@pytest.mark.timeout(120 + 30 * KILLS)
+@needs_redis
+def test_nothing_is_lost_through_kills_of_all_three(tmp_path: Path) -> None:
+    """Every confirmed entry is delivered or exhausted with its line, none is pending at the end; what arrived twice was
+    counted as posted again."""
+    seed = int(os.environ.get("HOOKD_TEST_RELAY_SEED", random.randrange(1_000_000)))
+    print(f"{seed=}")
+    chance = random.Random(seed)
+    victims = ["hookd", "relay0", "relay1", "redis"]
+    with Receiver(answer) as receiver, RedisServer(tmp_path) as redis, Trial(tmp_path, redis, receiver) as trial:
+        killed: Counter[str] = Counter()
+        with Producer(redis, receiver.log) as producer:
+            for _ in range(KILLS):
+                let_it_work(receiver, chance.randrange(1, 150))
+                chosen = chance.sample(victims, chance.choices([1, 2, 3, 4], [6, 3, 2, 1])[0])
+                killed.update(chosen)
+                trial.kill(chosen)
+        wait_until(redis.is_done, seconds=SETTLED_MAX_SECONDS, what="everything is acknowledged")
+        again = check(redis, receiver, producer.confirmed)
+        print(f"{KILLS} kills {dict(killed)}, {len(producer.confirmed)} entries, {again}")
+
+
+def let_it_work(receiver: Receiver, count: int) -> None:
+    enough = len(receiver.log) + count
+    wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
+
+
+def answer(received: Received) -> int:
+    """Every seventh event fails once."""
+    if received.path.endswith(GIVES_UP):
+        return 400
+    return 500 if received.number == 1 and int(received.event_id.removeprefix("e")) % 7 == 0 else 200
+
+
+def check(redis: RedisServer, receiver: Receiver, confirmed: dict[str, str]) -> str:
+    """Holds the receiver's log and the streams against what was confirmed."""
+    taken = Counter(one.event_id for one in receiver.log if one.status == 200)
+    exhausted = {line["id"]: line for line in redis.lines("exhausted")}
+    wanted = {event_id for event_id, client_id in confirmed.items() if client_id != GIVES_UP}
+    assert not wanted - set(taken), f"lost: {sorted(wanted - set(taken))[:10]}"
+    given_up = set(confirmed) - wanted
+    assert given_up <= set(exhausted), f"not exhausted: {sorted(given_up - set(exhausted))[:10]}"
+    assert {line["reason"] for line in exhausted.values()} == {"refused"}
+    assert len(exhausted) == len(redis.lines("exhausted")), "written twice"
+    assert not redis.lines("refused")
+    for one in receiver.log:
+        assert one.body == f'{{"order": "{one.event_id}"}}'.encode()
+    in_one_run = Counter((one.path, one.event_id) for one in receiver.log if one.status == 200)
+    assert max(in_one_run.values()) == 1, "one daemon delivered an event twice"
+    tries = Counter((one.path, one.event_id) for one in receiver.log)
+    repeated = (
+        sum(Counter(event_id for _, event_id in tries).values()) - len(taken) - len(given_up & receiver.ids().keys())
+    )
+    assert repeated <= redis.posted_again(), f"{repeated} repetitions, {redis.posted_again()} counted"
+    return f"{repeated} repeated, {redis.posted_again()} posted again"
