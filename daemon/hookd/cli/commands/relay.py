@@ -11,7 +11,7 @@ import click
 from hookd.cli.api_client import URL_DEFAULT, Unreadable, token_in
 from hookd.cli.failures import fail, usage
 from hookd.core.bind import parse_bind
-from hookd.core.event import DEPTH_MAX
+from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.signals import Signals
