@@ -83,14 +83,7 @@ def run_process(
     if recorder_directory is not None and recorder_directory.passed_over:
         _say_passed_over(recorder_directory, log)
     tls = _tls(settings.http)
-    log(
-        "descriptors",
-        limit=limit,
-        connections_max=settings.delivery.connections_max,
-        api_connections_max=settings.http.connections_max,
-        capped=settings.delivery.connections_max < wanted,
-    )
-
+    _say_descriptors(settings, limit, wanted, log)
     _say_client_certificate(settings, log)
     reloaded = partial(_reloaded, reload, tls=tls, log=log, limit=limit)
     outside = _outside(
@@ -193,6 +186,17 @@ def _within_descriptors(settings: Settings, limit: int) -> Settings:
         settings,
         delivery=msgspec.structs.replace(delivery, connections_max=most.deliveries),
         http=msgspec.structs.replace(http, connections_max=most.api),
+    )
+
+
+def _say_descriptors(settings: Settings, limit: int, wanted: int, log: LogWriter) -> None:
+    """`wanted` is the configuration's `delivery.connections_max`."""
+    log(
+        "descriptors",
+        limit=limit,
+        connections_max=settings.delivery.connections_max,
+        api_connections_max=settings.http.connections_max,
+        capped=settings.delivery.connections_max < wanted,
     )
 
 
