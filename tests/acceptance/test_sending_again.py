@@ -116,7 +116,7 @@ def test_replay_sends_delivered_events_again_and_goes_on_with_what_is_left(tmp_p
         api.ask("POST", "/v1/clients/acme/endpoints/default/resume")
         wait_until(lambda: sum(receiver.ids().values()) == 8, what="those three")
         wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="all to settle")
-        assert said(ask(daemon, tmp_path, *command[1:])) == "1 match; 1 reopened\n"
+        assert said(ask(daemon, tmp_path, *command[1:])) == "1 matches; 1 reopened\n"
         wait_until(lambda: sum(receiver.ids().values()) == 9, what="the last")
         assert receiver.ids() == {"e0": 1, "e1": 2, "e2": 2, "e3": 2, "e4": 2}
 

@@ -98,7 +98,7 @@ async def test_client_of_the_configuration_rotates_by_its_configuration_alone(au
 
 
 async def test_document_says_that_the_body_may_be_left_out(autojump_clock, nursery) -> None:
-    """And of a redelivery; of every other route with a body that it may not."""
+    """And of a redelivery and a cancel of one event; of every other route with a body that it may not."""
     api = await started(nursery)
     document = (await api.get("/openapi.json")).body
     optional = {
@@ -108,6 +108,7 @@ async def test_document_says_that_the_body_may_be_left_out(autojump_clock, nurse
         if not one.get("requestBody", {"required": True})["required"]
     }
     rotation = "/v1/clients/{client_id}/endpoints/{endpoint_id}/rotate-secret"
-    assert optional == {rotation, "/v1/clients/{client_id}/events/{event_id}/redeliver"}
+    of_event = "/v1/clients/{client_id}/events/{event_id}"
+    assert optional == {rotation, f"{of_event}/redeliver", f"{of_event}/cancel"}
     answers = document["paths"][rotation]["post"]["responses"]
     assert {"400", "408", "409", "413", "415", "503"} <= answers.keys()

@@ -49,7 +49,7 @@ async def test_cancel_gives_up_what_waits_at_once_and_gives_its_budget_back(auto
     assert flow.ledger.totals().unsettled_events == flow.ledger.totals().unsettled_bytes == 0
     assert [told["reason"] for told in flow.log.of("delivery.exhausted")] == ["cancelled"]
     assert flow.log.of("event.cancelled")[0]["deliveries"] == 1
-    assert flow.feed.settlements.page(None, limit=10).settlements[0].reason is Reason.CANCELLED
+    assert flow.feed.ring.page(None, limit=10).rows[0].reason is Reason.CANCELLED
     assert flow.ledger.counters.given_up[Reason.CANCELLED] == 1
     await at(4000)
     assert len(flow.sender.transcript) == 1

@@ -11,7 +11,7 @@ from hookd.core.report import lines as lines_of
 from hookd.core.retry import Reason
 from hookd.core.settings import RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
-from hookd.flow.replay import Replayed, Span
+from hookd.flow.replay import Wanted
 from hookd.flow.report_lines import read_report_lines
 from hookd.flow.resend import Answer
 
@@ -183,7 +183,7 @@ async def test_expired_event_is_not_reopened(autojump_clock, nursery) -> None:
     await at(30)
     assert event.status is Status.EXHAUSTED
     assert not flow.retry_now.retry(event)
-    assert await flow.replay.replay("acme", Span()) == Replayed(0, 0)
+    assert (await flow.replay.replay("acme", Wanted())).matched == 0
     assert flow.sender.times(event.id) == [0, 10]
 
 

@@ -91,7 +91,7 @@ async def test_feed_tells_each_settlement_of_it(autojump_clock, nursery) -> None
     flow, event = await delivered(nursery)
     flow.redelivery.redeliver(event)
     await now()
-    rows = flow.feed.settlements.page(None, limit=10).settlements
+    rows = flow.feed.ring.page(None, limit=10).rows
     assert [(row.event_id, row.status) for row in rows] == [("e1", Status.DELIVERED)] * 2
 
 

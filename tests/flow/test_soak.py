@@ -23,7 +23,7 @@ class Day:
     """Clients of every kind, an event for each every minute, and an operator who changes things every hour."""
 
     def __init__(self) -> None:
-        retention = RetentionSettings(age_seconds_max=HOUR_SECONDS, settlements_max=500)
+        retention = RetentionSettings(age_seconds_max=HOUR_SECONDS, settlements_max=500, notices_max=100)
         self.flow = Flow(msgspec.structs.replace(DEFAULTS, retention=retention))
         script = self.flow.sender.script
         script(URLS["slow"], Slow(10.0, 200))

@@ -200,7 +200,7 @@ class Hall:
         await trio.lowlevel.checkpoint()
         return result
 
-    async def ask(self, method: str, path: str, body: Any = None, *, status_max: int = 202) -> Any:
+    async def ask(self, method: str, path: str, body: Any = None, *, status_max: int = 204) -> Any:
         """The answer, decoded where it is JSON."""
         raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
         media_type = "application/x-ndjson" if isinstance(body, bytes) else "application/json"

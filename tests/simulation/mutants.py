@@ -683,14 +683,6 @@ MUTANTS = (
     ),
     # Sent again
     Mutant(
-        "redelivers_without_budget",
-        reopening.Reopening,
-        "send_again",
-        "self._refuse_if_no_room(event, later, now)",
-        "pass",
-        first=49,
-    ),
-    Mutant(
         "redelivered_is_not_recorded", recorder.SegmentRecorder, "reopened", "self._note_row(", "(lambda *_: None)("
     ),
     Mutant(
@@ -701,7 +693,7 @@ MUTANTS = (
         "Cause.REOPENED",
         first=14,
     ),
-    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", "", first=14),
+    Mutant("dry_replay_sends", replay.Replay, "_look", " and not dry_run", "", first=34),
     Mutant(
         "redelivered_is_not_sent",
         reopening.Reopening,
