@@ -1,5 +1,6 @@
 """An event's own expiry: later than that it is not attempted any more, whatever else it waits for."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -81,7 +82,7 @@ async def test_attempt_that_ends_after_the_expiry_is_the_last(autojump_clock, nu
     late.release(200)
     lost.release(500)
     await now()
-    assert [ended_as(event) for event in events] == [(Status.DELIVERED, None), EXPIRED]
+    assert Counter(map(ended_as, events)) == Counter([(Status.DELIVERED, None), EXPIRED])  # whichever went first
     assert flow.balanced()
 
 

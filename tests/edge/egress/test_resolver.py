@@ -254,11 +254,12 @@ async def test_places_come_back_once_names_hang_no_more(
         dns.release.clear()
         dns.asked.clear()
         waiters = [Waiter(nursery, resolve, f"hung{turn}-{number}.example") for number in range(100)]
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        while len(dns.asked) < AT_ONCE_MAX[Standing.NEW]:
+            await trio.testing.wait_all_tasks_blocked(0.05)
         assert len(dns.asked) == AT_ONCE_MAX[Standing.NEW]
         mock_clock.jump(SLOW_SECONDS + 0.001)
-        await trio.testing.wait_all_tasks_blocked(0.05)
-        assert len(dns.asked) == 100
+        while len(dns.asked) < 100:  # real threads: they begin when the machine lets them
+            await trio.testing.wait_all_tasks_blocked(0.05)
         dns.release.set()
         for waiter in waiters:
             await waiter.ended.wait()

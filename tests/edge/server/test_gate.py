@@ -87,6 +87,8 @@ async def test_newcomers_stand_behind_those_who_wait() -> None:
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(passing.go, number)
+            while not gate.waiting:
+                await trio.lowlevel.checkpoint()
             for number in range(20, 30):
                 await trio.lowlevel.checkpoint()
                 assert gate.waiting > 0
