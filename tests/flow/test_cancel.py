@@ -363,3 +363,43 @@ async def test_removal_after_a_cancel_leaves_its_reason(autojump_clock, nursery)
     await now()
     assert ended_as(event) == CANCELLED
     assert flow.ledger.health("acme", "default") is None
+
+
+def marked(events: list[Event]) -> int:
+    return sum(only(event).abandoned_as is Reason.CANCELLED or only(event).is_settled for event in events)
+
+
+async def test_report_that_is_made_meanwhile_ends_a_range_between_its_slices(autojump_clock, nursery) -> None:
+    """What it lists as undelivered is not marked behind its back."""
+    flow, events = await failing(nursery, 5 * CANCELLED_AT_ONCE)
+    nursery.start_soon(flow.cancel.cancel_range, "acme", Range())
+    while not marked(events):
+        await trio.lowlevel.checkpoint()
+    flow.endings.close()
+    before = marked(events)
+    await at(100)
+    assert marked(events) == before < len(events)
+
+
+async def test_range_that_waited_for_another_while_the_report_was_made_changes_nothing(autojump_clock, nursery) -> None:
+    flow, events = await failing(nursery, 5 * CANCELLED_AT_ONCE)
+    flow.put("other", endpoint(url=OTHER))
+    flow.sender.script(OTHER, 500)
+    waiting = flow.admit("other")
+    await now()
+    nursery.start_soon(flow.cancel.cancel_range, "acme", Range())
+    while not marked(events):
+        await trio.lowlevel.checkpoint()
+    refused = trio.Event()
+
+    async def cancel_later() -> None:
+        with pytest.raises(Draining):
+            await flow.cancel.cancel_range("other", Range())
+        refused.set()
+
+    nursery.start_soon(cancel_later)
+    await trio.lowlevel.checkpoint()
+    assert not refused.is_set()
+    flow.endings.close()
+    await refused.wait()
+    assert not marked([waiting])

@@ -116,6 +116,7 @@ class Cancel:
         slices = self._ledger.unsettled_slices(client_id, LOOKED_AT_AT_ONCE)
         search = _Search(wanted, asked_at, slices, self._clock)
         async with self._one_at_a_time:
+            self._refuse_if_closed()  # it may have waited
             if dry_run:
                 await search.run()
                 return Cancelled(search.waiting + search.in_flight, 0, search.in_flight)
@@ -130,14 +131,13 @@ class Cancel:
             if not delivery.in_flight:
                 waited.append(event)
 
-        def end_slice() -> bool:
+        def end_slice() -> None:
             if waited:
                 self._endings.cancelled(client_id, waited)
                 waited.clear()
-            return not self._endings.is_closed
 
         try:
-            await search.run(cancel, end_slice)
+            await search.run(cancel, end_slice, is_over=lambda: self._endings.is_closed)
         finally:
             self._dispatch.wake(client_id)
             self._log("client.cancelled", client_id=client_id, cancelled=search.waiting, in_flight=search.in_flight)
@@ -173,14 +173,19 @@ class _Search:
         self._clock = clock
         self.waiting = self.in_flight = 0
 
-    async def run(self, act: Act | None = None, end_slice: Callable[[], bool] | None = None) -> None:
-        """Acts on each that matches; ends early where the end of a slice says False."""
+    async def run(
+        self,
+        act: Act | None = None,
+        end_slice: Callable[[], None] = lambda: None,
+        *,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Acts on each that matches. Each slice asks first whether anything may still be changed."""
         for events in self._slices:
             place = 0
-            while place < len(events):
+            while place < len(events) and not is_over():
                 place = self._look(events, place, act)
-                if end_slice is not None and not end_slice():
-                    return
+                end_slice()
                 await trio.lowlevel.checkpoint()
 
     def _look(self, events: Sequence[Event], place: int, act: Act | None) -> int:

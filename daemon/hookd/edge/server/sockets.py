@@ -128,6 +128,8 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
     async def accept(self) -> trio.SocketStream:
         """Does not wait where one was taken already. Raises OSError as trio's does."""
         if not self._taken:
+            # Those that were handed out take their places, and count, before more come.
+            await trio.lowlevel.checkpoint()
             self._taken.append(await self._listener.accept())
             self._take_others()
         return self._taken.popleft()
