@@ -42,7 +42,7 @@ from hookd.edge.server.sockets import CannotBind, addresses_of
 from hookd.edge.server.tls import BadCertificate, Tls
 from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
-from hookd.edge.systemd import Systemd
+from hookd.edge.systemd import Systemd, handed_over
 from hookd.process.crash_reports import write_crash_reports
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
@@ -123,7 +123,14 @@ def _outside(
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
         manager=Systemd(os.environ),
-        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
+        server=partial(
+            Server,
+            sockets=sockets,
+            log=log,
+            tls=tls,
+            connections_max=settings.http.connections_max,
+            held_descriptors=handed_over(os.environ),
+        ),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
         jitter_unit=random.Random().random,

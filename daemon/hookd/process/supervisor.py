@@ -61,6 +61,8 @@ from hookd.process.stopping import Stopping
 
 # What is left for peers of the API once the report is written; then their connections are cut.
 API_GRACE_SECONDS = 0.5
+# Kept connections without a request are closed so long after the drain began, and no earlier.
+LAST_REQUESTS_SECONDS = 0.3
 
 
 async def supervise(settings: Settings, outside: Outside, run: Run) -> ExitCode:
@@ -257,12 +259,20 @@ class Supervisor:
                 await self._report()
                 self._telling_service_manager.cancel()
                 self._feed.close()
-                self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
+                self._stop_server()
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
         if not self._final_report.is_given:
             await self._report()
         return self._exit_code()
+
+    def _stop_server(self) -> None:
+        """Peers that asked nothing since the drain began may be about to: they have their last answer, too."""
+        if self._stopping.forced.is_set():
+            self._server.stop(grace_seconds=0)
+        else:
+            patience_seconds = max(0.0, LAST_REQUESTS_SECONDS - self._drain_seconds)
+            self._server.stop(grace_seconds=API_GRACE_SECONDS, patience_seconds=patience_seconds)
 
     async def _run_flow(self, api: trio.Nursery) -> None:
         try:
@@ -298,6 +308,7 @@ class Supervisor:
     async def _drain(self) -> None:
         timeout_seconds = self._effective.settings.drain.timeout_seconds
         self._intake.close()
+        await self._server.wind_down()
         self._outside.manager.stopping(timeout_seconds + ACCOUNT_SECONDS_MAX)
         self._feed.answer_waiting()
         self._outside.log(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -45,6 +46,8 @@ HEAD_BYTES_MAX = 16 * 1024
 HEAD_LINES_MAX = 128
 # Before one request line: a producer's stray line break is one or two.
 EMPTY_LINES_MAX = 128
+# In the last answer of a connection: its peer sends the next request on another one.
+CLOSES = (b"connection", b"close")
 
 _TARGET = re.compile(rb"/|\*$|(?i:https?://)([^/?#]+)(?=[/?]|$)")  # not CONNECT's
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
@@ -118,6 +121,8 @@ class Http1(H11Protocol):
         await self.stream.app_put({"type": "http.request", "body": body, "more_body": False})
 
     async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and self.context.terminated.is_set():
+            event = replace(event, headers=[*event.headers, CLOSES])
         if self._plain is not None and isinstance(event, Response):
             self._begin_answer(event)
         if self._plain is None:
