@@ -182,7 +182,7 @@ async def test_series_are_as_many_with_a_thousand_clients_as_with_one(autojump_c
     assert len(alone) <= SERIES_MAX
     assert value(among_many, "hookd_endpoints", state="ok") == 1001
     names = {name for _, labels in alone for name, _ in labels}
-    of_build = {"version", "python_version"}
+    of_build = {"version", "python_version", "shard"}
     assert names - of_build == {"le", "outcome", "port", "problem", "reason", "state", "status", "status_class"}
 
 

@@ -162,6 +162,10 @@ class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = False
 
 
+class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
+    name: str = ""  # of this daemon among several; see core/shard
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -173,6 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain: DrainSettings = DrainSettings()
     recorder: RecorderSettings = RecorderSettings()
     recovery: RecoverySettings = RecoverySettings()
+    shard: ShardSettings = ShardSettings()
     clients: tuple[Client, ...] = ()
     dev: bool = False
 

@@ -130,11 +130,12 @@ def _outside(
             tls=tls,
             connections_max=settings.http.connections_max,
             held_descriptors=handed_over(os.environ),
+            shard=settings.shard.name,
         ),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
         jitter_unit=random.Random().random,
-        new_event_id=EventIds().new,
+        new_event_id=EventIds(shard=settings.shard.name).new,
         announce=partial(_announce, log=log),
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
@@ -146,7 +147,8 @@ def _run(
     settings: Settings, outside: Outside, reports: ReportDirectory, recorder_directory: RecorderDirectory | None
 ) -> ExitCode:
     """Reports of crashes first, then one run of the supervisor. Raises CannotRecord or CannotBind."""
-    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), SystemClock().wall())
+    wall, shard = SystemClock().wall(), settings.shard.name
+    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), wall, shard)
     write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
     outside = outside._replace(past_runs=reports.past_runs(), is_unaccounted=is_unaccounted)

@@ -86,16 +86,14 @@ class Server:
         probes: Collection[str] = ("/livez", "/readyz"),
         plain_answers: Mapping[str, bytes] | None = None,
         held_descriptors: Collection[int] = (),
+        shard: str = "",
     ) -> None:
-        """`plain_answers`: of the probes that are always answered 200, the text of the answer.
-
-        `held_descriptors`: of the sockets that outlive this process.
-        """
+        """`plain_answers`: of probes that are always answered 200. `held_descriptors`: of sockets that outlive us."""
         assert connections_max > 0
         self.urls = tuple(url_of(one, is_tls=tls is not None) for one in sockets)
-        self._app = app
-        self._log = log
+        self._app, self._log = app, log
         self._terms = self._new_terms(
+            HypercornConfig(log, shard),
             probes,
             plain_answers or {},
             write_timeout_seconds=write_timeout_seconds,
@@ -104,21 +102,19 @@ class Server:
         )
         self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused), is_for_probes=True)
         self._sockets, self._listeners = tuple(sockets), tuple(listeners)
-        self._is_held = tuple(one.fileno() in held_descriptors for one in sockets)
-        self._held: list[Listener] = []  # once they listen
-        self._tls = tls
-        self._handshakes_failed, self._handshake_reason = 0, ""
+        self._held_descriptors, self._held = held_descriptors, list[Listener]()  # once they listen
+        self._tls, self._handshake_reason = tls, ""
         self._connections_max, self._spare_max = connections_max, spare_connections(connections_max)
-        self._connections_refused = self._connections_displaced = 0
+        self._handshakes_failed = self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
         self._strangers: Strangers[TcpConnection] = Strangers()  # among those
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
-        self._accepting = trio.CancelScope()
-        self._grace = trio.CancelScope()
+        self._accepting, self._grace = trio.CancelScope(), trio.CancelScope()
 
-    def _new_terms(self, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float) -> Terms:
-        config = HypercornConfig(self._log)
+    def _new_terms(
+        self, config: HypercornConfig, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float
+    ) -> Terms:
         return Terms(
             app=self._app,
             log=self._log,
@@ -139,7 +135,7 @@ class Server:
         trio.lowlevel.add_instrument(turns)
         try:
             sockets = [listen(one, url, self._at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
-            self._held = [one for one, is_held in zip(sockets, self._is_held, strict=True) if is_held]
+            self._held = [one for one in sockets if one.descriptor in self._held_descriptors]
             listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)

@@ -31,6 +31,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import EventWrapper
 
+from hookd.core.shard import HEADER
 from hookd.edge.server.plain_exchange import PlainRequest, plain_answer_head, read_plain_request
 
 if TYPE_CHECKING:
@@ -301,8 +302,12 @@ def _refusal(request: h11.Request) -> int | None:
 class HypercornConfig(Config):
     include_server_header = False
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, shard: str = "") -> None:
         self._log = _HypercornLog(log)
+        self._own_headers = [(HEADER.encode(), shard.encode())] if shard else []
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        return super().response_headers(protocol) + self._own_headers
 
 
 class _HypercornLog(Logger):

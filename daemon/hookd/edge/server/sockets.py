@@ -127,6 +127,10 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
         self._waiting = trio.CancelScope()
         self._is_left = False
 
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
+
     async def accept(self) -> trio.SocketStream:
         """Does not wait where one was taken already. Raises OSError as trio's does."""
         if not self._taken and not self._is_left:
