@@ -190,13 +190,13 @@ class Daemon:
         """A fresh one for each use, or `with` for one connection that is kept."""
         return Api(self.port)
 
-    def first_line(self) -> str:
+    def first_line(self, seconds: float = START_SECONDS_MAX) -> str:
         """The first line of stdout, without its end; empty if stdout ends before."""
         assert self.process.stdout is not None
         fd, line = self.process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([fd], [], [], START_SECONDS_MAX)
-            assert ready, f"nothing on stdout within {START_SECONDS_MAX:g} s"
+            ready, _, _ = select.select([fd], [], [], seconds)
+            assert ready, f"nothing on stdout within {seconds:g} s"
             if not (byte := os.read(fd, 1)):
                 break
             line += byte
