@@ -17,6 +17,7 @@ from hookd.cli.commands.demo import demo
 from hookd.cli.commands.events import events
 from hookd.cli.commands.explain import explain
 from hookd.cli.commands.pause import pause
+from hookd.cli.commands.print import print_file
 from hookd.cli.commands.receive import receive
 from hookd.cli.commands.replay import replay
 from hookd.cli.commands.report import report
@@ -67,7 +68,7 @@ COMMANDS = (
     *(run, check, demo, receive),
     *(status, events, explain),
     *(send, retry, replay, pause, resume, test),
-    *(report, resend),
+    *(report, resend, print_file),
 )
 for command in COMMANDS:
     hookd.add_command(command)
