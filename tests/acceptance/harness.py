@@ -244,7 +244,10 @@ def redirected(redirections: str) -> list[str]:
 
 def socket_activated(fd: int) -> list[str]:
     """For `through`: the daemon has this listening socket, as systemd hands one over."""
-    return ["sh", "-c", f'exec 3<&{fd}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh"]
+    become = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))"
+    )
+    return [sys.executable, "-c", f"{become}; os.execvp(sys.argv[2], sys.argv[2:])", str(fd)]
 
 
 def limited(limits: str) -> list[str]:
