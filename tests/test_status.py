@@ -4,7 +4,8 @@ from typing import Any
 
 import trio
 from hookd.cli.api_client import Answer
-from hookd.cli.commands.status import ROWS_MAX, Overview, read, screen
+from hookd.cli.commands.status import Overview, read, screen
+from hookd.cli.endpoint_rows import ROWS_MAX, Found
 from hookd.core.outcome import Unreachable
 
 from tests.edge.test_api import Api, event, started
@@ -34,7 +35,7 @@ async def overview_of(api: Api) -> Overview:
 
 
 def rows(overview: Overview) -> list[str]:
-    return [f"{row.client_id}/{row.endpoint_id}" for row in overview.rows]
+    return [f"{row.client_id}/{row.endpoint_id}" for row in overview.found.rows]
 
 
 async def with_states(nursery: trio.Nursery) -> Api:
@@ -70,7 +71,7 @@ async def test_those_that_need_someone_come_first(autojump_clock, nursery) -> No
         "unreachable",
         "well",
     ]
-    assert (overview.endpoints, overview.needy) == (6, 5)
+    assert (overview.found.endpoints, overview.found.needy) == (6, 5)
 
 
 async def test_screen_has_every_total_and_fits_100_columns(autojump_clock, nursery) -> None:
@@ -106,7 +107,7 @@ async def test_long_list_is_cut_and_counted(autojump_clock, nursery) -> None:
     for number in range(30):
         await api.post(f"/v1/clients/c{number + 490}/endpoints/default/pause")
     overview = await overview_of(api)
-    assert len(overview.rows) == ROWS_MAX
+    assert len(overview.found.rows) == ROWS_MAX
     assert rows(overview)[0] == "c490/default"
     assert screen(overview, "")[-1] == "and 501 more, of which 10 need attention"
 
@@ -123,7 +124,7 @@ async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nu
     api = await started(nursery)
     status = (await api.get("/v1/status")).body
     previous = {"run_id": "a1", "ended": "crash", "undelivered": None, "recovered": 0}
-    seen = Overview(status | {"waiting_for_client": 3, "previous_run": previous}, [], 0, 0)
+    seen = Overview(status | {"waiting_for_client": 3, "previous_run": previous}, Found([], 0, 0))
     text = "\n".join(screen(seen, ""))
     assert "recovered    waiting for their client's PUT: 3 deliveries" in text
     assert "run before   a1 ended crash, unknown undelivered, 0 recovered" in text

@@ -100,6 +100,8 @@ def test_hookd_and_python_daemon_work_in_one_environment(
     find = "from hookd.config.shipped import shipped_file; print(shipped_file('hookd.toml').read_text(), end='')"
     shown = run(bin_ / "python", "-c", find, folder=tmp_path)
     assert shown == (ROOT / "config" / "hookd.toml").read_text()
+    for name in SHIPPED:
+        assert run(bin_ / "hookd", "print", name, folder=tmp_path) == (ROOT / "config" / name).read_text()
     played = run(bin_ / "hookd", "demo", "--plain", "--seconds", "5", folder=tmp_path)
     assert "DIFFERS" not in played
     assert "holds" in played

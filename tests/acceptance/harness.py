@@ -122,7 +122,7 @@ class Daemon:
     """`hookd run` as a child; entering waits for its `listening on` line, leaving kills what is left of it.
 
     Its stderr goes to a file, so that nobody has to read it, unless `stderr` is a descriptor. `through` is a command
-    that becomes the daemon: it gets the daemon's as its arguments.
+    that becomes the daemon: it gets the daemon's as its arguments. It inherits `pass_fds`.
     """
 
     def __init__(
@@ -132,15 +132,17 @@ class Daemon:
         settings: Mapping[str, object] | None = None,
         stderr: int | None = None,
         dev: bool = True,
-        bind: str = "127.0.0.1:0",
+        bind: str | None = "127.0.0.1:0",
         scheme: str = "http",
         through: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.reports = directory / "reports"
         self._log = directory / "stderr"
-        command = [*through, sys.executable, "-m", "hookd", "run", "--bind", bind, "--reports", str(self.reports)]
+        command = [*through, sys.executable, "-m", "hookd", "run", "--reports", str(self.reports)]
+        command += ["--bind", bind] if bind else []
         command += ["--dev"] * dev + list(arguments)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -150,6 +152,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log if stderr is None else stderr,
+                pass_fds=pass_fds,
             )
         self.port = 0
         self._scheme = scheme
@@ -187,13 +190,13 @@ class Daemon:
         """A fresh one for each use, or `with` for one connection that is kept."""
         return Api(self.port)
 
-    def first_line(self) -> str:
+    def first_line(self, seconds: float = START_SECONDS_MAX) -> str:
         """The first line of stdout, without its end; empty if stdout ends before."""
         assert self.process.stdout is not None
         fd, line = self.process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([fd], [], [], START_SECONDS_MAX)
-            assert ready, f"nothing on stdout within {START_SECONDS_MAX:g} s"
+            ready, _, _ = select.select([fd], [], [], seconds)
+            assert ready, f"nothing on stdout within {seconds:g} s"
             if not (byte := os.read(fd, 1)):
                 break
             line += byte
@@ -237,6 +240,14 @@ class Daemon:
 def redirected(redirections: str) -> list[str]:
     """For `through`: the daemon's standard streams are as a shell sets them."""
     return ["sh", "-c", f'exec "$@" {redirections}', "sh"]
+
+
+def socket_activated(fd: int) -> list[str]:
+    """For `through`: the daemon has this listening socket, as systemd hands one over."""
+    become = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))"
+    )
+    return [sys.executable, "-c", f"{become}; os.execvp(sys.argv[2], sys.argv[2:])", str(fd)]
 
 
 def limited(limits: str) -> list[str]:

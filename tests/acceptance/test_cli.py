@@ -18,6 +18,7 @@ from tests.acceptance.harness import (
     environment,
     hookd,
     hookd_each,
+    mounted,
     refusing_url,
     wait_until,
 )
@@ -47,6 +48,8 @@ def test_check_says_one_number_for_a_container_and_what_it_is_the_sum_of(tmp_pat
         total = sum(float(size) * units[unit] for size, unit in parts if unit)
         assert len(parts) == 23
         assert abs(int(limit) - total) < 2
+        assert re.search(r"the program at rest \(64\S+\), the recorder's files \(64\S+\) and budgets \(", said)
+        assert re.search(r"^disk for reports: \S+ for one, \S+ for 20 of them$", said, re.MULTILINE)
         found[key] = int(limit)
     assert found["216MiB"] - found["16MiB"] == 200
 
@@ -62,6 +65,16 @@ def test_check_says_how_many_events_the_recorder_has_room_for(tmp_path: Path) ->
     ):
         file.write_text(text)
         assert re.search(said, hookd("check", str(file)).stdout)
+
+
+def test_check_warns_of_a_place_that_is_smaller_than_the_recorder_may_grow(tmp_path: Path) -> None:
+    """As /dev/shm is in a container, where nobody says otherwise."""
+    place, file = tmp_path / "shm", tmp_path / "hookd.toml"
+    file.write_text("")
+    with mounted(place, size="16m"):
+        done = hookd("check", str(file), env=environment(RUNTIME_DIRECTORY=str(place)))
+    assert done.returncode == 0
+    assert f"recorder.directory: {place} has 16MiB, less than recorder.bytes_max (64MiB)" in done.stderr
 
 
 def test_check_names_every_mistake_at_once(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ async def test_series_are_as_many_with_a_thousand_clients_as_with_one(autojump_c
     assert len(of_clients) == 2 * CLIENTS_MAX
     assert value(among_many, "hookd_endpoints", state="ok") == 1001
     names = {name for _, labels in alone for name, _ in labels}
-    of_build = {"version", "python_version"}
+    of_build = {"version", "python_version", "shard"}
     fixed = {"le", "outcome", "paused_by", "port", "problem", "reason", "state", "status", "status_class"}
     assert names - of_build == fixed
     assert {name for _, labels in of_clients for name, _ in labels} == {"client_id"}

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hookd.edge.systemd import Systemd
+from hookd.edge.systemd import DESCRIPTORS_MAX, Systemd, handed_over
 
 
 def bound(address: str) -> socket.socket:
@@ -58,3 +58,25 @@ def test_manager_that_is_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) 
 def test_watchdog_is_ours_only_if_it_names_this_process(usec: str, pid: str | None, seconds: float | None) -> None:
     environ = {"WATCHDOG_USEC": usec} | ({} if pid is None else {"WATCHDOG_PID": pid.replace("own", str(os.getpid()))})
     assert Systemd(environ).watchdog_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("fds", "pid", "descriptors"),
+    [
+        ("1", "own", (3,)),
+        ("2", "own", (3, 4)),
+        ("1", "1", ()),
+        ("1", None, ()),
+        ("0", "own", ()),
+        ("-1", "own", ()),
+        ("many", "own", ()),
+        (None, "own", ()),
+        ("9" * 5000, "own", ()),
+        ("1000000", "own", tuple(range(3, 3 + DESCRIPTORS_MAX))),
+    ],
+)
+def test_sockets_are_handed_over_only_if_it_names_this_process(
+    fds: str | None, pid: str | None, descriptors: tuple[int, ...]
+) -> None:
+    environ = {"LISTEN_FDS": fds, "LISTEN_PID": str(os.getpid()) if pid == "own" else pid}
+    assert handed_over({name: value for name, value in environ.items() if value is not None}) == descriptors

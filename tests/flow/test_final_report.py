@@ -8,7 +8,8 @@ import trio
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run
 from hookd.core.settings import DrainSettings, Settings
-from hookd.flow.final_report import LINE_BYTES, FinalReport
+from hookd.core.sizing import REPORT_LINE_BYTES
+from hookd.flow.final_report import FinalReport
 from hookd.flow.ports import Pruned
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, now
@@ -122,7 +123,7 @@ async def test_report_has_a_line_for_each_delivery_that_is_owed(autojump_clock, 
     flow.admit(event_id="e1")
     await now()
     given = account(flow, desk)
-    foretold = flow.ledger.totals().unsettled_bytes if payloads else LINE_BYTES
+    foretold = flow.ledger.totals().unsettled_bytes if payloads else REPORT_LINE_BYTES
     assert given.report_bytes() == foretold
     assert await given.give(trigger="SIGTERM", forced=True, drain_seconds=1.5)
     [(summary, [line])] = desk.written

@@ -43,6 +43,7 @@ def load_or_exit(config: str | None, flags: Mapping[str, object], *, dev: bool) 
 def load_configuration(config: str | None, flags: Mapping[str, object], *, dev: bool) -> "Loaded":
     """Raises ConfigurationError."""
     from hookd.config.load import load
+    from hookd.edge.systemd import handed_over
 
     return load(
         config,
@@ -52,6 +53,7 @@ def load_configuration(config: str | None, flags: Mapping[str, object], *, dev: 
         new_secret=_new_secret,
         prove=_conflicts,
         prove_tls=_tls_mistakes,
+        handed_over=handed_over(os.environ),
     )
 
 

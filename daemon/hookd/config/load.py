@@ -11,8 +11,8 @@ Does not: know the defaults or the ranges (core/settings), judge a client's defi
 touch folders and sockets: those are tried at the start.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -44,8 +44,12 @@ def load(
     new_secret: Callable[[], str],
     prove: Callable[[Settings], Iterable[Conflict]] = lambda _settings: (),
     prove_tls: ProveTls = unproved,
+    handed_over: Sequence[int] = (),
 ) -> Loaded:
     """Reads everything, or raises ConfigurationError. `flags`: key -> value of the field's type; None is not given.
+
+    `handed_over` are the descriptors of sockets that the service manager holds: they take the place of the default of
+    `http.bind`, as `$STATE_DIRECTORY` takes that of `drain.report_directory`.
 
     `prove` looks at what only the machine can tell, such as whether a certificate and its key belong together;
     `prove_tls` does so for certificates of the way out.
@@ -57,9 +61,7 @@ def load(
     reading.take_flags(flags)
     if dev:
         reading.values["egress", "allow_http"] = True
-    state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if state_directory and "drain.report_directory" not in findings.origins:
-        reading.values["drain", "report_directory"] = f"{state_directory}/reports"
+    reading.take_place(environ.get("STATE_DIRECTORY", "").partition(":")[0], handed_over)
     settings = msgspec.structs.replace(reading.settings(), dev=dev)
     prove_tls = _once(prove_tls)
     egress = EgressFiles(findings, reading.credentials).shared(settings.egress, prove_tls)
@@ -123,6 +125,20 @@ class _Reading:
             section, _, key = name.partition(".")
             if value is not None:
                 self.take(section, key, RULES[section][key], value, Origin(name), typed=True)
+
+    def take_place(self, state_directory: str, handed_over: Sequence[int]) -> None:
+        """What the service manager gives, where nobody said otherwise."""
+        origins = self.findings.origins
+        if state_directory and "drain.report_directory" not in origins:
+            self.values["drain", "report_directory"] = f"{state_directory}/reports"
+        if not handed_over:
+            return
+        binds = tuple(f"fd://{number}" for number in handed_over)
+        if "http.bind" not in origins:
+            self.values["http", "bind"] = binds
+        elif left_out := sorted({*binds}.difference(cast(Iterable[str], self.values.get(("http", "bind"), binds)))):
+            said = f"{origins['http.bind'].shown} does not name {', '.join(left_out)}, which the service manager holds"
+            self.findings.warnings.append(f"{said}: nobody accepts what connects there")
 
     def take(self, section: str, key: str, rule: Rule, raw: object, origin: Origin, *, typed: bool = False) -> None:
         value, details = converted(rule, raw, typed=typed)

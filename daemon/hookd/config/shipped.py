@@ -1,4 +1,4 @@
-"""The files that come with hookd: the documented configuration, the systemd unit, the alerts, the dashboard.
+"""The files that come with hookd: the documented configuration, systemd units, proxies, containers, alerts.
 
 They stand in `config/` at the root of the repository. The wheel has copies of them in `hookd/data/`; an editable
 install reads the originals.

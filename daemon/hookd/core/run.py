@@ -11,6 +11,7 @@ class Run(msgspec.Struct, frozen=True):
     host: str
     pid: int
     started_at: float  # wall
+    shard: str = ""  # the daemon's name among several
 
 
 class Stop(msgspec.Struct, frozen=True):

@@ -167,6 +167,10 @@ class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""  # an id
 
 
+class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
+    name: str = ""  # of this daemon among several; see core/shard
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -179,6 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     recorder: RecorderSettings = RecorderSettings()
     recovery: RecoverySettings = RecoverySettings()
     operations: OperationsSettings = OperationsSettings()
+    shard: ShardSettings = ShardSettings()
     clients: tuple[Client, ...] = ()
     dev: bool = False
 

@@ -14,6 +14,7 @@ from hookd.core.client import tls_identities
 from hookd.core.ids import is_id
 from hookd.core.quoting import quoted
 from hookd.core.settings import IntakeSettings, Settings
+from hookd.core.shard import is_shard_name
 from hookd.core.sizing import horizon_seconds, recorder_layout
 from hookd.core.units import format_duration, format_size
 
@@ -41,6 +42,8 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(("operations.client",), f"{quoted(settings.operations.client)} is not a client's id")
     if not settings.drain.report_directory:
         yield Conflict(("drain.report_directory",), "must name a folder; the report is the only copy of what was left")
+    if settings.shard.name and not is_shard_name(settings.shard.name):
+        yield Conflict(("shard.name",), f"{settings.shard.name!r} is not 1 to 16 of a-z 0-9")
     plan = recorder_layout(settings)
     if settings.recorder.directory and settings.recorder.bytes_max < plan.bytes_max_least:
         detail = (

@@ -21,6 +21,8 @@ from hookd.core.watch import WATCH_BYTES, WATCHES_MAX
 
 _KIB, _MIB = 2**10, 2**20
 
+# Two of the parts, by name.
+PROGRAM, RECORDER = "the program", "flight recorder (shared memory)"
 PROGRAM_BYTES = 64 * _MIB  # the interpreter, the libraries and our code at rest: 57 to 60 measured
 SETTLEMENT_BYTES = 140  # both ids at their longest; 58 with ids of 36 and 10 characters
 API_CONNECTION_BYTES = 96 * _KIB  # 13 KiB at rest; an unfinished head; what came behind a request at work
@@ -44,6 +46,9 @@ SIGNING_KEY_BYTES = 700  # two digests that have begun, and the secret: 680 meas
 # One with certifi's authorities takes 671 KiB. Of 16 KiB more in PEM, and of a chain, 130 each.
 TLS_CONTEXT_BYTES = _MIB
 CA_BYTES_A_CHARACTER = 8  # of egress.ca_file, in each context
+# Of a report: a line without its payload (ids, a URL of 60 characters, times, an outcome), and what a payload with line
+# breaks takes, which stands there twice, once in base64.
+REPORT_LINE_BYTES, REPORT_PAYLOAD_FACTOR = 512, 7 / 3
 # What all requests to an endpoint have in common: 1.0 to 1.5 KiB of a usual one, for two of three clients by default.
 PREPARED_CLIENT_BYTES, PREPARED_CLIENTS_LEAST = _KIB, 100
 
@@ -52,7 +57,7 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
     """What each bounded part can take if everything is full at once. The sum is what a container needs."""
     intake, retention, delivery = settings.intake, settings.retention, settings.delivery
     return {
-        "the program": PROGRAM_BYTES,
+        PROGRAM: PROGRAM_BYTES,
         "unsettled events": intake.unsettled_bytes_max,
         "unsettled events over their charge": _over_charge_bytes(settings),
         "indexes of unsettled events": _index_bytes(settings),
@@ -79,7 +84,7 @@ def worst_case_bytes(settings: Settings) -> dict[str, int]:
         "signing keys": SIGNING_KEYS_MAX * SIGNING_KEY_BYTES,
         "TLS contexts of endpoints": _tls_bytes(settings),
         "log lines not yet written": LOG_BYTES,
-        "flight recorder (shared memory)": settings.recorder.bytes_max if settings.recorder.directory else 0,
+        RECORDER: settings.recorder.bytes_max if settings.recorder.directory else 0,
     }
 
 
@@ -98,6 +103,14 @@ def _tls_bytes(settings: Settings) -> int:
 def container_mib(settings: Settings) -> int:
     """The one number: what to give a container, so that no load kills it. Upward to whole MiB."""
     return -(-sum(worst_case_bytes(settings).values()) // _MIB)
+
+
+def report_bytes_max(settings: Settings) -> int:
+    """Of one shutdown report with every budget full: what is unsettled, and what was given up and is held."""
+    intake, retention = settings.intake, settings.retention
+    payloads = intake.unsettled_bytes_max + retention.exhausted_bytes_max if settings.drain.report_payloads else 0
+    lines = intake.unsettled_bytes_max // DELIVERY_BYTES + retention.exhausted_events_max
+    return int(payloads * REPORT_PAYLOAD_FACTOR) + lines * REPORT_LINE_BYTES
 
 
 def _over_charge_bytes(settings: Settings) -> int:

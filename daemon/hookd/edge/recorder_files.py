@@ -108,6 +108,15 @@ def free_bytes(directory: str) -> int | None:
     return found.f_bavail * found.f_frsize
 
 
+def size_bytes(directory: str) -> int | None:
+    """What the file system holds in all; None where it is not there yet."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    return found.f_blocks * found.f_frsize
+
+
 class Found(NamedTuple):
     """What a run left behind."""
 

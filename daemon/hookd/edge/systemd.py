@@ -1,4 +1,5 @@
-"""Owns what the service manager is told: ready, stopping, alive, and a line for `systemctl status` (sd_notify(3)).
+"""Owns what the service manager is told: ready, stopping, alive, and a line for `systemctl status` (sd_notify(3)). And
+which listening sockets it hands over (sd_listen_fds(3)).
 
 Rules: datagrams to $NOTIFY_SOCKET that never block; one that cannot be sent is dropped, since no delivery depends on
 it. Without a socket in the environment nothing is sent.
@@ -9,6 +10,17 @@ import math
 import os
 import socket
 from collections.abc import Mapping
+
+FIRST_DESCRIPTOR = 3
+# More than anybody hands over; each is tried at the start.
+DESCRIPTORS_MAX = 50
+
+
+def handed_over(environ: Mapping[str, str]) -> tuple[int, ...]:
+    """The descriptors of sockets that the service manager holds for us; none where they are another process's."""
+    count = _number(environ.get("LISTEN_FDS", ""))
+    is_ours = environ.get("LISTEN_PID", "") == str(os.getpid())
+    return tuple(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + min(count, DESCRIPTORS_MAX))) if is_ours else ()
 
 
 class Systemd:
@@ -49,7 +61,10 @@ class Systemd:
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     """None where no watchdog is asked for, or one of another process."""
-    given = environ.get("WATCHDOG_USEC", "")
-    if not (given.isascii() and given.isdigit() and int(given) > 0):
-        return None
-    return int(given) / 1e6 if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()) else None
+    usec = _number(environ.get("WATCHDOG_USEC", ""))
+    return usec / 1e6 if usec and environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()) else None
+
+
+def _number(text: str) -> int:
+    """0 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -23,13 +23,12 @@ from hookd.core.ledger import Ledger
 from hookd.core.no_room import NO_ROOM
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run, Stop
+from hookd.core.sizing import REPORT_LINE_BYTES
 from hookd.core.timestamps import Moment
 from hookd.flow.ports import Channel, Clock, Pruned
 
 # A report of a full budget takes a few seconds; a file system that hangs must not hold the exit.
 REPORT_SECONDS_MAX = 30.0
-# Of a report without payloads: ids, a URL of 60 characters, times, an outcome.
-LINE_BYTES = 512
 # A termination log is a small file of the container runtime's; the report's own file must not wait for it.
 TERMINATION_LOG_SECONDS_MAX = 1.5
 # At most, from the end of the drain: the termination log is written once more where the report is not.
@@ -94,8 +93,8 @@ class FinalReport:
         """About what the report would take now, without the payloads of what was given up."""
         totals = self._ledger.totals()
         if self._effective.settings.drain.report_payloads:
-            return totals.unsettled_bytes + LINE_BYTES * totals.exhausted_held
-        return LINE_BYTES * (totals.undelivered + totals.exhausted_held)
+            return totals.unsettled_bytes + REPORT_LINE_BYTES * totals.exhausted_held
+        return REPORT_LINE_BYTES * (totals.undelivered + totals.exhausted_held)
 
     # The report
 

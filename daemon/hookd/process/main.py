@@ -43,7 +43,7 @@ from hookd.edge.server.sockets import CannotBind, addresses_of
 from hookd.edge.server.tls import BadCertificate, Tls
 from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
-from hookd.edge.systemd import Systemd
+from hookd.edge.systemd import Systemd, handed_over
 from hookd.process.crash_reports import write_crash_reports
 from hookd.process.exit_codes import ExitCode
 from hookd.process.greeting import greeting
@@ -128,11 +128,19 @@ def _outside(
         open_sender=partial(open_sender, own_sockets=lambda: own_sockets),
         reports=reports,
         manager=Systemd(os.environ),
-        server=partial(Server, sockets=sockets, log=log, tls=tls, connections_max=settings.http.connections_max),
+        server=partial(
+            Server,
+            sockets=sockets,
+            log=log,
+            tls=tls,
+            connections_max=settings.http.connections_max,
+            held_descriptors=handed_over(os.environ),
+            shard=settings.shard.name,
+        ),
         attach_signals=signals.attach,
         random_bytes=secrets.token_bytes,
         jitter_unit=random.Random().random,
-        new_event_id=EventIds().new,
+        new_event_id=EventIds(shard=settings.shard.name).new,
         announce=partial(_announce, log=log, settings=settings if is_terminal else None),
         reload=reload,
         prove_tls=partial(tls_mistakes, wall=time.time),
@@ -146,7 +154,8 @@ def _run(
     settings: Settings, outside: Outside, reports: ReportDirectory, recorder_directory: RecorderDirectory | None
 ) -> ExitCode:
     """Reports of crashes first, then one run of the supervisor. Raises CannotRecord or CannotBind."""
-    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), SystemClock().wall())
+    wall, shard = SystemClock().wall(), settings.shard.name
+    run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), wall, shard)
     write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
     outside = outside._replace(

@@ -19,7 +19,7 @@ from hookd.flow.ports import Clock, Log
 from hookd.flow.registration import Registration
 
 # These take a restart; but for the tokens, which are read at each request.
-RESTART_NEEDED = ("http", "recorder", "recovery")
+RESTART_NEEDED = ("http", "recorder", "recovery", "shard")
 
 
 class ReloadRefused(Exception):

@@ -1,15 +1,28 @@
-"""The rule of the two signals. The first asks the daemon to stop; a second one forces it.
+"""The rule of the two signals. The first asks the daemon to stop; a second one forces it. And what times follow.
 
 Two signals within `SECOND_SIGNAL_SECONDS` count as one: service managers send SIGTERM and SIGINT together.
 
 Does not: install signal handlers (edge/signals.py), or drain (flow/drain.py).
 """
 
+from typing import NamedTuple
+
 import trio
 
 from hookd.flow.ports import Clock
 
 SECOND_SIGNAL_SECONDS = 0.25
+# What is left for peers of the API once the report is written; then their connections are cut.
+API_GRACE_SECONDS = 0.5
+# Kept connections without a request are closed so long after the drain began, and no earlier.
+LAST_REQUESTS_SECONDS = 0.3
+
+
+class Farewell(NamedTuple):
+    """What the server's end gives its peers: those with a request, and those without."""
+
+    grace_seconds: float
+    patience_seconds: float
 
 
 class Stopping:
@@ -43,3 +56,9 @@ class Stopping:
         if self.forced.is_set():
             return 0.0
         return max(0.0, timeout_seconds - (self._clock.now().monotonic - self.requested_at))
+
+    def farewell(self, drain_seconds: float) -> Farewell:
+        """Peers that asked nothing since the drain began may be about to: they have their last answer, too."""
+        if self.forced.is_set():
+            return Farewell(0.0, 0.0)
+        return Farewell(API_GRACE_SECONDS, max(0.0, LAST_REQUESTS_SECONDS - drain_seconds))

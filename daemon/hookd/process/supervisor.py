@@ -62,9 +62,6 @@ from hookd.process.reloading import Reloading
 from hookd.process.service_manager import keep_telling
 from hookd.process.stopping import Stopping
 
-# What is left for peers of the API once the report is written; then their connections are cut.
-API_GRACE_SECONDS = 0.5
-
 
 async def supervise(settings: Settings, outside: Outside, run: Run) -> ExitCode:
     """One whole run of the daemon. The connections to endpoints are closed last."""
@@ -282,7 +279,7 @@ class Supervisor:
                 self._telling_service_manager.cancel()
                 self._feed.close()
                 self._notices.feed.close()
-                self._server.stop(grace_seconds=0 if self._stopping.forced.is_set() else API_GRACE_SECONDS)
+                self._server.stop(**self._stopping.farewell(self._drain_seconds)._asdict())
         except* Exception as crash:
             self._note_crash("api.crashed", crash)
         if not self._final_report.is_given:
@@ -324,6 +321,7 @@ class Supervisor:
     async def _drain(self) -> None:
         timeout_seconds = self._effective.settings.drain.timeout_seconds
         self._intake.close()
+        await self._server.wind_down()
         self._outside.manager.stopping(timeout_seconds + ACCOUNT_SECONDS_MAX)
         self._feed.answer_waiting()
         self._notices.feed.answer_waiting()

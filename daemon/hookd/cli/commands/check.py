@@ -33,7 +33,7 @@ def check(file: str, dev: bool) -> None:
     for name, size in sorted(parts.items(), key=lambda part: -part[1]):
         click.echo(f"  {approximate_size(size):>10}  {name}")
     click.echo(f"limit for a container: {container_mib(settings)}MiB, the sum of these, all full at once")
-
+    _say_sums(settings, parts)
     _say_recorder(settings)
     _say_egress(settings)
     click.echo(f"a restart {'takes back what was left undelivered' if settings.recovery.enabled else 'starts empty'}")
@@ -51,6 +51,21 @@ def check(file: str, dev: bool) -> None:
         for endpoint in client.endpoints:
             own = endpoint.schedule_seconds
             horizon(f"{client.id}/{endpoint.id}", settings.retry.schedule_seconds if own is None else own)
+
+
+def _say_sums(settings: "Settings", parts: dict[str, int]) -> None:
+    """What that is made of, and the disk besides."""
+    from hookd.core.sizing import PROGRAM, RECORDER, report_bytes_max
+    from hookd.core.units import approximate_size
+
+    budgets = approximate_size(sum(parts.values()) - parts[PROGRAM] - parts[RECORDER])
+    program, recorder = approximate_size(parts[PROGRAM]), approximate_size(parts[RECORDER])
+    click.echo(f"  that is the program at rest ({program}), the recorder's files ({recorder}) and budgets ({budgets})")
+    each, kept = report_bytes_max(settings), settings.drain.reports_kept
+    click.echo(
+        f"disk for reports: {approximate_size(each)} for one, {approximate_size(kept * each)} for {kept} of them"
+    )
+    click.echo("  a report whose events nobody took back is kept beyond that number")
 
 
 def _say_egress(settings: "Settings") -> None:
@@ -71,7 +86,7 @@ def _say_recorder(settings: "Settings") -> None:
     from hookd.core.budget import client_share
     from hookd.core.sizing import recorder_layout
     from hookd.core.units import approximate_size
-    from hookd.edge.recorder_files import CannotRecord, free_bytes, place
+    from hookd.edge.recorder_files import CannotRecord, free_bytes, place, size_bytes
 
     recorder, plan = settings.recorder, recorder_layout(settings)
     if not recorder.directory:
@@ -85,6 +100,10 @@ def _say_recorder(settings: "Settings") -> None:
         return
     free = free_bytes(where.directory)
     bytes_max = recorder.bytes_max if free is None else min(recorder.bytes_max, free)
+    size = size_bytes(where.directory)
+    if size is not None and size < recorder.bytes_max:
+        less = f"{approximate_size(size)}, less than recorder.bytes_max ({approximate_size(recorder.bytes_max)})"
+        click.echo(f"warning: recorder.directory: {printable(where.directory)} has {less}", err=True)
     payload_bytes, of = (1024, "with payloads of 1 KiB") if recorder.payloads else (0, "without payloads")
     room = "" if free is None else f", where {approximate_size(free)} are free"
     events = plan.events_max(bytes_max, payload_bytes=payload_bytes)

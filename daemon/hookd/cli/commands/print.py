@@ -14,7 +14,7 @@ def _complete(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> l
 @click.command("print")
 @click.argument("name", required=False, shell_complete=_complete)
 def print_file(name: str | None) -> None:
-    """Write a file that comes with hookd: the configuration, the unit, the alerts, the dashboard.
+    """Write a file that comes with hookd: the configuration, units, proxies, containers, alerts.
 
     Without NAME it lists what there is.
     """

@@ -70,6 +70,7 @@ class Reading(NamedTuple):
     """Everything that one scrape says, read without a wait."""
 
     version: str
+    shard: str
     is_draining: bool
     totals: Totals
     counters: Counters
@@ -95,6 +96,7 @@ class Reading(NamedTuple):
 def _read(services: Services, gauges: Gauges) -> Reading:
     return Reading(
         version=services.run.version,
+        shard=services.run.shard,
         is_draining=services.intake.is_draining,
         totals=services.ledger.totals(),
         counters=services.ledger.counters,
@@ -138,7 +140,11 @@ class _Scrape(Collector):
         yield InfoMetricFamily(
             "hookd_build",
             "Which hookd this is.",
-            value={"version": reading.version, "python_version": platform.python_version()},
+            value={
+                "version": reading.version,
+                "python_version": platform.python_version(),
+                "shard": reading.shard,
+            },
         )
         yield from _events(reading.totals)
         yield from _deliveries(reading.totals, reading.counters)

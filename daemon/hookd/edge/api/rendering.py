@@ -157,6 +157,7 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         state="draining" if services.intake.is_draining else "running",
         version=services.run.version,
         run_id=services.run.run_id,
+        shard=services.run.shard,
         started_at=rfc3339(services.run.started_at),
         now=rfc3339(now.wall),
         uptime_seconds=round(now.monotonic - services.ledger.started.monotonic, 3),

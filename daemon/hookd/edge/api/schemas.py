@@ -243,6 +243,7 @@ class StatusView(msgspec.Struct):
     state: Literal["running", "draining"]
     version: str
     run_id: str
+    shard: Annotated[str, Meta(description="This daemon's name among several; empty without one")]
     started_at: Time
     now: Annotated[Time, Meta(description="The daemon's wall clock, which its other times are read off")]
     uptime_seconds: float

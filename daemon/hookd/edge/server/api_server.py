@@ -1,7 +1,9 @@
 """Owns the accept loop, every connection accepted, the app's lifespan, and the end of all three.
 
 Rules: `stop` may be called at any time, and again with less grace; `serve` returns when the end is reached. Cancelling
-`serve` cuts everything at once and skips the app's shutdown.
+`serve` cuts everything at once and skips the app's shutdown. From `wind_down` on each answer is its connection's last,
+and says so. A socket that the service manager holds is accepted on no more then: what connects waits for the next
+process.
 
 Where `connections_max` are open, one makes room for the next. If more than half of them are strangers of one network
 (strangers.py), that is one of those: the oldest, whatever it does, if another network asks. Else one that is answered
@@ -30,7 +32,7 @@ from hookd.edge.server.gate import Gates
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.lifespan import AppFailed, Lifespan
 from hookd.edge.server.probes import Probes
-from hookd.edge.server.sockets import listen, url_of
+from hookd.edge.server.sockets import Listener, listen, url_of
 from hookd.edge.server.strangers import Network, Strangers, network_of
 from hookd.edge.server.tcp_connection import TOO_MANY, TcpConnection, Terms, addresses
 
@@ -83,13 +85,15 @@ class Server:
         connections_max: int = 1000,
         probes: Collection[str] = ("/livez", "/readyz"),
         plain_answers: Mapping[str, bytes] | None = None,
+        held_descriptors: Collection[int] = (),
+        shard: str = "",
     ) -> None:
-        """`plain_answers`: of the probes that are always answered 200, the text of the answer."""
+        """`plain_answers`: of probes that are always answered 200. `held_descriptors`: of sockets that outlive us."""
         assert connections_max > 0
         self.urls = tuple(url_of(one, is_tls=tls is not None) for one in sockets)
-        self._app = app
-        self._log = log
+        self._app, self._log = app, log
         self._terms = self._new_terms(
+            HypercornConfig(log, shard),
             probes,
             plain_answers or {},
             write_timeout_seconds=write_timeout_seconds,
@@ -98,19 +102,19 @@ class Server:
         )
         self._probe_terms = replace(self._terms, app=_only(probes, app, self._note_refused), is_for_probes=True)
         self._sockets, self._listeners = tuple(sockets), tuple(listeners)
-        self._tls = tls
-        self._handshakes_failed, self._handshake_reason = 0, ""
+        self._held_descriptors, self._held = held_descriptors, list[Listener]()  # once they listen
+        self._tls, self._handshake_reason = tls, ""
         self._connections_max, self._spare_max = connections_max, spare_connections(connections_max)
-        self._connections_refused = self._connections_displaced = 0
+        self._handshakes_failed = self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
         self._strangers: Strangers[TcpConnection] = Strangers()  # among those
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
-        self._accepting = trio.CancelScope()
-        self._grace = trio.CancelScope()
+        self._accepting, self._grace = trio.CancelScope(), trio.CancelScope()
 
-    def _new_terms(self, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float) -> Terms:
-        config = HypercornConfig(self._log)
+    def _new_terms(
+        self, config: HypercornConfig, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float
+    ) -> Terms:
         return Terms(
             app=self._app,
             log=self._log,
@@ -131,6 +135,7 @@ class Server:
         trio.lowlevel.add_instrument(turns)
         try:
             sockets = [listen(one, url, self._at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
+            self._held = [one for one in sockets if one.descriptor in self._held_descriptors]
             listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)
@@ -145,12 +150,22 @@ class Server:
         if lifespan.failure is not None:
             raise AppFailed(lifespan.failure)
 
-    def stop(self, *, grace_seconds: float) -> None:
-        """No new connections, idle ones are closed, requests in progress have `grace_seconds`; then all is cut."""
-        self._grace.deadline = min(self._grace.deadline, trio.current_time() + grace_seconds)
+    async def wind_down(self) -> None:
+        """Every peer hears with its answer that it was the last one here. No wait."""
+        for one in self._held:
+            one.leave()
+        await self._terms.context.terminated.set()  # hypercorn's word for: this response is the connection's last
+
+    def stop(self, *, grace_seconds: float, patience_seconds: float = 0.0) -> None:
+        """No new connections, idle ones are closed, requests in progress have `grace_seconds`; then all is cut.
+
+        `patience_seconds`: for so long an idle one is waited for. A request that its peer sends just then is answered.
+        """
+        now = trio.current_time()
+        self._grace.deadline = min(self._grace.deadline, now + grace_seconds)
         self._accepting.cancel()
         for connection in (*self._connections, *self._spare):
-            connection.close_if_idle()
+            connection.close_if_idle(by=now + patience_seconds)
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -251,8 +266,7 @@ class Server:
                 task_status.started(self.urls)  # they listen: whoever connects from here on is served
                 with self._accepting:
                     await trio.serve_listeners(self.handle, listeners, handler_nursery=nursery)
-                # Hypercorn's word for: this response is the connection's last.
-                await self._terms.context.terminated.set()
+                await self.wind_down()
                 with self._grace:
                     while self._connections or self._spare:
                         await self._waiting_for_closes.park()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -30,6 +31,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import EventWrapper
 
+from hookd.core.shard import HEADER
 from hookd.edge.server.plain_exchange import PlainRequest, plain_answer_head, read_plain_request
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ HEAD_BYTES_MAX = 16 * 1024
 HEAD_LINES_MAX = 128
 # Before one request line: a producer's stray line break is one or two.
 EMPTY_LINES_MAX = 128
+# In the last answer of a connection: its peer sends the next request on another one.
+CLOSES = (b"connection", b"close")
 
 _TARGET = re.compile(rb"/|\*$|(?i:https?://)([^/?#]+)(?=[/?]|$)")  # not CONNECT's
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
@@ -118,6 +122,8 @@ class Http1(H11Protocol):
         await self.stream.app_put({"type": "http.request", "body": body, "more_body": False})
 
     async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and self.context.terminated.is_set():
+            event = replace(event, headers=[*event.headers, CLOSES])
         if self._plain is not None and isinstance(event, Response):
             self._begin_answer(event)
         if self._plain is None:
@@ -296,8 +302,12 @@ def _refusal(request: h11.Request) -> int | None:
 class HypercornConfig(Config):
     include_server_header = False
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, shard: str = "") -> None:
         self._log = _HypercornLog(log)
+        self._own_headers = [(HEADER.encode(), shard.encode())] if shard else []
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        return super().response_headers(protocol) + self._own_headers
 
 
 class _HypercornLog(Logger):

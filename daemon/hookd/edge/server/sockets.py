@@ -124,15 +124,29 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
         self._at_once = at_once
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(one))
         self._taken: deque[trio.SocketStream] = deque()
+        self._waiting = trio.CancelScope()
+        self._is_left = False
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
 
     async def accept(self) -> trio.SocketStream:
         """Does not wait where one was taken already. Raises OSError as trio's does."""
+        if not self._taken and not self._is_left:
+            with trio.CancelScope() as self._waiting:
+                # Those that were handed out take their places, and count, before more come.
+                await trio.lowlevel.checkpoint()
+                self._taken.append(await self._listener.accept())
+                self._take_others()
         if not self._taken:
-            # Those that were handed out take their places, and count, before more come.
-            await trio.lowlevel.checkpoint()
-            self._taken.append(await self._listener.accept())
-            self._take_others()
+            await trio.sleep_forever()  # until the server stops
         return self._taken.popleft()
+
+    def leave(self) -> None:
+        """Takes no more: what connects from here on is for whoever else has this socket open."""
+        self._is_left = True
+        self._waiting.cancel()
 
     async def aclose(self) -> None:
         await self._listener.aclose()

@@ -142,10 +142,13 @@ class TcpConnection:
         for shield in self._shields:
             shield.cancel()
 
-    def close_if_idle(self) -> None:
-        """Closes it unless a request is in progress; bytes that have arrived are still looked at, and may begin one."""
+    def close_if_idle(self, *, by: float = -math.inf) -> None:
+        """Closes it unless a request is in progress; bytes that have arrived are still looked at, and may begin one.
+
+        So may those that arrive `by` then, in the loop's time.
+        """
         if self._bytes_due < math.inf:
-            self._expect_bytes_by(-math.inf)
+            self._expect_bytes_by(min(self._bytes_due, by))
 
     @property
     def idle_until(self) -> tuple[bool, float] | None:
