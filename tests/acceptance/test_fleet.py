@@ -1,6 +1,6 @@
 """Several daemons behind HAProxy, by the shipped haproxy.cfg: where each client is, what moves, and what producers see.
 
-The short form restarts each daemon once, under load. HOOKD_FLEET_SECONDS has the load go on for so long between two.
+The short form restarts each daemon once, under load. HOOKD_TEST_FLEET_SECONDS has the load go on for so long between two.
 """
 
 import os
@@ -31,7 +31,7 @@ from tests.ring import Ring
 
 # Of 300 clients, on each of three daemons. Even would be 100.
 SPREAD_LEAST, SPREAD_MOST = 80, 120
-LOAD_SECONDS = float(os.environ.get("HOOKD_FLEET_SECONDS", "0.5"))
+LOAD_SECONDS = float(os.environ.get("HOOKD_TEST_FLEET_SECONDS", "0.5"))
 PRODUCERS = 4
 # Of the events: posted again by their producers. None, where the machine is not busy with other things.
 REPEATED_MOST = 0.02
