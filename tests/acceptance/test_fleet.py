@@ -1,6 +1,7 @@
 """Several daemons behind HAProxy, by the shipped haproxy.cfg: where each client is, what moves, and what producers see.
 
-The short form restarts each daemon once, under load. HOOKD_TEST_FLEET_SECONDS has the load go on for so long between two.
+The short form restarts each daemon once, under load. HOOKD_TEST_FLEET_SECONDS has the load go on for so long between
+two.
 """
 
 import os
