@@ -191,6 +191,13 @@ def test_daemon_and_relay_know_nothing_of_each_other() -> None:
     assert not [name for name in loaded if name.startswith(("coredis", "hookd.relay"))]
 
 
+def test_command_that_runs_no_loop_imports_none() -> None:
+    """`hookd status` is asked for by hand, again and again: trio alone is a fourth of what its start took."""
+    program = "import sys, hookd.cli.command_line; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"trio", "httpx", "quart", "coredis", "rich"} & set(loaded)
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) == "edge"])
 def test_edge_modules_do_not_know_each_other(module: str) -> None:
     """Adapters meet in the supervisor; only the modules of one package of the edge work together."""

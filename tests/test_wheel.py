@@ -83,23 +83,24 @@ def downloaded_python_daemon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "wheels"
 
 
-@pytest.mark.parametrize("hookd_first", [True, False], ids=["hookd_first", "python_daemon_first"])
-def test_hookd_and_python_daemon_work_in_one_environment(
-    hookd_first: bool, wheel: Path, python_daemon: Path, tmp_path: Path
-) -> None:
+def test_hookd_and_python_daemon_work_in_one_environment(wheel: Path, python_daemon: Path, tmp_path: Path) -> None:
     """Every command of the one and the import of the other, whichever was installed first."""
     run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     bin_ = tmp_path / "venv" / "bin"
-    other = ["--no-index", "--find-links", str(python_daemon), "python-daemon"]
-    for wanted in ([str(wheel)], other) if hookd_first else (other, [str(wheel)]):
-        run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", *wanted, folder=tmp_path)
+    ours, other = [str(wheel)], ["--no-index", "--find-links", str(python_daemon), "python-daemon"]
     shutil.copy(ROOT / "config" / "hookd.toml", tmp_path)
-    assert run(bin_ / "hookd", "--version", folder=tmp_path) == f"hookd, version {__version__}\n"
-    assert "hookd.toml: valid\n" in run(bin_ / "python", "-m", "hookd", "check", "hookd.toml", folder=tmp_path)
-    run(bin_ / "python", "-c", "import daemon; daemon.DaemonContext", folder=tmp_path)
-    find = "from hookd.config.shipped import shipped_file; print(shipped_file('hookd.toml').read_text(), end='')"
-    shown = run(bin_ / "python", "-c", find, folder=tmp_path)
-    assert shown == (ROOT / "config" / "hookd.toml").read_text()
+    for order in ([ours, other], [other, ours]):
+        for wanted in order:
+            run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", *wanted, folder=tmp_path)
+        assert run(bin_ / "hookd", "--version", folder=tmp_path) == f"hookd, version {__version__}\n"
+        assert "hookd.toml: valid\n" in run(bin_ / "python", "-m", "hookd", "check", "hookd.toml", folder=tmp_path)
+        run(bin_ / "python", "-c", "import daemon; daemon.DaemonContext", folder=tmp_path)
+        find = "from hookd.config.shipped import shipped_file; print(shipped_file('hookd.toml').read_text(), end='')"
+        shown = run(bin_ / "python", "-c", find, folder=tmp_path)
+        assert shown == (ROOT / "config" / "hookd.toml").read_text()
+        run(bin_ / "pip", "uninstall", "-q", "-y", "hookd", "python-daemon", folder=tmp_path)
+        assert not list(tmp_path.glob("venv/lib/python*/site-packages/daemon"))
+    run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", *ours, folder=tmp_path)
     for name in SHIPPED:
         assert run(bin_ / "hookd", "print", name, folder=tmp_path) == (ROOT / "config" / name).read_text()
     played = run(bin_ / "hookd", "demo", "--plain", "--seconds", "5", folder=tmp_path)

@@ -14,7 +14,6 @@ from hookd.core.bind import parse_bind
 from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
-from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR
 from hookd.process.exit_codes import ExitCode
 
@@ -78,6 +77,8 @@ def relay(held: list[str], /, **options: Any) -> None:
     except ModuleNotFoundError as missing:
         fail(ExitCode.UNAVAILABLE, f"the relay needs {missing.name}: pip install 'hookd[redis]'")
     import trio
+
+    from hookd.edge.signals import Signals
 
     settings = _settings(options)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
