@@ -158,10 +158,7 @@ async def test_event_paused_by_an_operator_says_since_when_and_does_not_expire(a
     api.flow.sender.script(URL, 200)
     await api.post(RESUME.partition("http://hookd")[2])
     await now()
-    assert (
-        "e1 of client acme, type invoice.paid, accepted 08:00:00Z (3h 0m ago): delivered"
-        in await of_event(api)
-    )
+    assert "e1 of client acme, type invoice.paid, accepted 08:00:00Z (3h 0m ago): delivered" in await of_event(api)
 
 
 async def test_event_given_up_as_gone_says_what_to_do_and_it_works(autojump_clock, nursery) -> None:
