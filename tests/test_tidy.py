@@ -48,6 +48,7 @@ LONG_FUNCTIONS = {
     ("hookd.edge.api.client_routes", "client_routes"): "a list of routes",
     ("hookd.edge.api.endpoint_routes", "endpoint_routes"): "a list of routes",
     ("hookd.edge.api.event_routes", "event_routes"): "a list of routes",
+    ("hookd.edge.api.page.routes", "page_routes"): "a list of routes",
     ("hookd.process.supervisor", "__init__"): "the wiring of the whole daemon",
 }
 
@@ -64,6 +65,7 @@ NOT_SAID = {
 # Names that are somebody else's, or that mean something of another field.
 FOREIGN_NAMES = {
     "request_queue_size": "socketserver's",
+    "filters": "Jinja's",
     "_TARGET": "the request target of RFC 9112",
     "target": "the request target of RFC 9112",
     "_inbox": "what ASGI's lifespan receives",

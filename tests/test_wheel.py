@@ -43,7 +43,8 @@ def test_wheel_holds_the_package_and_the_shipped_files_alone(wheel: Path) -> Non
         assert sorted(names) == sorted(expected)
         for name in SHIPPED:
             assert held.read(f"hookd/data/{name}") == (ROOT / "config" / name).read_bytes()
-    assert {"hookd/py.typed", "hookd/edge/api/page.html", "hookd/data/hookd.toml"} <= set(names)
+    page = {f"hookd/edge/api/page/{name}" for name in ("page.css", "page.js", "templates/overview.html")}
+    assert {"hookd/py.typed", "hookd/data/hookd.toml", *page} <= set(names)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -1,4 +1,6 @@
-"""What a scrape of `/metrics` costs the event loop with 100,000 unsettled events: the whole, and its longest step.
+"""What reading `/metrics`, `/v1/status` or the status page costs the event loop with 100,000 unsettled events.
+
+Of each: the whole, and its longest step. The page's readings share a round, so the median is of a refresh without one.
 
 A step is what runs between two waits: for so long nobody else has a turn. Every attempt is in flight and hangs, so
 that nothing else runs meanwhile. Each client has one endpoint. All times are the thread's CPU time: others on the
@@ -88,7 +90,7 @@ def main(*, quick: bool = False) -> None:
     print(f"{events:,} unsettled events; milliseconds; bar: a step of {STEP_SECONDS_MAX * 1000:g}")
     print("clients  path        whole  longest step: median  worst")
     for clients in (100,) if quick else (100, 1_000, 10_000):
-        for path in ("/metrics", "/v1/status"):
+        for path in ("/metrics", "/v1/status", "/"):
             whole, median, worst = (1000 * seconds for seconds in trio.run(measure, clients, path, events, scrapes))
             print(f"{clients:7,}  {path:10}  {whole:5.1f}  {median:20.1f}  {worst:5.1f}")
     print(f"tally: {tally_seconds() * 1e6:.2f} us an attempt")

@@ -1,38 +1,57 @@
-"""The status page: what it is served with, that nothing of the daemon's becomes markup, that a browser can show it."""
+"""The status page as it is served: its policy, what it says, what a token opens, and that no text becomes markup."""
 
 import base64
 import hashlib
 import re
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
-from pathlib import Path
+from html import unescape
+from importlib import resources
+from typing import Any
 
 import pytest
+from hookd.core.health import PausedBy
+from hookd.core.outcome import Responded
+from hookd.core.run_history import PreviousRun
+from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
+from hookd.edge.api.page.document import Document
 
-from tests.acceptance.harness import Daemon, wait_until
-from tests.edge.test_api import started
+from tests.edge.test_api import Api, started
+from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
+from tests.flow.harness import URL, Flow, at, now
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "daemon" / "hookd" / "edge" / "api" / "page.html"
-TEXT = PAGE.read_text(encoding="utf-8")
-[SCRIPT] = re.findall("<script>(.*?)</script>", TEXT, re.DOTALL)
-[STYLE] = re.findall("<style>(.*?)</style>", TEXT, re.DOTALL)
+FILES = resources.files("hookd.edge.api.page")
+STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")
+SCRIPT = FILES.joinpath("page.js").read_text(encoding="utf-8")
+TEMPLATES = {one.name: one.read_text(encoding="utf-8") for one in FILES.joinpath("templates").iterdir()}
+PAGES = ["/", "/clients/acme/endpoints/default", "/clients/acme/events/evt_1", "/find?name=acme"]
+HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202egpj\u2028\n" + "w" * 128
+
+
+async def shown(api: Api, path: str, **headers: str) -> str:
+    answer = await api.call("GET", path, **headers)
+    assert answer.status == 200, answer.body
+    return str(answer.body.decode())
+
+
+def text_of(page: str) -> str:
+    """What a person reads in it."""
+    body = page[page.index("<main") : page.index("</main>")]
+    return unescape(" ".join(re.sub("<[^>]*>", " ", body).split()))
 
 
 def sha256(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-async def test_page_is_served_under_a_policy_that_names_its_own_script_and_style(autojump_clock, nursery) -> None:
+@pytest.mark.parametrize("path", PAGES)
+async def test_page_is_served_under_a_policy_that_names_its_own_script_and_style(
+    autojump_clock, nursery, path: str
+) -> None:
     """Nothing else runs, nothing is framed, kept, sniffed or told to others."""
-    answer = await (await started(nursery)).get("/")
-    assert answer.status == 200
-    assert answer.body == PAGE.read_bytes()
+    api = await started(nursery)
+    api.flow.admit(event_id="evt_1")
+    answer = await api.get(path)
     headers = dict(answer.headers)
     rules = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
     assert rules == {
@@ -42,7 +61,7 @@ async def test_page_is_served_under_a_policy_that_names_its_own_script_and_style
         "connect-src": "'self'",
         "img-src": "data:",
         "base-uri": "'none'",
-        "form-action": "'none'",
+        "form-action": "'self'",
         "frame-ancestors": "'none'",
     }
     assert headers["content-type"] == "text/html; charset=utf-8"
@@ -52,36 +71,31 @@ async def test_page_is_served_under_a_policy_that_names_its_own_script_and_style
     assert headers["x-frame-options"] == "DENY"
 
 
-def test_page_puts_in_text_never_markup() -> None:
-    """Ids, URLs and error words are other people's; the token goes into a header and sessionStorage alone."""
-    assert "textContent" in SCRIPT
+@pytest.mark.parametrize("path", PAGES)
+async def test_page_has_the_very_style_and_script_that_its_policy_names(autojump_clock, nursery, path: str) -> None:
+    """Once each, unescaped, and nothing in line beside them."""
+    api = await started(nursery)
+    api.flow.admit(event_id="evt_1")
+    page = await shown(api, path)
+    assert re.findall("<style>(.*?)</style>", page, re.DOTALL) == [STYLE]
+    assert re.findall("<script>(.*?)</script>", page, re.DOTALL) == [SCRIPT]
+    markup = page.replace(SCRIPT, "").replace(STYLE, "")
+    assert not re.search(r"<[^>]*\s(style|on\w+|src)=", markup)
+    assert not re.search(r"<(link|a|form)[^>]*(href|action)=\"(https?:)?//", markup)
+
+
+def test_script_makes_no_markup_of_its_own() -> None:
+    """What it puts in as HTML is the server's page; all else is text. The token goes into one header alone."""
     for forbidden in [
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "DOMParser",
-        "createContextualFragment",
-        "srcdoc",
-        "eval(",
-        "Function(",
-        "setAttribute",
-        "localStorage",
-        "cookie",
-        ".href",
-        "location",
-    ]:
+        "innerHTML", "outerHTML = ", "insertAdjacentHTML", "document.write", "createContextualFragment", "srcdoc",
+        "eval(", "Function(", "setAttribute", "localStorage", "cookie", ".href", "import(",
+    ]:  # fmt: skip
         assert forbidden not in SCRIPT, forbidden
-    assert "?token" not in TEXT
-
-
-def test_page_needs_nothing_from_elsewhere() -> None:
-    """One file: no address of another host, no inline style or handler that its policy would refuse."""
-    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", TEXT)
-    markup = TEXT.replace(SCRIPT, "").replace(STYLE, "")
-    assert not re.search(r"\s(style|on\w+|src)=", markup)
+    assert SCRIPT.count("DOMParser") == 1
+    assert not re.search(r"https?://|@import|url\(", SCRIPT + STYLE)
     assert "prefers-color-scheme: dark" in STYLE
     assert "prefers-reduced-motion" in STYLE
+    assert not any("|safe" in text or "autoescape" in text for text in TEMPLATES.values())
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -92,112 +106,214 @@ def test_script_parses(tmp_path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def shown(url: str, profile: Path, *, expected: str = "nothing") -> str:
-    """The page's text in a browser after some polls, in virtual time; it may complain of `expected` alone."""
-    browsed = subprocess.run(
-        [
-            str(shutil.which("chromium")),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"),
-            # Nothing of its own goes out: the page is all that is asked for.
-            *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            "--disable-quic",
-            *(f"--user-data-dir={profile}", "--enable-logging=stderr", "--dump-dom", url),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
+def test_whatever_is_put_into_a_page_is_escaped_and_harmless() -> None:
+    """Markup, quotes, terminal codes, bidi marks and line breaks, in text and in an attribute."""
+    visit: Any = {"root": "", "is_stranger": False}
+    page = Document().text("absent.html", visit=visit, title=HOSTILE, detail=HOSTILE)
+    body = page[page.index("<main") : page.index("</main>")]
+    assert "alert(1)" in body
+    assert "<script" not in body
+    assert not {"\x1b", "\u202e", "\u2028", "'"} & set(body)
+    assert r"\x1b[31m\u202egpj\u2028\n" in body
+    assert "&lt;script&gt;" in body
+    assert "&#34;&#39;&amp;" in body
+
+
+async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
+    """The headline, what else is wrong, and where to look, without any script."""
+    flow = Flow(Settings(intake=IntakeSettings(client_events_max=4, unsettled_events_max=4)))
+    await flow.start(nursery)
+    api = Api(flow, previous_run=lambda: PreviousRun("9f0c", "crash", 4997, 0))
+    flow.put("initech")
+    flow.registration.pause("initech", "default")
+    flow.admit_many(4, "initech")
+    page = await shown(api, "/")
+    said = text_of(page)
+    assert said.startswith(
+        "Producers are refused (503): the budget is full; initech/default holds 100 % of it, paused by operator since"
     )
-    said = [line for line in browsed.stderr.splitlines() if "CONSOLE" in line and expected not in line]
-    assert not said, said
-    body = browsed.stdout[browsed.stdout.index("<body>") : browsed.stdout.index("<script>")]
-    return re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", body))
+    assert "Events of initech are refused (429): its budget is full" in said
+    assert "The run before was killed and left 4,997 deliveries undelivered." in said
+    assert "hookd resend /reports/*-9f0c.jsonl --url http://localhost" in said
+    assert 'href="clients/initech/endpoints/default"' in page
+    assert 'href="#run-before"' in page
+    assert re.search(r"initech/default paused by operator 100 % 4 0 of 2 0s none yet none none yet", said)
+    assert "4 of 4 unsettled events" in said
 
 
-needs_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+async def test_overview_of_a_daemon_that_is_well(autojump_clock, nursery) -> None:
+    """It says so, and how many take what comes."""
+    api = await started(nursery)
+    said = text_of(await shown(api, "/"))
+    assert said.startswith("All is well: the 1 endpoint takes what comes; 0 deliveries are unsettled, none overdue.")
+    assert "None to list." in said
+    assert "Given up, the latest first None is held." in said
 
 
-@needs_browser
-def test_browser_shows_what_on_call_needs(tmp_path) -> None:
-    """The real page of a real daemon: totals in words, who is down and why, what was given up; not one error."""
-    with Daemon(tmp_path / "d", settings={"retry.schedule": []}) as daemon, daemon.api as api:
-        for client_id in ("acme", "globex"):
-            api.put_client(client_id, {"id": "default", "url": "http://127.0.0.1:1/hook"})
-        assert api.ask("POST", "/v1/clients/globex/endpoints/default/pause").status == 200
-        api.post("acme", "inv-1")
-        api.post("globex", "inv-2")
-        wait_until(lambda: api.status()["events"]["exhausted"] == 1)
-        text = shown(daemon.url + "/", tmp_path / "profile")
-    for words in (
-        "running",
-        "2 accepted = 0 delivered + 1 pending + 0 failed (another attempt is due) + 1 exhausted (given up).",
-        "They balance.",
-        "globex / default paused an operator paused it someone resumes it 1, 0 of them in flight",
-        "acme / default ok, failing cannot connect",
-        "inv-1 acme order.paid default: every attempt was used cannot connect",
-        "1 of 100,000 unsettled events",
-    ):
-        assert words in text
+async def test_charts_are_drawn_from_the_last_fifteen_minutes(autojump_clock, nursery) -> None:
+    """A line for each, and its words for those who do not see it."""
+    api = await started(nursery)
+    await at(11)
+    api.flow.admit_many(10)
+    await at(21)
+    page = await shown(api, "/")
+    assert page.count("<polyline points=") == 5
+    assert 'aria-label="accepted a second: 0.0, at most 2.0"' in page
+    assert 'aria-label="unsettled events: 0, at most 0"' in page
 
 
-@contextmanager
-def in_front_of(daemon: Daemon, refuse: Callable[[BaseHTTPRequestHandler, int], bool]) -> Iterator[str]:
-    """A proxy that asks of each request for the status, the first being 1, whether to let it through."""
-    asked = count(1)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/v1/status" and refuse(self, next(asked)):
-                return
-            with daemon.api as api:
-                answer = api.ask("GET", self.path)
-            self.send_response(answer.status)
-            for name in ("content-type", "content-security-policy"):
-                if name in answer.headers:
-                    self.send_header(name, answer.headers[name])
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+async def test_endpoints_can_be_narrowed_by_state_and_name(autojump_clock, nursery) -> None:
+    """Chips are links, the field is a form: neither needs a script."""
+    api = await started(nursery)
+    for client_id in ("globex", "initech"):
+        api.flow.put(client_id)
+    api.flow.registration.pause("globex", "default")
+    assert "acme/default" not in text_of(await shown(api, "/"))
+    assert "acme/default ok" in text_of(await shown(api, "/?name=acm"))
+    said = text_of(await shown(api, "/?state=paused_by_operator&name="))
+    assert "globex/default paused by operator" in said
+    assert "initech/default" not in said
+    page = await shown(api, "/?name=%3Cb%3E%22")
+    assert 'value="&lt;b&gt;&#34;"' in page
+    assert "None to list." in text_of(page)
+    assert (await api.get("/?state=nonsense")).status == 422
 
 
-@needs_browser
-def test_page_says_when_the_daemon_last_answered(tmp_path) -> None:
-    """Once it is gone, what is shown is marked as of then."""
-    with (
-        Daemon(tmp_path / "d") as daemon,
-        in_front_of(daemon, lambda _request, number: number > 1) as url,  # closed without an answer
-    ):
-        text = shown(url, tmp_path / "profile", expected="ERR_EMPTY_RESPONSE")
-    assert re.search(
-        r"No answer: it has stopped, or cannot be reached. The last good answer was at \d\d:\d\d:\d\d; "
-        r"what stands below is of then.",
-        text,
+async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autojump_clock, nursery) -> None:
+    """Why, since when, what happens next, what to press."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(404), Responded(404), Responded(404))
+    api.flow.admit(event_id="evt_1")
+    await at(6)
+    page = await shown(api, "/clients/acme/endpoints/default")
+    said = text_of(page)
+    assert "Its last 2 attempts failed, the first" in said
+    assert "answered 404" in said
+    assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0s 404", said)
+    assert 'href="../../../clients/acme/events/evt_1"' in page
+    for verb in ("pause", "resume", "test"):
+        assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
+        assert f"curl -X POST http://localhost/v1/clients/acme/endpoints/default/{verb}" in said
+
+
+async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, nursery) -> None:
+    """Each attempt, the next one, and when it is too old; the payload is asked for apart."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(503))
+    api.flow.admit(event_id="evt_1", payload=b'{"secret": "s3cret"}')
+    await at(1)
+    page = await shown(api, "/clients/acme/events/evt_1")
+    said = text_of(page)
+    assert "acme/evt_1 failed Type invoice.paid, accepted" in said
+    assert re.search(r"Attempt 1 \S+Z, 0s: 503", said)
+    assert re.search(r"Attempt 2 of 6: in [\d.]+s, at \S+Z", said)
+    assert "Given up as too old in 59m" in said
+    assert 'data-show="../../../v1/clients/acme/events/evt_1/payload"' in page
+    assert "s3cret" not in page
+    assert 'data-post="../../../v1/clients/acme/events/evt_1/retry"' in page
+
+
+async def test_what_is_not_there_is_said_on_a_page(autojump_clock, nursery) -> None:
+    """In the API's words, with the API's status."""
+    api = await started(nursery)
+    for path, words in [
+        ("/clients/nobody/endpoints/default", "No such client: no client 'nobody' is registered"),
+        ("/clients/acme/endpoints/other", "client 'acme' has no endpoint 'other'"),
+        ("/clients/acme/events/evt_9", "No such event: no event 'evt_9' is held"),
+    ]:
+        response = await api.client.get(path)
+        assert (response.status_code, response.content_type) == (404, "text/html; charset=utf-8")
+        assert words in text_of(await response.get_data(as_text=True))
+
+
+async def test_search_finds_events_clients_and_endpoints(autojump_clock, nursery) -> None:
+    """One event alone is shown; where there are several things of the name, each is a link."""
+    api = await started(nursery)
+    api.flow.put("globex")
+    api.flow.admit(event_id="evt_1")
+    for client_id in ("acme", "globex"):
+        api.flow.admit(client_id, "evt_2")
+    await now()
+    assert "acme/evt_1 delivered" in text_of(await shown(api, "/find?name=evt_1"))
+    assert "acme/evt_2 delivered" in text_of(await shown(api, "/find?name=acme/evt_2"))
+    both = await shown(api, "/find?name=evt_2")
+    assert 'href="clients/acme/events/evt_2"' in both
+    assert 'href="clients/globex/events/evt_2"' in both
+    assert 'href="clients/acme/endpoints/default"' in await shown(api, "/find?name=acme")
+    assert 'href="clients/acme/endpoints/default"' in await shown(api, "/find?name=acme/default")
+    for name in ("", "nothing", "/", "acme/", "/evt_1", "%3Cscript%3E", "x" * 5000):
+        page = await shown(api, f"/find?name={name}")
+        assert "Nothing is called so" in text_of(page)
+        assert len(page) < 30_000
+        assert "<script>" not in page[page.index("<main") : page.index("</main>")]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_with_tokens_a_stranger_gets_the_shell_and_nothing_else(autojump_clock, nursery, path: str) -> None:
+    """It is the same for every path, and tells neither versions nor whether something is there."""
+    api = await started(nursery, with_tokens(DASHBOARD, OPS))
+    api.flow.admit(event_id="evt_1")
+    page = await shown(api, path)
+    assert text_of(page).startswith("This daemon asks for a token.")
+    assert "acme" not in page
+    assert api.services.run.run_id not in page
+    assert page == await shown(api, path.replace("acme", "nobody"))
+    assert (await api.call("GET", path, authorization="Bearer wrong")).status == 401
+
+
+async def test_token_of_scope_read_sees_actions_greyed_with_their_commands(autojump_clock, nursery) -> None:
+    """An admin's are not; neither's page has the token in it."""
+    api = await started(nursery, with_tokens(DASHBOARD, OPS))
+    api.flow.admit(event_id="evt_1")
+    for path in PAGES[1:3]:
+        read = await shown(api, path, **bearer(DASHBOARD))
+        admin = await shown(api, path, **bearer(OPS))
+        assert read.count("disabled>") == read.count("data-post=") >= (1 if "endpoints" in path else 0)
+        assert "disabled>" not in admin
+        assert DASHBOARD.token not in read
+        assert OPS.token not in admin
+    read = await shown(api, PAGES[1], **bearer(DASHBOARD))
+    assert "Your token may read. These take one of scope admin." in read
+    assert 'curl -X POST http://localhost/v1/clients/acme/endpoints/default/pause -H "authorization: Bearer $(cat' in (
+        text_of(read)
     )
-    assert "0 accepted" in text
+    assert "To see it takes a token of scope admin." in await shown(api, PAGES[2], **bearer(DASHBOARD))
 
 
-@needs_browser
-def test_page_asks_for_a_token_where_one_is_needed(tmp_path) -> None:
-    """The daemon's own words for it, and a field."""
+async def test_token_held_to_clients_sees_their_pages_alone(autojump_clock, nursery) -> None:
+    """The overview and the search speak of the whole daemon."""
+    held = TokenSettings(name="acme-only", scope="read", token="token-of-acme-only-0123", clients=("acme",))
+    api = await started(nursery, Settings(http=HttpSettings(tokens=(held, OPS))))
+    api.flow.put("globex")
+    assert (await api.call("GET", "/clients/acme/endpoints/default", **bearer(held))).status == 200
+    for path in ("/", "/find?name=acme", "/clients/globex/endpoints/default"):
+        assert (await api.call("GET", path, **bearer(held))).status == 403
 
-    def refuse(request: BaseHTTPRequestHandler, _number: int) -> bool:
-        request.send_response(401)
-        request.end_headers()
-        request.wfile.write(b'{"detail": "<b>no</b> token"}')
-        return True
 
-    with Daemon(tmp_path / "d") as daemon, in_front_of(daemon, refuse) as url:
-        text = shown(url, tmp_path / "profile", expected="401")
-    assert "token needed" in text
-    assert "The daemon refuses: &lt;b&gt;no&lt;/b&gt; token. It has not answered yet." in text
+async def test_without_tokens_no_page_of_another_site_is_answered(autojump_clock, nursery) -> None:
+    """As for the API: neither read, nor pressed."""
+    api = await started(nursery)
+    for headers in ({"host": "evil.example"}, {"sec_fetch_site": "cross-site"}, {"origin": "http://evil.example"}):
+        for path in ("/", "/clients/acme/endpoints/default"):
+            assert (await api.call("GET", path, **headers)).status == 403
+        assert (await api.call("POST", "/v1/clients/acme/endpoints/default/pause", **headers)).status == 403
+
+
+async def test_what_an_admin_did_is_logged_with_the_tokens_name(autojump_clock, nursery) -> None:
+    """One line for each that was not refused; reading is none."""
+    api = await started(nursery, with_tokens(DASHBOARD, OPS))
+    pause = "/v1/clients/acme/endpoints/default/pause"
+    assert (await api.call("POST", pause, **bearer(OPS))).status == 200
+    assert (await api.call("POST", pause, **bearer(DASHBOARD))).status == 403
+    assert (await api.call("POST", pause.replace("acme", "nobody"), **bearer(OPS))).status == 404
+    await api.call("GET", "/", **bearer(OPS))
+    [line] = api.flow.log.of("admin.acted")
+    assert {name: line[name] for name in ("token", "method", "path", "status")} == {
+        "token": "ops",
+        "method": "POST",
+        "path": pause,
+        "status": 200,
+    }
+    health = api.flow.ledger.health("acme", "default")
+    assert health is not None
+    assert health.paused_by is PausedBy.OPERATOR

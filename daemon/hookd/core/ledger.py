@@ -9,7 +9,7 @@ Time, jitter and endpoints come in as values. core/retention keeps settled event
 Limits: `intake.unsettled_*` and `client_*` for what is unsettled, `retention.*` for what is settled.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Reversible, Sequence
 from typing import assert_never
 
 from hookd.core import outcome as outcomes
@@ -86,7 +86,7 @@ class Ledger(Abandonment):
         kept = self.column_of(event).retention.excerpt(event, delivery.endpoint_id)
         return kept.text if kept is not None and kept.attempt_number == attempt_number else None
 
-    def exhausted(self) -> Iterable[Event]:
+    def exhausted(self) -> Reversible[Event]:
         """The platform's exhausted events still held, in order of settling."""
         return self._platform.retention.exhausted.values()
 

@@ -15,6 +15,7 @@ from hookd.core.ledger import Ledger
 from hookd.flow.endings import Endings
 from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.ports import Clock, Log, LoopWatch, NothingWatched
+from hookd.flow.quarter_hour import QuarterHour
 
 TICK_SECONDS = 1.0
 COUNTS_EVERY_SECONDS = 60.0
@@ -61,6 +62,7 @@ class Housekeeping:
         self._loop_watch = loop_watch or NothingWatched()
         self._samples: deque[Sample] = deque([self._sample()], maxlen=RATES_OVER_TICKS + 1)
         self._lags: deque[float] = deque([0.0], maxlen=RATES_OVER_TICKS)
+        self.quarter_hour = QuarterHour(ledger)
         self._look_from = float("-inf")  # monotonic: when what is old may be looked at again
 
     @property
@@ -87,6 +89,7 @@ class Housekeeping:
             self._loop_watch.begin_anew()
             next_tick = max(next_tick + TICK_SECONDS, now)
             self._samples.append(self._sample())
+            self.quarter_hour.look(self._samples[-1].monotonic)
             self._ledger.recorder.prove()
             await self._expire()
             await self._states.tell_of_time()

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote
-from hookd.cli.attempt_text import advice, outcome_text
+from hookd.core.attempt_text import advice, outcome_text
 from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option

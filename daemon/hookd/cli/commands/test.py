@@ -5,7 +5,7 @@ import sys
 import click
 
 from hookd.cli.api_client import Remote, part
-from hookd.cli.attempt_text import advice, outcome_text
+from hookd.core.attempt_text import advice, outcome_text
 from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option

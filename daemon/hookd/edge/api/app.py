@@ -35,7 +35,7 @@ from hookd.edge.api.metrics import metrics_routes
 from hookd.edge.api.negotiation import READING, RouteTerms, check, refuse_redirects, routing_refused, terms_of
 from hookd.edge.api.notice_routes import notice_routes
 from hookd.edge.api.openapi import add_openapi
-from hookd.edge.api.operations import Operation, operation_of
+from hookd.edge.api.operations import Operation, Scope, operation_of
 from hookd.edge.api.page import page_routes
 from hookd.edge.api.problem_docs import problem_routes
 from hookd.edge.api.problems import answer
@@ -97,7 +97,19 @@ class Api(QuartTrio):
             answer.refuse_if_full()
         response = await route.view(**arguments)
         answer.settle(length_of(response), was_read=reads)
+        if not reads and route.operation.scope is Scope.ADMIN:
+            self._note_act(request, response)
         return response
+
+    def _note_act(self, request: ApiRequest, response: Response) -> None:
+        """Who did what an admin alone may do; the routes log what came of it."""
+        self._services.log(
+            "admin.acted",
+            token=request.exchange.token_name,
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+        )
 
     def _refusal(self, request: ApiRequest, error: Exception) -> Response:
         counted = partial(_counted, self._services)

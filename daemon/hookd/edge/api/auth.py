@@ -8,8 +8,8 @@ Without tokens: only programs on this machine may ask, and never a web page in a
 browser post to a loopback address; its `Origin` and `Sec-Fetch-Site` show that. A page can also point a name of its own
 at a loopback address; its `Host` shows that. No name leads to a unix socket, so any `Host` is answered there.
 
-Routes without a scope are open to everyone. Refused requests are logged, at most one line a second, with the number of
-them since the last line. No token is ever shown.
+Routes without a scope are open to everyone, and so are the pages without data that ask for a token. Refused requests
+are logged, at most one line a second, with the number of them since the last line. No token is ever shown.
 """
 
 import functools
@@ -22,7 +22,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import Forbidden, Refused, Unauthorized
 from hookd.edge.api.held_tokens import not_held
-from hookd.edge.api.operations import Operation
+from hookd.edge.api.operations import Operation, Scope
 from hookd.edge.api.request_exchange import ApiRequest
 from hookd.edge.api.tokens import Holder, Tokens
 from hookd.flow.ports import Clock, Log
@@ -47,18 +47,24 @@ class Auth:
 
         Raises Unauthorized or Forbidden, and ClientFull where the token has as many in progress as it may.
         """
-        if operation is not None and operation.scope is None:
+        if operation is not None and (operation.scope is None or self._gets_shell(request, operation)):
             return
         try:
             if self._effective.settings.http.tokens:
                 holder = self._holder(request, operation)
-                request.exchange.grant(holder.name, holder.clients)
+                is_admin = holder.scope is Scope.ADMIN
+                request.exchange.grant(holder.name, holder.clients, may_administer=is_admin)
             else:
                 refuse_foreign_request(request)
                 request.exchange.grant(None)
         except Refused as refused:
             self._note(request, refused)
             raise
+
+    def _gets_shell(self, request: ApiRequest, operation: Operation) -> bool:
+        """Whoever shows no token gets a page without data where there is one; it asks for a token."""
+        has_tokens = bool(self._effective.settings.http.tokens)
+        return operation.has_shell and has_tokens and b"authorization" not in request.first
 
     def _holder(self, request: ApiRequest, operation: Operation | None) -> Holder:
         holder = self._in_force().holder(request.headers.getlist("authorization"))

@@ -37,6 +37,7 @@ class Operation(NamedTuple):
     request_headers: Mapping[str, str] = {}  # of its own: name -> what it says
     is_body_optional: bool = False  # the route does without one, too
     names_clients: bool = False  # in its query or body, and it refuses those that the token is not held to
+    has_shell: bool = False  # without a token it answers a page without data, which asks for one
 
     def tokens(self) -> tuple[Scope, ...]:
         """The scopes that open it, the least first; none: it is open to everyone."""
@@ -66,6 +67,7 @@ def operation(
     request_headers: Mapping[str, str] | None = None,
     is_body_optional: bool = False,
     names_clients: bool = False,
+    has_shell: bool = False,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """The decorator that stands under the route's own."""
     described = Operation(
@@ -80,6 +82,7 @@ def operation(
         request_headers or {},
         is_body_optional,
         names_clients,
+        has_shell,
     )
 
     def mark(view: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

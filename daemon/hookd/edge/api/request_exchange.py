@@ -70,6 +70,8 @@ class RequestExchange(TrioASGIHTTPConnection):
         super().__init__(app, scope)
         self._callers = callers
         self.clients: frozenset[str] | None = None  # those that its token is held to; None: to none
+        self.is_granted = self.may_administer = False
+        self.token_name: str | None = None
         self.answer = CountedAnswer(answer_budget)
         self.body = CountedBody(body_budget, is_read=scope["method"] not in _WITHOUT_BODY)
         self._receive: Callable[[], Awaitable[Any]]
@@ -91,9 +93,12 @@ class RequestExchange(TrioASGIHTTPConnection):
             if self.body.caller is not None:
                 self._callers.leave(self.body.caller)
 
-    def grant(self, token_name: str | None, clients: frozenset[str] | None = None) -> None:
+    def grant(
+        self, token_name: str | None, clients: frozenset[str] | None = None, *, may_administer: bool = True
+    ) -> None:
         """It may be asked, with this token or without any. The server is told. Raises ClientFull."""
-        self.clients = clients
+        self.clients, self.token_name = clients, token_name
+        self.is_granted, self.may_administer = True, may_administer
         if token_name is not None:
             self.body.caller = self.answer.caller = self._callers.enter(token_name)
         note_granted = self.scope.get("state", {}).get(GRANTED)

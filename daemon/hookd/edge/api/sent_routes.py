@@ -84,10 +84,15 @@ def sent_routes(services: Services) -> Blueprint:
     async def list_attempts(client_id: str, endpoint_id: str) -> Response:
         services.registry.get_endpoint(client_id, endpoint_id)
         async with one_at_a_time:
-            newest = await _newest(services, client_id, endpoint_id, limit=query(AttemptsQuery).limit)
-        return json_response(AttemptsView(list(_views(services, endpoint_id, newest))))
+            newest = await newest_attempts(services, client_id, endpoint_id, limit=query(AttemptsQuery).limit)
+        return json_response(AttemptsView(newest))
 
     return routes
+
+
+async def newest_attempts(services: Services, client_id: str, endpoint_id: str, *, limit: int) -> list[SentAttempt]:
+    """The newest first, of whatever event that is held."""
+    return list(_views(services, endpoint_id, await _newest(services, client_id, endpoint_id, limit=limit)))
 
 
 async def _newest(services: Services, client_id: str, endpoint_id: str, *, limit: int) -> list[tuple[_Sent, Event]]:

@@ -1,12 +1,12 @@
 """Owns what an attempt came to, in words: its outcome, what can be done about it, and the row of a past one.
 
-`explain`, `send` and `test` say it alike.
+`explain`, `send`, `test` and the status page say it alike.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from hookd.cli.terminal import clip, moment, span
+from hookd.core.time_text import moment, span
 
 # Of what an endpoint answered; the event's page in the API has all that is kept of it.
 EXCERPT_CHARS_MAX = 200
@@ -31,7 +31,8 @@ def excerpt_text(attempt: dict[str, Any]) -> Iterator[str]:
     """What the endpoint said with its refusal, on one line; nothing where it said nothing."""
     said = " ".join((attempt["response_excerpt"] or "").split())
     if said:
-        yield f"It said: {clip(said, EXCERPT_CHARS_MAX)}"
+        cut = said if len(said) <= EXCERPT_CHARS_MAX else f"{said[: EXCERPT_CHARS_MAX - 1]}…"
+        yield f"It said: {cut}"
 
 
 def past_attempts(attempts: list[dict[str, Any]], now: float) -> Iterator[str]:

@@ -1,0 +1,269 @@
+"""Owns what is wrong with the daemon now, the worst first, each in a sentence: what the status page says first.
+
+Rules:
+ 1. A sentence says who is hurt, since when and why. Its first words are what a producer or a client feels.
+ 2. The order is the order in which a person at night would look: refused producers, what is lost, then endpoints.
+ 3. An endpoint counts once, by the worst that ails it. One endpoint of a kind is named, the one that holds the most.
+Pure: the situation comes in as a value; `flow/rounds` and the totals fill it.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from hookd.core.plurals import are, counted
+from hookd.core.run_history import PreviousRun
+from hookd.core.time_text import moment, span
+from hookd.core.timestamps import rfc3339
+
+FILLING_SHARE = 0.8
+OVERDUE_SECONDS_MAX = 30.0
+LOOP_LAG_SECONDS_MAX = 0.25
+
+
+class Ailment(enum.Enum):
+    """What ails an endpoint, the worst first; each is a state of its own on the page."""
+
+    DISABLED = "disabled"
+    PAUSED = "paused"
+    FAILING = "failing"
+    HELD_UP = "held_up"
+    THROTTLED = "throttled"
+    PAUSED_BY_OPERATOR = "paused_by_operator"
+
+
+class AilingEndpoint(NamedTuple):
+    client_id: str
+    endpoint_id: str
+    unsettled: int
+    budget_used: float  # its share of its client's budget
+    since: float | None  # wall
+    last_error: str | None
+    ailment: Ailment | None = None  # None: it only has a backlog
+
+    @property
+    def name(self) -> str:
+        return f"{self.client_id}/{self.endpoint_id}"
+
+
+class Group(NamedTuple):
+    """Endpoints with the same ailment; `worst` holds the most of its client's budget."""
+
+    endpoint_count: int
+    worst: AilingEndpoint
+
+
+class Situation(NamedTuple):
+    """What the sentences are made from. Times are wall."""
+
+    now: float
+    is_draining: bool = False
+    endpoints: int = 0
+    in_flight: int = 0
+    unsettled: int = 0  # deliveries
+    unsettled_events: int = 0
+    unsettled_events_max: int = 1
+    unsettled_bytes: int = 0
+    unsettled_bytes_max: int = 1
+    refused_full: int = 0  # requests answered 503 `full` in the last minute
+    refused_client_full: int = 0  # and 429 `client-full`
+    given_up: int = 0  # deliveries in the last fifteen minutes, but for what a person ended
+    ailing: Mapping[Ailment, Group] = {}
+    largest: AilingEndpoint | None = None  # who holds most of the whole budget
+    full_clients: int = 0
+    fullest: AilingEndpoint | None = None  # the endpoint that holds most of its client's budget
+    crashed_couriers: int = 0
+    recorder_failure: str | None = None
+    reports_problem: str | None = None
+    overdue_seconds: float = 0.0
+    loop_lag_seconds: float = 0.0
+    previous_run: PreviousRun | None = None
+    unclaimed_reports: int = 0
+    waiting_for_client: int = 0
+
+    @property
+    def used(self) -> float:
+        """The whole budget's share that is taken, of events or of bytes, whichever is more."""
+        events = self.unsettled_events / max(1, self.unsettled_events_max)
+        return max(events, self.unsettled_bytes / max(1, self.unsettled_bytes_max))
+
+
+class Trouble(NamedTuple):
+    kind: str
+    sentence: str
+    is_bad: bool = True  # someone is hurt or something is lost; else it should be looked at
+    endpoint: AilingEndpoint | None = None  # where to look, if it is about one
+    ailment: Ailment | None = None  # where to look, if it is about several
+
+
+def headline(situation: Situation) -> str:
+    """The first line: the worst trouble, or that there is none."""
+    first = next(iter(troubles(situation)), None)
+    return well(situation) if first is None else first.sentence
+
+
+def well(situation: Situation) -> str:
+    """What is said where nothing is wrong."""
+    if not situation.endpoints:
+        return "Nothing is wrong, and nobody is served yet: no client is registered."
+    takes = "the 1 endpoint takes" if situation.endpoints == 1 else f"all {situation.endpoints:,} endpoints take"
+    return f"All is well: {takes} what comes; {are(situation.unsettled, 'delivery')} unsettled, none overdue."
+
+
+def troubles(situation: Situation) -> list[Trouble]:
+    """The worst first."""
+    return [
+        *_refusing(situation),
+        *_lost(situation),
+        *_ours(situation),
+        *_endpoints(situation),
+        *_to_watch(situation),
+    ]
+
+
+def _refusing(now: Situation) -> Iterator[Trouble]:
+    """What producers feel."""
+    if now.is_draining:
+        left = f"{are(now.unsettled, 'delivery')} not settled yet; what is left at the end stands in the report"
+        yield Trouble("draining", f"Producers are refused (503): hookd is stopping, {left}.")
+    held = _held(now.largest, now)
+    if now.used >= 1:
+        yield Trouble("full", f"Producers are refused (503): the budget is full{held}.", endpoint=now.largest)
+    elif now.refused_full:
+        times = _times(now.refused_full)
+        said = f"Producers were refused (503) {times} in the last minute: the budget or the recorder was full{held}."
+        yield Trouble("full", said, endpoint=now.largest)
+    if now.full_clients and now.fullest is not None:
+        fullest = now.fullest
+        rest = now.full_clients - 1
+        more = f"; so are those of {rest:,} more {'client' if rest == 1 else 'clients'}" if rest else ""
+        whose = f"{fullest.name} holds {_share(fullest.budget_used)} of it{_why(fullest, now)}"
+        said = f"Events of {fullest.client_id} are refused (429): its budget is full; {whose}{more}."
+        yield Trouble("client-full", said, endpoint=fullest)
+    elif now.refused_client_full:
+        said = f"Requests were refused (429) {_times(now.refused_client_full)} in the last minute: a share was full."
+        yield Trouble("client-full", said, endpoint=now.fullest)
+
+
+def _lost(now: Situation) -> Iterator[Trouble]:
+    """What earlier runs left, and what this one gave up."""
+    run = now.previous_run
+    if run is not None and run.ended != "clean":
+        ended = "was killed" if run.ended == "crash" else "stopped"
+        if run.undelivered is None:
+            yield Trouble("run-before", f"The run before {ended} and left no list of what it lost.")
+        elif run.undelivered > run.recovered:
+            took = f", of which this run took back {run.recovered:,}" if run.recovered else ""
+            left = f"left {counted(run.undelivered, 'delivery')} undelivered{took}"
+            yield Trouble("run-before", f"The run before {ended} and {left}. Nothing sends them until someone does.")
+    if now.unclaimed_reports:
+        lists = "report lists" if now.unclaimed_reports == 1 else "reports list"
+        said = f"{now.unclaimed_reports:,} {lists} undelivered deliveries that nobody took up."
+        yield Trouble("unclaimed", said)
+    if now.given_up:
+        were = "was" if now.given_up == 1 else "were"
+        yield Trouble("given-up", f"{counted(now.given_up, 'delivery')} {were} given up in the last 15 minutes.")
+
+
+def _ours(now: Situation) -> Iterator[Trouble]:
+    """What is hookd's own fault, or its machine's."""
+    if now.crashed_couriers:
+        crashes = _times(now.crashed_couriers)
+        yield Trouble("bug", f"A courier crashed {crashes}, which is a bug in hookd: the log has the traceback.")
+    if now.recorder_failure is not None:
+        said = f"The flight recorder failed ({now.recorder_failure}): a kill now would leave no list."
+        yield Trouble("recorder", said)
+    if now.reports_problem is not None:
+        yield Trouble("report", f"A report could not be written now: {now.reports_problem}.")
+    if now.overdue_seconds > OVERDUE_SECONDS_MAX:
+        late = span(now.overdue_seconds)
+        yield Trouble("overdue", f"Deliveries are overdue by {late}, and nothing but hookd makes them wait.")
+    if now.loop_lag_seconds > LOOP_LAG_SECONDS_MAX:
+        yield Trouble("lag", f"The event loop lags by {span(now.loop_lag_seconds)}: everything is late by that.")
+
+
+def _endpoints(now: Situation) -> Iterator[Trouble]:
+    for ailment in Ailment:
+        group = now.ailing.get(ailment)
+        if group is None:
+            continue
+        sentence = f"{_ailing(group.worst, ailment, now)}{_holding(group.worst)}."
+        if group.endpoint_count > 1:
+            sentence += f" {are(group.endpoint_count - 1, 'more endpoint')} {_ALSO[ailment]}."
+        is_bad = ailment in (Ailment.DISABLED, Ailment.PAUSED, Ailment.FAILING)
+        yield Trouble(ailment.value, sentence, is_bad, group.worst, ailment if group.endpoint_count > 1 else None)
+
+
+_ALSO = {
+    Ailment.DISABLED: "disabled",
+    Ailment.PAUSED: "down",
+    Ailment.FAILING: "failing",
+    Ailment.HELD_UP: "held up",
+    Ailment.THROTTLED: "throttled",
+    Ailment.PAUSED_BY_OPERATOR: "paused by operators",
+}
+
+
+def _ailing(endpoint: AilingEndpoint, ailment: Ailment, now: Situation) -> str:
+    name, error = endpoint.name, f" ({endpoint.last_error})" if endpoint.last_error else ""
+    since = _since(endpoint, now)
+    match ailment:
+        case Ailment.DISABLED:
+            return f"{name} answered 410 and is disabled{since}: what comes for it is given up"
+        case Ailment.PAUSED:
+            return f"{name} is down{since}{error} and only probed"
+        case Ailment.FAILING:
+            return f"{name} fails each attempt{since}{error}"
+        case Ailment.HELD_UP:
+            return f"{name} has strict order, and a failing event holds up the others{since}{error}"
+        case Ailment.THROTTLED:
+            return f"{name} asked for less and is throttled{since}{error}"
+        case Ailment.PAUSED_BY_OPERATOR:
+            return f"{name} is paused by an operator{since}: nothing is sent until someone resumes it"
+
+
+def _to_watch(now: Situation) -> Iterator[Trouble]:
+    if now.waiting_for_client:
+        waits = f"{are(now.waiting_for_client, 'recovered delivery')} waiting for a client that is not registered"
+        yield Trouble("waiting-for-client", f"{waits}: PUT the client, and they go on.", is_bad=False)
+    if FILLING_SHARE <= now.used < 1:
+        said = f"The budget is {_share(now.used)} full{_held(now.largest, now)}; when it is full, producers get 503."
+        yield Trouble("filling", said, is_bad=False, endpoint=now.largest)
+    fullest = now.fullest
+    if fullest is not None and not now.full_clients and fullest.budget_used >= FILLING_SHARE:
+        whose = f"{fullest.name} holds {_share(fullest.budget_used)} of its client's budget{_why(fullest, now)}"
+        yield Trouble("client-filling", f"{whose}; when that is full, its events get 429.", False, fullest)
+
+
+def _held(largest: AilingEndpoint | None, now: Situation) -> str:
+    """Who holds most of the whole budget, and why."""
+    if largest is None or not now.unsettled_events:
+        return ""
+    return f"; {largest.name} holds {_share(largest.unsettled / now.unsettled_events)} of it{_why(largest, now)}"
+
+
+def _why(endpoint: AilingEndpoint, now: Situation) -> str:
+    if endpoint.ailment is None:
+        return ""
+    words = "down" if endpoint.ailment is Ailment.PAUSED else endpoint.ailment.value.replace("_", " ")
+    return f", {words}{_since(endpoint, now)}"
+
+
+def _since(endpoint: AilingEndpoint, now: Situation) -> str:
+    return "" if endpoint.since is None else f" since {moment(rfc3339(endpoint.since), now.now)}"
+
+
+def _holding(endpoint: AilingEndpoint) -> str:
+    if not endpoint.unsettled:
+        return "; nothing waits for it"
+    return f"; {are(endpoint.unsettled, 'delivery')} unsettled, {_share(endpoint.budget_used)} of its client's budget"
+
+
+def _share(share: float) -> str:
+    if 0 < share < 0.01:
+        return "less than 1 %"
+    return f"{min(1.0, share) * 100:.0f} %"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"

@@ -1,0 +1,109 @@
+"""Owns what the overview shows: what is wrong, the worst first, the run before, endpoints, numbers, what was given up.
+
+Limits: rows of `flow/rounds.ROWS_MAX` endpoints and `GIVEN_UP_MAX` events. What costs more than a count is in the
+round, which all who look share.
+"""
+
+from itertools import islice
+from typing import Any, NamedTuple
+
+import trio
+
+from hookd.core.event import Event
+from hookd.core.troubles import Ailment, Situation, headline, troubles
+from hookd.edge.api.page.charts import charts
+from hookd.edge.api.rendering import event_view, health_view
+from hookd.edge.api.schemas import HealthView
+from hookd.edge.api.services import Services
+from hookd.flow.rounds import Round, Rounds, Wanted, ailment_of
+
+GIVEN_UP_MAX = 10
+REFUSED_SECONDS = 60.0
+
+
+class Row(NamedTuple):
+    client_id: str
+    endpoint_id: str
+    health: HealthView
+    ailment: Ailment | None
+
+
+class Overview:
+    def __init__(self, services: Services, rounds: Rounds) -> None:
+        self._services = services
+        self._rounds = rounds
+
+    async def look(self, wanted: Wanted) -> dict[str, Any]:
+        """What the template names."""
+        services, made = self._services, await self._rounds.latest(wanted)
+        situation = self.situation(made)
+        found = troubles(situation)
+        return {
+            "headline": headline(situation),
+            "worst": found[0] if found else None,
+            "others": found[1:],
+            "situation": situation,
+            "run": services.run,
+            "uptime_seconds": services.clock.now().monotonic - services.ledger.started.monotonic,
+            "totals": services.ledger.totals(),
+            "rates": services.housekeeping.rates(),
+            "connections": services.connections(),
+            "clients": len(services.registry),
+            "report_directory": services.report_directory,
+            "round": made,
+            "rows": await self._rows(made),
+            "ailments": Ailment,
+            "given_up": self._given_up(),
+            "charts": charts(services.housekeeping.quarter_hour.samples()),
+        }
+
+    def situation(self, made: Round) -> Situation:
+        services, totals = self._services, self._services.ledger.totals()
+        now, intake = services.clock.now(), services.effective.settings.intake
+        full, client_full = services.housekeeping.quarter_hour.refused_lately(now.monotonic, seconds=REFUSED_SECONDS)
+        return Situation(
+            now=now.wall,
+            is_draining=services.intake.is_draining,
+            endpoints=made.endpoints,
+            in_flight=totals.in_flight,
+            unsettled=totals.undelivered,
+            unsettled_events=totals.unsettled_events,
+            unsettled_events_max=intake.unsettled_events_max,
+            unsettled_bytes=totals.unsettled_bytes,
+            unsettled_bytes_max=intake.unsettled_bytes_max,
+            refused_full=full,
+            refused_client_full=client_full,
+            given_up=services.housekeeping.quarter_hour.given_up(),
+            ailing=made.ailing,
+            largest=made.largest,
+            full_clients=made.full_clients,
+            fullest=made.fullest,
+            crashed_couriers=services.dispatch.crashed_couriers,
+            recorder_failure=services.ledger.recorder.failure,
+            reports_problem=services.reports_problem(),
+            loop_lag_seconds=services.housekeeping.loop_lag_seconds,
+            previous_run=services.previous_run(),
+            unclaimed_reports=services.standing().unclaimed_reports,
+            overdue_seconds=made.overdue_seconds,
+            waiting_for_client=made.waiting_for_client,
+        )
+
+    async def _rows(self, made: Round) -> list[Row]:
+        """As they are now; what was removed since the round is left out."""
+        services, now = self._services, self._services.clock.now()
+        rows: list[Row] = []
+        for client_id, endpoint_id in made.rows():
+            endpoint = services.registry.endpoint(client_id, endpoint_id)
+            if endpoint is None:
+                continue
+            health = services.ledger.health(client_id, endpoint_id)
+            oldest = services.ledger.oldest_unsettled(client_id).get(endpoint_id)
+            ailment = None if health is None else ailment_of(health, now)
+            rows.append(Row(client_id, endpoint_id, health_view(services, client_id, endpoint, oldest), ailment))
+            await trio.lowlevel.checkpoint()  # to find the oldest can take 20 ms
+        return rows
+
+    def _given_up(self) -> list[Any]:
+        """Those given up last."""
+        newest: list[Event] = list(islice(reversed(self._services.ledger.exhausted()), GIVEN_UP_MAX))
+        return [event_view(self._services, event) for event in newest]

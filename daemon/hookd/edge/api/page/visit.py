@@ -1,0 +1,35 @@
+"""Owns who looks at a page, from where, and what that person may do."""
+
+import shlex
+from typing import NamedTuple
+
+from hookd.edge.api.request_exchange import this_request
+from hookd.edge.api.services import Services
+
+
+class Visit(NamedTuple):
+    """`root` leads from the page to the API's root, so that pages work under a proxy's path as well."""
+
+    root: str
+    url: str  # the daemon's, as the browser has it
+    is_stranger: bool  # there are tokens, and the request has none: it gets no data
+    has_tokens: bool
+    may_act: bool  # as an admin; without tokens everyone on this machine may
+    now: float  # wall
+
+    @classmethod
+    def of(cls, services: Services, *, root: str) -> "Visit":
+        request = this_request()
+        return cls(
+            root=root,
+            url=f"{request.scheme}://{request.host}",
+            is_stranger=not request.exchange.is_granted,
+            has_tokens=bool(services.effective.settings.http.tokens),
+            may_act=request.exchange.may_administer,
+            now=services.clock.now().wall,
+        )
+
+    def curl(self, path: str) -> str:
+        """A POST to it as a command to paste. The token stays in its file."""
+        token = ' -H "authorization: Bearer $(cat "$HOOKD_TOKEN_FILE")"' if self.has_tokens else ""
+        return f"curl -X POST {shlex.quote(self.url + path)}{token}"

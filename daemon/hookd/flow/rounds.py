@@ -1,0 +1,197 @@
+"""Owns the round: a look at every endpoint, for the status page. It tells what ails whom, and who holds the most.
+
+Rules: a round is made only where someone asks, and serves all who ask within `ROUND_SECONDS`. Where it takes long it
+serves for longer. It looks at some clients at a time, and others have a turn between. So it is not of one instant. What
+is quiet (nothing unsettled, and plainly ok) costs a look-up for its client.
+Limits: `ROWS_MAX` rows a round and `KEPT_MAX` rounds are kept, 50 kB together, whatever is registered.
+"""
+
+import heapq
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from hookd.core.budget import budget_used
+from hookd.core.client import Client
+from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.health import Health, State
+from hookd.core.ledger import Ledger
+from hookd.core.registry import Registry
+from hookd.core.timestamps import Moment
+from hookd.core.troubles import AilingEndpoint, Ailment, Group
+from hookd.flow.dispatch import Dispatch
+from hookd.flow.ports import Clock
+
+ROUND_SECONDS = 5.0
+# After a round, none for so many times as long as it took.
+REST_PER_ROUND = 50
+ROWS_MAX = 25
+KEPT_MAX = 8
+# Clients looked at in one go, 1 ms at most where all have a backlog; then others have a turn.
+LOOKED_AT_AT_ONCE = 200
+
+NOTHING_SENT = Health()
+
+T = TypeVar("T")
+
+
+class Wanted(NamedTuple):
+    """Which endpoints are listed; without either, those with an ailment or a backlog."""
+
+    ailment: Ailment | None = None
+    text: str = ""  # stands in CLIENT/ENDPOINT
+
+
+class Round:
+    """What one look found."""
+
+    def __init__(self, wanted: Wanted, now: Moment) -> None:
+        self.wanted = wanted
+        self.now = now
+        self.endpoints = 0
+        self.ailing: dict[Ailment, Group] = {}
+        self.largest: AilingEndpoint | None = None  # the most deliveries unsettled
+        self.fullest: AilingEndpoint | None = None  # the most of its client's budget
+        self.full_clients = 0
+        self.overdue_seconds = 0.0  # due, no state of its endpoint holds it back, and still waiting
+        self.waiting_for_client = 0  # recovered deliveries whose client is not registered
+        self.matched = 0
+        self._rows: list[tuple[float, int, str, str]] = []
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Client and endpoint ids; who holds most of its client's budget comes first."""
+        return [(client_id, endpoint_id) for _, _, client_id, endpoint_id in sorted(self._rows, reverse=True)]
+
+    def note(self, found: AilingEndpoint) -> None:
+        """An endpoint with an ailment or a backlog."""
+        if found.ailment is not None:
+            before = self.ailing.get(found.ailment)
+            worst = found if before is None or found.budget_used > before.worst.budget_used else before.worst
+            self.ailing[found.ailment] = Group(1 if before is None else before.endpoint_count + 1, worst)
+        if found.unsettled and (self.largest is None or found.unsettled > self.largest.unsettled):
+            self.largest = found
+        if found.unsettled and (self.fullest is None or found.budget_used > self.fullest.budget_used):
+            self.fullest = found
+        self.offer(found)
+
+    def offer(self, found: AilingEndpoint) -> None:
+        """An endpoint that is listed if it is wanted, and holds more than others."""
+        wanted = self.wanted
+        if wanted.ailment not in (None, found.ailment) or wanted.text not in found.name:
+            return
+        self.matched += 1
+        row = (found.budget_used, found.ailment is not None, found.client_id, found.endpoint_id)
+        if len(self._rows) < ROWS_MAX:
+            heapq.heappush(self._rows, row)
+        elif row > self._rows[0]:
+            heapq.heapreplace(self._rows, row)
+
+    def passes_over(self, unsettled: int, used: float) -> bool:
+        """Whether an endpoint without an ailment changes nothing but the count: as nearly all, on a busy daemon."""
+        if self.wanted.text or self.largest is None or self.fullest is None or len(self._rows) < ROWS_MAX:
+            return False
+        if unsettled > self.largest.unsettled or used > self.fullest.budget_used or used >= self._rows[0][0]:
+            return False
+        self.matched += self.wanted.ailment is None
+        return True
+
+
+class Rounds:
+    """Makes rounds, one at a time, and keeps the latest few."""
+
+    def __init__(
+        self,
+        *,
+        effective: EffectiveSettings,
+        ledger: Ledger,
+        registry: Registry,
+        dispatch: Dispatch,
+        clock: Clock,
+    ) -> None:
+        self._effective = effective
+        self._ledger = ledger
+        self._registry = registry
+        self._dispatch = dispatch
+        self._clock = clock
+        self._one_at_a_time = trio.Lock()
+        self._kept: dict[Wanted, Round] = {}
+        self._rest_seconds = ROUND_SECONDS
+
+    async def latest(self, wanted: Wanted) -> Round:
+        """No older than `ROUND_SECONDS`, or than fifty times what a round takes."""
+        async with self._one_at_a_time:
+            kept = self._kept.pop(wanted, None)
+            if kept is None or self._clock.now().monotonic - kept.now.monotonic >= self._rest_seconds:
+                kept = await self._make(wanted)
+                took_seconds = self._clock.now().monotonic - kept.now.monotonic
+                self._rest_seconds = max(ROUND_SECONDS, REST_PER_ROUND * took_seconds)
+            self._kept[wanted] = kept
+            while len(self._kept) > KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            return kept
+
+    async def _make(self, wanted: Wanted) -> Round:
+        made = Round(wanted, self._clock.now())
+        async for clients, now in self._slices(list(self._registry)):
+            for client in clients:
+                self._look(made, client, now)
+        async for couriers, now in self._slices(self._dispatch.couriers()):
+            late = max(now.monotonic - courier.next_due(now.monotonic) for courier in couriers)
+            made.overdue_seconds = max(made.overdue_seconds, late)
+        async for client_ids, _ in self._slices(self._ledger.client_ids()):
+            gone = [client_id for client_id in client_ids if self._registry.find(client_id) is None]
+            made.waiting_for_client += sum(map(self._ledger.waiting_count, gone))
+        return made
+
+    async def _slices(self, items: Sequence[T]) -> AsyncIterator[tuple[Sequence[T], Moment]]:
+        """Some at a time, with the time; others have a turn after each."""
+        for first in range(0, len(items), LOOKED_AT_AT_ONCE):
+            yield items[first : first + LOOKED_AT_AT_ONCE], self._clock.now()
+            await trio.lowlevel.checkpoint()
+
+    def _look(self, made: Round, client: Client, now: Moment) -> None:
+        made.endpoints += len(client.endpoints)
+        if not self._ledger.knows(client.id):
+            if made.wanted.text:
+                for endpoint in client.endpoints:
+                    made.offer(AilingEndpoint(client.id, endpoint.id, 0, 0.0, None, None))
+            return
+        held, intake = self._ledger.held(client.id), self._effective.settings.intake
+        for endpoint in client.endpoints:
+            health = self._ledger.health(client.id, endpoint.id) or NOTHING_SENT
+            ailment = ailment_of(health, now)
+            if ailment is None and not health.unsettled and not made.wanted.text and not health.consecutive_failures:
+                continue
+            used = budget_used(held, health.unsettled, intake)
+            if ailment is not None or not made.passes_over(health.unsettled, used):
+                made.note(_found(client.id, endpoint.id, health, now, used, ailment))
+        made.full_clients += held.events >= intake.client_events_max or held.bytes >= intake.client_bytes_max
+
+
+def _found(
+    client_id: str, endpoint_id: str, health: Health, now: Moment, used: float, ailment: Ailment | None
+) -> AilingEndpoint:
+    since = health.failing_since
+    if since is None and ailment is not None and math.isfinite(health.since):
+        since = now.wall - (now.monotonic - health.since)
+    return AilingEndpoint(client_id, endpoint_id, health.unsettled, used, since, health.last_error, ailment)
+
+
+def ailment_of(health: Health, now: Moment) -> Ailment | None:
+    """The worst that ails the endpoint; None where nothing does."""
+    if health.is_plainly_ok and not health.consecutive_failures and health.held_up_by is None:
+        return None
+    state = health.state(now.monotonic)
+    if state is State.DISABLED:
+        return Ailment.DISABLED
+    if health.is_held:
+        return Ailment.PAUSED_BY_OPERATOR
+    if state is State.PAUSED:
+        return Ailment.PAUSED
+    if health.fails_straight(now.monotonic):
+        return Ailment.FAILING
+    if health.held_up_by is not None:
+        return Ailment.HELD_UP
+    return Ailment.THROTTLED if state is State.THROTTLED else None

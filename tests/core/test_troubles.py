@@ -1,0 +1,199 @@
+"""What the status page says first: each thing that can be wrong in its sentence, and which of them comes first."""
+
+from itertools import combinations
+
+import pytest
+from hookd.core.run_history import PreviousRun
+from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, headline, troubles
+
+NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
+QUIET = AilingEndpoint("acme", "eu", 0, 0.0, None, None, Ailment.PAUSED_BY_OPERATOR)
+
+
+def of(ailment: Ailment, count: int = 1, **changes: object) -> dict[Ailment, Group]:
+    fields = {"unsettled": 40, "budget_used": 0.2, "since": NOW - 60, "last_error": "answered 404"} | changes
+    return {ailment: Group(count, AilingEndpoint("acme", "eu", ailment=ailment, **fields))}  # type: ignore[arg-type]
+
+
+FULL = {"unsettled_events": 100_000, "unsettled_events_max": 100_000}
+
+# The worst first, as a person at night would look: kind, what is so, and the sentence.
+SAID = [
+    (
+        "draining",
+        {"is_draining": True, "unsettled": 1},
+        (
+            "Producers are refused (503): hookd is stopping, 1 delivery is not settled yet; what is left at the end "
+            "stands in the report."
+        ),
+    ),
+    (
+        "full",
+        {**FULL, "largest": DOWN},
+        "Producers are refused (503): the budget is full; initech/default holds 61 % of it, down since 07:50:00Z.",
+    ),
+    (
+        "client-full",
+        {"full_clients": 3, "fullest": DOWN},
+        (
+            "Events of initech are refused (429): its budget is full; initech/default holds 98 % of it, down since "
+            "07:50:00Z; so are those of 2 more clients."
+        ),
+    ),
+    (
+        "run-before",
+        {"previous_run": PreviousRun("9f0c", "crash", 4997, 0)},
+        "The run before was killed and left 4,997 deliveries undelivered. Nothing sends them until someone does.",
+    ),
+    ("unclaimed", {"unclaimed_reports": 1}, "1 report lists undelivered deliveries that nobody took up."),
+    ("given-up", {"given_up": 2}, "2 deliveries were given up in the last 15 minutes."),
+    (
+        "bug",
+        {"crashed_couriers": 2},
+        "A courier crashed 2 times, which is a bug in hookd: the log has the traceback.",
+    ),
+    (
+        "recorder",
+        {"recorder_failure": "no space"},
+        "The flight recorder failed (no space): a kill now would leave no list.",
+    ),
+    ("report", {"reports_problem": "read-only"}, "A report could not be written now: read-only."),
+    (
+        "overdue",
+        {"overdue_seconds": 95.0},
+        "Deliveries are overdue by 1m 35s, and nothing but hookd makes them wait.",
+    ),
+    ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
+    (
+        "disabled",
+        {"ailing": of(Ailment.DISABLED, last_error="answered 410")},
+        (
+            "acme/eu answered 410 and is disabled since 07:59:00Z: what comes for it is given up; 40 deliveries are "
+            "unsettled, 20 % of its client's budget."
+        ),
+    ),
+    (
+        "paused",
+        {"ailing": of(Ailment.PAUSED, 12, last_error="cannot connect")},
+        (
+            "acme/eu is down since 07:59:00Z (cannot connect) and only probed; 40 deliveries are unsettled, 20 % of "
+            "its client's budget. 11 more endpoints are down."
+        ),
+    ),
+    (
+        "failing",
+        {"ailing": of(Ailment.FAILING, 2, unsettled=1)},
+        (
+            "acme/eu fails each attempt since 07:59:00Z (answered 404); 1 delivery is unsettled, 20 % of its client's "
+            "budget. 1 more endpoint is failing."
+        ),
+    ),
+    (
+        "held_up",
+        {"ailing": of(Ailment.HELD_UP)},
+        (
+            "acme/eu has strict order, and a failing event holds up the others since 07:59:00Z (answered 404); 40 "
+            "deliveries are unsettled, 20 % of its client's budget."
+        ),
+    ),
+    (
+        "throttled",
+        {"ailing": of(Ailment.THROTTLED, last_error="answered 429", budget_used=0.001)},
+        (
+            "acme/eu asked for less and is throttled since 07:59:00Z (answered 429); 40 deliveries are unsettled, less "
+            "than 1 % of its client's budget."
+        ),
+    ),
+    (
+        "paused_by_operator",
+        {"ailing": of(Ailment.PAUSED_BY_OPERATOR, unsettled=0, since=None)},
+        "acme/eu is paused by an operator: nothing is sent until someone resumes it; nothing waits for it.",
+    ),
+    (
+        "waiting-for-client",
+        {"waiting_for_client": 1200},
+        "1,200 recovered deliveries are waiting for a client that is not registered: PUT the client, and they go on.",
+    ),
+    (
+        "filling",
+        {"unsettled_bytes": 85, "unsettled_bytes_max": 100},
+        "The budget is 85 % full; when it is full, producers get 503.",
+    ),
+    (
+        "client-filling",
+        {"fullest": QUIET._replace(budget_used=0.8, unsettled=5)},
+        "acme/eu holds 80 % of its client's budget, paused by operator; when that is full, its events get 429.",
+    ),
+]
+IDS = [kind for kind, _, _ in SAID]
+
+
+@pytest.mark.parametrize(("kind", "fields", "sentence"), SAID, ids=IDS)
+def test_trouble_is_said_in_one_sentence_and_alone(kind: str, fields: dict[str, object], sentence: str) -> None:
+    """What is so is said, and nothing else is."""
+    [found] = troubles(Situation(NOW, endpoints=5, **fields))  # type: ignore[arg-type]
+    assert (found.kind, found.sentence) == (kind, sentence)
+    assert headline(Situation(NOW, endpoints=5, **fields)) == sentence  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("worse", "better"), list(combinations(range(len(SAID)), 2)))
+def test_worse_trouble_comes_first(worse: int, better: int) -> None:
+    """In the order of the table above, whichever two are so at once."""
+    fields = SAID[better][1] | SAID[worse][1]
+    if "ailing" in SAID[worse][1] and "ailing" in SAID[better][1]:
+        fields["ailing"] = SAID[better][1]["ailing"] | SAID[worse][1]["ailing"]  # type: ignore[operator]
+    kinds = [one.kind for one in troubles(Situation(NOW, **fields))]  # type: ignore[arg-type]
+    assert kinds[0] == IDS[worse]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "Nothing is wrong, and nobody is served yet: no client is registered."),
+        ({"endpoints": 1}, "All is well: the 1 endpoint takes what comes; 0 deliveries are unsettled, none overdue."),
+        (
+            {"endpoints": 5, "unsettled": 12},
+            "All is well: all 5 endpoints take what comes; 12 deliveries are unsettled, none overdue.",
+        ),
+        (
+            {"endpoints": 5, "overdue_seconds": 30.0, "previous_run": PreviousRun("9f0c", "clean", 0, 0)},
+            "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
+        ),
+        (
+            {"endpoints": 5, "previous_run": PreviousRun("9f0c", "crash", 3, 3)},
+            "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_wrong_is_said_too(fields: dict[str, object], sentence: str) -> None:
+    """At the limits nothing is wrong yet; nor after a run of which everything was taken back."""
+    assert troubles(Situation(NOW, **fields)) == []  # type: ignore[arg-type]
+    assert headline(Situation(NOW, **fields)) == sentence  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        (PreviousRun("9f0c", "crash", None, 0), "The run before was killed and left no list of what it lost."),
+        (
+            PreviousRun("9f0c", "reported", 12, 5),
+            (
+                "The run before stopped and left 12 deliveries undelivered, of which this run took back 5. Nothing "
+                "sends them until someone does."
+            ),
+        ),
+    ],
+)
+def test_run_before_is_told_by_how_it_ended(run: PreviousRun, sentence: str) -> None:
+    """Killed, with or without a list; or stopped, with a report."""
+    assert headline(Situation(NOW, previous_run=run)) == sentence
+
+
+def test_refusals_of_the_last_minute_are_told_when_there_is_room_again() -> None:
+    """A budget that is full in bursts is not quiet between them."""
+    found = troubles(Situation(NOW, refused_full=34, refused_client_full=1, largest=None))
+    assert [one.sentence for one in found] == [
+        "Producers were refused (503) 34 times in the last minute: the budget or the recorder was full.",
+        "Requests were refused (429) once in the last minute: a share was full.",
+    ]

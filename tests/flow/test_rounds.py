@@ -1,0 +1,131 @@
+"""The page's look at every endpoint: what ails whom, who holds the most, who is listed, and what it costs."""
+
+import pytest
+from hookd.core.health import Health
+from hookd.core.outcome import Responded, Unreachable
+from hookd.core.settings import IntakeSettings, Settings
+from hookd.core.timestamps import Moment
+from hookd.core.troubles import Ailment
+from hookd.flow.rounds import KEPT_MAX, ROUND_SECONDS, ROWS_MAX, Rounds, Wanted, ailment_of
+
+from tests.flow.harness import EPOCH, Flow, at
+
+NOW = Moment(100.0, 1_800_000_100.0)
+
+
+def rounds_of(flow: Flow) -> Rounds:
+    return Rounds(
+        effective=flow.effective, ledger=flow.ledger, registry=flow.registry, dispatch=flow.dispatch, clock=flow.clock
+    )
+
+
+def noted(*outcomes: object, **fields: object) -> Health:
+    health = Health(**fields)  # type: ignore[arg-type]
+    for outcome in outcomes:
+        health.note(outcome, NOW, concurrency=8, retry_after_seconds=None, jitter_unit=0.0)  # type: ignore[arg-type]
+    return health
+
+
+@pytest.mark.parametrize(
+    ("health", "ailment"),
+    [
+        (noted(), None),
+        (noted(Responded(200)), None),
+        (noted(Responded(404)), None),
+        (noted(Responded(404), Responded(404)), Ailment.FAILING),
+        (noted(Responded(404), Responded(404), Responded(200)), None),
+        (noted(Unreachable("cannot connect"), Responded(500)), Ailment.FAILING),
+        (noted(Responded(429)), Ailment.THROTTLED),
+        (noted(held_up_by="evt_1"), Ailment.HELD_UP),
+        (noted(disabled=True), Ailment.DISABLED),
+    ],
+)
+def test_ailment_is_the_worst_that_is_so(health: Health, ailment: Ailment | None) -> None:
+    """4xx only is a state of its own; one failure is none."""
+    assert ailment_of(health, NOW) is ailment
+
+
+def test_pauses_are_told_apart() -> None:
+    """An operator's is not the endpoint's fault; `disabled` goes over both."""
+    health = noted(Responded(503), Responded(503))
+    health.pause(NOW.monotonic)
+    assert ailment_of(health, NOW) is Ailment.PAUSED_BY_OPERATOR
+    health.disable(NOW.monotonic)
+    assert ailment_of(health, NOW) is Ailment.DISABLED
+
+
+async def standing(nursery, backlogs: dict[str, int], *, client_events_max: int = 10) -> Flow:
+    """Clients with one paused endpoint each, and so many deliveries that wait for it."""
+    flow = Flow(Settings(intake=IntakeSettings(client_events_max=client_events_max)))
+    await flow.start(nursery)
+    for client_id, backlog in backlogs.items():
+        flow.put(client_id)
+        flow.registration.pause(client_id, "default")
+        if backlog:
+            flow.admit_many(backlog, client_id)
+    return flow
+
+
+async def test_round_counts_and_names_who_holds_most(autojump_clock, nursery) -> None:
+    """Of three paused endpoints the one with most of its client's budget is named; quiet ones are not listed."""
+    flow = await standing(nursery, {"a": 1, "b": 9, "c": 0})
+    flow.put("quiet")
+    made = await rounds_of(flow).latest(Wanted())
+    assert (made.endpoints, made.matched, made.full_clients) == (4, 3, 0)
+    assert made.rows() == [("b", "default"), ("a", "default"), ("c", "default")]
+    group = made.ailing[Ailment.PAUSED_BY_OPERATOR]
+    assert (group.endpoint_count, group.worst.name, group.worst.unsettled) == (3, "b/default", 9)
+    assert made.fullest == made.largest == group.worst
+    assert group.worst.since == EPOCH
+
+
+async def test_full_clients_are_counted(autojump_clock, nursery) -> None:
+    """Those whose next event would be refused."""
+    flow = await standing(nursery, {"a": 10, "b": 9, "c": 10})
+    made = await rounds_of(flow).latest(Wanted())
+    assert made.full_clients == 2
+    assert made.fullest is not None
+    assert made.fullest.budget_used == 1.0
+
+
+async def test_listing_is_of_what_is_wanted_and_no_longer_than_its_limit(autojump_clock, nursery) -> None:
+    """A text finds quiet endpoints too; beyond the limit the fullest stay."""
+    flow = await standing(nursery, {f"c{number:03}": number % 7 for number in range(ROWS_MAX + 20)})
+    flow.put("quiet")
+    rounds = rounds_of(flow)
+    everything = await rounds.latest(Wanted())
+    assert (everything.matched, len(everything.rows())) == (ROWS_MAX + 20, ROWS_MAX)
+    held = [flow.ledger.held(client_id).events for client_id, _ in everything.rows()]
+    assert held == sorted(held, reverse=True)
+    assert min(held) >= 1  # 10 of the 70 hold nothing, 20 are left out
+    assert (await rounds.latest(Wanted(text="quiet/def"))).rows() == [("quiet", "default")]
+    assert (await rounds.latest(Wanted(text="c01"))).matched == 10
+    assert (await rounds.latest(Wanted(Ailment.DISABLED))).rows() == []
+    assert (await rounds.latest(Wanted(Ailment.PAUSED_BY_OPERATOR, "c001"))).rows() == [("c001", "default")]
+
+
+async def test_round_serves_all_who_ask_for_five_seconds(autojump_clock, nursery) -> None:
+    """The same one; then a new one. Of what else was asked for the latest few are kept."""
+    rounds = rounds_of(await standing(nursery, {"a": 1}))
+    first = await rounds.latest(Wanted())
+    await at(ROUND_SECONDS - 0.1)
+    assert await rounds.latest(Wanted()) is first
+    for number in range(KEPT_MAX - 1):
+        await rounds.latest(Wanted(text=str(number)))
+    assert await rounds.latest(Wanted()) is first
+    await at(ROUND_SECONDS)
+    second = await rounds.latest(Wanted())
+    assert second is not first
+    for number in range(KEPT_MAX):
+        await rounds.latest(Wanted(text=str(number)))
+    assert await rounds.latest(Wanted()) is not second
+
+
+async def test_round_tells_what_is_overdue(autojump_clock, nursery) -> None:
+    """Due, held back by nothing, and still waiting: with the pacer not begun everything is."""
+    flow = Flow()
+    await flow.stand_by(nursery)
+    flow.put()
+    flow.admit()
+    await at(40)
+    assert (await rounds_of(flow).latest(Wanted())).overdue_seconds == 40.0
