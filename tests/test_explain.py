@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import trio
 from hookd.cli.api_client import Answer
-from hookd.core.attempt_text import excerpt_text, past_attempts
 from hookd.cli.commands.explain import Found, NotFound, explained, find
+from hookd.core.attempt_text import excerpt_text, past_attempts
 from hookd.core.outcome import Blocked, TimedOut, Unreachable
 from hookd.core.rate import Rate
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings

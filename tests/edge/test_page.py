@@ -213,6 +213,22 @@ async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, 
     assert 'data-post="../../../v1/clients/acme/events/evt_1/retry"' in page
 
 
+async def test_event_page_offers_what_there_is_to_do(autojump_clock, nursery) -> None:
+    """What waits can be retried and cancelled, what is settled sent once more; each says to how many."""
+    api = await started(nursery)
+    api.flow.registration.pause("acme", "default")
+    api.flow.admit(event_id="evt_1")
+    path = "/clients/acme/events/evt_1"
+    assert re.findall('data-post="[^"]*/([a-z]+)"', await shown(api, path)) == ["retry", "cancel"]
+    api.flow.registration.resume("acme", "default")
+    await now()
+    page = await shown(api, path)
+    assert re.findall('data-post="[^"]*/([a-z]+)"', page) == ["redeliver"]
+    assert "what is settled of it (1 of 1) is sent once more" in page
+    answer = await api.call("POST", "/v1/clients/acme/events/evt_1/redeliver")
+    assert answer.status == 202
+
+
 async def test_what_is_not_there_is_said_on_a_page(autojump_clock, nursery) -> None:
     """In the API's words, with the API's status."""
     api = await started(nursery)

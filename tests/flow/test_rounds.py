@@ -11,6 +11,7 @@ from hookd.flow.rounds import KEPT_MAX, ROUND_SECONDS, ROWS_MAX, Rounds, Wanted,
 from tests.flow.harness import EPOCH, Flow, at
 
 NOW = Moment(100.0, 1_800_000_100.0)
+LATER = Moment(130.0, 1_800_000_130.0)
 
 
 def rounds_of(flow: Flow) -> Rounds:
@@ -41,8 +42,10 @@ def noted(*outcomes: object, **fields: object) -> Health:
     ],
 )
 def test_ailment_is_the_worst_that_is_so(health: Health, ailment: Ailment | None) -> None:
-    """4xx only is a state of its own; one failure is none."""
-    assert ailment_of(health, NOW) is ailment
+    """4xx only, for half a minute, is a state of its own; one failure is none."""
+    assert ailment_of(health, LATER) is ailment
+    if ailment is Ailment.FAILING:
+        assert ailment_of(health, NOW) is None
 
 
 def test_pauses_are_told_apart() -> None:

@@ -8,11 +8,11 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote
-from hookd.core.attempt_text import advice, outcome_text
 from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text
+from hookd.core.attempt_text import advice, outcome_text
 from hookd.core.printable import printable
 from hookd.process.exit_codes import ExitCode
 

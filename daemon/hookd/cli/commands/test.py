@@ -5,11 +5,11 @@ import sys
 import click
 
 from hookd.cli.api_client import Remote, part
-from hookd.core.attempt_text import advice, outcome_text
 from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text, span, tell
+from hookd.core.attempt_text import advice, outcome_text
 from hookd.core.printable import printable
 from hookd.process.exit_codes import ExitCode
 

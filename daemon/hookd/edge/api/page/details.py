@@ -4,18 +4,19 @@ An action is a POST to a route of the API: what it will do, to how many, and the
 confirms it first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
 from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
-from hookd.edge.api.schemas import EndpointView
+from hookd.edge.api.schemas import EndpointView, EventView
 from hookd.edge.api.sent_routes import newest_attempts
 from hookd.edge.api.services import Services
 
@@ -74,24 +75,47 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
     shown = None if client is None else msgspec.to_builtins(client_view(services, client))
     telling, told = Telling(visit.curl, visit.now), msgspec.to_builtins(view)
     deliveries = [
-        (delivery, _explained(list(telling.delivery(told, as_told, endpoint_of(shown, as_told)))))
+        (delivery, _explained(list(telling.delivery(told, _latest(as_told), endpoint_of(shown, as_told)))))
         for delivery, as_told in zip(view.deliveries, told["deliveries"], strict=True)
     ]
-    root = f"v1/clients/{event.client_id}/events/{event.id}"
-    open_count = sum(one.status.value != "delivered" for one in view.deliveries)
-    says = (
-        f"Retry {event.id}: what is not delivered of it ({open_count:,} of {len(view.deliveries):,}) is attempted "
-        "now; what was given up gets a whole schedule."
-    )
     return {
         "event": view,
         "deliveries": deliveries,
         "is_registered": client is not None,
         "has_payload": event.payload is not None,
         "payload_bytes": 0 if event.payload is None else len(event.payload),
-        "payload_path": f"{root}/payload",
-        "actions": [Action("retry", f"{root}/retry", says, visit.curl(f"/{root}/retry"))] if open_count else [],
+        "payload_path": f"v1/clients/{event.client_id}/events/{event.id}/payload",
+        "actions": list(event_actions(visit, view, has_payload=event.payload is not None)),
     }
+
+
+def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Iterator[Action]:
+    """Those that have something to do."""
+    root, of = f"v1/clients/{event.client_id}/events/{event.id}", len(event.deliveries)
+    unsettled = sum(one.status in (Status.PENDING, Status.FAILED) for one in event.deliveries)
+    exhausted = sum(one.status is Status.EXHAUSTED for one in event.deliveries)
+    says = {}
+    if unsettled + exhausted:
+        says["retry"] = (
+            f"Retry {event.id}: what is not delivered of it ({unsettled + exhausted:,} of {of:,}) is attempted now; "
+            "what was given up gets a whole schedule."
+        )
+    if has_payload and unsettled < of:
+        says["redeliver"] = (
+            f"Redeliver {event.id}: what is settled of it ({of - unsettled:,} of {of:,}) is sent once more under the "
+            "same id, and to endpoints that came later. A client that has it already gets it twice."
+        )
+    if unsettled:
+        says["cancel"] = (
+            f"Cancel {event.id}: what waits of it ({unsettled:,} of {of:,}) is given up; what is in flight runs out."
+        )
+    for verb, text in says.items():
+        yield Action(verb, f"{root}/{verb}", text, visit.curl(f"/{root}/{verb}"))
+
+
+def _latest(delivery: dict[str, Any]) -> dict[str, Any]:
+    """Of its attempts the last alone: the page has a time line of all of them."""
+    return {**delivery, "attempts": delivery["attempts"][-1:]}
 
 
 def _explained(lines: Sequence[str]) -> list[Explained]:
