@@ -164,10 +164,14 @@ def test_worse_trouble_comes_first(worse: int, better: int) -> None:
             {"endpoints": 5, "previous_run": PreviousRun("9f0c", "crash", 3, 3)},
             "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
         ),
+        (
+            {"endpoints": 5, "previous_run": PreviousRun("9f0c", "crash", 3, 0), "is_run_before_taken_up": True},
+            "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
+        ),
     ],
 )  # fmt: skip
 def test_nothing_wrong_is_said_too(fields: dict[str, object], sentence: str) -> None:
-    """At the limits nothing is wrong yet; nor after a run of which everything was taken back."""
+    """At the limits nothing is wrong yet; nor after a run of which everything was taken back or sent."""
     assert troubles(Situation(NOW, **fields)) == []  # type: ignore[arg-type]
     assert headline(Situation(NOW, **fields)) == sentence  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ Series = dict[str, str]
 
 async def test_alerts_name_metrics_that_there_are(autojump_clock, nursery) -> None:
     """Every metric in config/alerts.yml is a series of a daemon that has just started, with the labels selected by."""
-    standing = Standing(0, Reloaded(), {"api": EPOCH})
+    standing = Standing((), Reloaded(), {"api": EPOCH})
     series = await scrape(await started(nursery, standing=lambda: standing))
     labels_of: dict[str, set[tuple[str, str]]] = {}
     for name, labels in series:

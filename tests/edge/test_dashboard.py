@@ -43,7 +43,7 @@ def threshold(panel: dict[str, Any]) -> float | None:
 
 async def test_dashboard_queries_what_a_scrape_has(autojump_clock, nursery) -> None:
     """Every metric is in the scrape of a daemon to which everything happened, with every label that is used."""
-    standing = Standing(0, Reloaded(), {"api": EPOCH})
+    standing = Standing((), Reloaded(), {"api": EPOCH})
     series = await scrape(await busy(nursery, standing=lambda: standing))
     labels_of: dict[str, dict[str, set[str]]] = {"up": {}}
     for name, labels in series:

@@ -8,6 +8,7 @@ import trio
 from hookd.core.settings import IntakeSettings, Settings
 from hookd.edge.reports import CannotWriteReports
 from hookd.edge.reports_watch import PROVE_EVERY_SECONDS, PROVE_SECONDS_MAX, ReportsWatch
+from hookd.flow.ports import Unclaimed
 from hookd.process.outside import in_own_thread
 
 from tests.edge.test_api import Api, event, refused_as, started
@@ -94,7 +95,7 @@ class Directory:
     def __init__(self) -> None:
         self.error: str | None = None
         self.asked = 0
-        self.left: list[str] = []
+        self.left: Sequence[Unclaimed] = []
         self.unreadable = False
 
     def prove_writable(self, room_bytes: int = 0) -> None:
@@ -103,7 +104,7 @@ class Directory:
         if self.error is not None:
             raise CannotWriteReports(self.error)
 
-    def unclaimed(self) -> Sequence[str]:
+    def unclaimed(self) -> Sequence[Unclaimed]:
         if self.unreadable:
             raise PermissionError(13, "Permission denied")
         return self.left
@@ -128,20 +129,21 @@ async def test_watch_notes_and_logs_what_has_changed() -> None:
     assert directory.asked == 4
 
 
-async def test_watch_counts_the_unclaimed_reports_at_each_look() -> None:
+async def test_watch_lists_the_unclaimed_reports_at_each_look() -> None:
     """As they were at the start, until the first; a directory that cannot be read changes nothing."""
     directory = Directory()
-    watch = ReportsWatch(directory, log=Lines(), in_thread=in_own_thread, unclaimed=2)
-    assert watch.unclaimed == 2
-    directory.left = ["a report"]
+    left = [Unclaimed("/reports/shutdown-1.jsonl", "9f0c"), Unclaimed("/reports/crash-2.jsonl", None)]
+    watch = ReportsWatch(directory, log=Lines(), in_thread=in_own_thread, unclaimed=left)
+    assert watch.unclaimed == left
+    directory.left = left[:1]
     await watch.look()
-    assert watch.unclaimed == 1
+    assert watch.unclaimed == left[:1]
     directory.left, directory.unreadable = [], True
     await watch.look()
-    assert (watch.unclaimed, watch.problem) == (1, None)
+    assert (watch.unclaimed, watch.problem) == (left[:1], None)
     directory.unreadable = False
     await watch.look()
-    assert watch.unclaimed == 0
+    assert watch.unclaimed == []
 
 
 async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(mock_clock, nursery) -> None:

@@ -13,6 +13,7 @@ from hookd.core.settings import DeliverySettings, IntakeSettings, RetentionSetti
 from hookd.edge.api.problems import PROBLEMS
 from hookd.edge.api.services import Connections, Standing
 from hookd.flow.backlogs import CLIENTS_MAX
+from hookd.flow.ports import Unclaimed
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -275,7 +276,8 @@ async def test_what_the_run_before_left_and_what_the_process_knows_is_told(autoj
     names = ("undelivered", "recovered", "unlisted")
     assert [value(none, f"hookd_previous_run_{name}") for name in names] == [0, 0, 0]
     assert value(none, "hookd_config_last_reload_successful") == 1
-    standing = Standing(3, Reloaded(False, EPOCH + 5), {"api": EPOCH + 7, "egress": EPOCH + 9})
+    unclaimed = [Unclaimed(f"/reports/crash-{number}.jsonl", None) for number in range(3)]
+    standing = Standing(unclaimed, Reloaded(False, EPOCH + 5), {"api": EPOCH + 7, "egress": EPOCH + 9})
     before = PreviousRun("r", "reported", 12, 5)
     left = await scrape(await started(nursery, standing=lambda: standing, previous_run=lambda: before))
     assert [value(left, f"hookd_previous_run_{name}") for name in names] == [12, 5, 0]

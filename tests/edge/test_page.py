@@ -18,7 +18,7 @@ from hookd.edge.api.page.document import Document
 
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
-from tests.flow.harness import URL, Flow, at, now
+from tests.flow.harness import URL, Flow, Hang, at, endpoint, now
 
 FILES = resources.files("hookd.edge.api.page")
 STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")
@@ -229,17 +229,44 @@ async def test_event_page_offers_what_there_is_to_do(autojump_clock, nursery) ->
     assert answer.status == 202
 
 
+async def test_event_page_counts_what_is_in_flight_apart(autojump_clock, nursery) -> None:
+    """It cannot be retried, and is cancelled only if it fails."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Hang())
+    api.flow.admit(event_id="evt_1")
+    await now()
+    page = await shown(api, "/clients/acme/events/evt_1")
+    assert re.findall('data-post="[^"]*/([a-z]+)"', page) == ["cancel"]
+    assert "what waits of it (0 of 1) is given up; what is in flight (1) runs out" in page
+
+
+async def test_event_that_went_to_nobody_can_be_sent_to_who_wants_it_now(autojump_clock, nursery) -> None:
+    """As the API does it."""
+    api = await started(nursery)
+    api.flow.put("acme", endpoint(event_types=("none",)))
+    api.flow.admit(event_id="evt_1")
+    page = await shown(api, "/clients/acme/events/evt_1")
+    assert re.findall('data-post="[^"]*/([a-z]+)"', page) == ["redeliver"]
+    assert "it went to nobody" in page
+    api.flow.put("acme", endpoint())
+    assert (await api.call("POST", "/v1/clients/acme/events/evt_1/redeliver")).status == 202
+
+
 async def test_what_is_not_there_is_said_on_a_page(autojump_clock, nursery) -> None:
-    """In the API's words, with the API's status."""
+    """In the API's words, with its status; and as its problem, unless HTML is asked for by name."""
     api = await started(nursery)
     for path, words in [
         ("/clients/nobody/endpoints/default", "No such client: no client 'nobody' is registered"),
         ("/clients/acme/endpoints/other", "client 'acme' has no endpoint 'other'"),
         ("/clients/acme/events/evt_9", "No such event: no event 'evt_9' is held"),
     ]:
-        response = await api.client.get(path)
+        response = await api.client.get(path, headers={"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"})
         assert (response.status_code, response.content_type) == (404, "text/html; charset=utf-8")
         assert words in text_of(await response.get_data(as_text=True))
+        for accept in ("*/*", "text/*", "application/problem+json, text/html;q=0"):
+            response = await api.client.get(path, headers={"accept": accept})
+            assert response.status_code in (404, 406)
+            assert response.content_type == "application/problem+json"
 
 
 async def test_search_finds_events_clients_and_endpoints(autojump_clock, nursery) -> None:

@@ -459,7 +459,7 @@ class Flow:
             "connections": lambda: Connections(1, 1000, 0, 0),
             "log_lines_dropped": lambda: 0,
             "reports_problem": lambda: None,
-            "standing": lambda: Standing(0, Reloaded(), {}),
+            "standing": lambda: Standing((), Reloaded(), {}),
             "process_metrics": process_metrics(),
         }
         return Services(**fields | others)

@@ -78,6 +78,7 @@ class Situation(NamedTuple):
     overdue_seconds: float = 0.0
     loop_lag_seconds: float = 0.0
     previous_run: PreviousRun | None = None
+    is_run_before_taken_up: bool = False  # someone has sent what its report lists
     unclaimed_reports: int = 0
     waiting_for_client: int = 0
 
@@ -152,7 +153,7 @@ def _lost(now: Situation) -> Iterator[Trouble]:
         ended = "was killed" if run.ended == "crash" else "stopped"
         if run.undelivered is None:
             yield Trouble("run-before", f"The run before {ended} and left no list of what it lost.")
-        elif run.undelivered > run.recovered:
+        elif run.undelivered > run.recovered and not now.is_run_before_taken_up:
             took = f", of which this run took back {run.recovered:,}" if run.recovered else ""
             left = f"left {counted(run.undelivered, 'delivery')} undelivered{took}"
             yield Trouble("run-before", f"The run before {ended} and {left}. Nothing sends them until someone does.")

@@ -1,16 +1,16 @@
-"""Looks every minute whether the report could still be written, logs when that changes, and counts the unclaimed ones.
+"""Looks every minute whether the report could still be written, logs when that changes, and lists the unclaimed ones.
 
 A daemon that learns at its stop that the directory is full or not writable has nowhere to put the report.
 """
 
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import trio
 
 from hookd.edge.reports import CannotWriteReports
-from hookd.flow.ports import Log
+from hookd.flow.ports import Log, Unclaimed
 
 PROVE_EVERY_SECONDS = 60.0
 PROVE_SECONDS_MAX = 10.0
@@ -19,14 +19,14 @@ PROVE_SECONDS_MAX = 10.0
 class Provable(Protocol):
     def prove_writable(self, room_bytes: int = 0) -> None: ...
 
-    def unclaimed(self) -> Sized: ...
+    def unclaimed(self) -> Sequence[Unclaimed]: ...
 
 
 class ReportsWatch:
     """`problem` says why a report could not be written at the last look; None: it could.
 
     It looks from a thread, one at most: a file system that hangs must not hold the loop, and is a problem too.
-    `room_bytes` is about what a report would take now. `unclaimed` reports are counted by the same look, and come in as
+    `room_bytes` is about what a report would take now. `unclaimed` reports are found by the same look, and come in as
     they were at the start.
     """
 
@@ -37,9 +37,9 @@ class ReportsWatch:
         log: Log,
         in_thread: Callable[..., Awaitable[Any]],
         room_bytes: Callable[[], int] = lambda: 0,
-        unclaimed: int = 0,
+        unclaimed: Sequence[Unclaimed] = (),
     ) -> None:
-        self.unclaimed = unclaimed  # reports that list something undelivered
+        self.unclaimed = unclaimed
         self.problem: str | None = None  # it was proved writable before the start
         self._reports = reports
         self._log = log
@@ -72,7 +72,7 @@ class ReportsWatch:
         try:
             self._reports.prove_writable(room_bytes)
             with suppress(OSError):  # what can be written cannot always be read
-                self.unclaimed = len(self._reports.unclaimed())
+                self.unclaimed = self._reports.unclaimed()
         finally:
             self._is_asking = False
 

@@ -44,6 +44,7 @@ from hookd.edge.server.tls import BadCertificate, Tls
 from hookd.edge.signals import Signals
 from hookd.edge.streams import STDERR, STDOUT, say
 from hookd.edge.systemd import Systemd, handed_over
+from hookd.flow.ports import Unclaimed
 from hookd.process.crash_reports import write_crash_reports
 from hookd.process.exit_codes import ExitCode
 from hookd.process.greeting import greeting
@@ -160,7 +161,7 @@ def _run(
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
     outside = outside._replace(
         past_runs=reports.past_runs(),
-        unclaimed_reports=_count_unclaimed(reports),
+        unclaimed_reports=_unclaimed(reports),
         is_unaccounted=is_unaccounted,
     )
     if recorder_directory is not None:
@@ -180,11 +181,11 @@ def _run(
             tracing.close(timeout_seconds=TRACES_CLOSE_SECONDS)
 
 
-def _count_unclaimed(reports: ReportDirectory) -> int:
-    """0 where the directory cannot be read: the start goes on, and the next look counts again."""
+def _unclaimed(reports: ReportDirectory) -> Sequence[Unclaimed]:
+    """None where the directory cannot be read: the start goes on, and the next look finds them."""
     with suppress(OSError):
-        return len(reports.unclaimed())
-    return 0
+        return reports.unclaimed()
+    return ()
 
 
 def _within_descriptors(settings: Settings, limit: int) -> Settings:

@@ -21,7 +21,7 @@ from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
 from hookd.flow import final_report, recovery
 from hookd.flow.intake import Intake
-from hookd.flow.ports import Channel, Clock, JitterUnit, LoopWatch, NothingWatched, Sender
+from hookd.flow.ports import Channel, Clock, JitterUnit, LoopWatch, NothingWatched, Sender, Unclaimed
 from hookd.process.service_manager import ServiceManager
 
 
@@ -90,7 +90,7 @@ class Outside(NamedTuple):
     """Those of which a report or a marker is left."""
     tell_person: Callable[[str], object] | None = None
     """Writes text to the terminal that it was started from; None: there is none."""
-    unclaimed_reports: int = 0
-    """Of these, how many list something undelivered that nobody has taken up."""
+    unclaimed_reports: Sequence[Unclaimed] = ()
+    """Of these, those that list something undelivered, and that nobody has taken up."""
     certificate_expires_at: Callable[[], float | None] = lambda: None
     """Of the API's certificate (wall); None: it has none."""

@@ -1,6 +1,7 @@
 """The application: what every request passes, in order, and the list of its routes.
 
-Rules: every error is a problem+json. What belongs to every request is called by `Api.handle_request` alone.
+Rules: every error is a problem+json; but what the status page does not find, a browser gets as a page. What belongs to
+every request is called by `Api.handle_request` alone.
 """
 
 import sys

@@ -321,7 +321,7 @@ def _runs(reading: Reading) -> Iterator[Metric]:
     yield _gauge(
         "hookd_unclaimed_reports",
         "Reports that list something undelivered, and that nobody took up; counted each minute.",
-        reading.standing.unclaimed_reports,
+        len(reading.standing.unclaimed_reports),
     )
     yield _gauge(
         "hookd_waiting_for_client_events",

@@ -1,8 +1,9 @@
 """Owns what HTTP asks of every route alike: methods, `Accept`, the query's parameters, and paths without a route.
 
 Rules: nothing redirects, because a client that follows a redirect repeats a POST as a GET. An error is always
-problem+json, whatever `Accept` says. Only what reads is refused for its `Accept`: an answer that its caller does not
-read is no reason to lose an event. The query is read here, by queries.py, before the route runs.
+problem+json, whatever `Accept` says; but of the status page a browser gets it as a page. Only what reads is refused for
+its `Accept`: an answer that its caller does not read is no reason to lose an event. The query is read here, by
+queries.py, before the route runs.
 Limit: an `Accept` of more than RANGES_MAX is refused before it is taken apart; a head holds 3,000, and they took 10 ms.
 
 Does not: know who may call (auth.py), or what a body may hold (bodies.py).
@@ -87,6 +88,11 @@ def accepted(request: ApiRequest) -> list[tuple[str, float]]:
         if media_range:
             ranges.append(("*/*" if media_range == "*" else media_range, _quality_in(parameters)))
     return sorted(ranges, key=lambda each: -each[1])
+
+
+def names(request: ApiRequest, media_type: str) -> bool:
+    """Whether `Accept` has it by name. Raises NotAcceptable as `accepted` does."""
+    return any(one == media_type and quality for one, quality in accepted(request))
 
 
 def _quality_in(parameters: list[str]) -> float:

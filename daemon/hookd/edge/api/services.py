@@ -21,7 +21,7 @@ from hookd.flow.gauges import GaugeCollector
 from hookd.flow.housekeeping import Housekeeping
 from hookd.flow.intake import Intake
 from hookd.flow.notice_watch import NoticeWatch
-from hookd.flow.ports import Clock, Log
+from hookd.flow.ports import Clock, Log, Unclaimed
 from hookd.flow.redelivery import Redelivery
 from hookd.flow.registration import Registration
 from hookd.flow.replay import Replay
@@ -46,7 +46,7 @@ class Reloads(Protocol):
 class Standing(NamedTuple):
     """What only the process knows."""
 
-    unclaimed_reports: int  # with something undelivered, as the last look had it
+    unclaimed_reports: Sequence[Unclaimed]  # as the last look had it
     reloads: Reloads
     certificates_expire_at: Mapping[str, float]  # wall, by whose: "api" and "egress", where each has one
 

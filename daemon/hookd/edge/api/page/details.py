@@ -94,20 +94,24 @@ def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Itera
     root, of = f"v1/clients/{event.client_id}/events/{event.id}", len(event.deliveries)
     unsettled = sum(one.status in (Status.PENDING, Status.FAILED) for one in event.deliveries)
     exhausted = sum(one.status is Status.EXHAUSTED for one in event.deliveries)
+    waiting = unsettled - sum(one.in_flight for one in event.deliveries)
     says = {}
-    if unsettled + exhausted:
+    if waiting + exhausted:
         says["retry"] = (
-            f"Retry {event.id}: what is not delivered of it ({unsettled + exhausted:,} of {of:,}) is attempted now; "
-            "what was given up gets a whole schedule."
+            f"Retry {event.id}: what is not delivered of it ({waiting + exhausted:,} of {of:,}) becomes due now; what "
+            "was given up gets a whole schedule. An operator's pause, a disabled endpoint and Retry-After still hold."
         )
-    if has_payload and unsettled < of:
+    if has_payload and not of:
+        says["redeliver"] = f"Redeliver {event.id}: it went to nobody, and is sent to those that want its type now."
+    elif has_payload and unsettled < of:
         says["redeliver"] = (
             f"Redeliver {event.id}: what is settled of it ({of - unsettled:,} of {of:,}) is sent once more under the "
             "same id, and to endpoints that came later. A client that has it already gets it twice."
         )
     if unsettled:
         says["cancel"] = (
-            f"Cancel {event.id}: what waits of it ({unsettled:,} of {of:,}) is given up; what is in flight runs out."
+            f"Cancel {event.id}: what waits of it ({waiting:,} of {of:,}) is given up; what is in flight "
+            f"({unsettled - waiting:,}) runs out, and is given up if that fails."
         )
     for verb, text in says.items():
         yield Action(verb, f"{root}/{verb}", text, visit.curl(f"/{root}/{verb}"))

@@ -61,6 +61,7 @@ class Overview:
         services, totals = self._services, self._services.ledger.totals()
         now, intake = services.clock.now(), services.effective.settings.intake
         full, client_full = services.housekeeping.quarter_hour.refused_lately(now.monotonic, seconds=REFUSED_SECONDS)
+        run, unclaimed = services.previous_run(), services.standing().unclaimed_reports
         return Situation(
             now=now.wall,
             is_draining=services.intake.is_draining,
@@ -82,8 +83,9 @@ class Overview:
             recorder_failure=services.ledger.recorder.failure,
             reports_problem=services.reports_problem(),
             loop_lag_seconds=services.housekeeping.loop_lag_seconds,
-            previous_run=services.previous_run(),
-            unclaimed_reports=services.standing().unclaimed_reports,
+            previous_run=run,
+            is_run_before_taken_up=run is not None and all(one.run_id != run.run_id for one in unclaimed),
+            unclaimed_reports=len(unclaimed),
             overdue_seconds=made.overdue_seconds,
             waiting_for_client=made.waiting_for_client,
         )

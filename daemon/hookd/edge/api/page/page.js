@@ -29,18 +29,21 @@ async function detail(answer) {
 // What the browser parses here is the server's page. It runs no script, and the policy lets none of it load anything.
 function put(text) {
   const page = new DOMParser().parseFromString(text, "text/html");
-  const isShell = document.querySelector("[data-shell]") !== null;
   if (page.querySelector("[data-shell]") !== null) return false;
-  if (isShell) byId("main").replaceWith(page.getElementById("main"));
-  else page.querySelectorAll("[data-live]").forEach(replace);
+  if (parts(page) === parts(document)) page.querySelectorAll("[data-live]").forEach(replace);
+  else byId("main").replaceWith(page.getElementById("main"));
   document.title = page.title;
   return true;
+}
+
+// Those of the shell, of a page and of what is not there (any more) differ.
+function parts(page) {
+  return Array.from(page.querySelectorAll("[data-live]"), (one) => one.id).join(" ");
 }
 
 // A part that did not change stays; so do open details, and the focus.
 function replace(fresh) {
   const old = byId(fresh.id);
-  if (old === null) return;
   for (const details of old.querySelectorAll("details[id][open]")) {
     const same = fresh.querySelector("#" + details.id);
     if (same !== null) same.open = true;

@@ -1,7 +1,7 @@
 """Owns the page's routes: the overview, an endpoint, an event, and what the search box asks for.
 
 Rules: where tokens are configured, a request without one gets the shell: the same page without any data, which asks for
-a token and then for itself. What is not found is said on a page, in the API's words.
+a token and then for itself. What is not found is a problem as for any route; a browser gets it as a page.
 """
 
 from typing import Annotated
@@ -13,6 +13,7 @@ from quart import Blueprint, Response
 from hookd.core.refusal import NotFound, Refused, UnknownClient, UnknownEvent
 from hookd.core.troubles import Ailment
 from hookd.edge.api.event_routes import find_event
+from hookd.edge.api.negotiation import names
 from hookd.edge.api.operations import Scope, operation
 from hookd.edge.api.page.details import endpoint_page, event_page
 from hookd.edge.api.page.document import HTML, Document
@@ -20,6 +21,7 @@ from hookd.edge.api.page.overview import Overview
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.problems import PROBLEMS
 from hookd.edge.api.queries import query
+from hookd.edge.api.request_exchange import this_request
 from hookd.edge.api.services import Services
 from hookd.flow.rounds import Rounds, Wanted
 
@@ -60,7 +62,13 @@ def page_routes(services: Services) -> Blueprint:
         return document.page("overview.html", visit=visit, **values)
 
     @routes.get("/clients/<client_id>/endpoints/<endpoint_id>")
-    @operation("An endpoint's page", scope=Scope.READ, answers={200: HTML, 404: HTML}, has_shell=True)
+    @operation(
+        "An endpoint's page",
+        scope=Scope.READ,
+        answers={200: HTML, 404: HTML},
+        problems=("unknown-client", "not-found"),
+        has_shell=True,
+    )
     async def get_endpoint_page(client_id: str, endpoint_id: str) -> Response:
         visit = Visit.of(services, root="../../../")
         if visit.is_stranger:
@@ -72,7 +80,13 @@ def page_routes(services: Services) -> Blueprint:
         return document.page("endpoint.html", visit=visit, **values)
 
     @routes.get("/clients/<client_id>/events/<event_id>")
-    @operation("An event's page", scope=Scope.READ, answers={200: HTML, 404: HTML}, has_shell=True)
+    @operation(
+        "An event's page",
+        scope=Scope.READ,
+        answers={200: HTML, 404: HTML},
+        problems=("unknown-client", "unknown-event"),
+        has_shell=True,
+    )
     async def get_event_page(client_id: str, event_id: str) -> Response:
         visit = Visit.of(services, root="../../../")
         if visit.is_stranger:
@@ -119,5 +133,8 @@ def _found(document: Document, services: Services, visit: Visit, name: str) -> R
 
 
 def _absent(document: Document, visit: Visit, refused: Refused) -> Response:
+    """A page for browsers, which name HTML in `Accept`. For others it raises what it was given."""
+    if not names(this_request(), "text/html"):
+        raise refused
     problem = PROBLEMS[refused.slug]
     return document.page("absent.html", problem.status, visit=visit, title=problem.title, detail=refused.detail)
