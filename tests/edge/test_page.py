@@ -15,10 +15,12 @@ from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
 from hookd.edge.api.page.document import Document
+from hookd.edge.api.services import Standing
+from hookd.flow.ports import Unclaimed
 
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
-from tests.flow.harness import URL, Flow, Hang, at, endpoint, now
+from tests.flow.harness import URL, Flow, Hang, Reloaded, at, endpoint, now
 
 FILES = resources.files("hookd.edge.api.page")
 STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")
@@ -123,7 +125,9 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     """The headline, what else is wrong, and where to look, without any script."""
     flow = Flow(Settings(intake=IntakeSettings(client_events_max=4, unsettled_events_max=4)))
     await flow.start(nursery)
-    api = Api(flow, previous_run=lambda: PreviousRun("9f0c", "crash", 4997, 0))
+    unclaimed = [Unclaimed("/reports/crash-9f0c.jsonl", "9f0c")]
+    standing = Standing(unclaimed, Reloaded(), {})
+    api = Api(flow, previous_run=lambda: PreviousRun("9f0c", "crash", 4997, 0), standing=lambda: standing)
     flow.put("initech")
     flow.registration.pause("initech", "default")
     flow.admit_many(4, "initech")
@@ -139,6 +143,10 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     assert 'href="#run-before"' in page
     assert re.search(r"initech/default paused by operator 100 % 4 0 of 2 0s none yet none none yet", said)
     assert "4 of 4 unsettled events" in said
+    unclaimed.clear()
+    said = text_of(await shown(api, "/"))
+    assert "The run before" not in said
+    assert "4,997 deliveries undelivered, 0 taken back by this run. Somebody took up what it lists." in said
 
 
 async def test_overview_of_a_daemon_that_is_well(autojump_clock, nursery) -> None:
