@@ -84,11 +84,11 @@ def test_every_kind_of_route_is_among_them():
 async def test_route_lets_in_whose_scope_allows_it(
     autojump_clock, nursery, method: str, path: str, operation: Operation, token: TokenSettings
 ) -> None:
-    """No token (but a page's shell) or a wrong one 401, one of another scope 403, one of this scope anything else."""
+    """No token or a wrong one 401, one of another scope 403, one of this scope anything else."""
     api = await started(nursery, with_tokens(*ALL))
     for headers in ({}, {"authorization": f"Bearer {token.token}x"}):
         answer = await api.client.open(filled(path), method=method, headers=headers)
-        is_refused = operation.scope is not None and not (operation.has_shell and not headers)
+        is_refused = operation.scope is not None
         assert (answer.status_code == 401) == is_refused
         assert answer.headers.get("www-authenticate") == ("Bearer" if is_refused else None)
     answer = await api.client.open(filled(path), method=method, headers=bearer(token))

@@ -301,15 +301,16 @@ async def test_search_finds_events_clients_and_endpoints(autojump_clock, nursery
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_with_tokens_a_stranger_gets_the_shell_and_nothing_else(autojump_clock, nursery, path: str) -> None:
-    """It is the same for every path, and tells neither versions nor whether something is there."""
+    """A browser's. It is the same for every path, and tells neither versions nor whether something is there."""
     api = await started(nursery, with_tokens(DASHBOARD, OPS))
     api.flow.admit(event_id="evt_1")
-    page = await shown(api, path)
+    page = await shown(api, path, accept="text/html")
     assert text_of(page).startswith("This daemon asks for a token.")
     assert "acme" not in page
     assert api.services.run.run_id not in page
-    assert page == await shown(api, path.replace("acme", "nobody"))
-    assert (await api.call("GET", path, authorization="Bearer wrong")).status == 401
+    assert page == await shown(api, path.replace("acme", "nobody"), accept="text/html")
+    assert (await api.call("GET", path, accept="text/html", authorization="Bearer wrong")).status == 401
+    assert (await api.call("GET", path)).status == 401  # a program: it would take the shell for the page
 
 
 async def test_token_of_scope_read_sees_actions_greyed_with_their_commands(autojump_clock, nursery) -> None:

@@ -83,9 +83,7 @@ def relay(held: list[str], /, **options: Any) -> None:
     settings = _settings(options)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
     signals = Signals(held)
-    form = form_on(STDERR, os.environ)
-    log = LogWriter(STDERR, pretty=form.pretty, colours=form.colours, priorities=form.priorities, wall=time.time)
-    capture_libraries(log)
+    log = _log()
     problem: tuple[ExitCode, str] | None = None
     left = 0
     try:
@@ -103,6 +101,14 @@ def relay(held: list[str], /, **options: Any) -> None:
         fail(*problem)
     if left:
         fail(ExitCode.UNDELIVERED, f"{left:,} entries are owed; they stay pending in Redis, for the next relay")
+
+
+def _log() -> LogWriter:
+    """Of the relay and of its libraries, on stderr."""
+    form = form_on(STDERR, os.environ)
+    log = LogWriter(STDERR, pretty=form.pretty, colours=form.colours, priorities=form.priorities, wall=time.time)
+    capture_libraries(log)
+    return log
 
 
 def _settings(options: dict[str, Any]) -> "RelaySettings":

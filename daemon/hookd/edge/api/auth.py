@@ -8,7 +8,8 @@ Without tokens: only programs on this machine may ask, and never a web page in a
 browser post to a loopback address; its `Origin` and `Sec-Fetch-Site` show that. A page can also point a name of its own
 at a loopback address; its `Host` shows that. No name leads to a unix socket, so any `Host` is answered there.
 
-Routes without a scope are open to everyone, and so are the pages without data that ask for a token. Refused requests
+Routes without a scope are open to everyone. A browser (its `Accept` names HTML) gets a page without data that asks for
+a token; programs get 401 there as everywhere. Refused requests
 are logged, at most one line a second, with the number of them since the last line. No token is ever shown.
 """
 
@@ -22,6 +23,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
 from hookd.core.refusal import Forbidden, Refused, Unauthorized
 from hookd.edge.api.held_tokens import not_held
+from hookd.edge.api.negotiation import names
 from hookd.edge.api.operations import Operation, Scope
 from hookd.edge.api.request_exchange import ApiRequest
 from hookd.edge.api.tokens import Holder, Tokens
@@ -62,9 +64,10 @@ class Auth:
             raise
 
     def _gets_shell(self, request: ApiRequest, operation: Operation) -> bool:
-        """Whoever shows no token gets a page without data where there is one; it asks for a token."""
+        """A browser that shows no token gets a page without data where there is one; it asks for a token."""
         has_tokens = bool(self._effective.settings.http.tokens)
-        return operation.has_shell and has_tokens and b"authorization" not in request.first
+        is_stranger = operation.has_shell and has_tokens and b"authorization" not in request.first
+        return is_stranger and names(request, "text/html")
 
     def _holder(self, request: ApiRequest, operation: Operation | None) -> Holder:
         holder = self._in_force().holder(request.headers.getlist("authorization"))

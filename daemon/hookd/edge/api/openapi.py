@@ -123,8 +123,6 @@ class _Describing:
         found["responses"] = self._responses(rule, one)
         if one.scope is not None and self._has_tokens:
             found["security"] = [{"bearer": [scope.value for scope in one.tokens()]}]
-            if one.has_shell:  # or none at all
-                found["security"].append({})
         return found
 
     def _path_parameters(self, rule: Rule) -> list[Schema]:

@@ -37,7 +37,7 @@ class Operation(NamedTuple):
     request_headers: Mapping[str, str] = {}  # of its own: name -> what it says
     is_body_optional: bool = False  # the route does without one, too
     names_clients: bool = False  # in its query or body, and it refuses those that the token is not held to
-    has_shell: bool = False  # without a token it answers a page without data, which asks for one
+    has_shell: bool = False  # a browser without a token gets a page without data, which asks for one
 
     def tokens(self) -> tuple[Scope, ...]:
         """The scopes that open it, the least first; none: it is open to everyone."""

@@ -1,6 +1,6 @@
 """Owns the page's routes: the overview, an endpoint, an event, and what the search box asks for.
 
-Rules: where tokens are configured, a request without one gets the shell: the same page without any data, which asks for
+Rules: where tokens are configured, a browser without one gets the shell: the same page without any data, which asks for
 a token and then for itself. What is not found is a problem as for any route; a browser gets it as a page.
 """
 
