@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# What they print, as the README shows it.
+SHOWN = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 TEST_COMMAND = "pip install --quiet -e '.[test]' && .venv/bin/pytest"
 # Setting up and the demo are nearly all of it; generous, since it bounds a hang and measures nothing.
 SECONDS_MAX = 240
@@ -42,6 +44,19 @@ def with_ports(block: str, ports: dict[int, int]) -> str:
     return given + re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(ports[int(found[1])]), block)
 
 
+def as_ever(text: str) -> set[str]:
+    """Its lines without what differs from run to run: ids, times, durations, ports, where the clone lies."""
+    for pattern, word in (
+        (r"\S*/reports/", "REPORTS/"),
+        (r"\b[0-9a-f]{16}\b", "RUN"),
+        (r"\d{8}T\d{6}Z|(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+        (r"(?<=127\.0\.0\.1:)\d+", "PORT"),
+        (r"(\d+h )?(\d+m )?\d+(\.\d+)? ?s\b", "AGE"),
+    ):
+        text = re.sub(pattern, word, text)
+    return {line.rstrip() for line in text.splitlines()}
+
+
 @pytest.fixture(name="clone")
 def _clone(tmp_path: Path) -> Path:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
@@ -69,6 +84,9 @@ def test_console_blocks_work_when_pasted_into_a_fresh_clone(clone: Path, ports: 
     # The shell's own word for the daemon's exit: the demo, in another block, says such a thing of its own daemon.
     assert re.findall(r"exit code (\d+)$", printed[stopping], re.MULTILINE) == ["3"]
     assert "attempted_failed         1" in pasted.stdout
+    assert {"The daemon has ended, with exit code 0.", "All 6 promises hold."} <= set(pasted.stdout.splitlines())
+    assert len(SHOWN) == 2
+    assert [line for shown in SHOWN for line in as_ever(shown) if line not in as_ever(pasted.stdout)] == []
     status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True)
     assert status.stdout in ("", "?? hookd.log\n")
 

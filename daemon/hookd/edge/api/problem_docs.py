@@ -136,8 +136,9 @@ EXPLANATIONS: dict[str, ProblemDoc] = {
     ),
     "full": ProblemDoc(
         "The whole daemon holds as many unsettled events or bytes as intake.unsettled_events_max and\n"
-        "unsettled_bytes_max allow, or as many bodies are being read as fit (intake.receiving_bytes_max), or as many\n"
-        "answers wait for their readers to take them (http.sending_bytes_max). Nothing was admitted.",
+        "unsettled_bytes_max allow; or the flight recorder has no room (recorder.bytes_max); or as many bodies are\n"
+        "being read as fit (intake.receiving_bytes_max); or as many answers wait for their readers to take them\n"
+        "(http.sending_bytes_max). `detail` says which. Nothing was admitted.",
         "Keep the event, wait for the seconds that `Retry-After` says, post it again under the same id.\n"
         "GET /v1/clients says whose backlog it is.",
     ),
