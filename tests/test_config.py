@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hookd.config.file import ConfigurationError
+from hookd.config.file import ConfigurationError, UnreadableConfiguration
 from hookd.config.load import Loaded, load
 from hookd.config.named_file import WAIT_SECONDS_MAX, read_named
 from hookd.core.settings import DEFAULTS, RULES, Settings, TokenSettings
@@ -200,11 +200,21 @@ def test_file_that_is_not_toml_is_named_with_its_line(file: Path, text: str, lin
 
 
 def test_file_that_cannot_be_read_is_one_mistake(tmp_path: Path) -> None:
-    """Missing, a folder, not UTF-8: all are configuration errors."""
+    """Missing, a folder, not UTF-8: all are configuration errors; the first two have no content to be wrong."""
     (tmp_path / "latin").write_bytes(b"# a\n# \xe9\n")
     for name, message in [("none", "No such file"), (".", "directory"), ("latin", ":2: the file is not UTF-8")]:
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(ConfigurationError, match=message) as raised:
             read(tmp_path / name)
+        assert isinstance(raised.value, UnreadableConfiguration) == (name != "latin")
+
+
+def test_word_that_a_setting_cannot_be_is_named_with_those_that_it_can(file: Path) -> None:
+    """In the file and in the environment."""
+    environ = {"HOOKD_LOG__ATTEMPTS": "some"}
+    assert mistakes(file, '[log]\nlevel = "loud"', environ=environ) == [
+        "F:2: log.level: must be one of 'info', 'warning', 'error'",
+        "HOOKD_LOG__ATTEMPTS: must be one of 'all', 'failed', 'none'",
+    ]
 
 
 def test_flag_wins_over_environment_over_file_over_default(file: Path) -> None:

@@ -23,7 +23,7 @@ from hookd.core.no_recorder import NOTHING_RECORDED, NoRecorder
 from hookd.core.outcome import Exchange, Outcome, Responded
 from hookd.core.recorder import Recorder
 from hookd.core.run import Run
-from hookd.core.settings import DEFAULTS, RecoverySettings, Settings
+from hookd.core.settings import DEFAULTS, LogSettings, RecoverySettings, Settings
 from hookd.edge.clock import SystemClock
 from hookd.edge.reports import READ_BYTES, ReportDirectory
 from hookd.edge.server import Server, bound_sockets
@@ -333,7 +333,9 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
         clients=(),
         intake=msgspec.structs.replace(DEFAULTS.intake, unsettled_events_max=7),
         http=msgspec.structs.replace(DEFAULTS.http, bind=("127.0.0.1:1",)),
+        log=LogSettings(level="error"),
     )
+    chosen: list[LogSettings] = []
     answers: list[Any] = [ReloadRefused(["hookd.toml:3: retry.jitter: must be below 1"]), better]
 
     def reload() -> Settings:
@@ -345,7 +347,7 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
     def number(text: str, name: str) -> float:
         return float(text.partition(f"\n{name} ")[2].partition("\n")[0])
 
-    daemon = await start(settings, reload=reload)
+    daemon = await start(settings, reload=reload, choose_lines=chosen.append)
     successful, at = "hookd_config_last_reload_successful", "hookd_config_last_reload_success_timestamp_seconds"
     at_start = await daemon.metrics()
     assert (number(at_start, successful), number(at_start, at)) == (1, daemon.started_at)
@@ -354,10 +356,12 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
     assert (number(refused, successful), number(refused, at)) == (0, daemon.started_at)
     assert daemon.log.of("config.refused")[0]["mistakes"] == ("hookd.toml:3: retry.jitter: must be below 1",)
     assert (await daemon.get("/v1/status"))["clients"] == 1
+    assert chosen == []
     daemon.signal("SIGHUP")
     status = await daemon.get("/v1/status")
     assert (status["clients"], status["memory"]["unsettled_events_max"]) == (0, 7)
     assert daemon.log.of("config.reloaded")[0]["restart_needed_for"] == ["http"]
+    assert chosen == [LogSettings(level="error")]
     reloaded = await daemon.metrics()
     assert number(reloaded, successful) == 1
     assert number(reloaded, at) > daemon.started_at

@@ -86,7 +86,7 @@ def test_event_is_not_attempted_past_its_expiry(tmp_path: Path) -> None:
 
 
 def test_command_cancels_one_event_or_a_range(tmp_path: Path) -> None:
-    """It counts first where it is asked to; off a terminal it wants `--yes`; who is not there ends with 2."""
+    """It counts first where it is asked to; off a terminal a client wants `--yes`; who is not there ends with 2."""
     with Receiver(500) as receiver, Daemon(tmp_path, settings=NO_RETRY_SOON) as daemon, daemon.api as api:
         api.put_client("acme", {"url": receiver.url})
         for number in range(4):
@@ -95,15 +95,16 @@ def test_command_cancels_one_event_or_a_range(tmp_path: Path) -> None:
         assert said(ask(daemon, tmp_path, "cancel", "acme", "e1", "--dry-run")).startswith(
             "1 match, 0 of them in flight"
         )
-        refused = ask(daemon, tmp_path, "cancel", "acme/e1")
+        refused = ask(daemon, tmp_path, "cancel", "acme")
         assert "--yes" in refused.stderr
         said(refused, 2)
         said(ask(daemon, tmp_path, "cancel", "acme/e1", "--since", "1h", "--yes"), 2)
         said(ask(daemon, tmp_path, "cancel", "acme/", "--yes"), 2)
         said(ask(daemon, tmp_path, "cancel", "acme/nobody", "--yes"), 2)
         said(ask(daemon, tmp_path, "cancel", "nobody", "--yes"), 2)
+        said(ask(daemon, tmp_path, "cancel", "acme", "--endpoint", "none", "--dry-run"), 2)
         assert api.deliveries()["failed"] == 4
-        assert said(ask(daemon, tmp_path, "cancel", "acme/e1", "--yes")).startswith("e1: exhausted\n")
+        assert said(ask(daemon, tmp_path, "cancel", "acme/e1")).startswith("e1: exhausted\n")
         assert said(ask(daemon, tmp_path, "cancel", "acme", "e1", "--yes")).startswith("e1: nothing to do\n")
         explained = said(ask(daemon, tmp_path, "explain", "acme/e1"))
         assert "Given up (cancelled) after 1 attempt: an operator cancelled it." in explained

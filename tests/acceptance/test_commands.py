@@ -26,6 +26,7 @@ from tests.acceptance.harness import (
     Receiver,
     environment,
     hookd,
+    hookd_each,
     refusing_url,
     wait_until,
 )
@@ -235,13 +236,21 @@ def test_https_where_http_is_spoken_and_a_full_disk_are_69_in_words(daemon: Daem
 
 
 def test_missing_files_are_66(tmp_path: Path) -> None:
-    """A report that was named and is not there, or is none."""
+    """A report that was named and is not there, or is none; a configuration that is not there."""
     (tmp_path / "other").write_text("[]\n")
     for command in ("report", "resend"):
         for name, words in (("none", "No such file or directory"), ("other", "is no report")):
             done = hookd(command, str(tmp_path / name))
             assert (done.returncode, done.stdout) == (66, ""), done
             assert words in done.stderr
+    none = str(tmp_path / "none")
+    commands = {"check": ["check", none], "run": ["run", "--config", none], "report": ["report", "--config", none]}
+    for command, done in hookd_each(commands, tmp_path).items():
+        assert (done.returncode, done.stdout, done.stderr) == (
+            66,
+            "",
+            f"{none}: cannot be read: No such file or directory\n",
+        ), command
 
 
 def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:

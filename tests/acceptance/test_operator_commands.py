@@ -47,6 +47,9 @@ def test_events_are_listed_and_filtered(tmp_path: Path) -> None:
         assert said(ask(daemon, tmp_path, "events", "--until", "1h")).splitlines()[1:] == []
         said(ask(daemon, tmp_path, "events", "--since", "yesterday"), 2)
         said(ask(daemon, tmp_path, "events", "no blank"), 2)
+        said(ask(daemon, tmp_path, "events", "nobody", "--json"), 2)
+        said(ask(daemon, tmp_path, "events", "acme", "--endpoint", "none"), 2)
+        said(ask(daemon, tmp_path, "replay", "acme", "--endpoint", "none", "--dry-run"), 2)
 
 
 def test_endpoint_is_paused_tested_and_resumed(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import threading
 
 import pytest
 from hookd.core.log_line import Line, LineForm
+from hookd.core.logged_lines import EventAccepted
+from hookd.core.settings import LogSettings
 from hookd.core.timestamps import WALL_MAX
 from hookd.edge.log_room import LogRoom
 from hookd.edge.logs import LINES_BYTES_MAX, WRITE_BYTES_MAX, LibraryLines, LogWriter, capture_libraries, form_on
@@ -54,6 +56,24 @@ def test_line_off_a_terminal_is_one_json_object():
         "error": "a\nb\x1b[31m",
         "attempt": 1,
     }
+
+
+def test_lines_that_nobody_chose_are_not_written_and_not_counted_as_dropped():
+    """What `[log]` leaves out is no loss; a later choice brings it back."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    log.choose(LogSettings(level="warning", events=False))
+    log("client.registered")
+    log.made(EventAccepted("e1", "acme", "a", []))
+    log("report")
+    log.choose(LogSettings())
+    log.made(EventAccepted("e2", "acme", "a", []))
+    assert log.close(timeout_seconds=5)
+    os.close(writer)
+    lines = [json.loads(line) for line in read_all(reader).splitlines()]
+    os.close(reader)
+    assert [(line["event"], line.get("event_id")) for line in lines] == [("report", None), ("event.accepted", "e2")]
+    assert log.lines_dropped == 0
 
 
 @pytest.mark.parametrize("pretty", [False, True])

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from hookd.cli.failures import usage
-from hookd.config.file import ConfigurationError
+from hookd.config.file import ConfigurationError, UnreadableConfiguration
 from hookd.core.client import Client
 from hookd.core.client_definition import ClientRules, InvalidClient, client_from
 from hookd.core.printable import printable
@@ -37,7 +37,7 @@ def load_or_exit(config: str | None, flags: Mapping[str, object], *, dev: bool) 
     except ConfigurationError as error:
         for line in error.lines:
             click.echo(printable(line), err=True)
-        sys.exit(ExitCode.CONFIG)
+        sys.exit(ExitCode.NO_INPUT if isinstance(error, UnreadableConfiguration) else ExitCode.CONFIG)
 
 
 def load_configuration(config: str | None, flags: Mapping[str, object], *, dev: bool) -> "Loaded":

@@ -23,6 +23,10 @@ class ConfigurationError(Exception):
         super().__init__("\n".join(lines))
 
 
+class UnreadableConfiguration(ConfigurationError):
+    """The file itself cannot be read: it is not there, is a folder, or is not ours to read."""
+
+
 class ConfigFile:
     """A TOML file's content, and the line each of its keys stands on."""
 
@@ -33,14 +37,14 @@ class ConfigFile:
 
     @classmethod
     def read(cls, path: str | None) -> "ConfigFile":
-        """Without a path an empty one. Raises ConfigurationError."""
+        """Without a path an empty one. Raises ConfigurationError, of the one or the other kind."""
         if path is None:
             return cls("", {}, {})
         try:
             text = read_named(Path(path), bytes_max=CONFIG_BYTES_MAX)[0].decode()
             document = tomllib.loads(text)
         except OSError as error:
-            raise ConfigurationError((f"{path}: cannot be read: {error.strerror or error}",)) from None
+            raise UnreadableConfiguration((f"{path}: cannot be read: {error.strerror or error}",)) from None
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             raise ConfigurationError((f"{path}:{line}: the file is not UTF-8",)) from None

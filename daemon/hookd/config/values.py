@@ -63,6 +63,8 @@ def _single(rule: Rule, raw: Any, *, typed: bool) -> tuple[Any, str]:
             return None, str(error)
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind is not Kind.FLAG):
         return None, f"must be {_EXAMPLES[kind, False]}"
+    if rule.words and value not in rule.words:
+        return None, f"must be one of {', '.join(map(repr, rule.words))}"
     if rule.range is None:
         return value, ""
     # The range comes first: a whole number may be too large for a float.

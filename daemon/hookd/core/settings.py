@@ -20,6 +20,9 @@ from hookd.core.units import format_duration, format_size
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 _DAY_SECONDS = 86400.0
 
+LOG_LEVELS = ("info", "warning", "error")  # the least first
+LOGGED_ATTEMPTS = ("all", "failed", "none")
+
 
 class Kind(enum.Enum):
     """How a value is written in the config file."""
@@ -42,6 +45,12 @@ class Range(NamedTuple):
     below: bool = False
 
 
+class Choices(NamedTuple):
+    """The words that a text may be."""
+
+    words: tuple[str, ...]
+
+
 class Entries(NamedTuple):
     """How many entries a list may have."""
 
@@ -60,6 +69,8 @@ Timeout = Annotated[float, Range(Kind.DURATION, 0, TIMEOUT_SECONDS_MAX, above=Tr
 Delay = Annotated[float, Range(Kind.DURATION, 0, DELAY_SECONDS_MAX)]
 Age = Annotated[float, Range(Kind.DURATION, 0, 90 * _DAY_SECONDS, above=True)]
 DrainTime = Annotated[float, Range(Kind.DURATION, 0, _DAY_SECONDS)]
+LogLevel = Annotated[str, Choices(LOG_LEVELS)]
+LoggedAttempts = Annotated[str, Choices(LOGGED_ATTEMPTS)]
 
 
 # Of tokens: fewer characters could be guessed, more do not come as one header's; each costs 0.5 µs a request.
@@ -113,6 +124,12 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
     response_bytes_max: Size = 16 * _KIB
     connection_age_seconds_max: Age = 60.0
     secret_overlap_seconds: Age = _DAY_SECONDS
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    level: LogLevel = "info"
+    events: bool = True
+    attempts: LoggedAttempts = "all"
 
 
 class RetrySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     intake: IntakeSettings = IntakeSettings()
     registry: RegistrySettings = RegistrySettings()
     delivery: DeliverySettings = DeliverySettings()
+    log: LogSettings = LogSettings()
     retry: RetrySettings = RetrySettings()
     retention: RetentionSettings = RetentionSettings()
     egress: EgressSettings = EgressSettings()
@@ -198,6 +216,7 @@ class Rule(NamedTuple):
     kind: Kind
     range: Range | None
     entries: Entries | None  # None: a single value
+    words: tuple[str, ...] = ()  # those that a text may be; none: any
 
     def range_mistake(self, number: float) -> str:
         """What is wrong with a number (a single one, or one entry of a list), or ""."""
@@ -229,6 +248,9 @@ def _rule(field: str, hint: Any) -> Rule:
     if entries is not None:
         hint = get_args(get_args(hint)[0])[0]
     numbers = next((item for item in _metadata(hint) if isinstance(item, Range)), None)
+    choices = next((item for item in _metadata(hint) if isinstance(item, Choices)), None)
+    if choices is not None:
+        return Rule(field, Kind.TEXT, None, entries, choices.words)
     if numbers is not None:
         return Rule(field, numbers.kind, numbers, entries)
     return Rule(field, {str: Kind.TEXT, bool: Kind.FLAG}[hint], None, entries)

@@ -3,7 +3,7 @@
 Rules: logging never blocks and never raises: who logs is in the middle of something. Lines go into a bounded buffer;
 one writer thread writes them, so that a full stderr pipe stops no delivery. What does not fit, cannot be made a line,
 or could not be written (a full disk) is counted, and the count is logged once there is room. Whose lines have how much
-of the room is log_room's.
+of the room is log_room's. Which lines the operator wants is core/logged_lines'.
 Limits: 10,000 lines and 8 MiB of them, 5 MB at 500 B a line. A report's text comes on top.
 """
 
@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from hookd.core.log_line import Line, LineForm
+from hookd.core.logged_lines import LogChoice
+from hookd.core.settings import LogSettings
 from hookd.edge.log_room import LogRoom, Owner
 
 LINES_MAX = 10_000
@@ -72,6 +74,7 @@ class LogWriter:
         self._wall = wall
         self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
         self._room = LogRoom(lines_max)
+        self._choice: LogChoice | None = None  # None: every line
         self._put_bytes = 0  # ever; the loop's alone
         self._taken_bytes = 0  # ever; the thread's alone, so neither needs a lock
         self._is_torn = False  # the last line that was written is half a line
@@ -85,13 +88,22 @@ class LogWriter:
         """Since the start."""
         return self._room.dropped
 
+    def choose(self, settings: LogSettings) -> None:
+        """From here on only these lines are logged."""
+        choice = LogChoice(settings)
+        self._choice = None if choice.is_everything else choice
+
     def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        if self._choice is not None and not self._choice.takes(event, level):
+            return
         has_room, owner = self._room.take(self._lines.qsize(), event, fields)
         if has_room:
             self._put(owner, self._form.line, event, level, fields)
 
     def made(self, line: Line) -> None:
         """The same of a line that is made already."""
+        if self._choice is not None and not self._choice.takes_line(line):
+            return
         waiting = self._lines.qsize()
         if self._room.is_plenty(waiting):  # whose it is does not count
             self._put(None, self._form.made, line)

@@ -17,7 +17,7 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.history import Attempt
 from hookd.core.ledger import Ledger
-from hookd.core.log_line import Line
+from hookd.core.logged_lines import DeliveryAttempted
 from hookd.core.outcome import Exchange, Invalid, Outcome, Responded, TimedOut
 from hookd.core.report import AttemptView, attempt_view
 from hookd.core.retention import EXCERPT_BYTES_MAX
@@ -32,24 +32,6 @@ from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
 TEST_TYPE = "hookd.test"
 TEST_PAYLOAD = b'{"test": true}'
-
-
-class DeliveryAttempted(Line, frozen=True, tag="delivery.attempted"):
-    event_id: str
-    client_id: str
-    endpoint_id: str
-    url: str
-    attempt: int
-    attempts_max: int
-    outcome: outcomes.OutcomeName
-    status_code: int | None
-    error: str | None
-    request_sent: bool
-    reconnected: bool
-    duration_seconds: float
-    status: str
-    reason: str | None
-    retry_in_seconds: float | None
 
 
 class Attempter:

@@ -20,7 +20,7 @@ from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
-from hookd.core.log_line import Line
+from hookd.core.logged_lines import EventAccepted
 from hookd.core.mistakes import Mistake
 from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
 from hookd.core.registry import Registry
@@ -29,13 +29,6 @@ from hookd.core.timestamps import Moment
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.notice_watch import NoticeWatch
 from hookd.flow.ports import Clock, Log
-
-
-class EventAccepted(Line, frozen=True, tag="event.accepted"):
-    event_id: str
-    client_id: str
-    type: str
-    endpoints: list[str]
 
 
 class Admitted(NamedTuple):

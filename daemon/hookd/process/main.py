@@ -80,6 +80,7 @@ def run_process(
     recorder_directory = _own_recorder_directory(settings)
     form = form_on(STDERR, os.environ)
     log = LogWriter(STDERR, pretty=form.pretty, colours=form.colours, priorities=form.priorities)
+    log.choose(settings.log)
     capture_libraries(log)
     if recorder_directory is not None and recorder_directory.passed_over:
         _say_passed_over(recorder_directory, log)
@@ -144,6 +145,7 @@ def _outside(
         new_event_id=EventIds(shard=settings.shard.name).new,
         announce=partial(_announce, log=log, settings=settings if is_terminal else None),
         reload=reload,
+        choose_lines=log.choose,
         prove_tls=partial(tls_mistakes, wall=time.time),
         process_metrics=process_metrics(),
         tell_person=log.text if is_terminal else None,

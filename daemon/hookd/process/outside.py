@@ -15,7 +15,7 @@ from hookd.core.no_recorder import NOTHING_RECORDED
 from hookd.core.notices import Notices
 from hookd.core.recorder import Recorder
 from hookd.core.run_history import PastRun
-from hookd.core.settings import Settings
+from hookd.core.settings import LogSettings, Settings
 from hookd.core.settlements import Settlements
 from hookd.edge.reports_watch import Provable
 from hookd.edge.server import Server
@@ -70,6 +70,8 @@ class Outside(NamedTuple):
     announce: Callable[[Sequence[str]], None]
     reload: Callable[[], Settings]
     """Reads the configuration again; raises ReloadRefused."""
+    choose_lines: Callable[[LogSettings], None] = lambda _: None
+    """Has the log leave out what `[log]` does, from now on."""
     prove_tls: ProveTls = unproved
     """Looks into certificates and keys that the API is given."""
     in_thread: Callable[..., Awaitable[Any]] = in_own_thread

@@ -14,7 +14,7 @@ import msgspec
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.refusal import RegistryFull
 from hookd.core.ring import Ring
-from hookd.core.settings import Settings
+from hookd.core.settings import LogSettings, Settings
 from hookd.flow.ports import Clock, Log
 from hookd.flow.registration import Registration
 
@@ -43,6 +43,7 @@ class Reloading:
         effective: EffectiveSettings,
         registration: Registration,
         rings: Sequence[Ring[Any, Any]],
+        choose_lines: Callable[[LogSettings], None],
         clock: Clock,
         log: Log,
     ) -> None:
@@ -50,6 +51,7 @@ class Reloading:
         self._effective = effective
         self._registration = registration
         self._rings = rings
+        self._choose_lines = choose_lines
         self._clock = clock
         self._log = log
         self.is_successful = True  # the last of them, the start counted
@@ -67,6 +69,7 @@ class Reloading:
             self._effective.settings = old
             self._refuse([refused.detail])
         else:
+            self._choose_lines(settings.log)
             for ring in self._rings:
                 ring.trim()
             self.is_successful, self.succeeded_at = True, self._clock.now().wall

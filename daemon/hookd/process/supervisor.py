@@ -190,6 +190,7 @@ class Supervisor:
             effective=effective,
             registration=self._registration,
             rings=(self._feed.ring, self._notices.feed.ring),
+            choose_lines=outside.choose_lines,
             clock=clock,
             log=log,
         )
@@ -290,9 +291,7 @@ class Supervisor:
         try:
             async with trio.open_nursery() as flow:
                 await flow.start(self._dispatch.run)
-                if (
-                    self._effective.settings.recovery.enabled
-                ):  # before the pacer: no attempt begins until all is claimed
+                if self._effective.settings.recovery.enabled:  # first: no attempt begins until all is claimed
                     await self._recovery.run(self._stopping.forced)
                 self._notices.tell_run_before(self._recovery.previous_run())
                 if not self._stopping.requested.is_set() or self._seconds_to_drain() > 0:

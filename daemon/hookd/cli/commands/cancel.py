@@ -1,7 +1,7 @@
 """Owns `hookd cancel`: gives up what is unsettled of an event, or of a client, all of it or a range.
 
-Rules: what is ended does not come back by itself. So it asks on a terminal, with the number, and elsewhere it wants
-`--yes`.
+Rules: what is ended does not come back by itself. So it asks on a terminal, with the number. Elsewhere it takes one
+event's name for enough, and wants `--yes` for a client.
 """
 
 import sys
@@ -51,20 +51,21 @@ def cancel(
     client_id, event_id = _named(names)
     if event_id and (since or until or types):
         usage("--since, --until and --type go with a client, not with one event")
-    if not (dry_run or yes or sys.stdin.isatty()):
+    asks = not yes and sys.stdin.isatty()
+    if not (dry_run or yes or asks or event_id):
         usage("--yes says that it is meant: there is no terminal to ask on")
     with asking():
         remote = Remote.named(url, token_file, timeout_seconds=TIMEOUT_SECONDS)
         if event_id:
-            counted = _count(remote, client_id, event_id, endpoint) if dry_run or not yes else {}
+            counted = _count(remote, client_id, event_id, endpoint) if dry_run or asks else {}
         else:
             now = daemon_now(remote, since, until) if since or until else 0.0
             asked: dict[str, Any] = {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
             asked |= {"types": types or None, "endpoint_id": endpoint}
-            counted = _post(remote, client_id, asked, dry_run=True) if dry_run or not yes else {}
+            counted = _post(remote, client_id, asked, dry_run=True) if dry_run or asks else {}
     if dry_run:
         click.echo(json_text(counted) if as_json else f"{_said(counted)}; nothing was cancelled")
-    elif not yes and not _is_meant(counted, printable(" ".join(names))):
+    elif asks and not _is_meant(counted, printable(" ".join(names))):
         tell("nothing was cancelled")
     elif event_id:
         body = msgspec.json.encode({} if endpoint is None else {"endpoint_id": endpoint})

@@ -6,15 +6,17 @@ from urllib.parse import urlencode
 
 import click
 
-from hookd.cli.api_client import Remote
+from hookd.cli.api_client import Remote, part
 from hookd.cli.completion import complete_client
-from hookd.cli.failures import asking
+from hookd.cli.failures import asking, fail, refused
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import fit, json_text, moment, tell
 from hookd.cli.times import daemon_now, time_of
 from hookd.core.delivery import Status
 from hookd.core.printable import printable
+from hookd.core.quoting import quoted
 from hookd.core.retry import Reason
+from hookd.process.exit_codes import ExitCode
 
 LIMIT_DEFAULT = 50
 # Of a filter that finds little: each page of the daemon's looks at 10,000 events.
@@ -61,8 +63,25 @@ def events(
             click.echo(_row("ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE"))
             for event in rows:
                 click.echo(fit(printable(_of(event, now))))
+        if client is not None and not rows.found:
+            _refuse_unregistered(remote, client, endpoint)
         if rows.has_more:
             tell(f"there are more than {limit:,}; --limit shows them")
+
+
+def _refuse_unregistered(remote: Remote, client_id: str, endpoint_id: str | None) -> None:
+    """Ends the command where the client, or its endpoint, is not registered.
+
+    An event outlives its client's registration: so this is asked only where nothing was found. A token that may not see
+    clients changes nothing.
+    """
+    answer = remote.get(f"/v1/clients/{part(client_id)}")
+    if answer.problem_is("unknown-client"):
+        refused(answer)
+    if endpoint_id is None or answer.status != 200:
+        return
+    if endpoint_id not in [one["id"] for one in answer.taken("endpoints")["endpoints"]]:
+        fail(ExitCode.USAGE, f"client {client_id} has no endpoint {quoted(endpoint_id)}")
 
 
 class _Rows:
@@ -71,12 +90,14 @@ class _Rows:
     def __init__(self, remote: Remote, asked: dict[str, str], limit: int) -> None:
         self._remote, self._asked, self._limit = remote, asked, limit
         self.has_more = False
+        self.found = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         cursor, left = None, self._limit
         for _ in range(PAGES_MAX):
             query = self._asked | {"limit": str(min(left, PAGE_LIMIT_MAX))} | ({"cursor": cursor} if cursor else {})
             page = self._remote.get(f"/v1/events?{urlencode(query)}").taken("events", "next_cursor")
+            self.found += len(page["events"])
             yield from page["events"]
             left -= len(page["events"])
             cursor = page["next_cursor"]
