@@ -6,8 +6,8 @@ Pure: made from the daemon's own answers. The times are the daemon's.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hookd.cli.terminal import span
 from hookd.core.printable import printable
+from hookd.core.time_text import span
 from hookd.core.timestamps import parse_rfc3339
 
 NOW_SECONDS = 0.05
