@@ -143,6 +143,8 @@ def test_act_promises_shows_and_holds(runs: dict[str, Run], name: str) -> None:
     ("name", "figure"),
     [
         ("traffic", r"healthy: (\d+) of \1 delivered meanwhile"),
+        ("traffic", r"busy: [1-9]\d* rests? by Retry-After, and 0 requests came too early"),
+        ("traffic", r"held got 0 while it was paused; gone, which answers 410, got [12] in all"),
         ("slow", r"slow: 8 events, \d+ attempts timed out, 2 in flight \(the receiver: 2\), then 1"),
         ("slow", r"quick again: 8 of 8 delivered"),
         ("down", rf"exhausted \(attempts_used\) after {ATTEMPTS_MAX} unreachable"),
@@ -186,15 +188,21 @@ def assert_ended(output: str) -> None:
 NEIGHBOUR = Neighbour(posted=20, delivered=20, slowest_seconds=0.02)
 TRAFFIC = TrafficSeen(
     neighbour=NEIGHBOUR,
-    posted={"healthy": 20, "slow": 20, "flaky": 20, "down": 20},
+    posted={"healthy": 20, "slow": 20, "flaky": 20, "down": 20, "gone": 20},
     statuses={
         "healthy": {"delivered": 20},
         "slow": {"delivered": 20},
         "flaky": {"delivered": 20},
         "down": {"delivered": 5, "exhausted": 15},
+        "gone": {"exhausted": 20},
     },
     unbalanced=0,
     looks=3,
+    rests=2,
+    came_early=0,
+    came_paused=0,
+    gone_asked=2,
+    gone_resumes=0,
 )
 SLOW = SlowSeen(
     neighbour=NEIGHBOUR,
@@ -283,6 +291,12 @@ def test_observation_as_promised_has_no_difference(seen: Seen) -> None:
         (NEIGHBOUR, {"delivered": 19}),
         (NEIGHBOUR, {"slowest_seconds": 1.2}),
         (TRAFFIC, {"unbalanced": 1}),
+        (TRAFFIC, {"rests": 0}),
+        (TRAFFIC, {"came_early": 1}),
+        (TRAFFIC, {"came_paused": 1}),
+        (TRAFFIC, {"gone_asked": 0}),
+        (TRAFFIC, {"gone_asked": 3}),
+        (TRAFFIC, {"statuses": TRAFFIC.statuses | {"gone": {"delivered": 1, "exhausted": 19}}}),
         (TRAFFIC, {"statuses": TRAFFIC.statuses | {"flaky": {"delivered": 19, "exhausted": 1}}}),
         (TRAFFIC, {"statuses": TRAFFIC.statuses | {"down": {"delivered": 5}}}),
         (TRAFFIC, {"neighbour": msgspec.structs.replace(NEIGHBOUR, delivered=0)}),

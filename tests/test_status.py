@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import trio
 from hookd.cli.api_client import Answer
 from hookd.cli.commands.status import Overview, read, screen
@@ -97,6 +98,25 @@ async def test_screen_has_every_total_and_fits_100_columns(autojump_clock, nurse
         "answered 410",
     ):
         assert words in text, (words, text)
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+async def test_narrow_screen_keeps_every_total_and_the_last_column(autojump_clock, nursery, columns: int) -> None:
+    """With millions of events: totals go on in the next line, and rows take what they lack from the names."""
+    overview = await overview_of(await with_states(nursery))
+    sums = {"pending": 12_345, "failed": 6_789, "delivered": 9_876_543, "exhausted": 54_321}
+    totals = {**overview.status["events"], **sums, "accepted": sum(sums.values())}
+    deliveries = {**overview.status["deliveries"], **sums, "opened": sum(sums.values())}
+    lines = screen(
+        overview._replace(status=overview.status | {"events": totals, "deliveries": deliveries}),
+        "http://hookd",
+        columns,
+    )
+    assert all(len(line) <= columns for line in lines)
+    words = " ".join(" ".join(lines).split())
+    assert words.count("= 12,345 pending + 6,789 failed + 9,876,543 delivered + 54,321 exhausted") == 2
+    assert next(line for line in lines if line.startswith("disabled")).endswith("  answered 410")
+    assert next(line for line in lines if line.startswith("client/endpoint")).endswith("  last failure")
 
 
 async def test_long_list_is_cut_and_counted(autojump_clock, nursery) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import emulator
 from tests.acceptance.harness import HANG, NO_RETRY_SOON, ROOT, Daemon, Receiver, environment, hookd, wait_until
 
 CONFIG = ROOT / "config"
@@ -157,3 +158,22 @@ def test_print_writes_each_shipped_file_as_it_is(tmp_path: Path) -> None:
         done = hookd("print", name, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "there are alerts.yml, dashboard.json, hookd.service" in done.stderr
+
+
+def test_status_watched_at_80_columns_keeps_every_total_and_the_last_column(tmp_path: Path) -> None:
+    """And draws itself anew, in place, where the terminal is another size."""
+    with (
+        Receiver(410) as receiver,
+        Daemon(tmp_path, "--client", f"initech={receiver.url}") as daemon,
+        daemon.api as api,
+        emulator.Terminal(80, 24, "status", "--watch", "--url", daemon.url) as watched,
+    ):
+        api.post("initech", "e1")
+        lines = watched.wait_for(f"{'initech/default':<16} disabled", "answered 410", "+ 1 exhausted")
+        assert sum("exhausted" in line for line in lines) == 2
+        assert next(line for line in lines if line.startswith("client/endpoint")).endswith("last failure")
+        watched.resize(100, 30)
+        lines = watched.wait_for(f"{'initech/default':<30} disabled", "answered 410")
+        assert sum(line.startswith("client/endpoint") for line in lines) == 1
+        watched.press(b"\x03")
+        assert watched.wait() == 0

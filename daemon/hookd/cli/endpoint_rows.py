@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from hookd.cli.api_client import Remote
-from hookd.cli.terminal import clip, span
+from hookd.cli.terminal import COLUMNS_MAX, clip, span
 
 ROWS_MAX = 20
+NAME_COLUMNS_MIN, NAME_COLUMNS_MAX = 12, 30
+ROW_COLUMNS = 64  # the rest of a row, its last failure with 16
 PAGE = 500  # clients: a page is 10 to 20 ms of the daemon's loop
 URGENCY = {"disabled": 0, "paused": 1, "throttled": 2}
 FAILING, WAITING, WELL = 3, 4, 5
@@ -86,18 +88,19 @@ def clients(remote: Remote) -> Iterator[dict[str, Any]]:
         cursor = f"&cursor={page['next_cursor']}"
 
 
-def table(found: Found) -> list[str]:
-    """For people, with a blank line before it."""
+def table(found: Found, columns: int = COLUMNS_MAX) -> list[str]:
+    """For people, with a blank line before it. What a narrow terminal lacks is taken from the names."""
     if not found.rows:
         return ["", "no clients are registered"]
+    named = max(NAME_COLUMNS_MIN, min(NAME_COLUMNS_MAX, columns - ROW_COLUMNS))
     head = ("client/endpoint", "state", "unsettled", "in flight", "oldest", "last failure")
-    lines = ["", "{:<30} {:<16} {:>9} {:>9} {:>8}  {}".format(*head)]
+    lines = ["", "{:<{named}} {:<16} {:>9} {:>9} {:>8}  {}".format(*head, named=named)]
     for row in found.rows:
         health = row.health
-        name = clip(f"{row.client_id}/{row.endpoint_id}{row.at and f' at {row.at}'}", 30)
+        name = clip(f"{row.client_id}/{row.endpoint_id}{row.at and f' at {row.at}'}", named)
         oldest = shown_age(health["oldest_unsettled_seconds"])
         counts = f"{health['unsettled']:>9,} {health['in_flight']:>9,} {oldest:>8}"
-        lines.append(f"{name:<30} {_state(row):<16} {counts}  {_last_failure(health)}".rstrip())
+        lines.append(f"{name:<{named}} {_state(row):<16} {counts}  {_last_failure(health)}".rstrip())
     hidden = found.endpoints - len(found.rows)
     if hidden:
         needy = max(0, found.needy - len(found.rows))

@@ -4,6 +4,7 @@ width. Times and ages are core/time_text's. Messages go through `tell`, or end t
 
 import shutil
 import sys
+import textwrap
 
 import click
 import msgspec
@@ -38,6 +39,16 @@ def screen_size() -> tuple[int, int]:
     return min(size.columns, COLUMNS_MAX), size.lines
 
 
+def width() -> int:
+    """The terminal's columns, at most 100; a file or a pipe has 100."""
+    return screen_size()[0] if sys.stdout.isatty() else COLUMNS_MAX
+
+
 def fit(row: str) -> str:
     """Cut to the terminal's width; a file or a pipe gets the whole row."""
     return clip(row, screen_size()[0]) if sys.stdout.isatty() else row
+
+
+def folded(line: str, columns: int, indent: int) -> list[str]:
+    """The line, continued below itself where it is too long: nothing is cut off."""
+    return textwrap.wrap(line, columns, subsequent_indent=" " * indent, break_on_hyphens=False) or [""]

@@ -10,6 +10,7 @@ ATTEMPTS_MAX = 1 + len(SCHEDULE_SECONDS)
 TIMEOUT_SECONDS = 1.0
 CONCURRENCY = 4
 DRAIN_SECONDS = 2.0
+RETRY_AFTER_SECONDS = 2  # a receiver's
 SETTINGS = {
     "HOOKD_RETRY__SCHEDULE": json.dumps([f"{delay:g}s" for delay in SCHEDULE_SECONDS]),
     "HOOKD_DELIVERY__TIMEOUT": f"{TIMEOUT_SECONDS:g}s",
@@ -19,8 +20,12 @@ SETTINGS = {
 # An exit later than this after the drain's end breaks the promise.
 EXIT_GRACE_SECONDS = 2.0
 
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 60.0  # bounds a hang: a busy machine takes long to load the daemon
 SETTLE_SECONDS_MAX = 15.0
 COMMAND_SECONDS_MAX = 30.0
 HANG_SECONDS_MAX = 20.0  # how long a hanging receiver waits for the daemon to hang up
 LOOK_EVERY_SECONDS = 0.02
+
+# For who looks at the table: how long the first traffic lasts, and how long a verdict stands.
+SHOWN_TRAFFIC_SECONDS = 10
+SHOWN_VERDICT_SECONDS = 2.0

@@ -17,12 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from hookd.cli.commands.receive import key_of, reason_not_verified
-from hookd.demo.pace import HANG_SECONDS_MAX, LOOK_EVERY_SECONDS
+from hookd.demo.pace import HANG_SECONDS_MAX, LOOK_EVERY_SECONDS, RETRY_AFTER_SECONDS
 
 
 class Reply(NamedTuple):
     status: int = 200
     after_seconds: float = 0.005
+    retry_after_seconds: int | None = None
 
 
 # Of a request: which one it is at this receiver (from 0), and how often its event was answered other than 2xx before.
@@ -39,6 +40,18 @@ def hang(_number: int, _refused: int) -> Reply:
 
 def flaky(number: int, refused: int) -> Reply:
     return Reply(503 if number % 2 == 0 and refused < 2 else 200)
+
+
+def busy(number: int, refused: int) -> Reply:
+    return Reply(429, retry_after_seconds=RETRY_AFTER_SECONDS) if number % 40 == 0 and not refused else Reply()
+
+
+def broken(_number: int, _refused: int) -> Reply:
+    return Reply(500)
+
+
+def gone(_number: int, _refused: int) -> Reply:
+    return Reply(410)
 
 
 class Arrival(NamedTuple):
@@ -62,6 +75,7 @@ class Receiver(ThreadingHTTPServer):
         self.arrivals: list[Arrival] = []
         self.answered: Counter[str] = Counter()  # webhook-id -> answers of 2xx
         self.refused: Counter[str] = Counter()  # and of anything else
+        self.rests: list[float] = []  # when it answered with Retry-After
         self._lock = threading.Lock()
         self._is_up = False
         self.server_bind()  # bound, and not listening yet: connections are refused and nobody else gets the port
@@ -73,6 +87,8 @@ class Receiver(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hook"
 
     def come_up(self) -> None:
+        if self._is_up:
+            return
         self._is_up = True
         self.server_activate()
         threading.Thread(target=self.serve_forever, args=(LOOK_EVERY_SECONDS,), daemon=True).start()
@@ -91,9 +107,11 @@ class Receiver(ThreadingHTTPServer):
             self.arrivals.append(Arrival(time.monotonic(), event_id, attempt_number, body, verified))
             return self.behave(number, self.refused[event_id])
 
-    def note_answer(self, event_id: str, status: int) -> None:
+    def note_answer(self, event_id: str, reply: Reply) -> None:
         with self._lock:
-            (self.answered if 200 <= status < 300 else self.refused)[event_id] += 1
+            (self.answered if 200 <= reply.status < 300 else self.refused)[event_id] += 1
+            if reply.retry_after_seconds is not None:
+                self.rests.append(time.monotonic())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # the daemon hangs up on a timeout: that is no error here
@@ -112,8 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         # Noted first: the daemon may have the answer, and tell of it, before this thread runs again.
-        self.server.note_answer(headers.get("webhook-id", ""), reply.status)
+        self.server.note_answer(headers.get("webhook-id", ""), reply)
         self.send_response(reply.status)
+        if reply.retry_after_seconds is not None:
+            self.send_header("retry-after", str(reply.retry_after_seconds))
         self.send_header("content-length", "0")
         self.end_headers()
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hookd.cli.api_client import Answer, Remote
+from hookd.demo.board import Board
 from hookd.demo.pace import (
     COMMAND_SECONDS_MAX,
     DRAIN_SECONDS,
@@ -35,6 +36,8 @@ from hookd.demo.pace import (
 from hookd.demo.receivers import Behaviour, Receiver
 
 LOG_LINES_SHOWN = 15
+ANY_PORT = "127.0.0.1:0"
+SAID_COLUMNS = {False: 90, True: 80}  # below a table that may have 80
 
 Ids = frozenset[str]
 
@@ -74,8 +77,9 @@ class Asked:
 class Stage:
     """The daemon's process, the receivers, the folder, and the words: what every act needs."""
 
-    def __init__(self, directory: Path, *, colours: bool) -> None:
+    def __init__(self, directory: Path, *, colours: bool, board: Board | None = None) -> None:
         self.directory = directory
+        self.board = board or Board()
         self.reports = directory / "reports"
         self.receivers: dict[str, Receiver] = {}
         self.admitted = 0  # answers of 202 by the daemon that runs now
@@ -84,6 +88,7 @@ class Stage:
         self._log = directory / "daemon.log"
         self._colours = colours
         self._process: subprocess.Popen[str] | None = None
+        self._earlier: frozenset[Path] = frozenset()  # reports of the daemons before this one
         self._is_stopping = False
         self._numbers = itertools.count(1)
 
@@ -97,18 +102,37 @@ class Stage:
             return
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOOKD_")} | SETTINGS
         environ |= settings or {}
-        command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", "127.0.0.1:0"]
-        command += ["--reports", str(self.reports)]
+        # Where the one before listened: whoever has its page open finds the next one there. Somebody may have taken it.
+        for bind in dict.fromkeys([self.url.removeprefix("http://") or ANY_PORT, ANY_PORT]):
+            line = self._started(bind, environ)
+            if line.startswith("listening on http://"):
+                self.url = line.removeprefix("listening on ").strip()
+                self.board.url, self.board.pid = self.url, self.pid
+                return
+            self.kill()
+        raise DemoFailed(f"the daemon did not start; its first line is {line!r}")
+
+    def _started(self, bind: str, environ: Mapping[str, str]) -> str:
+        """The first line of the daemon that was started; "" where it has none."""
+        command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", bind, "--reports", str(self.reports)]
         with self._log.open("ab") as log:
             # A group of its own: Ctrl-C is the demo's, which then stops the daemon.
             self._process = subprocess.Popen(
-                command, env=environ, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                process_group=0,
             )
         self.pid, self.admitted, self._is_stopping = self._process.pid, 0, False
-        line = _first_line(self._process, START_SECONDS_MAX)
-        if not line.startswith("listening on http://"):
-            raise DemoFailed(f"the daemon did not start; its first line is {line!r}")
-        self.url = line.removeprefix("listening on ").strip()
+        self._earlier = frozenset(self.reports.glob("shutdown-*.jsonl"))
+        return _first_line(self._process, START_SECONDS_MAX)
+
+    def newest_report(self) -> Path | None:
+        """That of the daemon that was started last, once it has ended."""
+        return next(iter(frozenset(self.reports.glob("shutdown-*.jsonl")) - self._earlier), None)
 
     def terminate(self) -> None:
         """Once only: a second signal would end the drain."""
@@ -157,6 +181,7 @@ class Stage:
     ) -> Receiver:
         """Registers the client with a new receiver, in place of the one it may have had."""
         receiver = Receiver(behave, up=up)
+        self.board.show_client(client_id)
         old, self.receivers[client_id] = self.receivers.get(client_id), receiver
         endpoint = {"url": receiver.url, "id": "default"} | ({} if schedule is None else {"schedule": schedule})
         body = msgspec.json.encode({"endpoints": [endpoint]})
@@ -235,10 +260,16 @@ class Stage:
         return ended.stdout
 
     def say(self, line: str) -> None:
-        print(line, flush=True)
+        self.board.say(line)
+        if not self.board.is_drawn:
+            print(line, flush=True)
+
+    def show(self, now: str) -> None:
+        """What is to be seen in the table from now on; where none is drawn, nothing."""
+        self.board.now = now
 
     def say_lines(self, label: str, text: str) -> None:
-        for number, line in enumerate(_wrapped(text, 90 - len(label))):
+        for number, line in enumerate(_wrapped(text, SAID_COLUMNS[self.board.is_drawn] - len(label))):
             self.say((" " * len(label) if number else label) + line)
 
     def say_indented(self, text: str) -> None:

@@ -17,12 +17,13 @@ from hookd.cli.endpoint_rows import Found, clients, first_rows, rows_of, shown_a
 from hookd.cli.failures import asking, fail
 from hookd.cli.fleet import fleet_json, fleet_screen, read_fleet
 from hookd.cli.options import json_option, token_option
-from hookd.cli.terminal import clip, json_text, screen_size, span
+from hookd.cli.terminal import COLUMNS_MAX, clip, folded, json_text, screen_size, span, width
 from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.units import approximate_size
 from hookd.process.exit_codes import ExitCode
 
+TOTALS_INDENT = 13
 WATCH_EVERY_SECONDS = 1.0
 STATUS_SECONDS_MAX = 5.0  # for each answer; who watches should see soon that none comes
 REST_FACTOR = 4
@@ -70,7 +71,7 @@ def _read_one(remotes: Sequence[Remote], *, as_json: bool) -> Shown:
     overview = read(remotes[0])
     if as_json:
         return Shown(json_text({**overview.status, "needs_attention": overview.found.to_json()}), ())
-    return Shown("\n".join(screen(overview, remotes[0].url)), ())
+    return Shown("\n".join(screen(overview, remotes[0].url, width())), ())
 
 
 def _read_several(remotes: Sequence[Remote], *, as_json: bool) -> Shown:
@@ -108,8 +109,8 @@ def read(remote: Remote) -> Overview:
     return Overview(status, first_rows(row for client in clients(remote) for row in rows_of(client)))
 
 
-def screen(overview: Overview, url: str) -> list[str]:
-    """At most 100 columns."""
+def screen(overview: Overview, url: str, columns: int = COLUMNS_MAX) -> list[str]:
+    """At most so many columns. A total that does not fit goes on in the next line; a row is cut."""
     status = overview.status
     events, deliveries, memory = status["events"], status["deliveries"], status["memory"]
     per_second, endpoints = status["per_second"], status["endpoints"]
@@ -133,7 +134,8 @@ def screen(overview: Overview, url: str) -> list[str]:
         f"endpoints    {states}; {counted(status['clients'], 'client')}",
     ]
     lines += _unusual(status)
-    return [clip(printable(line)) for line in lines + table(overview.found)]
+    totals = [part for line in lines for part in folded(printable(line), columns, TOTALS_INDENT)]
+    return totals + [clip(printable(line), columns) for line in table(overview.found, columns)]
 
 
 def _put(text: str, *, redraws: bool, apart: bool) -> None:

@@ -22,6 +22,7 @@ class Act(NamedTuple):
     promise: str
     does: str
     observe: Callable[[Stage], Seen]
+    ends_on_enter: bool = False  # it watches the board for that, and then judges; other acts are cut
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hookd.demo.pace import CONCURRENCY
-from hookd.demo.receivers import Receiver, Reply, hang, quick
+from hookd.demo.receivers import Receiver, broken, hang, quick
 from hookd.demo.stage import Posted, Stage
 
 CLIENTS = ("healthy", "hung", "broken")
@@ -18,11 +18,13 @@ def build_backlog(stage: Stage, event_type: str) -> Backlog:
     """Once what is owed to the healthy one has settled, and attempts of the others are in flight and have failed."""
     stage.client("healthy", quick)
     hung = stage.client("hung", hang)
-    broken = stage.client("broken", lambda _number, _refused: Reply(500), schedule=["1m"])
+    refusing = stage.client("broken", broken, schedule=["1m"])
     for _ in range(5):
         stage.post("healthy", event_type)
     owed = [stage.post("hung", event_type) for _ in range(4 * CONCURRENCY)]
     owed += [stage.post("broken", event_type) for _ in range(3)]
     stage.wait_settled(["healthy"])
-    stage.wait(lambda: broken.refused.total() == 3 and stage.health("hung")["in_flight"] > 0, "the backlog to build up")
+    stage.wait(
+        lambda: refusing.refused.total() == 3 and stage.health("hung")["in_flight"] > 0, "the backlog to build up"
+    )
     return Backlog(owed, hung)

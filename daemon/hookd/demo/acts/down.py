@@ -57,6 +57,7 @@ def _down(stage: Stage) -> DownSeen:
     second = stage.post("down", "demo.down")
     stage.wait(lambda: stage.delivery("down", second)["status"] == "failed", "a failed attempt of the second event")
     down.come_up()
+    stage.show("down is up: the event that waited comes, a new one too, and the first one by `hookd retry`.")
     later = stage.post("down", "demo.down")
     stage.wait_settled(["down", "healthy"])
     in_time, new = stage.delivery("down", second), stage.delivery("down", later)

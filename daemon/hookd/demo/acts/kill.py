@@ -74,6 +74,7 @@ def _kill(stage: Stage) -> KillSeen:
     stage.stop()
     stage.start()
     report, lines = _killed_with_a_backlog(stage)
+    stage.show("nothing is sent unasked: what the killed daemon owed is in the report alone.")
     stage.start()
     accepted_at_start = stage.status()["events"]["accepted"]
     receivers = [stage.client(name, quick) for name in CLIENTS]
@@ -84,6 +85,7 @@ def _kill(stage: Stage) -> KillSeen:
     stage.say("  $ HOOKD_RECOVERY__ENABLED=true HOOKD_RECORDER__PAYLOADS=true hookd run ...")
     stage.start(RECOVERING)
     recovering, _ = _killed_with_a_backlog(stage, RECOVERING)
+    stage.show("with recovery on, what was owed is taken back, and delivered once its client is registered.")
     stage.start(RECOVERING)
     status = stage.status()
     receivers = [stage.client(name, quick) for name in CLIENTS]
@@ -107,6 +109,7 @@ def _killed_with_a_backlog(
     owed, hung = build_backlog(stage, "demo.kill")
     run_id, admitted = stage.status()["run_id"], stage.admitted
     sent = frozenset(arrival.webhook_id for arrival in hung.arrivals)
+    stage.show("SIGKILL: nothing was said and nothing written. The next start reads what the flight recorder kept.")
     stage.kill()
 
     stage.start(settings)

@@ -65,15 +65,10 @@ class RestartSeen(msgspec.Struct, frozen=True, kw_only=True):
 def _restart(stage: Stage) -> RestartSeen:
     owed = build_backlog(stage, "demo.restart").owed
     run_id, admitted = stage.status()["run_id"], stage.admitted
-    asked = time.monotonic()
-    stage.terminate()
-    stage.wait(lambda: stage.status()["state"] == "draining", "the daemon to say that it drains")
-    refused = stage.remote.post("/v1/clients/healthy/events", event_body("demo.restart", b"{}"))
-    refusal = "202" if refused.status == 202 else f"{refused.status} {_slug(refused)}"
-    exit_code = stage.stop()
-    exit_seconds = time.monotonic() - asked
+    refusal, exit_code, exit_seconds = _stopped(stage)
     answered = {event_id for name in ("hung", "broken") for event_id in stage.receivers[name].answered}
 
+    stage.show(f"the daemon has ended, with exit code {exit_code}. Its report names all that it owes.")
     path = _report_of(run_id, stage)
     lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     summary, listed = lines[0], [line for line in lines if line["kind"] == "undelivered"]
@@ -85,6 +80,7 @@ def _restart(stage: Stage) -> RestartSeen:
     receivers = [stage.client(name, quick) for name in CLIENTS]
     time.sleep(0.3)
     unasked = sum(len(receiver.arrivals) for receiver in receivers)
+    stage.show("a new daemon began with nothing. `hookd resend` gives it what the report lists.")
     stage.say(f"  $ hookd resend {path.name} --url {stage.url}")
     said = [_resend_all(path, stage), _resend_all(path, stage)]
     return RestartSeen(
@@ -102,6 +98,17 @@ def _restart(stage: Stage) -> RestartSeen:
         resent=dict(sum((receiver.answered for receiver in receivers), Counter[str]())),
         said=said,
     )
+
+
+def _stopped(stage: Stage) -> tuple[str, int, float]:
+    """What an event was answered during the drain, the exit code, and how long it took."""
+    stage.show(f"SIGTERM: the daemon drains for {DRAIN_SECONDS:g} s. New events get 503, what is in flight may finish.")
+    asked = time.monotonic()
+    stage.terminate()
+    stage.wait(lambda: stage.status()["state"] == "draining", "the daemon to say that it drains")
+    refused = stage.remote.post("/v1/clients/healthy/events", event_body("demo.restart", b"{}"))
+    refusal = "202" if refused.status == 202 else f"{refused.status} {_slug(refused)}"
+    return refusal, stage.stop(), time.monotonic() - asked
 
 
 def _report_of(run_id: str, stage: Stage) -> Path:

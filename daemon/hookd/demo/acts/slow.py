@@ -52,6 +52,7 @@ def _slow(stage: Stage) -> SlowSeen:
     in_flight: list[int] = []
     neighbours = post_for(2.2, stage, "healthy", each=lambda: in_flight.append(stage.health("slow")["in_flight"]))
     slow.behave = quick
+    stage.show("slow answers again: what waited for it is delivered, as fast as its window grows.")
     switched = time.monotonic()
     hung = [arrival.at for arrival in slow.arrivals if arrival.at < switched]
     stage.wait_settled(["healthy", "slow"])
