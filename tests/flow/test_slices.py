@@ -1,0 +1,114 @@
+"""What one turn does at most, counted in work and not in time: others have theirs in between."""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.core.subscription import Subscription
+from hookd.core.timestamps import Moment
+from hookd.flow import endings, housekeeping, replay
+from hookd.flow.cancel import LOOKS_AT_ONCE, Range
+
+from tests.flow.harness import Flow, Hang, VirtualClock, at, endpoint, now
+
+PATTERNS = [f"invoice.{number}.*" for number in range(100)]
+DEEP = "*a" * 60 + "*"  # 60 texts between its stars
+ENDPOINTS = 16
+ROOMY = IntakeSettings(client_events_max=20_000, client_bytes_max=2**30)
+
+
+class Counted(Subscription):
+    """How many types it was asked about."""
+
+    asked = 0
+
+    def wants(self, event_type: str) -> bool:
+        self.asked += 1
+        return super().wants(event_type)
+
+
+class CountedClock(VirtualClock):
+    reads = 0
+
+    def now(self) -> Moment:
+        self.reads += 1
+        return super().now()
+
+
+async def most_in_a_turn(work: Callable[[], Awaitable[object]], count: Callable[[], int]) -> float:
+    """How much `count` grows between two turns of another task; half of that, since two may fall between two."""
+    seen = [count()]
+
+    async def watch() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            seen.append(count())
+
+    async with trio.open_nursery() as watching:
+        watching.start_soon(watch)
+        await work()
+        seen.append(count())
+        watching.cancel_scope.cancel()
+    return max(after - before for before, after in zip(seen, seen[1:], strict=False)) / 2
+
+
+async def backlog(nursery: trio.Nursery, events: int, endpoints: int = 1, clock: VirtualClock | None = None) -> Flow:
+    """Events that wait, of an operator's pause."""
+    flow = Flow(Settings(intake=ROOMY, retry=RetrySettings(age_seconds_max=60.0)), clock=clock)
+    await flow.start(nursery)
+    flow.put("acme", *(endpoint(f"e{number}", f"https://{number}.example/") for number in range(endpoints)))
+    for number in range(endpoints):
+        flow.sender.script(f"https://{number}.example/", Hang())
+        flow.registration.pause("acme", f"e{number}")
+    flow.admit_many(events)
+    await now()
+    return flow
+
+
+async def test_range_of_a_cancel_counts_what_it_compares(autojump_clock, nursery) -> None:
+    """A hundred patterns, or one with as many parts: a slice compares so many texts, and looks at fewer events."""
+    flow = await backlog(nursery, 400)
+    for entries in (PATTERNS, [DEEP] * 2):
+        types = Counted.of(entries)
+        assert types is not None
+        assert types.comparisons > 100
+        most = await most_in_a_turn(lambda: flow.cancel.cancel_range("acme", Range(types=types)), lambda: types.asked)
+        assert types.asked == 400
+        assert most * types.comparisons <= LOOKS_AT_ONCE + 2 * types.comparisons
+
+
+async def test_replay_counts_what_it_compares(autojump_clock, nursery) -> None:
+    """As a range of a cancel does."""
+    flow, types = await backlog(nursery, 400), Counted.of(PATTERNS)
+    assert types is not None
+    most = await most_in_a_turn(
+        lambda: flow.replay.replay("acme", replay.Wanted(types=types), dry_run=True), lambda: types.asked
+    )
+    assert types.asked == 400
+    looks = types.comparisons / replay.COMPARISONS_PER_LOOK
+    assert most * looks <= replay.LOOKED_AT_AT_ONCE + 2 * looks
+
+
+async def test_slice_of_endings_counts_deliveries(autojump_clock, nursery) -> None:
+    """Of events with sixteen each, most of which are not meant: it looks at so many deliveries, not at so many events."""
+    events = 1000
+    flow = await backlog(nursery, events, ENDPOINTS)
+    flow.endings.gone("acme", "e0")  # resumed since: it is disabled no more
+    lefts = [events, flow.endings.left]
+    began = trio.current_time()
+    while flow.endings.left:
+        await at(began + len(lefts) * endings.SLICE_SECONDS)
+        lefts.append(flow.endings.left)
+    most = max(before - after for before, after in zip(lefts, lefts[1:], strict=False))
+    assert most * (1 + ENDPOINTS) <= endings.LOOKED_AT_AT_ONCE + 1 + ENDPOINTS
+
+
+async def test_look_at_what_is_old_counts_deliveries(autojump_clock, nursery) -> None:
+    """Held by pauses, so that all of each event are asked: a slice has so many deliveries, however many events."""
+    clock = CountedClock()
+    flow = await backlog(nursery, 300, ENDPOINTS, clock)
+    most = await most_in_a_turn(lambda: trio.sleep(62.5), lambda: clock.reads)
+    assert clock.reads > 300
+    others = 30  # who read the clock in a turn of the housekeeping
+    assert most <= housekeeping.ROWS_AT_ONCE / ENDPOINTS + 1 + others
+    assert flow.balanced()
