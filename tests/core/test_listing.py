@@ -22,7 +22,10 @@ class Held:
     """Events of so many deliveries each, and how many were looked at."""
 
     def __init__(self, events: int, deliveries: int) -> None:
-        bundle = tuple(Delivery(endpoint_id=f"e{n}", url="https://a.example/", opened_at=0.0) for n in range(deliveries))
+        bundle = tuple(
+            Delivery(endpoint_id=f"e{number}", url="https://a.example/", opened_at=0.0, due_at=0.0)
+            for number in range(deliveries)
+        )
         self.rows = {number: _event(number, bundle) for number in range(1, events + 1)}
         self.looked_at = 0
         self.listing = Listing((self._find,))

@@ -85,15 +85,20 @@ ADDS_UP = """for endpoint in client.endpoints if old is not None else ():
     """
 
 # What finds no room is refused, and sent again.
-DONE_ALL_THE_SAME = """
-        try:
-            self._refuse_if_no_room(event, later, now)
-        except Exception:
-            for delivery in settled:
-                self._ledger.reopen(event, delivery, now=now)
-                self._dispatch.add(event, delivery, expedited=expedited)
-            raise
-"""
+DONE_ALL_THE_SAME = """try:
+        self._refuse_if_no_room(event, later, now)
+    except Exception:
+        for delivery in settled:
+            self._ledger.reopen(event, delivery, now=now)
+            self._dispatch.add(event, delivery, expedited=expedited)
+        raise"""
+
+# A row comes back as one that does not expire.
+READ_WITHOUT_EXPIRY = """record = reader(body)
+        if isinstance(record, Row):
+            fields = {name: getattr(record.event, name) for name in Event.__struct_fields__}
+            return Row(record.cause, record.was, Event(**fields))
+        return record"""
 
 MUTANTS = (
     Mutant(
@@ -687,7 +692,9 @@ MUTANTS = (
     Mutant(
         "expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=118
     ),
-    Mutant("expiry_not_read_back", record_reader, "_read_row", "if expires_at is not None:", "if False:", first=13),
+    Mutant(
+        "expiry_not_read_back", record_reader, "_read_body", "return reader(body)", READ_WITHOUT_EXPIRY, first=34
+    ),
     Mutant(
         "expiry_not_looked_at",
         housekeeping.Housekeeping,
@@ -723,7 +730,7 @@ MUTANTS = (
         "send_again",
         "self._refuse_if_no_room(event, later, now)",
         "pass",
-        first=28,
+        first=64,
     ),
     Mutant(
         "replay_forgets_what_is_left",
@@ -731,7 +738,7 @@ MUTANTS = (
         "replayed",
         "self.without_payload, self.stopped_by)",
         "self.without_payload)",
-        first=28,
+        first=64,
     ),
     Mutant(
         "redelivery_refused_and_done",
@@ -739,7 +746,7 @@ MUTANTS = (
         "send_again",
         "self._refuse_if_no_room(event, later, now)",
         DONE_ALL_THE_SAME,
-        first=28,
+        first=64,
     ),
     Mutant(
         "redelivered_to_nobody", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:", first=28
@@ -815,7 +822,7 @@ MUTANTS = (
         "_send",
         "response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute",
         "False",
-        first=23,
+        first=49,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

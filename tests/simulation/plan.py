@@ -619,7 +619,8 @@ def _send_again_when_full(draw: Random, plan: Plan, without: frozenset[str]) -> 
     endpoint_id, at = endpoints[0]["id"], draw.uniform(3, 6)
     trouble, events_max = draw.choice(("hangs", "5xx", "refused", "410")), draw.choice((8, 12))
     is_of_client, replace, given = draw.random() < 0.5, msgspec.structs.replace, plan.settings
-    plan.clients = {client_id: [{"id": endpoint_id}]}
+    plan.clients.clear()
+    plan.clients[client_id] = [{"id": endpoint_id}]
     plan.weather = [
         Weather(0.0, client_id, endpoint_id, (("ok", 1),)),
         Weather(at, client_id, endpoint_id, ((trouble, 1),)),
