@@ -1,16 +1,16 @@
 """What one turn does at most, counted in work and not in time: others have theirs in between."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
 from hookd.core.subscription import Subscription
-from hookd.core.timestamps import Moment
 from hookd.flow import endings, housekeeping, replay
 from hookd.flow.cancel import LOOKS_AT_ONCE, Range
 
-from tests.flow.harness import Flow, Hang, VirtualClock, endpoint, now
+from tests.flow.harness import Flow, Hang, at, endpoint, now
 
 PATTERNS = [f"invoice.{number}.*" for number in range(100)]
 DEEP = "*a" * 60 + "*"  # 60 texts between its stars
@@ -28,24 +28,18 @@ class Counted(Subscription):
         return super().wants(event_type)
 
 
-class CountedClock(VirtualClock):
-    reads = 0
-
-    def now(self) -> Moment:
-        self.reads += 1
-        return super().now()
-
-
 class Turns(trio.abc.Instrument):
-    """By how much `count` grew at most in one turn of a task."""
+    """By how much `count` grew at most in one turn of a task, and how many turns each had."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self.most = 0
+        self.of = Counter[str]()
         self._count = count
         self._before = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._before = self._count()
+        self.of[task.name] += 1
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         self.most = max(self.most, self._count() - self._before)
@@ -61,9 +55,9 @@ async def most_in_a_turn(work: Callable[[], Awaitable[object]], count: Callable[
     return turns.most
 
 
-async def backlog(nursery: trio.Nursery, events: int, endpoints: int = 1, clock: VirtualClock | None = None) -> Flow:
+async def backlog(nursery: trio.Nursery, events: int, endpoints: int = 1) -> Flow:
     """Events that wait, of an operator's pause."""
-    flow = Flow(Settings(intake=ROOMY, retry=RetrySettings(age_seconds_max=60.0)), clock=clock)
+    flow = Flow(Settings(intake=ROOMY, retry=RetrySettings(age_seconds_max=60.0)))
     await flow.start(nursery)
     flow.put("acme", *(endpoint(f"e{number}", f"https://{number}.example/") for number in range(endpoints)))
     for number in range(endpoints):
@@ -111,11 +105,13 @@ async def test_slice_of_endings_counts_deliveries(autojump_clock, nursery) -> No
 
 
 async def test_look_at_what_is_old_counts_deliveries(autojump_clock, nursery) -> None:
-    """Held by pauses, so that all of each event are asked: a slice has so many deliveries, however many events."""
-    clock = CountedClock()
-    flow = await backlog(nursery, 300, ENDPOINTS, clock)
-    most = await most_in_a_turn(lambda: trio.sleep(62.5), lambda: clock.reads)
-    assert clock.reads > 300
-    others = 30  # who read the clock in a turn of the housekeeping
-    assert most <= housekeeping.ROWS_AT_ONCE / ENDPOINTS + 1 + others
-    assert flow.balanced()
+    """Held by pauses, so that all of each event are asked: a slice has so many deliveries, however few the events."""
+    events = 300
+    flow = await backlog(nursery, events, ENDPOINTS)
+    await at(61.5)
+    turns = Turns(lambda: 0)
+    trio.lowlevel.add_instrument(turns)
+    await at(62.5)  # with one tick
+    trio.lowlevel.remove_instrument(turns)
+    assert turns.of["hookd.flow.housekeeping.Housekeeping.run"] > events * ENDPOINTS // housekeeping.ROWS_AT_ONCE
+    assert flow.ledger.totals().unsettled_events == events

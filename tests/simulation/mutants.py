@@ -780,6 +780,7 @@ MUTANTS = (
         "_next_look",
         "look_at = self._next_opening(now)",
         "look_at = math.inf",
+        first=12,
     ),
     Mutant("removed_endpoint_recovers", watch.EndpointWatch, "begin_anew", "self.told, ", "_, "),
     Mutant("given_up_told_again", watch.EndpointWatch, "take_given_up", "self.given_up = None", "pass"),
@@ -806,7 +807,7 @@ MUTANTS = (
         "_connect_through",
         "judge = self.policy.judge if proxy.is_judged else self.policy.own_among",
         "judge = self.policy.own_among",
-        first=23,
+        first=127,
     ),
     Mutant(
         "operator_s_proxy_wins",
