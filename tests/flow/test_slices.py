@@ -94,12 +94,12 @@ async def test_replay_counts_what_it_compares(autojump_clock, nursery) -> None:
 
 
 async def test_slice_of_endings_counts_deliveries(autojump_clock, nursery) -> None:
-    """Of events with sixteen each, most of which are not meant: it looks at so many deliveries, not at so many events."""
+    """Of events with sixteen each, most of which are not meant: it looks at so many deliveries, not so many events."""
     events = 1000
     flow = await backlog(nursery, events, ENDPOINTS)
     flow.endings.gone("acme", "e0")  # resumed since: it is disabled no more
     first = events - flow.endings.left
-    most = await most_in_a_turn(lambda: trio.sleep(5), lambda: events - flow.endings.left)
+    most = await most_in_a_turn(lambda: at(5), lambda: events - flow.endings.left)
     assert flow.endings.left == 0
     assert max(first, most) * (1 + ENDPOINTS) <= endings.LOOKED_AT_AT_ONCE + 1 + ENDPOINTS
 

@@ -171,7 +171,7 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
 
 
 def check_budget_used(world: "World", client_id: str, health: dict[str, Any]) -> None:
-    """Of a client's budget no endpoint has more than all. What is recovered comes in over it, and hookd's own beside."""
+    """No endpoint has more than all of its client's budget. What is recovered comes in over it, hookd's own beside."""
     if health["budget_used"] <= 1 + 1e-6 or client_id == world.settings.operations.client:
         return
     events = [one for one in world.checks.posted.values() if one.client_id == client_id]

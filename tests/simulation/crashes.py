@@ -187,7 +187,7 @@ class CrashReportCheck:
         return None
 
     def _posted(self, line: dict[str, Any]) -> Posted | None:
-        """One whose id no producer has read is known by its payload, or by type and expiry where that is not recorded."""
+        """One whose id no producer has read is known by its payload; where that is not recorded, by type and expiry."""
         posted = self.model.find(line["client_id"], line["event_id"])
         if posted is not None:
             return posted

@@ -692,9 +692,7 @@ MUTANTS = (
     Mutant(
         "expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=118
     ),
-    Mutant(
-        "expiry_not_read_back", record_reader, "_read_body", "return reader(body)", READ_WITHOUT_EXPIRY, first=34
-    ),
+    Mutant("expiry_not_read_back", record_reader, "_read_body", "return reader(body)", READ_WITHOUT_EXPIRY, first=34),
     Mutant(
         "expiry_not_looked_at",
         housekeeping.Housekeeping,
@@ -748,9 +746,7 @@ MUTANTS = (
         DONE_ALL_THE_SAME,
         first=64,
     ),
-    Mutant(
-        "redelivered_to_nobody", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:", first=28
-    ),
+    Mutant("redelivered_to_nobody", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:", first=28),
     # Notices, and hookd's own events
     Mutant(
         "more_than_one_of_a_kind_a_minute",

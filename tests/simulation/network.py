@@ -230,7 +230,7 @@ class Network:
         attempt = self._attempt(self._target())
         attempt.pending += 1
         try:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             return addresses_of(proxy, attempt.proxy_fault, self._draw, FORBIDDEN)
         finally:
             self._over(attempt)

@@ -27,7 +27,9 @@ def check_way(world: "World", attempt: Attempt, proxy: ForwardProxy | None) -> N
     """The endpoint's name is looked up, or a link is used again: it leads through that proxy, or straight."""
     went = "" if proxy is None else proxy.name
     if went != attempt.way:
-        world.fail("S27", f"an attempt at {attempt.host.name} went by {went or 'no proxy'}, not {attempt.way or 'none'}")
+        world.fail(
+            "S27", f"an attempt at {attempt.host.name} went by {went or 'no proxy'}, not {attempt.way or 'none'}"
+        )
 
 
 def request_line(exchange: Exchange) -> str:

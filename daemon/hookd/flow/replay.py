@@ -34,8 +34,8 @@ from hookd.flow.ports import Clock, Log
 from hookd.flow.reopening import Reopening
 from hookd.flow.retry_now import RetryNow
 
-# Then others have a turn: 4 ms at most. A look at an event or a delivery is 2 us. To compare an event's type takes less,
-# but a replay may have a hundred patterns.
+# Then others have a turn: 4 ms at most. A look at an event or a delivery is 2 us. To compare a type with a text takes
+# less, but a replay may have a hundred patterns.
 LOOKED_AT_AT_ONCE = 1500
 LOOKS_PER_REOPENING = 15
 COMPARISONS_PER_LOOK = 5
