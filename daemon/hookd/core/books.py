@@ -6,13 +6,14 @@ Rules:
 What is changed in them, and when, is core/ledger's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, ValuesView
+from collections.abc import Iterable, Iterator, Sequence
 
 from hookd.core.book import Book
 from hookd.core.budget import Demand
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.listing import Rows
 from hookd.core.unsettled import Unsettled
 
 _NOTHING: dict[str, Event] = {}
@@ -45,7 +46,7 @@ class Books:
         health = self.health(client_id, endpoint_id)
         return health is not None and health.disabled
 
-    def of_client(self, client_id: str) -> ValuesView[Event]:
+    def of_client(self, client_id: str) -> Rows:
         """Every event held of one client, in order of admission."""
         book = self._books.get(client_id)
         return _NOTHING.values() if book is None else book.events.values()

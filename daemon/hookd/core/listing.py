@@ -11,8 +11,8 @@ It holds no event: it counts the held sequence numbers by block, and looks the e
 Limits: one count for each BLOCK sequence numbers of which an event is held, about 100 B.
 """
 
-from collections.abc import Callable, Iterator, Sequence, ValuesView
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from hookd.core.delivery import Status
 from hookd.core.event import Event
@@ -80,6 +80,16 @@ class Wanted(NamedTuple):
 ALL = Wanted()
 
 
+class Rows(Protocol):
+    """The events held of one client, in order of admission: the values of a dict."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def __reversed__(self) -> Iterator[Event]: ...
+
+
 class Listing:
     """`find` each find an event by its sequence number, or None; together they know every held event."""
 
@@ -101,7 +111,7 @@ class Listing:
 
     def page(
         self,
-        rows: ValuesView[Event] | None,
+        rows: Rows | None,
         *,
         wanted: Wanted = ALL,
         before: int,
@@ -121,7 +131,7 @@ class Listing:
                 events.append(event)
         return Page(events, None)
 
-    def _newest_first(self, rows: ValuesView[Event] | None, before: int) -> Iterator[tuple[int, Event | None]]:
+    def _newest_first(self, rows: Rows | None, before: int) -> Iterator[tuple[int, Event | None]]:
         """By their sequence; None for what is not asked for."""
         if rows is None:
             return self._down_from(before)
