@@ -13,7 +13,7 @@ from hookd.core.delivery import Delivery, IllegalTransition, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
-from hookd.core.listing import BLOCK, PAGE_ROWS_MAX, Wanted
+from hookd.core.listing import BLOCK, PAGE_LOOKS_MAX, Wanted
 from hookd.core.outcome import Exchange, Responded, TimedOut
 from hookd.core.refusal import ClientFull, Full, Refused
 from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
@@ -1054,10 +1054,10 @@ def rows(desk: Desk, count: int) -> Iterator[Event]:
 
 @pytest.mark.parametrize("client_id", [None, "a"])
 def test_page_of_a_rare_filter_may_be_short_and_goes_on(client_id: str | None) -> None:
-    """One page looks at so many rows at most; the cursor leads on to what lies behind them."""
+    """One page takes so many looks at most; the cursor leads on to what lies behind them."""
     desk = Desk()
     rare = desk.exhaust(desk.open())
-    for _ in rows(desk, PAGE_ROWS_MAX + 10):
+    for _ in rows(desk, PAGE_LOOKS_MAX + 10):
         pass
     page, cursor = desk.ledger.page(client_id=client_id, wanted=Wanted(EXHAUSTED), before=None, limit=5)
     assert page == []

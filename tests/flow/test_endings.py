@@ -115,7 +115,8 @@ async def test_backlog_ends_in_slices_and_others_have_their_turns(autojump_clock
 @pytest.mark.parametrize(("end", "reason"), ENDS)
 async def test_between_slices_the_totals_and_a_report_are_right(autojump_clock, nursery, end, reason) -> None:
     """What has not ended yet is undelivered, and nothing of it is lost or twice in a report."""
-    flow, held, events = await backlogged(nursery, 1000)
+    all_of_it = 5 * ROWS_AT_ONCE
+    flow, held, events = await backlogged(nursery, all_of_it)
     end(flow, held)
     seen = []
     for turn in range(8):
@@ -123,12 +124,12 @@ async def test_between_slices_the_totals_and_a_report_are_right(autojump_clock, 
         assert flow.balanced()
         told, ended = summary(flow), statuses(events)[Status.EXHAUSTED]
         assert told.balanced
-        assert (told.deliveries.undelivered, told.deliveries.exhausted) == (1000 - ended, ended)
-        assert told.undelivered.never_attempted == 1000 - ended
-        assert listed(flow) == +Counter({("undelivered", None): 1000 - ended, ("exhausted", reason.value): ended})
+        assert (told.deliveries.undelivered, told.deliveries.exhausted) == (all_of_it - ended, ended)
+        assert told.undelivered.never_attempted == all_of_it - ended
+        assert listed(flow) == +Counter({("undelivered", None): all_of_it - ended, ("exhausted", reason.value): ended})
         assert (await flow.gauge_collector.take()).waiting_for_client == 0
         seen.append(ended)
-    assert seen[:6] == [201, 401, 601, 801, 1000, 1000]
+    assert seen[:6] == [*(turn * ROWS_AT_ONCE + 1 for turn in range(1, 5)), all_of_it, all_of_it]
 
 
 @pytest.mark.parametrize("is_forced", [False, True])

@@ -11,12 +11,14 @@ wire              byte streams in memory
 network           names, addresses and network streams, and the tap that sees every byte the daemon sends or reads
 faults            the table of faults: what a receiver may do
 strange_answers   more of them: answers that count although something is strange
+proxies           forward proxies, what they may do, and which way an endpoint is reached
 talk              one request as its receiver handles it
 workload          the table of actions: what producers and operators may do, over HTTP
 changes           actions that change what deliveries are granted: reloads, schedules, secrets, long pauses, far clocks
 starting          what the platform does at a start: it looks, registers, and sends reports again
 model             what is known from outside: registrations, events, duties, attempts
 invariants        the invariants, on what the model holds
+proxy_invariants  the same for the way that an endpoint is reached
 link_invariants   the same for links: which answers count, what a link may still be used for
 terms_invariants  the same for what a delivery is granted: attempts, ages, what is promised
 log_invariants    the same for what the log and the counters tell, once

@@ -1,11 +1,12 @@
 """Actions that send again: redeliver, and the wider replay; planned apart from the others, in some seeds (plan.py).
 
 S21: what was delivered is attempted again only where that was asked for since its 2xx was read, and not by a dry run.
-     What is answered 202 is owed again: it ends in a 2xx, or stands in the report. A replay's counts add up.
+     What is answered 202 is owed again: it ends in a 2xx, or stands in the report. What is refused changed nothing.
+     A replay's counts add up.
 """
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from tests.simulation.workload import Workload
 
 STATUSES = (["delivered"], ["delivered"], ["failed"], ["exhausted", "delivered", "failed"])
+
+
+class Marked(NamedTuple):
+    """A duty that may be sent again, and what it was before anyone asked."""
+
+    duty: Duty
+    retries_sent: int
+    retried_at: float
+    was_delivered: bool  # for sure
 
 
 class Again:
@@ -39,11 +49,11 @@ class Again:
         answered = await self.workload._callers.ask("POST", path, body)
         if answered is None or run is not self.world.run:
             return
-        for duty in marked.values():
-            duty.redeliveries_open -= 1
+        for one in marked.values():
+            one.duty.redeliveries_open -= 1
         if answered.status not in (200, 202):
-            for duty in marked.values():
-                duty.retries_open -= 1
+            for endpoint_id, one in marked.items():
+                self._take_back(one, f"{posted.id} to {posted.client_id}/{endpoint_id}", answered.status)
             allowed = (
                 "not-found",
                 "unknown-event",
@@ -55,8 +65,8 @@ class Again:
             self.workload._refused(answered, "draining", *allowed, *FULL)
             return
         views = {one["endpoint_id"]: one for one in answered.body["deliveries"]}
-        for endpoint_id, duty in marked.items():
-            self._note(posted, endpoint_id, duty, views.get(endpoint_id), asked_at)
+        for endpoint_id, one in marked.items():
+            self._note(posted, endpoint_id, one.duty, views.get(endpoint_id), asked_at)
         if answered.status == 202:
             self.world.count("redelivered")
             if not any(view["status"] not in answer_invariants.SETTLED for view in views.values()):
@@ -70,7 +80,7 @@ class Again:
         types = draw.choice((None, None, ["*"], ["!*"]))
         if client_id is None:
             return
-        marked: list[Duty] = []
+        marked: list[Marked] = []
         if not is_dry:
             for posted in self.world.checks.posted.values():
                 if posted.client_id == client_id and (posted.admitted or posted.maybe):
@@ -83,9 +93,9 @@ class Again:
         answered = await self.workload._callers.ask("POST", f"/v1/clients/{client_id}/replay", body)
         if answered is None or run is not self.world.run:
             return
-        for duty in marked:
-            duty.redeliveries_open -= 1
-            duty.redelivered_at = self.world.now()
+        for one in marked:
+            one.duty.redeliveries_open -= 1
+            one.duty.redelivered_at = self.world.now()
         if answered.status != 200:
             self.workload._refused(answered, "draining", "unknown-client")
             return
@@ -104,11 +114,12 @@ class Again:
         registered = [key[1] for key in self.world.checks.registered if key[0] == posted.client_id]
         return sorted({*posted.endpoints, *posted.duties, *registered})
 
-    def _mark(self, posted: Posted, endpoint_ids: list[str]) -> dict[str, Duty]:
+    def _mark(self, posted: Posted, endpoint_ids: list[str]) -> dict[str, Marked]:
         """It may be reopened from now on. What it is granted is not known until the answer says so."""
-        now = self.world.now()
-        marked = {endpoint_id: posted.duty(endpoint_id) for endpoint_id in endpoint_ids}
-        for duty in marked.values():
+        now, marked = self.world.now(), dict[str, Marked]()
+        for endpoint_id in endpoint_ids:
+            duty = posted.duty(endpoint_id)
+            marked[endpoint_id] = Marked(duty, duty.retries_sent, duty.retried_at, duty.is_delivered)
             duty.retries_sent += 1
             duty.redeliveries_sent += 1
             duty.redeliveries_open += 1
@@ -116,6 +127,18 @@ class Again:
             duty.retry_asked_at = duty.retry_asked_at if duty.retries_open else now
             duty.retries_open += 1
         return marked
+
+    def _take_back(self, marked: Marked, what: str, status: int) -> None:
+        """It was refused: where nobody else asked meanwhile, it is what it was."""
+        duty = marked.duty
+        duty.retries_open -= 1
+        duty.retries_sent -= 1
+        duty.redeliveries_sent -= 1
+        if duty.retries_open or duty.redeliveries_open or duty.retries_sent != marked.retries_sent:
+            return
+        duty.retried_at = marked.retried_at
+        if marked.was_delivered and not duty.is_delivered:
+            self.world.fail("S21", f"{what} was to be sent again, was refused ({status}), and was attempted")
 
     def _note(self, posted: Posted, endpoint_id: str, duty: Duty, view: dict[str, Any] | None, asked_at: float) -> None:
         """By its answer. Where it is not known what was reopened, nothing is claimed of its attempts any more."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import cancel_invariants, log_invariants, terms_invariants, trait_invariants
+from tests.simulation import cancel_invariants, log_invariants, proxy_invariants, terms_invariants, trait_invariants
 from tests.simulation.model import Duty, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
     if seen is None:
         if view["outcome"] == "responded":
             world.fail("S9", f"attempt {view['number']} of {what} was answered, and none was seen")
-        return
+        return None
+    if seen.is_refused_by_proxy:
+        return proxy_invariants.check_shown(world, seen, view, what)
     answer = seen.answer
     has_repeated = len(seen.exchanges) > 1
     if view["outcome"] is not None and has_repeated and not view["reconnected"]:
@@ -105,6 +107,7 @@ def _check_attempt(world: "World", duty: Duty, view: dict[str, Any], what: str) 
         world.fail("S9", f"attempt {view['number']} of {what}: {view['status_code']}; read was {answer}")
     if view["outcome"] not in (None, "responded") and answer is not None:
         world.fail("S9", f"attempt {view['number']} of {what}: {view['outcome']}; read was {answer.status}")
+    return None
 
 
 def check_reason(world: "World", posted: Posted, duty: Duty, endpoint: Registered, reason: str, what: str) -> None:
@@ -165,6 +168,15 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
         and view["state"] == "running"
     ):
         world.fail("L3", f"something is overdue for {overdue} s and nothing is in flight")
+
+
+def check_budget_used(world: "World", client_id: str, health: dict[str, Any]) -> None:
+    """No endpoint has more than all of its client's budget. What is recovered comes in over it, hookd's own beside."""
+    if health["budget_used"] <= 1 + 1e-6 or client_id == world.settings.operations.client:
+        return
+    events = [one for one in world.checks.posted.values() if one.client_id == client_id]
+    if not any(duty.is_recovered for posted in events for duty in posted.duties.values()):
+        world.fail("S6", f"{client_id} has more than its budget: {health}")
 
 
 def _tests(world: "World") -> int:

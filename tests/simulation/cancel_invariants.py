@@ -44,9 +44,8 @@ def check_sent(world: "World", endpoint: Registered, attempt: Attempt, posted: P
 
 
 def check_event(world: "World", posted: Posted, view: dict[str, Any]) -> None:
-    wanted = None if posted.expires_at is None else written(posted.expires_at)
-    if view["expires_at"] != wanted:
-        world.fail("S19", f"{posted.id} expires at {wanted}, and shows {view['expires_at']}")
+    if view["expires_at"] != shown(posted):
+        world.fail("S19", f"{posted.id} expires at {shown(posted)}, and shows {view['expires_at']}")
 
 
 def check_delivery(
@@ -74,9 +73,17 @@ def check_reported(world: "World", posted: Posted, duty: Duty, line: dict[str, A
         world.fail("S20", f"{what} was cancelled at {duty.cancelled_at:.3f} s, and its line does not say so")
     if line.get("cancelled") and not may_be_cancelled(posted, duty, line["endpoint_id"]):
         world.fail("S20", f"{what} is cancelled in the report, and nobody asked for that")
-    wanted = None if posted.expires_at is None else written(posted.expires_at)
-    if line.get("expires_at") != wanted:
-        world.fail("S19", f"{what} expires at {wanted}, and its line says {line.get('expires_at')}")
+    check_line(world, posted, line, what)
+
+
+def check_line(world: "World", posted: Posted, line: dict[str, Any], what: str) -> None:
+    """Of a report, of a crash too: it says when its event expires."""
+    if line.get("expires_at") != shown(posted):
+        world.fail("S19", f"{what} expires at {shown(posted)}, and its line says {line.get('expires_at')}")
+
+
+def shown(posted: Posted) -> str | None:
+    return None if posted.expires_at is None else written(posted.expires_at)
 
 
 def check_not_lapsed(world: "World", posted: Posted, endpoint: Registered, duty: Duty, what: str, *, at: float) -> None:

@@ -12,7 +12,7 @@ from hookd.core.client import Client
 from hookd.core.settings import Settings
 from hookd.process.reloading import ReloadRefused
 
-from tests.simulation.plan import STEADY, new_secret
+from tests.simulation.plan import STEADY, new_secret, shared_proxy
 
 if TYPE_CHECKING:
     from tests.simulation.workload import Workload
@@ -52,6 +52,13 @@ class Changes:
         if self.world.reload(wanted, refused) and refused is None:
             self.world.count("reloads")
             self._note_reloaded(wanted, secret if what in ("secret", "both") else "")
+
+    async def reload_proxy(self, draw: Random) -> None:
+        """SIGHUP: `[egress]` names a proxy from here on, or none. What begins later goes that way."""
+        shared, before = draw.choice((shared_proxy(), None)), self.world.settings
+        egress = msgspec.structs.replace(before.egress, shared=shared)
+        has_changed = self.world.reload(msgspec.structs.replace(before, egress=egress), None)
+        self.world.count("reloads of the proxy", has_changed and shared != before.egress.shared)
 
     def _note_reloaded(self, settings: Settings, secret: str) -> None:
         """All of it held at once: nothing else ran meanwhile."""

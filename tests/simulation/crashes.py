@@ -179,6 +179,7 @@ class CrashReportCheck:
         if line["kind"] == "exhausted":
             return self._check_exhausted(posted, duty, line, what)
         self._check_class(posted, duty, line, what)
+        cancel_invariants.check_line(self.world, posted, line, what)
         endpoint = self.model.registered[posted.client_id, line["endpoint_id"]]
         if duty.settled_status is not None and duty.retried_at < 0:
             self.fail(f"{what} was {duty.settled_status} and is undelivered")
@@ -186,16 +187,23 @@ class CrashReportCheck:
         return None
 
     def _posted(self, line: dict[str, Any]) -> Posted | None:
-        """One whose id no producer has read is known by its payload, or by its type where that is not recorded."""
+        """One whose id no producer has read is known by its payload; where that is not recorded, by type and expiry."""
         posted = self.model.find(line["client_id"], line["event_id"])
         if posted is not None:
             return posted
         for (client_id, payload), nameless in self.model.nameless.items():
             if client_id != line["client_id"] or nameless.type != line["type"] or not nameless.maybe:
                 continue
-            if "payload" not in line or same(payload, line["payload"]):
+            if same(payload, line["payload"]) if "payload" in line else self._is_alike(nameless, line):
                 return self.model.name(nameless, line["event_id"])
         return None
+
+    def _is_alike(self, nameless: Posted, line: dict[str, Any]) -> bool:
+        """Where no other is left that could be meant, it is whatever its line says of its expiry."""
+        others = [one for (client_id, _), one in self.model.nameless.items() if client_id == nameless.client_id]
+        alike = [one for one in others if one.type == line["type"] and one.maybe]
+        meant = [one for one in alike if cancel_invariants.shown(one) == line.get("expires_at")]
+        return nameless in (meant or alike)
 
     def _check_payload(self, posted: Posted, line: dict[str, Any], what: str) -> None:
         if ("payload" in line) is not self.world.settings.recorder.payloads:

@@ -11,6 +11,7 @@ import trio
 
 from tests.simulation.model import Wired
 from tests.simulation.plan import HOLDS_LONG, STRANGE, chance
+from tests.simulation.proxies import PROXY_BEHAVIOURS, bad_gateway, tunnel
 from tests.simulation.strange_answers import STRANGE_ANSWERS
 from tests.simulation.talk import Talk
 from tests.simulation.wire import End
@@ -258,7 +259,8 @@ class Receivers:
         talk = Talk(wired, end, draw, self._latency.get(wired.host.key, 0.02), self._wall)
         try:
             if wired.host.is_tls:
-                await _break_handshake(talk)
+                if wired.proxy is None or await tunnel(talk, wired.attempt.proxy_fault):
+                    await _break_handshake(talk)
             else:
                 while await talk.read_head() and await self._behave(talk):
                     pass
@@ -267,7 +269,10 @@ class Receivers:
         end.close()
 
     async def _behave(self, talk: Talk) -> bool:
-        return await BEHAVIOURS.get(talk.exchange.attempt.fault, _resets_kept)(talk)
+        attempt = talk.exchange.attempt
+        if attempt.proxy_fault:
+            return await PROXY_BEHAVIOURS[attempt.proxy_fault](talk)
+        return await BEHAVIOURS.get(attempt.fault, _resets_kept if talk.wired.proxy is None else bad_gateway)(talk)
 
 
 async def _break_handshake(talk: Talk) -> None:

@@ -11,10 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook
 
-from tests.simulation import cancel_invariants, link_invariants, log_invariants, terms_invariants, trait_invariants
+from tests.simulation import (
+    cancel_invariants,
+    link_invariants,
+    log_invariants,
+    proxy_invariants,
+    terms_invariants,
+    trait_invariants,
+)
 from tests.simulation.log_invariants import Told
-from tests.simulation.model import HARD, SOFT, Answer, Attempt, Duty, Exchange, Host, Model, Posted, Registered, same
+from tests.simulation.model import (
+    HARD,
+    SOFT,
+    Answer,
+    Attempt,
+    Duty,
+    Exchange,
+    ForwardProxy,
+    Host,
+    Model,
+    Posted,
+    Registered,
+    Wired,
+    same,
+)
 from tests.simulation.notice_invariants import Readers
+from tests.simulation.proxies import way_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -114,9 +136,11 @@ class Checks:
         fault = "tls" if host.is_tls else self.world.fault_of(host)
         attempt = Attempt(host, now, fault, maybe_test=endpoint.tests_open > 0)
         attempt.maybe_paused = self._may_be_paused(endpoint, now)
+        attempt.way = way_of(endpoint, self.world.settings.egress.shared)
+        attempt.proxy_fault = self.world.proxy_fault_of(host, attempt.way) if attempt.way else ""
         if not endpoint.is_changing and not endpoint.secrets.is_unsure:
             attempt.secrets, attempt.secrets_due = endpoint.secrets.may_sign(now), endpoint.secrets.must_sign(now)
-        self.world.trace("begun", host.name, fault)
+        self.world.trace("begun", host.name, attempt.met)
         if not attempt.maybe_test:
             self._check_begin(endpoint, attempt, now)
         link_invariants.check_earlier_attempts(self.world, endpoint)
@@ -127,10 +151,22 @@ class Checks:
         endpoint.history.append(attempt)
         return attempt
 
-    def dialled(self, attempt: Attempt, address: str) -> None:
+    def dialled(self, attempt: Attempt, address: str, proxy: ForwardProxy | None) -> None:
         self.world.trace("dialled", address)
+        proxy_invariants.check_dialled(self.world, attempt, proxy)
+        if proxy is not None:
+            return
         if not link_invariants.may_be_dialled(self.world, attempt.host, address) or attempt.fault == "rebound":
             self.fail("S10", f"{address} was dialled for {attempt.host.name}")
+
+    def looked_up(self, attempt: Attempt) -> None:
+        proxy_invariants.check_way(self.world, attempt, None)
+
+    def taken(self, attempt: Attempt, wired: Wired) -> None:
+        proxy_invariants.check_way(self.world, attempt, wired.proxy)
+
+    def tunnelled(self, wired: Wired, data: bytes) -> None:
+        proxy_invariants.check_tunnelled(self.world, wired, data)
 
     def sent(self, exchange: Exchange, data: bytes) -> None:
         head, _, exchange.body = data.partition(b"\r\n\r\n")
@@ -286,8 +322,9 @@ class Checks:
 
     def _check_framing(self, exchange: Exchange, line: str) -> None:
         head = exchange.head
-        if line != "POST /hook?token=URL-CANARY HTTP/1.1" or head.get("host") != exchange.attempt.host.name:
+        if line != proxy_invariants.request_line(exchange) or head.get("host") != exchange.attempt.host.name:
             self.fail("S7", f"{line!r} to {head.get('host')!r} at {exchange.attempt.host.name}")
+        proxy_invariants.check_request(self.world, exchange)
         is_framed = exchange.body_bytes == len(exchange.body) or not exchange.body
         if not is_framed or "transfer-encoding" in head:
             self.fail("S7", "the body is not framed by its length")

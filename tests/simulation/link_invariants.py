@@ -76,6 +76,8 @@ def check_earlier_attempts(world: "World", endpoint: Registered) -> None:
     for one in endpoint.history:
         if one.is_open or one.exchanges or one.was_cut or one.fault not in DEAD_FAMILIES or one.failed_at is None:
             continue
+        if one.way:
+            continue  # a proxy looks it up
         if one.failed_at > world.now() - EPSILON:
             continue  # its dial ended in this moment; the request may be about to be written
         lasted = one.failed_at - one.begun_at

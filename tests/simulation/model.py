@@ -29,6 +29,14 @@ class Host:
 
 
 @dataclass(frozen=True)
+class ForwardProxy:
+    """One that leads to endpoints."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a receiver answered; the offsets are into the pipe to the daemon."""
 
@@ -37,6 +45,7 @@ class Answer:
     end: int
     retry_after: str | None = None
     ends_link: bool = False  # whatever comes behind it: the link is not to be used again
+    is_proxys: bool = False  # which passed nothing on
 
 
 @dataclass(eq=False)
@@ -102,6 +111,8 @@ class Wired:
     attempt: "Attempt"
     exchange: Exchange | None = None
     address: str = ""
+    proxy: ForwardProxy | None = None  # that it goes through
+    is_tunnel: bool = False  # the proxy hands bytes on
 
 
 @dataclass(eq=False)
@@ -120,6 +131,13 @@ class Attempt:
     secrets: tuple[str, ...] = ()  # that may sign it; none where that is not certain
     secrets_due: tuple[str, ...] = ()  # that must
     was_cut: bool = False  # by the end of its run
+    way: str = ""  # the proxy that it must go through
+    proxy_fault: str = ""  # what that one does with it, where it does not pass it on
+
+    @property
+    def met(self) -> str:
+        """The fault that decides what comes of it."""
+        return self.proxy_fault or self.fault
 
     @property
     def is_open(self) -> bool:
@@ -127,7 +145,17 @@ class Attempt:
 
     @property
     def answer(self) -> Answer | None:
-        """The one that the daemon has read."""
+        """Of the endpoint, as far as can be told: the one that the daemon has read."""
+        read = self._read()
+        return None if read is None or read.is_proxys else read
+
+    @property
+    def is_refused_by_proxy(self) -> bool:
+        """And nothing was passed on: it had no earlier try on a kept link."""
+        read = self._read()
+        return read is not None and read.is_proxys and len(self.exchanges) == 1
+
+    def _read(self) -> Answer | None:
         for exchange in self.exchanges:
             if exchange.read_at is not None and not exchange.is_repeated:
                 return exchange.answer
@@ -144,6 +172,8 @@ class Attempt:
 
     @property
     def has_sent(self) -> bool:
+        if self.is_refused_by_proxy:
+            return False
         return any(exchange.entered_bytes for exchange in self.exchanges if exchange.sent_bytes)
 
     @property
@@ -152,7 +182,7 @@ class Attempt:
         answer = self.answer
         if answer is not None:
             return HARD if answer.status >= 500 else SOFT
-        if self.was_cut or self.is_open or self.host.is_tls:
+        if self.was_cut or self.is_open or self.host.is_tls or self.way:
             return UNSURE
         return HARD if self.fault in ("refused", "dns_fails", "dns_hangs", "black_hole", "hangs") else UNSURE
 

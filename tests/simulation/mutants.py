@@ -18,6 +18,7 @@ from hookd.core import (
     health,
     ledger,
     rate,
+    record_reader,
     recorder,
     recording,
     report,
@@ -27,6 +28,7 @@ from hookd.core import (
 from hookd.core.abandonment import Abandonment
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
+from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.terms import Terms
 from hookd.edge import logs, reports
 from hookd.edge.api import health_checks
@@ -48,6 +50,7 @@ from hookd.flow import (
     line,
     operational_events,
     recovery,
+    redelivery,
     registration,
     reopening,
     replay,
@@ -80,6 +83,22 @@ ADDS_UP = """for endpoint in client.endpoints if old is not None else ():
         for _, waiting in self._ledger.waiting(client.id, endpoint.id):
             waiting.attempts_before += len(endpoint.schedule_seconds or ())
     """
+
+# What finds no room is refused, and sent again.
+DONE_ALL_THE_SAME = """try:
+        self._refuse_if_no_room(event, later, now)
+    except Exception:
+        for delivery in settled:
+            self._ledger.reopen(event, delivery, now=now)
+            self._dispatch.add(event, delivery, expedited=expedited)
+        raise"""
+
+# A row comes back as one that does not expire.
+READ_WITHOUT_EXPIRY = """record = reader(body)
+        if isinstance(record, Row):
+            fields = {name: getattr(record.event, name) for name in Event.__struct_fields__}
+            return Row(record.cause, record.was, Event(**fields))
+        return record"""
 
 MUTANTS = (
     Mutant(
@@ -673,6 +692,7 @@ MUTANTS = (
     Mutant(
         "expiry_in_a_pause", Terms, "has_lapsed", " and not self._health_of(event, delivery).is_held", "", first=118
     ),
+    Mutant("expiry_not_read_back", record_reader, "_read_body", "return reader(body)", READ_WITHOUT_EXPIRY, first=34),
     Mutant(
         "expiry_not_looked_at",
         housekeeping.Housekeeping,
@@ -702,6 +722,31 @@ MUTANTS = (
         "pass",
         first=14,
     ),
+    Mutant(
+        "redelivers_without_budget",
+        reopening.Reopening,
+        "send_again",
+        "self._refuse_if_no_room(event, later, now)",
+        "pass",
+        first=64,
+    ),
+    Mutant(
+        "replay_forgets_what_is_left",
+        replay._Progress,
+        "replayed",
+        "self.without_payload, self.stopped_by)",
+        "self.without_payload)",
+        first=64,
+    ),
+    Mutant(
+        "redelivery_refused_and_done",
+        reopening.Reopening,
+        "send_again",
+        "self._refuse_if_no_room(event, later, now)",
+        DONE_ALL_THE_SAME,
+        first=64,
+    ),
+    Mutant("redelivered_to_nobody", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:", first=28),
     # Notices, and hookd's own events
     Mutant(
         "more_than_one_of_a_kind_a_minute",
@@ -717,6 +762,21 @@ MUTANTS = (
         "due",
         "self.told = state\n        found.append(_KINDS",
         "found.append(_KINDS",
+    ),
+    Mutant(
+        "held_back_and_never_told",
+        watch.EndpointWatch,
+        "due",
+        "if is_new and state != TOLD_OK and self._may_tell(",
+        "self.told = state if state != TOLD_OK else self.told\n    if is_new and state != TOLD_OK and self._may_tell(",
+    ),
+    Mutant(
+        "held_back_and_not_looked_at",
+        watch.EndpointWatch,
+        "_next_look",
+        "look_at = self._next_opening(now)",
+        "look_at = math.inf",
+        first=12,
     ),
     Mutant("removed_endpoint_recovers", watch.EndpointWatch, "begin_anew", "self.told, ", "_, "),
     Mutant("given_up_told_again", watch.EndpointWatch, "take_given_up", "self.given_up = None", "pass"),
@@ -735,6 +795,31 @@ MUTANTS = (
         "self.operations if event.is_operational else self._platform",
         "self._platform",
         first=13,
+    ),
+    # Forward proxies
+    Mutant(
+        "endpoint_s_proxy_not_judged",
+        transport.Transport,
+        "_connect_through",
+        "judge = self.policy.judge if proxy.is_judged else self.policy.own_among",
+        "judge = self.policy.own_among",
+        first=127,
+    ),
+    Mutant(
+        "operator_s_proxy_wins",
+        EndpointEgress,
+        "over",
+        "shared.proxy if self.proxy is None else self.proxy",
+        "shared.proxy or self.proxy",
+        first=23,
+    ),
+    Mutant(
+        "refusal_of_a_proxy_taken_as_the_answer",
+        sender.HttpSender,
+        "_send",
+        "response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute",
+        "False",
+        first=49,
     ),
     Mutant("log_raises", logs.LogWriter, "_put", "except Exception:", "except OSError:", first=25),
 )

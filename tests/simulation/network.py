@@ -6,14 +6,16 @@ connecting can go wrong.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Protocol
 
 import httpx
 import trio
 
-from tests.simulation.model import Attempt, Exchange, Host, Wired
+from tests.simulation.model import Attempt, Exchange, ForwardProxy, Host, Wired
 from tests.simulation.plan import chance
+from tests.simulation.proxies import addresses_of, noted
 from tests.simulation.wire import End, pair
 
 # What a name may be pointed at: nothing of it may ever be dialled.
@@ -35,7 +37,13 @@ class Tap(Protocol):
 
     def over(self, exchange: Exchange) -> None: ...
 
-    def dialled(self, attempt: Attempt, address: str) -> None: ...
+    def looked_up(self, attempt: Attempt) -> None: ...
+
+    def dialled(self, attempt: Attempt, address: str, proxy: ForwardProxy | None) -> None: ...
+
+    def taken(self, attempt: Attempt, wired: Wired) -> None: ...
+
+    def tunnelled(self, wired: Wired, data: bytes) -> None: ...
 
     def fail(self, rule: str, message: str) -> None: ...
 
@@ -114,6 +122,9 @@ class Network:
         self._capacity = capacity
         self._hosts: dict[str, Host] = {}
         self._by_address: dict[str, Host] = {}
+        self._proxies: dict[str, ForwardProxy] = {}
+        self._proxies_by_address: dict[str, ForwardProxy] = {}
+        self._targets: dict[trio.lowlevel.Task, str] = {}  # which host a task posts to, where there are proxies
         self._attempts: dict[trio.lowlevel.Task, Attempt] = {}
         self._network_streams = 0
         self._moves = 0
@@ -128,6 +139,21 @@ class Network:
         for address in addresses:
             self._by_address[address] = host
         return host
+
+    def add_proxy(self, name: str, *addresses: str) -> None:
+        proxy = self._proxies[name] = ForwardProxy(name, addresses)
+        self._proxies_by_address |= dict.fromkeys(addresses, proxy)
+
+    def posting_to(self, url: str) -> AbstractContextManager[None]:
+        """The task that acts does, until the end of the block."""
+        return noted(self._targets, httpx.URL(url).host)
+
+    def _target(self) -> Host:
+        """Of the task that acts, or of the one that it tries an address for."""
+        task = trio.lowlevel.current_task()
+        nursery = task.parent_nursery
+        name = self._targets.get(task) or self._targets[nursery.parent_task if nursery is not None else task]
+        return self._hosts[name]
 
     def kill(self) -> None:
         """The daemon's process is gone: nothing of it goes out any more, and its peers see resets."""
@@ -173,8 +199,11 @@ class Network:
 
     async def resolve(self, name: str, port: int) -> Sequence[str]:
         await self._effective()
+        if (proxy := self._proxies.get(name)) is not None:
+            return await self._resolve_proxy(proxy)
         host = self._hosts[name]
         attempt = self._attempt(host)
+        self._tap.looked_up(attempt)
         attempt.pending += 1
         try:
             match attempt.fault:
@@ -197,20 +226,30 @@ class Network:
         finally:
             self._over(attempt)
 
+    async def _resolve_proxy(self, proxy: ForwardProxy) -> Sequence[str]:
+        attempt = self._attempt(self._target())
+        attempt.pending += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            return addresses_of(proxy, attempt.proxy_fault, self._draw, FORBIDDEN)
+        finally:
+            self._over(attempt)
+
     async def dial(self, address: str, port: int) -> NetworkStream:
         await self._effective()
-        host = self._by_address.get(address)
+        proxy = self._proxies_by_address.get(address)
+        host = self._by_address.get(address) if proxy is None else self._target()
         if host is None:
             self._tap.fail("S10", f"{address} was dialled")
             raise OSError(101, "unreachable")
         attempt = self._attempt(host)
-        self._tap.dialled(attempt, address)
+        self._tap.dialled(attempt, address, proxy)
         attempt.pending += 1
         try:
             await self._connect(attempt, address)
             self._network_streams += 1
             ours, theirs = pair(chance(self._seed, "link", self._network_streams), capacity=self._capacity)
-            wired = Wired(self._network_streams, host, ours, attempt, address=address)
+            wired = Wired(self._network_streams, host, ours, attempt, address=address, proxy=proxy)
             self._watch(wired)
             self._nursery.start_soon(self._receive, wired, theirs)
             return NetworkStream(self, wired)
@@ -222,8 +261,8 @@ class Network:
             await trio.sleep_forever()
 
     async def _connect(self, attempt: Attempt, address: str) -> None:
-        match attempt.fault:
-            case "refused":
+        match attempt.met if attempt.proxy_fault or not attempt.way else "ok":
+            case "refused" | "proxy_down":
                 await trio.sleep(0.001)
                 raise OSError(111, "refused")
             case "black_hole":
@@ -244,14 +283,19 @@ class Network:
 
     def taken(self, wired: Wired) -> None:
         wired.attempt = self._attempt(wired.host)
+        self._tap.taken(wired.attempt, wired)
 
     def _watch(self, wired: Wired) -> None:
         end = wired.end
         self.ends[end] = wired
 
         def on_send(data: bytes) -> None:
-            if not wired.host.is_tls and not self.is_dead:
+            if self.is_dead:
+                return
+            if not wired.host.is_tls:
                 self._sent(wired, data)
+            elif wired.proxy is not None:
+                self._tap.tunnelled(wired, data)
 
         def on_sent() -> None:
             if wired.exchange is not None and not wired.exchange.lacks_bytes:

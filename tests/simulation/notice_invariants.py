@@ -133,7 +133,7 @@ class Readers:
             if now > since + EPSILON:
                 self._fail(f"{key} is {self._of(key).state} since {since:.3f} s, and no notice says so")
         for key, one in self._endpoints.items():
-            if one.state not in (one.known, OK) and now > one.since + MINUTE + LATE_SECONDS:
+            if one.state != one.known and now > one.since + MINUTE + LATE_SECONDS:
                 self._fail(f"{key} is {one.state} since {one.since:.3f} s; the last notice said {one.known}")
             if one.given_up is not None and now > one.given_up.began + MINUTE + LATE_SECONDS:
                 self._fail(f"{one.given_up} of {key} was never told")

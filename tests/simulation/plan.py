@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from hookd.core.client import Client, Endpoint
+from hookd.core.endpoint_egress import EndpointEgress, Proxy
 from hookd.core.record import row_bytes_max
 from hookd.core.segment_layout import SegmentLayout
 from hookd.core.settings import DEFAULTS, Settings
@@ -69,12 +70,26 @@ CHANGES = {
 # What was delivered or given up is sent again: in some seeds (again.py).
 AGAIN = {"redeliver": 4, "replay": 1, "get_event": 1}
 LOOKS = {"get_ready": 1, "get_settlements": 3, "get_metrics": 1, "get_status": 1}
+AGAIN_WHEN_FULL = {"redeliver": 6, "replay": 2, "get_status": 2, "get_client": 2, "get_event": 1}
 # Planned apart, too.
 CANCELS_EVERY = 7
 CANCELS = {"cancel": 4, "cancel_range": 1, "post": 2, "get_event": 2, "retry": 1}
 HOLDS_LONG = "retry_after_long"
 DEAD = ("refused", "5xx", "hangs", "black_hole", "dns_fails")  # what a dead endpoint is like
 STEADY_HOST = "steady-default-0.test"
+OPERATORS_PROXY, OPERATORS_PROXY_ADDRESS = "proxy-of-all.test", "10.1.0.1"
+PROXY_PORT, PROXY_USER, PROXY_PASSWORD = 3128, "hookd", "URL-CANARY"
+PROXY_FAULTS = (
+    "proxy_407",
+    "proxy_closes",
+    "proxy_down",
+    "proxy_garbage",
+    "proxy_hangs",
+    "proxy_private",
+    "proxy_refuses",
+)
+# Where there are proxies: another way for all, TLS, and looks at what came of it.
+WITH_PROXIES = {"reload_proxy": 2, "put": 3, "post": 8, "get_event": 6}
 
 
 def chance(seed: int, *names: object) -> Random:
@@ -131,6 +146,7 @@ class Plan:
     full: list[tuple[float, float]] = field(default_factory=list)  # when the report directory takes nothing
     port_faults: tuple[PortFault, ...] = ()
     has_expiries: bool = False
+    proxy_faults: tuple[tuple[str, int], ...] = ()  # by weight, "ok" among them; none: there are no proxies
 
     def knobs(self) -> str:
         given = self.settings
@@ -159,6 +175,7 @@ class Plan:
             "a look at files takes": self.look_seconds,
             "recovery": given.recovery.enabled,
             "operations": given.operations.client,
+            "proxies": self.proxy_faults,
             "port faults": [(one.run, one.port, one.call, one.nths, one.late) for one in self.port_faults],
             "core": self.core,
         }
@@ -218,6 +235,10 @@ def make_plan(
         _cancel(chance(seed, "cancels"), plan, without)
     if sends_again(seed):
         _send_again(chance(seed, "again"), plan, without)
+    if fills_up(seed) and "full again" not in without:
+        _send_again_when_full(chance(seed, "full again"), plan, without)
+    if has_proxies(seed):
+        _go_through_proxies(chance(seed, "proxies"), plan, without)
     endpoints = [(name, one["id"]) for name, of in clients.items() for one in of]
     plan.core = tuple(sorted(chance(seed, "core").sample(endpoints, k=draw.randint(1, len(endpoints)))))
     if until is not None:
@@ -299,6 +320,13 @@ def traits(seed: int, client_id: str, endpoint_id: str) -> dict[str, Any]:
         return found
     if is_late(seed) and chance(seed, "traces", client_id, endpoint_id).random() < 0.5:
         found["trace_context"] = True
+    if has_proxies(seed):
+        way, credentials = chance(seed, "way", client_id, endpoint_id).random(), f"{PROXY_USER}:{PROXY_PASSWORD}"
+        if way < 0.4:
+            name = f"proxy-of-{client_id}-{endpoint_id.lower()}.test"
+            found["proxy"] = f"http://{credentials}@{name}:{PROXY_PORT}"
+        elif way < 0.6:
+            found["proxy"] = ""
     if seed % 3 != 2:
         return found
     if draw.random() < 0.4:
@@ -550,6 +578,72 @@ def _send_again(draw: Random, plan: Plan, without: frozenset[str]) -> None:
         kind = draw.choices(list(AGAIN), list(AGAIN.values()))[0]
         if at < plan.seconds and kind not in without:
             plan.actions.append(Action(at, kind, number))
+
+
+def has_proxies(seed: int) -> bool:
+    """One seed of thirteen, as `is_late` has it."""
+    return seed % 13 == 10 and seed > 13
+
+
+def _go_through_proxies(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """Of endpoints, and in most of these seeds one of `[egress]`, which a reload may take away or bring back."""
+    chosen = draw.sample(PROXY_FAULTS, k=draw.choice((0, 2, 4, len(PROXY_FAULTS))))
+    weights = [(kind, draw.randint(1, 3)) for kind in chosen]
+    plan.proxy_faults = (("ok", draw.choice((3, 12))), *(one for one in weights if one[0] not in without))
+    if draw.random() < 0.7:
+        egress = msgspec.structs.replace(plan.settings.egress, shared=shared_proxy())
+        plan.settings = msgspec.structs.replace(plan.settings, egress=egress)
+    at, rate = 0.0, draw.choice((0.3, 1.0))
+    for number in range(8000, 8060):
+        at += draw.expovariate(rate)
+        kind = draw.choices(list(WITH_PROXIES), list(WITH_PROXIES.values()))[0]
+        if at < plan.seconds and kind not in without:
+            plan.actions.append(Action(at, kind, number))
+
+
+def shared_proxy() -> EndpointEgress:
+    """As `[egress]` names it: the operator's, at a private address."""
+    credentials = f"{PROXY_USER}:{PROXY_PASSWORD}"
+    return EndpointEgress(proxy=Proxy(OPERATORS_PROXY, PROXY_PORT, credentials, is_judged=False))
+
+
+def fills_up(seed: int) -> bool:
+    return sends_again(seed) and seed % 4 == 0 and seed > 27
+
+
+def _send_again_when_full(draw: Random, plan: Plan, without: frozenset[str]) -> None:
+    """What one client was delivered is sent again when its budget, or the daemon's, is full of what failed since; or
+    when its only endpoint is disabled.
+    """
+    client_id, endpoints = next(iter(plan.clients.items()))
+    endpoint_id, at = endpoints[0]["id"], draw.uniform(3, 6)
+    trouble, events_max = draw.choice(("hangs", "5xx", "refused", "410")), draw.choice((8, 12))
+    is_of_client, replace, given = draw.random() < 0.5, msgspec.structs.replace, plan.settings
+    plan.clients.clear()
+    plan.clients[client_id] = [{"id": endpoint_id}]
+    plan.weather = [
+        Weather(0.0, client_id, endpoint_id, (("ok", 1),)),
+        Weather(at, client_id, endpoint_id, ((trouble, 1),)),
+    ]
+    plan.settings = replace(
+        given,
+        intake=replace(
+            given.intake,
+            unsettled_events_max=100_000 if is_of_client else events_max,
+            unsettled_bytes_max=1 << 28,
+            client_events_max=events_max if is_of_client else 20_000,
+        ),
+        retry=replace(given.retry, schedule_seconds=(30.0, 60.0), age_seconds_max=3600.0),
+        retention=DEFAULTS.retention,
+    )
+    plan.layout = None if plan.layout is None else SegmentLayout(100_000, 400_000, 64)
+    plan.retention_is_tiny, plan.segments_max = False, 1_000_000
+    plan.stops, plan.port_faults, plan.full, plan.seconds = [], (), [], max(plan.seconds, 40.0)
+    plan.actions = [Action(0.5 + number / 10, "post", 7000 + number) for number in range(10)]
+    plan.actions += [Action(at + number / 10, "post", 7100 + number) for number in range(20)]
+    kinds = draw.choices(list(AGAIN_WHEN_FULL), list(AGAIN_WHEN_FULL.values()), k=30)
+    plan.actions += [Action(at + 3 + number, kind, 7200 + number) for number, kind in enumerate(kinds)]
+    plan.actions = [one for one in plan.actions if one.kind not in without]
 
 
 def new_secret(draw: Random) -> str:

@@ -46,8 +46,9 @@ def _parts(plan: Plan) -> Iterator[frozenset[str]]:
     stops = tuple(sorted({stop.kind for stop in plan.stops}))
     kinds = tuple(sorted({action.kind for action in plan.actions}))
     ports = tuple(f"port {port}" for port in PORT_CALLS) if plan.port_faults else ()
-    apart = ("start killed", "recovery ends", "full", "slow files", "overtaken")
-    for group in (stops, apart, ports, plan.kinds, kinds):
+    proxied = tuple(kind for kind, _ in plan.proxy_faults if kind != "ok")
+    apart = ("start killed", "recovery ends", "full", "slow files", "overtaken", "full again")
+    for group in (stops, apart, ports, proxied, plan.kinds, kinds):
         if group:
             yield frozenset(group)
         for kind in group:

@@ -60,13 +60,15 @@ class Talk:
         before: bytes = b"",
         behind: bytes = b"",
         length: int | None = None,
+        is_proxys: bool = False,
     ) -> None:
         """One whole head; `length` may promise more than `body` has."""
         announced = len(body) if length is None else length
         head = f"HTTP/1.1 {status} \r\ncontent-length: {announced}\r\n{fields}\r\n".encode()
         written = self.end.outgoing.written + len(before)
         retry_after = fields.partition(":")[2].strip() if fields.lower().startswith("retry-after") else None
-        self.exchange.answer = Answer(status, written + len(head), written + len(head) + announced, retry_after)
+        head_end = written + len(head)
+        self.exchange.answer = Answer(status, head_end, head_end + announced, retry_after, is_proxys=is_proxys)
         await self.end.send_all(before + head + body + behind)
 
     async def until_closed(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation import coverage
 from tests.simulation.engine import Result, run
 from tests.simulation.faults import FAULTS
-from tests.simulation.plan import STOPS, Plan
+from tests.simulation.plan import PROXY_FAULTS, STOPS, Plan
 from tests.simulation.run import WEIGHTS, plan_of, run_seed, story_of
 from tests.simulation.shrink import shrink
 
@@ -43,7 +43,7 @@ def _hashes(hash_seed: str) -> tuple[str, ...]:
 
 def test_what_must_be_reached_names_every_fault_and_stop() -> None:
     """A fault or a stop that is added has a row, and what it is meant to come to."""
-    assert set(coverage.ATTEMPTS) == {"ok", "tls", *FAULTS}
+    assert set(coverage.ATTEMPTS) == {"ok", "tls", *FAULTS, *PROXY_FAULTS}
     at_start = {"crash at start", "sigterm at start", "twice at start", "start killed"}
     assert set(coverage.ENDS) == {*STOPS, *at_start}
     reached = run_seed(12).trace.ends

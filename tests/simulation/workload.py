@@ -32,6 +32,7 @@ from tests.simulation.plan import (
     traits,
 )
 from tests.simulation.posting import FULL, Posting
+from tests.simulation.proxies import way_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import Run, World
@@ -59,7 +60,7 @@ class Workload:
         self.world = world
         self._nursery = nursery
         self._callers = Callers(world)
-        self._numbers = 0
+        self._numbers = self._proxies = 0
         self._versions = 0
         self._busy: set[str] = set()  # clients whose registration is being changed
         self._defined: dict[str, dict[str, dict[str, Any]]] = {}
@@ -80,6 +81,9 @@ class Workload:
         host = self._new_host(key)
         endpoint = self.world.checks.registered[key] = Registered(key, defined, host, [host])
         endpoint.traits = traits(self.world.plan.seed, *key)
+        if way := way_of(endpoint, None):
+            self._proxies += 1
+            self.world.network.add_proxy(way, f"5.2.{self._proxies >> 8}.{self._proxies & 255}")
         return endpoint
 
     def _new_host(self, key: tuple[str, str], *, is_tls: bool = False) -> Any:
@@ -463,6 +467,7 @@ class Workload:
             return
         for one in answered.body["endpoints"]:
             log_invariants.check_health(self.world, (client_id, one["id"]), one["health"], asked_at)
+            answer_invariants.check_budget_used(self.world, client_id, one["health"])
 
     async def get_metrics(self, draw: Random) -> None:
         run, counted_before = self.world.run, self.world.checks.told.counts.copy()
@@ -632,6 +637,7 @@ ACTIONS: dict[str, tuple[int, Callable[[Workload, Random], Awaitable[None]]]] = 
     "jump": (2, Workload.jump),
     # Planned apart: plan.CHANGES.
     "reload": (0, _changing("reload")),
+    "reload_proxy": (0, _changing("reload_proxy")),
     "put_schedule": (0, _changing("put_schedule")),
     "put_secret": (0, _changing("put_secret")),
     "pause_long": (0, _changing("pause_long")),

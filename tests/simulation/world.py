@@ -4,13 +4,15 @@ Determinism: no thread and no socket is used, and every actor draws from its own
 chance are engine.py's.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from random import Random
 from typing import Any
 
 import trio
+from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.log_line import Line
 from hookd.core.run import Run as RunIdentity
 from hookd.core.settings import Settings
@@ -19,6 +21,7 @@ from hookd.edge.egress.sender import open_sender
 from hookd.edge.egress.transport import client_ssl_context
 from hookd.edge.server import Server
 from hookd.edge.systemd import Systemd
+from hookd.flow.ports import Sender
 from hookd.process.exit_codes import ExitCode
 from hookd.process.outside import Outside
 from hookd.process.reloading import ReloadRefused
@@ -30,8 +33,19 @@ from tests.simulation.invariants import Checks
 from tests.simulation.machine import Machine
 from tests.simulation.model import Host
 from tests.simulation.network import Listener, Network
-from tests.simulation.plan import CRASHES, Action, Plan, Stop, Weather, chance
+from tests.simulation.plan import (
+    CRASHES,
+    OPERATORS_PROXY,
+    OPERATORS_PROXY_ADDRESS,
+    STEADY,
+    Action,
+    Plan,
+    Stop,
+    Weather,
+    chance,
+)
 from tests.simulation.ports import Ports
+from tests.simulation.proxies import WatchedSender
 from tests.simulation.starting import Starting
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Workload
@@ -101,7 +115,7 @@ class World:
         self.machine: Machine
         self._trace = trace
         self._faults: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
-        self._fault_draws: dict[tuple[str, str], Random] = {}
+        self._fault_draws: dict[tuple[str, ...], Random] = {}
         self._walls = [(0.0, 0.0)]  # from when, by how much the wall clock is off
         self._ids = self._reloads = 0
         self.is_live = False  # the faults of the core have stopped
@@ -143,9 +157,7 @@ class World:
         return Outside(
             clock=_Clock(self),
             log=log,
-            open_sender=partial(
-                open_sender, resolve=self.network.resolve, dial=self.network.dial, ssl_context=_ssl_context()
-            ),
+            open_sender=self._open_sender,
             reports=self.machine.directory,
             manager=Systemd({}),
             server=partial(Server, sockets=(), listeners=[run.listener], log=log),
@@ -162,6 +174,14 @@ class World:
             settlements=run.ports.settlements,
             notices=run.ports.notices,
         )
+
+    @asynccontextmanager
+    async def _open_sender(self, effective: EffectiveSettings) -> AsyncIterator[Sender]:
+        network = self.network
+        async with open_sender(
+            effective, resolve=network.resolve, dial=network.dial, ssl_context=_ssl_context()
+        ) as sender:
+            yield WatchedSender(sender, network) if self.plan.proxy_faults else sender
 
     def reload(self, settings: Settings, refused: ReloadRefused | None) -> bool:
         """SIGHUP, with another file or one that has a mistake; whether the daemon took it. One that stops does not."""
@@ -273,6 +293,15 @@ class World:
         )  # the word is part of what a seed means
         return draw.choices([kind for kind, _ in faults], [weight for _, weight in faults])[0]
 
+    def proxy_fault_of(self, host: Host, way: str) -> str:
+        """What the proxy that leads to it does with an attempt; empty: it passes it on."""
+        if self.is_live or host.key[0] == STEADY:
+            return ""
+        draw = self._fault_draws.setdefault(("proxy", *host.key), chance(self.plan.seed, "proxy", *host.key))
+        kinds, weights = zip(*self.plan.proxy_faults, strict=True)
+        fault = str(draw.choices(kinds, weights)[0])
+        return "" if fault == "ok" or (fault == "proxy_private" and way == OPERATORS_PROXY) else fault
+
     # The run
 
     async def main(self) -> None:
@@ -292,6 +321,7 @@ class World:
         self._nursery = nursery
         receivers = Receivers(self.plan.seed, self.plan.latency, self.wall)
         self.network = Network(self.plan.seed, self.checks, nursery, receivers.receive, capacity=self.plan.capacity)
+        self.network.add_proxy(OPERATORS_PROXY, OPERATORS_PROXY_ADDRESS)
         self.workload = Workload(self, nursery)
         nursery.start_soon(self._timeline, nursery)
         await self._runs()
@@ -454,7 +484,7 @@ class World:
     def _cover(self, event: str, fields: dict[str, Any]) -> None:
         if event == "delivery.attempted":
             attempt = self.network.attempt_of_task()
-            fault = attempt.fault if attempt is not None else "?"
+            fault = attempt.met if attempt is not None else "?"
             outcome = "" if fields["reason"] is None else f" {fields['reason']}"
             self._trace.coverage[f"{fields['outcome']} -> {fields['status']}{outcome}", fault] += 1
             self.count("attempts")

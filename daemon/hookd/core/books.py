@@ -6,14 +6,17 @@ Rules:
 What is changed in them, and when, is core/ledger's.
 """
 
-from collections.abc import Iterable, Iterator, Reversible, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from hookd.core.book import Book
 from hookd.core.budget import Demand
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
 from hookd.core.health import Health
+from hookd.core.listing import Rows
 from hookd.core.unsettled import Unsettled
+
+_NOTHING: dict[str, Event] = {}
 
 
 class Books:
@@ -43,10 +46,10 @@ class Books:
         health = self.health(client_id, endpoint_id)
         return health is not None and health.disabled
 
-    def of_client(self, client_id: str) -> Reversible[Event]:
+    def of_client(self, client_id: str) -> Rows:
         """Every event held of one client, in order of admission."""
         book = self._books.get(client_id)
-        return () if book is None else book.events.values()
+        return _NOTHING.values() if book is None else book.events.values()
 
     def waiting(self, client_id: str, endpoint_id: str) -> list[tuple[Event, Delivery]]:
         """The endpoint's unsettled deliveries that are not in flight, as a list that outlives their settling."""

@@ -52,6 +52,11 @@ class Entries(NamedTuple):
         exact = frozenset(entry for entry in given if "*" not in entry)
         return cls(exact, tuple(Pattern.of(entry) for entry in given if "*" in entry))
 
+    @property
+    def comparisons(self) -> int:
+        """How many texts one type is compared with at most."""
+        return 1 + sum(1 + len(pattern.between) for pattern in self.patterns)
+
     def match(self, event_type: str) -> bool:
         return event_type in self.types or any(pattern.matches(event_type) for pattern in self.patterns)
 
@@ -68,6 +73,11 @@ class Subscription(NamedTuple):
         if not event_types:
             return None
         return cls(Entries.of(wanted) if wanted else None, Entries.of(unwanted) if unwanted else None)
+
+    @property
+    def comparisons(self) -> int:
+        """How many texts one type is compared with at most: about 0.4 us each. Who looks at many counts them."""
+        return sum(entries.comparisons for entries in (self.wanted, self.unwanted) if entries is not None)
 
     def wants(self, event_type: str) -> bool:
         if self.unwanted is not None and self.unwanted.match(event_type):

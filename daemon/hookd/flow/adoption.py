@@ -61,7 +61,7 @@ class Adoption:
         count = looked_at = 0
         while self._left and count < ROWS_AT_ONCE and looked_at < LOOKED_AT_AT_ONCE:
             event = self._left.popleft()
-            looked_at += 1
+            looked_at += len(event.deliveries)
             for delivery in event.deliveries:
                 if self._waits_for_client(event, delivery):
                     taken.setdefault((event.client_id, delivery.endpoint_id), []).append((event, delivery))

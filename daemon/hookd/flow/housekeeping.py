@@ -20,7 +20,7 @@ from hookd.flow.quarter_hour import QuarterHour
 TICK_SECONDS = 1.0
 COUNTS_EVERY_SECONDS = 60.0
 RATES_OVER_TICKS = 10
-# Rows looked at or forgotten in one go, about 5 ms; then others have a turn.
+# Deliveries looked at, or events forgotten, in one go: about 5 ms. Then others have a turn.
 ROWS_AT_ONCE = 1000
 # After a look at what is old, none for so many times as long as it took.
 REST_PER_LOOK = 9
@@ -111,8 +111,15 @@ class Housekeeping:
             return
         old = self._old(began) + self._ledger.expiries.lapsed(began)
         expired: list[Event] = []
-        for start in range(0, len(old), ROWS_AT_ONCE):
-            expired += filter(self._has_expired, old[start : start + ROWS_AT_ONCE])
+        looked_at = 0
+        for event in old:
+            looked_at += len(event.deliveries)
+            if self._has_expired(event):
+                expired.append(event)
+            if looked_at >= ROWS_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+                looked_at = 0
+        if looked_at:
             await trio.lowlevel.checkpoint()
         ended = self._clock.now().monotonic
         self._look_from = ended + (ended - began) * REST_PER_LOOK
