@@ -22,6 +22,7 @@ _COUNTERS = {
     "refused": "Entries written to STREAM:refused",
     "trimmed": "Pending entries that were trimmed from the stream",
     "taken_over": "Entries taken over from relays that were gone",
+    "passed_by": "Entries of stuck clients that stayed in Redis as they were read",
     "handed_back": "Entries of stuck clients handed back to Redis",
     "taken_back": "Such entries claimed again",
     "lost": "Entries that another relay took over",
