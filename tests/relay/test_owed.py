@@ -194,6 +194,8 @@ class TableMachine(RuleBasedStateMachine):
         assert lanes.stuck_bytes == sum(lane.held_bytes for lane in stuck)
         behind = [lane for lane in lanes.of_client.values() if lane.beyond and not lane.is_stuck]
         assert lanes.behind_count == sum(lane.held_count for lane in behind)
+        by_state = Counter(row.state for row in self.table.rows.values())
+        assert self.table.by_state() == {state: by_state[state] for state in State}
         of_client = Counter(row.client_id for row in self.table.rows.values())
         assert of_client == Counter({lane.client_id: lane.row_count for lane in lanes.of_client.values()})
 

@@ -81,6 +81,19 @@ class OwedTable:
         ready = READY_MAX - lanes.fresh_count
         return max(min(ready, limits.owed_max - len(self.rows)), 0), max(limits.held_bytes_max - lanes.held_bytes, 0)
 
+    def by_state(self) -> dict[State, int]:
+        """How many rows are in each state, without a look at all of them: there may be 100,000."""
+        lanes = self.lanes
+        counts = {
+            State.WAITING: sum(len(lane.waiting) for lane in lanes.of_client.values()),
+            State.DOUBTFUL: len(self.doubtful),
+            State.SETTLED: len(self.settled),
+            State.LEAVING: sum(map(len, lanes.leaving.values())),
+        }
+        counts[State.POSTING] = lanes.held_count - counts[State.WAITING]
+        counts[State.POSTED] = len(self.rows) - sum(counts.values())
+        return counts
+
     def take_back_bytes(self) -> int:
         """How many bytes may be claimed again: a quarter stays free for what is new."""
         return max(self.limits.held_bytes_max * 3 // 4 - self.lanes.held_bytes, 0)
@@ -227,7 +240,8 @@ class OwedTable:
         return lost
 
     def drop(self, rows: Collection[Row]) -> None:
-        """They are not the relay's to answer for any more."""
+        """They are not the relay's to answer for any more. What is settled is acknowledged anyhow."""
+        rows = [row for row in rows if row.state is not State.SETTLED]
         gone = {row.entry_id for row in rows}
         for client_id in {row.client_id for row in rows}:
             self.lanes.remove_waiting(client_id, gone)
