@@ -1,8 +1,8 @@
 """Owns the lanes of all clients: which may post next, which are parked until when, and how much waits in them.
 
 Rules: what moves is counted apart from what is stuck, and from what is *behind*: lanes that move again, with entries in
-Redis that come before new ones. So none waits for the other: entries are read as long as little waits in lanes that move
-and are not behind. A stuck lane holds `parked_max` entries; all of them together hold half of
+Redis that come before new ones. So none waits for the other: entries are read as long as little waits in lanes that
+move and are not behind. A stuck lane holds `parked_max` entries; all of them together hold half of
 `held_bytes_max`. What is over that leaves: it goes back to Redis, the newest first, and stays pending there. Its lane
 knows how many are *beyond*, and lets no entry pass them.
 Does not: know rows that are owed and wait for nothing here (owed.py).
@@ -244,7 +244,7 @@ class Lanes:
             self.drop_idle(lane)
 
     def take_back_wanted(self, now: float, count_max: int) -> list[tuple[str, int]]:
-        """Clients whose entries are to be claimed again, and how many. A few of them, of some lanes that are looked at."""
+        """Clients whose entries are to be claimed again, and how many: a few of those that are looked at."""
         wanted: list[tuple[str, int]] = []
         for client_id in list(itertools.islice(self.beyond, LANES_LOOKED_AT)):
             if len(wanted) == TAKE_BACKS_MAX:
