@@ -78,6 +78,11 @@ class Lanes:
             self.drop_idle(lane)
         return None
 
+    @property
+    def has_work(self) -> bool:
+        """A lane may post, or there is a next time to look."""
+        return bool(self._ready or self._parked)
+
     def next_due(self) -> float | None:
         """When a parked lane is to be looked at again."""
         return self._parked[0][0] if self._parked else None

@@ -46,6 +46,7 @@ class LogConnection:
         self._last_id = "0-0"  # that was read
         self._is_dry = False  # there was nothing behind it; it is waited for
         self._dry = Bell()
+        self._reading = state.bell("reading", lambda: not self._is_dry or bool(self._table.lanes.beyond))
         self._problem: str | None = None
 
     async def run(self) -> None:
@@ -130,7 +131,6 @@ class LogConnection:
     # --- entries come -------------------------------------------------------------------------------------------------
 
     async def _read_entries(self, log: RedisLog) -> None:
-        bell = self._state.bell("reading")
         trickled_at = float("-inf")
         while True:
             await self._take_back(log)
@@ -149,7 +149,7 @@ class LogConnection:
                 if not read.is_dry:
                     continue
                 self._dry.ring()
-            await bell.wait(1.0)
+            await self._reading.wait(1.0)
 
     def _passing(self, now: float) -> list[str]:
         """Clients whose entries would only be handed back. None while no daemon answers: unread they need no place."""
@@ -162,7 +162,7 @@ class LogConnection:
             if self._is_dry:
                 await log.wait(self._last_id, KEEP_SECONDS)
                 self._is_dry = False
-                self._state.bell("reading").ring()
+                self._reading.ring()
 
     def _add(self, read: Read) -> None:
         """Entries that were read once before, by a group that is gone, may have been posted."""
@@ -207,7 +207,7 @@ class LogConnection:
     # --- entries go ---------------------------------------------------------------------------------------------------
 
     async def _acknowledge(self, log: RedisLog) -> None:
-        bell = self._state.bell("settled")
+        bell = self._state.bell("settled", lambda: bool(self._table.settled))
         kept_at = trio.current_time()
         while True:
             is_due = trio.current_time() - kept_at >= KEEP_SECONDS
@@ -254,7 +254,7 @@ class LogConnection:
         self._state.changed()
 
     async def _hand_back(self, log: RedisLog) -> None:
-        bell = self._state.bell("leaving")
+        bell = self._state.bell("leaving", lambda: bool(self._table.lanes.leaving))
         while True:
             some = self._table.some_leaving(LEAVING_MAX)
             if some is None:
