@@ -177,8 +177,8 @@ class LogConnection:
         counts = self._state.counts
         for one in read.passed:
             self._table.lanes.set_beyond(one.client_id, one.beyond)
-            counts["passed_by"] += one.count
-        counts["read"] += len(read.entries) + len(read.unpostable) + sum(one.count for one in read.passed)
+            counts["passed_by"] += one.entries
+        counts["read"] += len(read.entries) + len(read.unpostable) + sum(one.entries for one in read.passed)
         self._state.read_up_to = max(up_to, position_of(read.last_id))
         self._state.changed()
 

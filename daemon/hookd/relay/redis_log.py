@@ -88,7 +88,7 @@ class Passed(NamedTuple):
     """Entries of one client that went to its own name as they were read."""
 
     client_id: str
-    count: int
+    entries: int
     beyond: int  # that are there now
 
 
