@@ -3,8 +3,8 @@
 from collections import Counter
 
 from hookd.relay.entry import Entry, Unpostable
-from hookd.relay.lanes import HELD_ROW_BYTES, Limits
-from hookd.relay.owed import READY_MAX, OwedTable
+from hookd.relay.lanes import HELD_ROW_BYTES, TAKE_BACKS_MAX, Limits
+from hookd.relay.owed import BEHIND_MAX, READY_MAX, OwedTable
 from hookd.relay.parking import BATCH_MAX, DELIVERED, PAUSE_SECONDS_MAX, PROBE_MAX, Ending, Lane, Reason, Row, State
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -192,6 +192,10 @@ class TableMachine(RuleBasedStateMachine):
         stuck = [lane for lane in lanes.of_client.values() if lane.is_stuck]
         assert lanes.stuck_count == sum(lane.held_count for lane in stuck)
         assert lanes.stuck_bytes == sum(lane.held_bytes for lane in stuck)
+        behind = [lane for lane in lanes.of_client.values() if lane.beyond and not lane.is_stuck]
+        assert lanes.behind_count == sum(lane.held_count for lane in behind)
+        by_state = Counter(row.state for row in self.table.rows.values())
+        assert self.table.by_state() == {state: by_state[state] for state in State}
         of_client = Counter(row.client_id for row in self.table.rows.values())
         assert of_client == Counter({lane.client_id: lane.row_count for lane in lanes.of_client.values()})
 
@@ -262,6 +266,46 @@ def test_nothing_is_taken_back_while_its_client_has_no_room() -> None:
             owed.lanes.park(lane, Reason.FULL, second * 1.0, None)
             owed.put_back(batch[1])
             owed.lanes.finish(lane, is_taken=False)
+
+
+def test_clients_that_move_again_leave_others_their_turn() -> None:
+    """However many they are, and however much they have: a few claims in one go, and not all the room in any number."""
+    owed = table()
+    names = [f"back{number}" for number in range(20)]
+    for name in names:
+        owed.lanes.set_beyond(name, 1000)
+    claimed: Counter[str] = Counter()
+    for _ in range(20):
+        wanted = owed.take_back_wanted(0.0)
+        assert len(wanted) <= TAKE_BACKS_MAX
+        for client_id, count in wanted:
+            number = sum(claimed.values())
+            taken = [(entry(number + n, client_id), False) for n in range(count)]
+            owed.took_back(client_id, taken, 1000 - count)
+            claimed[client_id] += count
+    assert sum(claimed.values()) == owed.lanes.behind_count == BEHIND_MAX
+    assert owed.read_room()[0] == READY_MAX
+    owed.add([entry(10_000, "healthy")])
+    lanes_before: list[str] = []
+    while (batch := posted_batch(owed, 0.0))[0].client_id != "healthy":
+        lanes_before += [batch[0].client_id]
+    assert sorted(lanes_before) == sorted(claimed), "each has one turn before it at most"
+    for client_id in lanes_before:  # as these are posted, the others have theirs
+        lane = owed.lanes.lane(client_id)
+        for row in list(owed.rows.values()):
+            if row.client_id == client_id and row.state is State.POSTING:
+                owed.posted(row, owed.gap_count)
+        owed.lanes.finish(lane, is_taken=True)
+    assert not {client_id for client_id, _ in owed.take_back_wanted(0.0)} & set(claimed)
+
+
+def test_what_is_claimed_again_leaves_bytes_for_what_is_new() -> None:
+    """A quarter of all that may be held."""
+    owed = table(held_bytes_max=40 * HELD_ROW_BYTES)
+    owed.lanes.set_beyond("back", 1000)
+    owed.took_back("back", [(entry(number, "back", size=0), False) for number in range(30)], 970)
+    assert owed.take_back_wanted(0.0) == []
+    assert owed.read_room()[1] == 10 * HELD_ROW_BYTES
 
 
 def test_client_may_not_fill_the_table_for_others() -> None:

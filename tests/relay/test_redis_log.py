@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hookd.relay.parking import DELIVERED, Ending, Row, State
-from hookd.relay.redis_log import Names, RedisLog, open_log
+from hookd.relay.redis_log import Names, Passed, RedisLog, open_log
 
 from tests.relay.harness import GROUP, STREAM, RedisServer, needs_redis
 
@@ -104,6 +104,36 @@ async def test_parked_entries_come_back_in_order_and_remember_whether_they_were_
         rest = await first.take_back("acme", 3, 10_000)
         assert [entry.event_id for entry in rest.entries] == ["e3", "e4"]
         assert [member.name for member in (await first.survey()).members] == ["relay:a", "relay:b"]
+
+
+async def test_entries_of_a_stuck_client_pass_by(tmp_path: Path) -> None:
+    """However many stand before another one's: a read goes through 500 of them, and brings none out of Redis."""
+    async with two_relays(tmp_path) as (redis, first, second):
+        redis.add("dead", [f"d{n}" for n in range(1200)])
+        redis.add("acme", ["e0"])
+        reads = [await first.read(100, 10**6, ["dead", "another"]) for _ in range(3)]
+        assert [entry.event_id for read in reads for entry in read.entries] == ["e0"]
+        assert [one for read in reads for one in read.passed] == [
+            Passed("dead", 500, 500),
+            Passed("dead", 500, 1000),
+            Passed("dead", 200, 1200),
+        ]
+        assert [read.is_dry for read in reads] == [False, False, True]
+        assert [member.pending for member in (await first.survey()).members] == [1200, 1]
+        some = await second.take_back("dead", 3, 10_000)
+        assert [entry.event_id for entry in some.entries] == ["d0", "d1", "d2"]
+        assert not some.again, "they were never posted"
+
+
+async def test_entry_that_may_have_been_read_before_does_not_pass_by(tmp_path: Path) -> None:
+    """Its group may be a new one: what is no newer than the newest that was ever read comes out, to be looked up."""
+    async with two_relays(tmp_path) as (redis, first, _):
+        for entry_id in ("9-9", "10-0", "10-9", "10-10", "10-11", "11-0"):
+            redis.ask("XADD", STREAM, entry_id, "client", "dead", "type", "t", "id", f"e{entry_id}", "payload", "1")
+        read = await first.read(100, 10**6, ["dead"], "10-10")
+        assert [entry.id for entry in read.entries] == ["9-9", "10-0", "10-9", "10-10"]
+        assert read.passed == [Passed("dead", 2, 2)]
+        assert (read.last_id, read.is_dry) == ("11-0", True)
 
 
 async def test_read_stops_at_its_bytes(tmp_path: Path) -> None:

@@ -328,6 +328,11 @@ def test_dead_and_full_clients_hold_up_nobody(tmp_path: Path, redis: RedisServer
                 assert shown["parked"] <= 100
                 assert shown["parked"] + shown["parked_beyond"] == 3900
                 claimed.append(shown["taken_back_total"])
+            before = relay.metrics()
+            redis.add("dead", [f"late{n}" for n in range(1000)])
+            wait(lambda: relay.metrics()["read_total"] == before["read_total"] + 1000, "they are read")
+            assert relay.metrics()["passed_by_total"] == before["passed_by_total"] + 1000, "all stay in Redis"
+            assert relay.metrics()["handed_back_total"] == before["handed_back_total"]
             assert claimed[0] < 1000
             assert claimed[2] == claimed[1], "what has no room is claimed over and over"
             receiver.release()

@@ -17,7 +17,7 @@ from hookd.core.text_check import check_text
 INVALID, MALFORMED, TOO_LARGE = "invalid-event", "malformed-json", "too-large"
 # The largest body that a daemon may take is made of one event: larger ones are not read out of Redis at all.
 ENTRY_BYTES_MAX = 16 * 2**20
-_FIELDS = ("client", "type", "id", "payload")
+_TEXTS = ("client", "type", "id")
 
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 
@@ -43,10 +43,10 @@ class Unpostable(msgspec.Struct, frozen=True, gc=False):
 
 def read_entry(entry_id: str, fields: Mapping[str, bytes | None]) -> Entry | Unpostable:
     """What is to be posted, or why it cannot be."""
-    texts = {name: None if (value := fields.get(name)) is None else value.decode(errors="replace") for name in _FIELDS}
-    client_id, event_id = texts["client"] or "", texts["id"] or ""
-    mistake = _mistake(texts)
-    if mistake is None and (payload := fields["payload"]) is not None:
+    texts = {name: None if (value := fields.get(name)) is None else value.decode(errors="replace") for name in _TEXTS}
+    client_id, event_id, payload = texts["client"] or "", texts["id"] or "", fields.get("payload")
+    mistake = _mistake(texts, payload)
+    if mistake is None and payload is not None:
         problem, detail = _payload_mistake(payload)
         if not problem:
             return Entry(entry_id, client_id, event_id, _item(event_id, texts["type"] or "", payload, fields))
@@ -54,9 +54,9 @@ def read_entry(entry_id: str, fields: Mapping[str, bytes | None]) -> Entry | Unp
     return Unpostable(entry_id, INVALID, mistake or "", client_id, event_id)
 
 
-def _mistake(texts: Mapping[str, str | None]) -> str | None:
-    missing = [name for name, text in texts.items() if text is None]
-    if missing:
+def _mistake(texts: Mapping[str, str | None], payload: bytes | None) -> str | None:
+    if payload is None or None in texts.values():
+        missing = [name for name, value in (*texts.items(), ("payload", payload)) if value is None]
         return f"the entry has no field {', '.join(missing)}"
     for name in ("client", "id"):
         if not is_id(texts[name]):

@@ -17,6 +17,8 @@ WAIT_SECONDS = 10.0
 FIRST_SECONDS_MAX = 3.0
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 2.0
 NOW = "now"
+# What settles within this time comes in one page: a request that asks at once is answered with each event by itself.
+GATHER_SECONDS = 0.05
 
 
 class FeedReader:
@@ -60,6 +62,8 @@ class FeedReader:
             self.problem = problem
             if problem is None:
                 pause = PAUSE_SECONDS_MIN
+                if self.is_caught_up:
+                    await trio.sleep(GATHER_SECONDS)
                 continue
             self.is_caught_up = False
             await trio.sleep(pause)

@@ -1,7 +1,8 @@
 """Owns the lanes of all clients: which may post next, which are parked until when, and how much waits in them.
 
-Rules: what moves is counted apart from what is stuck, so that the one never waits for the other: entries are read as
-long as little waits in lanes that move. A stuck lane holds `parked_max` entries; all of them together hold half of
+Rules: what moves is counted apart from what is stuck, and from what is *behind*: lanes that move again, with entries in
+Redis that come before new ones. So none waits for the other: entries are read as long as little waits in lanes that
+move and are not behind. A stuck lane holds `parked_max` entries; all of them together hold half of
 `held_bytes_max`. What is over that leaves: it goes back to Redis, the newest first, and stays pending there. Its lane
 knows how many are *beyond*, and lets no entry pass them.
 Does not: know rows that are owed and wait for nothing here (owed.py).
@@ -19,6 +20,7 @@ from hookd.relay.parking import PROBE_MAX, SLOW_SECONDS, Lane, Reason, Row, Stat
 HELD_ROW_BYTES = 1024
 TAKE_BACK_MAX = 500
 LANES_LOOKED_AT = 100
+TAKE_BACKS_MAX = 4  # of them in one go, a call of Redis each: then new entries have their turn
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Lanes:
         self.beyond: OrderedDict[str, Lane] = OrderedDict()  # those with entries in Redis beyond what is held
         self.held_count = self.held_bytes = 0
         self.stuck_count = self.stuck_bytes = 0
+        self.behind_count = 0
         self._ready: deque[Lane] = deque()
         self._parked: list[tuple[float, int, Lane]] = []
         self._posting: dict[str, Lane] = {}
@@ -47,6 +50,11 @@ class Lanes:
         if lane is None:
             lane = self.of_client[client_id] = Lane(client_id)
         return lane
+
+    @property
+    def fresh_count(self) -> int:
+        """Rows that are held of lanes that move and are not behind."""
+        return self.held_count - self.stuck_count - self.behind_count
 
     def drop_idle(self, lane: Lane) -> None:
         if lane.is_idle and self.of_client.get(lane.client_id) is lane:
@@ -69,6 +77,11 @@ class Lanes:
                 return lane
             self.drop_idle(lane)
         return None
+
+    @property
+    def has_work(self) -> bool:
+        """A lane may post, or there is a next time to look."""
+        return bool(self._ready or self._parked)
 
     def next_due(self) -> float | None:
         """When a parked lane is to be looked at again."""
@@ -190,10 +203,14 @@ class Lanes:
         if lane.is_stuck:
             self.stuck_bytes += held_bytes
             self.stuck_count += count
+        elif lane.beyond:
+            self.behind_count += count
 
     def set_stuck(self, lane: Lane, is_stuck: bool) -> None:
         if lane.is_stuck != is_stuck:
+            was_behind = lane.is_behind
             lane.is_stuck = is_stuck
+            self.behind_count += (lane.is_behind - was_behind) * lane.held_count
             sign = 1 if is_stuck else -1
             self.stuck_bytes += sign * lane.held_bytes
             self.stuck_count += sign * lane.held_count
@@ -222,7 +239,9 @@ class Lanes:
     def set_beyond(self, client_id: str, count: int) -> None:
         """So many of its entries are in Redis beyond what is held."""
         lane = self.lane(client_id)
+        was_behind = lane.is_behind
         lane.beyond = count
+        self.behind_count += (lane.is_behind - was_behind) * lane.held_count
         if count:
             self.beyond[client_id] = lane
         else:
@@ -230,10 +249,14 @@ class Lanes:
             self.drop_idle(lane)
 
     def take_back_wanted(self, now: float, count_max: int) -> list[tuple[str, int]]:
-        """Clients whose entries are to be claimed again, and how many. A few lanes at a time."""
+        """Clients whose entries are to be claimed again, and how many: a few of those that are looked at."""
         wanted: list[tuple[str, int]] = []
         for client_id in list(itertools.islice(self.beyond, LANES_LOOKED_AT)):
+            if len(wanted) == TAKE_BACKS_MAX:
+                break
             lane = self.beyond[client_id]
+            if count_max <= 0 and lane.is_behind:
+                continue  # it is the first once there is room
             self.beyond.move_to_end(client_id)
             if (count := min(self._take_back_count(lane, now, count_max), lane.beyond)) > 0:
                 wanted.append((client_id, count))

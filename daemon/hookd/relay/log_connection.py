@@ -15,12 +15,13 @@ from hookd.relay.feed_reader import FeedReader
 from hookd.relay.parking import Row
 from hookd.relay.redis_log import IDS_MAX, GroupGone, LogAway, LogRefused, Names, Read, RedisLog, open_log
 from hookd.relay.relay_log import RelayLog
-from hookd.relay.relay_state import RelayState, position_of, text_of
+from hookd.relay.relay_state import Bell, RelayState, position_of, text_of
 
 READ_MAX = 500
-READ_MIN = 100  # fewer are not read while there is something to post
+READ_MIN = 500  # fewer are not read while there is something to post: a small read makes small requests
+PASSING_MAX = 100  # clients whose entries a read leaves in Redis
 TRICKLE = 100  # entries read a second while no daemon answers: enough to hear when one does
-LEAVING_MAX = 500
+LEAVING_MAX = 200
 KEEP_SECONDS = 1.0
 GATHER_SECONDS = 0.01
 RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX = 0.1, 2.0
@@ -42,7 +43,10 @@ class LogConnection:
         self._stopped = trio.Event()
         self._was_connected = False
         self._has_no_group = False  # as far as is known: making one needs memory, which a full Redis has not
-        self._last_id = "0-0"
+        self._last_id = "0-0"  # that was read
+        self._is_dry = False  # there was nothing behind it; it is waited for
+        self._dry = Bell()
+        self._reading = state.bell("reading", lambda: not self._is_dry or bool(self._table.lanes.beyond))
         self._problem: str | None = None
 
     async def run(self) -> None:
@@ -98,6 +102,7 @@ class LogConnection:
         if self._problem is not None or not self._was_connected:
             self._log("relay.redis_connected", rows=len(self._table.rows))
         self._was_connected, self._problem = True, None
+        self._last_id, self._is_dry = "0-0", False
         self._state.log = log
         self._state.changed()
         async with trio.open_nursery() as nursery:
@@ -126,7 +131,6 @@ class LogConnection:
     # --- entries come -------------------------------------------------------------------------------------------------
 
     async def _read_entries(self, log: RedisLog) -> None:
-        bell = self._state.bell("reading")
         trickled_at = float("-inf")
         while True:
             await self._take_back(log)
@@ -135,37 +139,47 @@ class LogConnection:
             if self._state.is_away(now):
                 count = min(count, TRICKLE) if now - trickled_at >= 1.0 else 0
                 trickled_at = now if count else trickled_at
-            elif count < READ_MIN and self._table.lanes.held_count:
+            elif count < READ_MIN and self._table.lanes.fresh_count:
                 count = 0
-            if count and bytes_max and not self._state.is_stopping:
-                read = await log.read(min(count, READ_MAX), bytes_max)
-                if read.entries or read.unpostable:
-                    self._add(read)
+            if count and bytes_max and not (self._is_dry or self._state.is_stopping):
+                newest = text_of(self._state.read_up_to)
+                read = await log.read(min(count, READ_MAX), bytes_max, self._passing(now), newest)
+                self._add(read)
+                self._last_id, self._is_dry = read.last_id, read.is_dry
+                if not read.is_dry:
                     continue
-                self._last_id = read.last_id
-                self._state.bell("waiting").ring()
-            await bell.wait(1.0)
+                self._dry.ring()
+            await self._reading.wait(1.0)
+
+    def _passing(self, now: float) -> list[str]:
+        """Clients whose entries would only be handed back. None while no daemon answers: unread they need no place."""
+        return [] if self._state.is_away(now) else list(islice(self._table.lanes.beyond, PASSING_MAX))
 
     async def _wait_for_entries(self, log: RedisLog) -> None:
-        """Rings once there is an entry after the last one that the group has read."""
-        bell = self._state.bell("waiting")
+        """Until there is an entry after the last one. Once a second it is looked for anyhow."""
         while True:
-            await bell.wait(KEEP_SECONDS)
-            last_id = self._last_id
-            await log.wait(last_id, KEEP_SECONDS)
-            self._state.bell("reading").ring()
+            await self._dry.wait(KEEP_SECONDS)
+            if self._is_dry:
+                await log.wait(self._last_id, KEEP_SECONDS)
+                self._is_dry = False
+                self._reading.ring()
 
     def _add(self, read: Read) -> None:
         """Entries that were read once before, by a group that is gone, may have been posted."""
+        if not (read.entries or read.unpostable or read.passed):
+            return
         up_to, entries = self._state.read_up_to, read.entries
         if entries and position_of(entries[0].id) <= up_to:  # they come in order
             self._table.add([one for one in entries if position_of(one.id) <= up_to], is_doubtful=True)
             entries = [one for one in entries if position_of(one.id) > up_to]
         self._table.add(entries)
         self._refuse(read)
-        self._state.counts["read"] += len(read.entries) + len(read.unpostable)
-        newest = [position_of(some[-1].id) for some in (read.entries, read.unpostable) if some]
-        self._state.read_up_to = max(up_to, *newest)
+        counts = self._state.counts
+        for one in read.passed:
+            self._table.lanes.set_beyond(one.client_id, one.beyond)
+            counts["passed_by"] += one.entries
+        counts["read"] += len(read.entries) + len(read.unpostable) + sum(one.entries for one in read.passed)
+        self._state.read_up_to = max(up_to, position_of(read.last_id))
         self._state.changed()
 
     def _refuse(self, read: Read) -> None:
@@ -177,7 +191,7 @@ class LogConnection:
         for client_id, count in self._table.take_back_wanted(trio.current_time()):
             if self._state.is_stopping:
                 return
-            read = await log.take_back(client_id, count, max(self._table.read_room()[1], 1))
+            read = await log.take_back(client_id, count, max(self._table.take_back_bytes(), 1))
             entries = [(entry, entry.id in read.again) for entry in read.entries]
             self._table.took_back(client_id, entries, read.beyond)
             self._refuse(read)
@@ -193,7 +207,7 @@ class LogConnection:
     # --- entries go ---------------------------------------------------------------------------------------------------
 
     async def _acknowledge(self, log: RedisLog) -> None:
-        bell = self._state.bell("settled")
+        bell = self._state.bell("settled", lambda: bool(self._table.settled))
         kept_at = trio.current_time()
         while True:
             is_due = trio.current_time() - kept_at >= KEEP_SECONDS
@@ -240,7 +254,7 @@ class LogConnection:
         self._state.changed()
 
     async def _hand_back(self, log: RedisLog) -> None:
-        bell = self._state.bell("leaving")
+        bell = self._state.bell("leaving", lambda: bool(self._table.lanes.leaving))
         while True:
             some = self._table.some_leaving(LEAVING_MAX)
             if some is None:

@@ -28,7 +28,7 @@ class LookUps:
         self._rows_max = ROWS_MAX
 
     async def run(self) -> None:
-        bell = self._state.bell("look_ups")
+        bell = self._state.bell("look_ups", lambda: bool(self._table.doubtful))
         while True:
             rows = self._table.some_doubtful(self._rows_max)
             if not rows or not all(feed.is_caught_up for feed in self._feeds):

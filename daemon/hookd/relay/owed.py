@@ -27,7 +27,8 @@ from hookd.relay.entry import Entry, Unpostable
 from hookd.relay.lanes import TAKE_BACK_MAX, Lanes, Limits
 from hookd.relay.parking import Ending, Lane, Reason, Row, State
 
-READY_MAX = 1000  # rows that wait in lanes that move; more are not read before these are posted
+READY_MAX = 2000  # rows that wait in lanes that move; more are not read before these are posted
+BEHIND_MAX = 1000  # rows that wait in lanes that move again; more are not claimed again before these are posted
 POST_BYTES_MAX = 2**20
 SHARE_MIN = 1000  # rows that a client may have however full the table is
 
@@ -77,15 +78,31 @@ class OwedTable:
     def read_room(self) -> tuple[int, int]:
         """How many entries, and how many bytes, may be read now."""
         lanes, limits = self.lanes, self.limits
-        ready = READY_MAX - (lanes.held_count - lanes.stuck_count)
+        ready = READY_MAX - lanes.fresh_count
         return max(min(ready, limits.owed_max - len(self.rows)), 0), max(limits.held_bytes_max - lanes.held_bytes, 0)
+
+    def by_state(self) -> dict[State, int]:
+        """How many rows are in each state, without a look at all of them: there may be 100,000."""
+        lanes = self.lanes
+        counts = {
+            State.WAITING: sum(len(lane.waiting) for lane in lanes.of_client.values()),
+            State.DOUBTFUL: len(self.doubtful),
+            State.SETTLED: len(self.settled),
+            State.LEAVING: sum(map(len, lanes.leaving.values())),
+        }
+        counts[State.POSTING] = lanes.held_count - counts[State.WAITING]
+        counts[State.POSTED] = len(self.rows) - sum(counts.values())
+        return counts
+
+    def take_back_bytes(self) -> int:
+        """How many bytes may be claimed again: a quarter stays free for what is new."""
+        return max(self.limits.held_bytes_max * 3 // 4 - self.lanes.held_bytes, 0)
 
     def take_back_wanted(self, now: float) -> list[tuple[str, int]]:
         """Clients whose entries are to be claimed again, and how many: there is room for them."""
-        count_max, bytes_max = self.read_room()
-        if self.limits.owed_max - len(self.rows) < TAKE_BACK_MAX or not bytes_max:
+        if self.limits.owed_max - len(self.rows) < TAKE_BACK_MAX or not self.take_back_bytes():
             return []
-        return self.lanes.take_back_wanted(now, count_max)
+        return self.lanes.take_back_wanted(now, BEHIND_MAX - self.lanes.behind_count)
 
     def took_back(self, client_id: str, entries: Sequence[tuple[Entry, bool]], beyond: int) -> None:
         """What was claimed again, each with whether it may have been posted before, and how many are still there."""
@@ -223,7 +240,8 @@ class OwedTable:
         return lost
 
     def drop(self, rows: Collection[Row]) -> None:
-        """They are not the relay's to answer for any more."""
+        """They are not the relay's to answer for any more. What is settled is acknowledged anyhow."""
+        rows = [row for row in rows if row.state is not State.SETTLED]
         gone = {row.entry_id for row in rows}
         for client_id in {row.client_id for row in rows}:
             self.lanes.remove_waiting(client_id, gone)

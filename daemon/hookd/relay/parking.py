@@ -108,6 +108,11 @@ class Lane:
         self.batch_max = min(2 * self.batch_max, BATCH_MAX)
 
     @property
+    def is_behind(self) -> bool:
+        """It moves, and what it has beyond comes before what is new."""
+        return self.beyond > 0 and not self.is_stuck
+
+    @property
     def is_idle(self) -> bool:
         """Nothing would be lost with it."""
         return not (self.row_count or self.beyond or self.is_posting or self.waiting)

@@ -33,7 +33,7 @@ class Posting:
         self._stuck_posts = 0
 
     async def run(self) -> None:
-        bell = self._state.bell("posting")
+        bell = self._state.bell("posting", lambda: self._table.lanes.has_work)
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()

@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ COMMAND_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 5.0
 READ_BYTES_MAX = 4 * 2**20
 IDS_MAX = 1000
+LOOKED_AT_MAX = 500  # entries that one read goes through, those that pass by with them: some milliseconds
 _NAMES = ("client", "type", "id", "payload", "expires_at")
 NO_KEY = "no such key"  # as XINFO says of a stream
 TRIMMED = "trimmed"
@@ -82,12 +84,22 @@ class Survey(NamedTuple):
     members: list[Member]
 
 
+class Passed(NamedTuple):
+    """Entries of one client that went to its own name as they were read."""
+
+    client_id: str
+    entries: int
+    beyond: int  # that are there now
+
+
 class Read(NamedTuple):
     """What came out of the stream."""
 
     entries: list[Entry]
     unpostable: list[Unpostable]
-    last_id: str = ""  # of the group, where nothing came
+    last_id: str = ""  # the last that was read; the group's, where there was none
+    is_dry: bool = False  # there was no more
+    passed: Sequence[Passed] = ()
     again: frozenset[str] = frozenset()  # entries that may have been posted before
     trimmed: int = 0
     beyond: int = 0
@@ -126,10 +138,17 @@ class RedisLog:
             except StreamDuplicateConsumerGroupError:
                 pass  # another relay was first
 
-    async def read(self, count: int, bytes_max: int) -> Read:
-        """New entries. Raises GroupGone."""
-        last_id, found = await self._run(scripts.READ, count, min(bytes_max, READ_BYTES_MAX), ENTRY_BYTES_MAX)
-        return _read(found)._replace(last_id=_text(last_id))
+    async def read(self, count: int, bytes_max: int, passing: Sequence[str] = (), newest: str = "0-0") -> Read:
+        """New entries. Those of clients that are `passing` stay in Redis, under their names, if newer than `newest`.
+
+        Raises GroupGone.
+        """
+        bytes_max = min(bytes_max, READ_BYTES_MAX)
+        last_id, is_dry, found, passed = await self._run(
+            scripts.READ, count, bytes_max, ENTRY_BYTES_MAX, LOOKED_AT_MAX, newest, *passing
+        )
+        by_client = [Passed(_text(client_id), size, beyond) for client_id, size, beyond in passed]
+        return _read(found)._replace(last_id=_text(last_id), is_dry=bool(is_dry), passed=by_client)
 
     async def wait(self, last_id: str, seconds: float) -> None:
         """Until there is an entry after this one, or so long."""
@@ -263,6 +282,7 @@ async def _translated(seconds: float = COMMAND_SECONDS_MAX) -> AsyncIterator[Non
         raise LogAway(str(error) or type(error).__name__) from error
 
 
+@cache
 def _digest(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 

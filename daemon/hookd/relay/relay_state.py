@@ -1,7 +1,7 @@
 """Owns what the relay's tasks share: the table, the connection to Redis while there is one, the lease, and the counts.
 
-Rules: whoever changes the table calls `changed`, and every task looks whether there is something for it. The lease is
-what keeps two relays from posting the same entry: others take over what a relay holds once Redis has not seen it for
+Rules: whoever changes the table calls `changed`, and each task wakes for which there is something. The lease is what
+keeps two relays from posting the same entry: others take over what a relay holds once Redis has not seen it for
 `takeover_seconds`. It posts for a shorter time than that after it was last seen, by a clock that goes on while its host
 sleeps, and after that only what Redis says is still its own.
 """
@@ -27,7 +27,8 @@ def boot_time() -> float:
 class Bell:
     """Wakes its one listener; a ring that nobody hears is heard at the next wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_work: Callable[[], bool] = lambda: True) -> None:
+        self.has_work = has_work
         self._event = trio.Event()
 
     def ring(self) -> None:
@@ -74,12 +75,17 @@ class RelayState:
         self._answered_at = float("-inf")
         self._has_failed = False
 
-    def bell(self, name: str) -> Bell:
-        return self.bells.setdefault(name, Bell())
+    def bell(self, name: str, has_work: Callable[[], bool] = lambda: True) -> Bell:
+        """The one of this name; a new one rings with a change only where its listener has work."""
+        bell = self.bells.get(name)
+        if bell is None:
+            bell = self.bells[name] = Bell(has_work)
+        return bell
 
     def changed(self) -> None:
         for bell in self.bells.values():
-            bell.ring()
+            if bell.has_work():
+                bell.ring()
 
     def note_answer(self, now: float) -> None:
         """A daemon said something about a post."""

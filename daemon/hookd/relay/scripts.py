@@ -37,31 +37,67 @@ end
 """
 
 # New entries, up to a number and a number of bytes. Reading some more than fits at once is what one call may overshoot.
+# Those of the clients that are named pass by: they go on to their client's name, and nothing of them comes out. Where
+# an entry is no newer than the newest one that was ever read, it may have been posted, and does not pass. Returned are
+# the last id, whether the end was reached, the entries, and how many passed of whom, with how many are there now.
 READ = (
     _ENTRY
     + """
+local function is_larger(number, other)
+  if #number ~= #other then return #number > #other end
+  return number > other
+end
+local function is_newer(id, other)
+  local time, sequence = string.match(id, '(%d+)-(%d+)')
+  local other_time, other_sequence = string.match(other, '(%d+)-(%d+)')
+  if time ~= other_time then return is_larger(time, other_time) end
+  return is_larger(sequence, other_sequence)
+end
 local count, bytes_left, entry_bytes_max = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local out = {}
-while #out < count and bytes_left > 0 do
+local looked_at_left, newest = tonumber(ARGV[6]), ARGV[7]
+local passing, out, last, is_dry = {}, {}, false, 0
+for i = 8, #ARGV do passing[ARGV[i]] = {} end
+while #out < count and bytes_left > 0 and looked_at_left > 0 do
   local some = math.min(count - #out, 4)
   local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', some, 'STREAMS', KEYS[1], '>')
-  if not read then break end
-  for _, one in ipairs(read[1][2]) do
+  local found = read and read[1][2] or {}
+  for _, one in ipairs(found) do
     local entry = entry_of(one[1], one[2], entry_bytes_max)
-    out[#out + 1] = entry
+    local ids = passing[entry[2] or '']
+    if ids and is_newer(one[1], newest) then ids[#ids + 1] = one[1] else out[#out + 1] = entry end
+    last = one[1]
     bytes_left = bytes_left - math.min(entry[7], entry_bytes_max)
   end
-  if #read[1][2] < some then break end
+  looked_at_left = looked_at_left - #found
+  if #found < some then
+    is_dry = 1
+    break
+  end
 end
-local last = '0-0'
-if #out == 0 then
+local passed = {}
+for client, ids in pairs(passing) do
+  local size = #ids
+  if size > 0 then
+    for _, word in ipairs({'RETRYCOUNT', 1, 'JUSTID'}) do ids[#ids + 1] = word end
+    redis.call('XCLAIM', KEYS[1], ARGV[1], 'parked:' .. client, 0, unpack(ids))
+    passed['parked:' .. client] = {client, size, size}
+  end
+end
+if next(passed) then
+  for _, one in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    if passed[one[2]] then passed[one[2]][3] = one[4] end
+  end
+end
+local listed = {}
+for _, one in pairs(passed) do listed[#listed + 1] = one end
+if not last then
   for _, one in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
     local named = {}
     for i = 1, #one, 2 do named[one[i]] = one[i + 1] end
     if named['name'] == ARGV[1] then last = named['last-delivered-id'] end
   end
 end
-return {last, out}
+return {last or '0-0', is_dry, out, listed}
 """
 )
 
