@@ -3,6 +3,7 @@
 So a route that is new is asked for, too. What it answers is no matter here: the header `hookd-shard` says who did.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
@@ -75,21 +76,23 @@ def misled_by_envoy(envoy: Mapping[str, Any], document: Mapping[str, Any]) -> It
     """The same of envoy.yaml, which no Envoy runs here: the client's cluster is chosen by its id, cut from the path."""
     manager = envoy["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
-    for one in routes_of(document):
-        for shard in SHARDS:
-            path = one.target("acme", shard).partition("?")[0]
-            for asked, owner in ((path, one.owner("hookd", f"shard-{shard}")), (f"/shard/{shard}{path}", f"shard-{shard}")):
-                if one.path in ALIKE and asked == path:
-                    owner = "hookd"
-                if one.path == "/v1/events" and asked == path:
-                    owner = None
-                found = _matched(routes, asked)
-                if found.get("cluster") != owner:
-                    yield f"{one.method} {asked}: {found}, wanted {owner}"
-                elif one.path.startswith("/v1/clients/{client_id}") and asked == path:
-                    rewrite = found["hash_policy"][0]["header"]["regex_rewrite"]
-                    if re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], asked) != "acme":
-                        yield f"{one.method} {asked}: hashed by more than the client's id"
+    for one, shard in itertools.product(routes_of(document), SHARDS):
+        path = one.target("acme", shard).partition("?")[0]
+        wanted = "hookd" if one.path in ALIKE else one.owner("hookd", f"shard-{shard}")
+        if one.path == "/v1/events":  # it looks neither into bodies nor into queries
+            wanted = None
+        found = _matched(routes, path)
+        if found.get("cluster") != wanted:
+            yield f"{one.method} {path}: {found}, wanted {wanted}"
+        elif wanted == "hookd" and one.path not in ALIKE and _hashed(found, path) != "acme":
+            yield f"{one.method} {path}: hashed by more than the client's id"
+        if _matched(routes, f"/shard/{shard}{path}").get("cluster") != f"shard-{shard}":
+            yield f"{one.method} /shard/{shard}{path}"
+
+
+def _hashed(route: Mapping[str, Any], path: str) -> str:
+    rewrite = route["hash_policy"][0]["header"]["regex_rewrite"]
+    return re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path)
 
 
 def _matched(routes: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any]:

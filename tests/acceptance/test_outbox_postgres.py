@@ -89,7 +89,8 @@ def place_orders(db: "psycopg.Connection", platform: str, numbers: Sequence[int]
     for number in numbers:
         client_id = CLIENTS[platform][number % len(CLIENTS[platform])]
         with db.transaction():
-            outbox_postgres.add_event(db, client_id, f"{platform}-{number}", "order.paid", {"order": number, "note": "Zoë"})
+            order = {"order": number, "note": "Zoë"}
+            outbox_postgres.add_event(db, client_id, f"{platform}-{number}", "order.paid", order)
             if number % 10 == 0:
                 raise psycopg.Rollback
 

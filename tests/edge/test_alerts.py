@@ -254,9 +254,7 @@ def test_recording_rules_add_up_the_daemons_of_a_job(tmp_path) -> None:
         {
             "expr": name,
             "eval_time": "45m",
-            "exp_samples": [
-                {"labels": f'{name}{{job="{job}"}}', "value": value} for job, value in values.items()
-            ],
+            "exp_samples": [{"labels": f'{name}{{job="{job}"}}', "value": value} for job, value in values.items()],
         }
         for name, values in wanted.items()
     ]

@@ -1,12 +1,12 @@
 """The outbox of outbox.py in PostgreSQL, to copy with it: several relays may run, and several platforms share a hookd.
 
-`FOR UPDATE SKIP LOCKED`: each relay locks the rows that it posts, until it has noted what came of them; another takes the
-next ones. All read the feed; whose page follows on the cursor writes its ticks. A tick waits for the note of its row, so
-that it comes last. Who posts waits for no row, so nobody waits in a circle. A relay that is killed loses its locks with
-its connection.
+`FOR UPDATE SKIP LOCKED`: each relay locks the rows that it posts, until it has noted what came of them; another takes
+the next ones. All read the feed; whose page follows on the cursor writes its ticks. A tick waits for the note of its
+row, so that it comes last. Who posts waits for no row, so nobody waits in a circle. A relay that is killed loses its
+locks with its connection.
 
-With `clients=` a platform reads its own settlements alone. hookd takes at most 100 ids there. With more clients, leave it
-out: a tick of another platform's event finds no row.
+With `clients=` a platform reads its own settlements alone. hookd takes at most 100 ids there. With more clients, leave
+it out: a tick of another platform's event finds no row.
 
     python -m tests.examples.outbox_postgres "dbname=shop" 127.0.0.1:8080 clients.json
 """
