@@ -14,6 +14,7 @@ QUICK = {
     "egress": ["--quick"],
     "end_to_end": ["--quick"],
     "endpoint_kinds": ["--quick"],
+    "fleet": ["--quick"],
     "flow": ["--rounds", "1"],
     "intake": ["--quick"],
     "isolation": ["--quick"],

@@ -5,6 +5,7 @@ meanwhile. The proxy gets a socket that listens already.
 """
 
 import http.client
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,8 @@ TRIES_MAX = 8
 REST_SECONDS = 0.2
 # Three start at once.
 START_SECONDS_MAX = 60.0
+# In a line of HAProxy's log: the five times of a request that was answered 202.
+TAKEN = re.compile(r" \d+/\d+/\d+/\d+/\d+ 202 ")
 
 
 class Member(Daemon):
@@ -120,6 +123,8 @@ def haproxy(fleet: Fleet) -> Iterator[int]:
     def command(listening: socket.socket) -> Sequence[str]:
         metrics = f"unix@{fleet.directory}/metrics.sock"
         text = fleet.behind("haproxy.cfg", "unix@{}").replace("127.0.0.1:8405", metrics)
+        # Each request in its log: it says where an answer came from, and why.
+        text = text.replace("daemon notice", "daemon info").replace("mode http\n", "mode http\n    option httplog\n", 1)
         file.write_text(text.replace("127.0.0.1:8080", f"fd@{listening.fileno()}"))
         return ["haproxy", "-db", "-f", str(file)]
 
@@ -144,6 +149,12 @@ def nginx(fleet: Fleet) -> Iterator[int]:
 
     with proxied(fleet.directory, command) as port:
         yield port
+
+
+def refusals(directory: Path) -> list[str]:
+    """What HAProxy logged of posted events that were not answered 202, and of what it tried again or found changed."""
+    lines = (directory / "proxy.log").read_text().splitlines()
+    return [line for line in lines if "Server " in line or ("POST " in line and not TAKEN.search(line))]
 
 
 def owner(api: Api, client_id: str, *, by_body: bool = False) -> str:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -175,25 +175,26 @@ def daemon(
 
 
 @contextmanager
-def sink(*, core: int | None = None) -> Iterator[int]:
-    """The port of a server that answers 200 and costs next to nothing. Raises NotInstalled where there is none."""
+def haproxy(config: Callable[[int], str], *, core: int | None = None) -> Iterator[Child]:
+    """By the configuration for this listening descriptor. Raises NotInstalled where there is none."""
     require("haproxy")
     with tempfile.TemporaryDirectory() as directory, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
-        config = Path(directory) / "haproxy.cfg"
-        config.write_text(HAPROXY.format(fd=listening.fileno()))
+        file = Path(directory) / "haproxy.cfg"
+        file.write_text(config(listening.fileno()))
         # haproxy says nothing; its port is known, and open since before it began.
-        command = [
-            "sh",
-            "-c",
-            'echo ":$1"; exec haproxy -db -f "$2"',
-            "sh",
-            str(listening.getsockname()[1]),
-            str(config),
-        ]
+        port = str(listening.getsockname()[1])
+        command = ["sh", "-c", 'echo ":$1"; exec haproxy -db -f "$2"', "sh", port, str(file)]
         with running(command, os.environ, core=core, pass_fds=[listening.fileno()]) as found:
-            yield found.port
+            yield found
+
+
+@contextmanager
+def sink(*, core: int | None = None) -> Iterator[int]:
+    """The port of a server that answers 200 and costs next to nothing. Raises NotInstalled where there is none."""
+    with haproxy(lambda fd: HAPROXY.format(fd=fd), core=core) as found:
+        yield found.port
 
 
 def require(*commands: str) -> None:

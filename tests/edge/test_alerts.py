@@ -233,3 +233,33 @@ def test_alerts_fire_in_their_trouble_and_in_no_other(tmp_path) -> None:
     )
     tested = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True)
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_recording_rules_add_up_the_daemons_of_a_job(tmp_path) -> None:
+    """Of three, one gone since minute 20: what it counted before is no part of the rate any more; no other job is."""
+    each = {"8081": ("0+60x60", "10x60"), "8082": ("0+120x60", "90x60"), "8083": ("0+600x20", "20x20")}
+    series = {}
+    for instance, (accepted, unsettled) in each.items():
+        of = f'{{job="hookd", instance="{instance}"}}'
+        series |= {f"hookd_events_accepted_total{of}": accepted, f"hookd_unsettled_events{of}": unsettled}
+        series |= {f"hookd_unsettled_events_max{of}": "100x60"}
+    series['hookd_unsettled_events{job="other", instance="8081"}'] = "7x60"
+    wanted = {
+        "job:hookd_events_accepted_total:rate5m": {"hookd": 3.0},
+        "job:hookd_unsettled_events:sum": {"hookd": 100, "other": 7},
+        "job:hookd_unsettled_events:share_max": {"hookd": 0.9},
+    }
+    expectations = [
+        {
+            "expr": name,
+            "eval_time": "45m",
+            "exp_samples": [{"labels": f'{name}{{job="{job}"}}', "value": value} for job, value in values.items()],
+        }
+        for name, values in wanted.items()
+    ]
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    tests = [{"interval": "1m", "input_series": given, "promql_expr_test": expectations}]
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": [str(ALERTS)], "tests": tests}))
+    tested = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -62,6 +62,10 @@ class Relay:
         items = self.ask("POST", "/v1/events/batch?partial=true", lines)["events"] if rows else []
         with self.db:
             self.db.executemany(NOTE, [(*standing(item), row[0]) for row, item in zip(rows, items, strict=True)])
+        return self.register(items) or any(item["status"] for item in items)
+
+    def register(self, items: list[dict]) -> bool:
+        """Of what hookd answered, the clients that it does not know; False: it knows all."""
         unknown = {item["client_id"] for item in items if not item["status"] and item["problem"]["status"] == 404}
         for client_id in unknown:  # hookd is new. Give the secret, or it makes another one each time
             try:
@@ -69,7 +73,7 @@ class Relay:
                 self.ask("PUT", f"/v1/clients/{client_id}", json.dumps(definition))
             except ConnectionError as error:  # a definition that hookd does not take holds up this client alone
                 print(f"hookd: {error}", file=sys.stderr)
-        return bool(unknown) or any(item["status"] for item in items)
+        return bool(unknown)
 
     def read_feed(self, *, wait_seconds: int) -> None:
         """Ticks and cursor are written in one transaction, so no settlement is passed over."""
