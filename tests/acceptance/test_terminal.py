@@ -145,7 +145,7 @@ def test_clients_are_completed_from_the_daemon_and_nothing_is_said_where_none_an
             assert sorted(completed(f"hookd {command} ac", daemon.url)) == ["acme", "acorn"]
         assert daemon.stop() == 0
         assert completed("hookd explain ac", daemon.url) == []
-    assert completed("hookd print hookd.", daemon.url) == ["hookd.service", "hookd.toml"]
+    assert completed("hookd print hookd.", daemon.url) == ["hookd.service", "hookd.socket", "hookd.toml"]
 
 
 def test_print_writes_each_shipped_file_as_it_is(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_print_writes_each_shipped_file_as_it_is(tmp_path: Path) -> None:
     for name in ("nothing.toml", "../README.md", ""):
         done = hookd("print", name, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "there are alerts.yml, dashboard.json, hookd.service" in done.stderr
+        assert f"there are {', '.join(names)}" in done.stderr
 
 
 def test_status_watched_at_80_columns_keeps_every_total_and_the_last_column(tmp_path: Path) -> None:
