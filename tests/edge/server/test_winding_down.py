@@ -48,6 +48,29 @@ async def test_kept_connection_gets_its_last_answer_after_the_stop() -> None:
             await harness.ended.wait()
 
 
+@pytest.mark.parametrize("has_asked", [True, False])
+async def test_who_connected_before_the_stop_is_answered(has_asked: bool) -> None:
+    """More than are accepted in a turn, and the server had none since: the kernel would reset them."""
+    async with serving() as harness:
+        port = int(harness.server.urls[0].rpartition(":")[2])
+        peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        if has_asked:
+            for peer in peers:
+                peer.sendall(GET_OK)
+        harness.server.stop(grace_seconds=60, patience_seconds=0.0 if has_asked else 30.0)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for peer in peers:
+            if not has_asked:
+                peer.sendall(GET_OK)
+            peer.setblocking(False)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(peer))
+            with trio.fail_after(5):
+                assert b"connection: close" in (await read_all(stream)).lower()
+            await stream.aclose()
+        with trio.fail_after(5):
+            await harness.ended.wait()
+
+
 async def test_held_socket_keeps_what_connects_for_the_next_server() -> None:
     """It connects while the first winds down, and after its end; the second answers it."""
     with socket.create_server(("127.0.0.1", 0)) as held:

@@ -19,6 +19,7 @@ Limits: connections_max, and thrice `spare_connections`; two of these for moment
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +112,7 @@ class Server:
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting, self._grace = trio.CancelScope(), trio.CancelScope()
+        self._requests_by = math.inf  # once stopped: idle connections are closed then
 
     def _new_terms(
         self, config: HypercornConfig, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float
@@ -152,20 +154,26 @@ class Server:
 
     async def wind_down(self) -> None:
         """Every peer hears with its answer that it was the last one here. No wait."""
+        self._leave_held()
+        await self._terms.context.terminated.set()  # hypercorn's word for: this response is the connection's last
+
+    def _leave_held(self) -> None:
         for one in self._held:
             one.leave()
-        await self._terms.context.terminated.set()  # hypercorn's word for: this response is the connection's last
 
     def stop(self, *, grace_seconds: float, patience_seconds: float = 0.0) -> None:
         """No new connections, idle ones are closed, requests in progress have `grace_seconds`; then all is cut.
 
+        Who had connected before, and was not accepted yet, is answered as well.
         `patience_seconds`: for so long an idle one is waited for. A request that its peer sends just then is answered.
         """
         now = trio.current_time()
         self._grace.deadline = min(self._grace.deadline, now + grace_seconds)
+        self._requests_by = now + patience_seconds
+        self._leave_held()
         self._accepting.cancel()
         for connection in (*self._connections, *self._spare):
-            connection.close_if_idle(by=now + patience_seconds)
+            connection.close_if_idle(by=self._requests_by)
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -179,9 +187,6 @@ class Server:
 
     async def handle(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One accepted connection, from its first byte to its close."""
-        if self._accepting.cancel_called:  # accepted in the same tick as the stop
-            await trio.aclose_forcefully(stream)
-            return
         network = _network(stream)
         for connections, most, terms in (
             (self._connections, self._connections_max, self._terms),
@@ -206,6 +211,8 @@ class Server:
         connections[connection] = None
         if connections is self._connections:
             self._strangers.add(connection, network)
+        if self._accepting.cancel_called:  # it had connected before the stop
+            connection.close_if_idle(by=self._requests_by)
         try:
             await connection.run()
         finally:
@@ -266,13 +273,28 @@ class Server:
                 task_status.started(self.urls)  # they listen: whoever connects from here on is served
                 with self._accepting:
                     await trio.serve_listeners(self.handle, listeners, handler_nursery=nursery)
+                self._serve_last(listeners, nursery)
                 await self.wind_down()
+                for _ in range(2):  # then all that was accepted is among the connections
+                    await trio.lowlevel.checkpoint()
                 with self._grace:
                     while self._connections or self._spare:
                         await self._waiting_for_closes.park()
             finally:  # also when serve() is cancelled: shielded writes would outlive that
                 for connection in (*self._connections, *self._spare):
                     connection.cut()
+                for listener in listeners:
+                    if isinstance(listener, Listener):
+                        for stream in listener.last():
+                            stream.socket.close()
+
+    def _serve_last(
+        self, listeners: list[trio.abc.Listener[trio.abc.HalfCloseableStream]], nursery: trio.Nursery
+    ) -> None:
+        for listener in listeners:
+            if isinstance(listener, Listener):
+                for stream in listener.last():
+                    nursery.start_soon(self.handle, stream)
 
     def _note_failed_handshake(self, reason: str | None) -> None:
         """Logged when it changes; a peer that only connects and goes gives none."""

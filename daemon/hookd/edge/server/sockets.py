@@ -138,7 +138,7 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
                 # Those that were handed out take their places, and count, before more come.
                 await trio.lowlevel.checkpoint()
                 self._taken.append(await self._listener.accept())
-                self._take_others()
+                self._take(self._at_once() - 1)
         if not self._taken:
             await trio.sleep_forever()  # until the server stops
         return self._taken.popleft()
@@ -149,12 +149,19 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
         self._waiting.cancel()
 
     async def aclose(self) -> None:
+        """Those that wait have connected, and may have asked: they are among `last`. The kernel would reset them."""
+        if not self._is_left:
+            self._take(BACKLOG)
         await self._listener.aclose()
-        while self._taken:
-            await trio.aclose_forcefully(self._taken.popleft())
 
-    def _take_others(self) -> None:
-        for _ in range(self._at_once() - 1):
+    def last(self) -> list[trio.SocketStream]:
+        """What was taken and not handed out, for once: the caller's to serve or to close."""
+        last = list(self._taken)
+        self._taken.clear()
+        return last
+
+    def _take(self, most: int) -> None:
+        for _ in range(most):
             try:
                 found, _ = self._socket.accept()
             except OSError:  # there is none; whatever else it is, the next wait says
