@@ -78,6 +78,38 @@ def test_outage_from_headline_to_retry_on_the_page_alone(tmp_path, browser) -> N
         held(browser, daemon)
 
 
+def test_replay_and_cancel_say_first_how_many_and_a_new_secret_is_shown_once(tmp_path, browser) -> None:
+    """The count is the daemon's, of a dry run; since a time, if one is given."""
+    with Daemon(tmp_path / "d", settings={"retry.schedule": []}) as daemon, daemon.api as api:
+        refused_port(api, "acme")
+        api.post("acme", "inv-1")
+        wait_until(lambda: api.status()["events"]["exhausted"] == 1)
+        assert api.ask("POST", "/v1/clients/acme/endpoints/default/pause").status == 200
+        browser.open(daemon.url + "/clients/acme/endpoints/default")
+        browser.evaluate("document.querySelector('#since').value = '2999-01-01T00:00:00'")
+        assert answered(browser, "replay", "replay: done. Sent again: 0.") == 0
+        browser.evaluate("document.querySelector('#since').value = '2020-01-01T00:00:00'")
+        assert answered(browser, "replay", "replay: done. Sent again: 1.") == 1
+        assert api.status()["events"]["pending"] == 1
+        browser.wait_for("document.querySelector('button[data-post$=cancel]') !== null")
+        assert answered(browser, "cancel", "cancel: done. Given up: 1. In flight: 0.") == 1
+        assert (
+            answered(browser, "rotate-secret", "rotate-secret: done. The new secret, shown this once: whsec_") is None
+        )
+        assert "whsec_" not in browser.evaluate("document.querySelector('main').textContent")
+        held(browser, daemon)
+
+
+def answered(browser: Browser, verb: str, said: str) -> int | None:
+    """Presses it, says yes, waits until the page says so; the count that the person was told before, if any."""
+    browser.press(f"button[data-post$={verb}]")
+    browser.wait_for("document.querySelector('dialog').open")
+    matched = re.search(r"match now: (\d+)\.", browser.evaluate("document.querySelector('#confirm-says').textContent"))
+    browser.press("#confirm-yes")
+    browser.wait_for(f"document.querySelector('#said').textContent.startsWith({json.dumps(said)})")
+    return None if matched is None else int(matched[1])
+
+
 def test_nothing_is_done_that_is_not_confirmed(tmp_path, browser) -> None:
     """No, and Escape, post nothing."""
     with Daemon(tmp_path / "d") as daemon, daemon.api as api:
@@ -139,7 +171,7 @@ def test_page_asks_for_a_token_and_keeps_it_in_this_tab(tmp_path, browser, scope
         browser.wait_for("document.querySelector('#endpoint') !== null")
         assert "Nothing waits here." in browser.text()
         greyed = browser.evaluate("Array.from(document.querySelectorAll('[data-post]'), (one) => one.disabled)")
-        assert greyed == [scope == "read"] * 3
+        assert greyed == [scope == "read"] * 4
         commands = browser.evaluate("Array.from(document.querySelectorAll('.action details'), (one) => one.open)")
         assert commands == greyed
         browser.open(daemon.url + "/")

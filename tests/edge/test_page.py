@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from hookd.core.client import Client
 from hookd.core.health import PausedBy
 from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
@@ -199,9 +200,27 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert "answered 404" in said
     assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0s 404", said)
     assert 'href="../../../clients/acme/events/evt_1"' in page
-    for verb in ("pause", "resume", "test"):
+    for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
         assert f"curl -X POST http://localhost/v1/clients/acme/endpoints/default/{verb}" in said
+    body = """-H 'content-type: application/json' -d '{"endpoint_id":"default"}'"""
+    for verb in ("replay", "cancel"):
+        [action] = re.findall(f"<button[^>]*v1/clients/acme/{verb}[^>]*>", page)
+        assert 'data-range="{&#34;endpoint_id&#34;:&#34;default&#34;}"' in action
+        assert "Deliveries that match now: {matched}." in action
+        assert f"curl -X POST http://localhost/v1/clients/acme/{verb} {body}" in said
+
+
+async def test_endpoint_page_offers_what_its_client_allows(autojump_clock, nursery) -> None:
+    """Nothing waits: there is nothing to cancel. A client of the config file rotates there."""
+    api = await started(nursery)
+    verbs = ["pause", "resume", "test", "rotate-secret", "replay"]
+    path = "/clients/acme/endpoints/default"
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', await shown(api, path)) == verbs
+    managed = Client(id="globex", endpoints=(endpoint(),), managed_by_config=True)
+    api.flow.registration.take_config([managed])
+    page = await shown(api, path.replace("acme", "globex"))
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == ["pause", "resume", "test", "replay"]
 
 
 async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, nursery) -> None:
