@@ -221,7 +221,7 @@ def test_overview_needs_no_script(tmp_path, browser) -> None:
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1200, False), (1200, True)])
 def test_page_fits_its_screen_and_can_be_read(tmp_path, browser, width: int, dark: bool) -> None:
-    """No sideways scrolling; the headline is in the first screen; every text has contrast of 4.5 (WCAG AA)."""
+    """No sideways scrolling; the headline is in the first screen; axe-core finds nothing serious."""
     with Daemon(tmp_path / "d", settings={"retry.schedule": []}) as daemon, daemon.api as api:
         refused_port(api, "a-client-with-quite-a-long-name-as-uuids-are-0123456789", "b")
         api.ask("POST", "/v1/clients/b/endpoints/default/pause")
@@ -233,32 +233,10 @@ def test_page_fits_its_screen_and_can_be_read(tmp_path, browser, width: int, dar
             browser.open(daemon.url + path)
             assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
             assert browser.evaluate("document.querySelector('.headline').getBoundingClientRect().bottom < 800")
-            assert browser.evaluate(LOW_CONTRAST) == [], path
+            assert browser.axe_findings() == [], path
             for role in ("button", "link", "meter", "textbox", "image"):
                 assert all(browser.accessible_names(role)), (path, role)
         held(browser, daemon)
-
-
-# Each element with text of its own, against the nearest background that is not transparent.
-LOW_CONTRAST = """
-(() => {
-  const light = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number).map((part) => part / 255)
-    .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-  const ground = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return colour === "rgba(0, 0, 0, 0)" && element.parentElement ? ground(element.parentElement) : colour;
-  };
-  const own = (element) => Array.from(element.childNodes).some((node) => node.nodeType === 3 && node.data.trim());
-  return Array.from(document.querySelectorAll("header *, main *"))
-    .filter((element) => own(element) && element.checkVisibility())
-    .filter((element) => {
-      const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
-      return (a + 0.05) / (b + 0.05) < 4.5;
-    })
-    .map((element) => element.outerHTML.slice(0, 200));
-})()
-"""
 
 
 @contextmanager
