@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from hookd.core.client import Client
 from hookd.core.health import PausedBy
+from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
+from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.document import Document
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
 
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
-from tests.flow.harness import URL, Flow, Hang, Reloaded, at, endpoint, now
+from tests.flow.harness import EPOCH, URL, Flow, Hang, Reloaded, at, endpoint, now
 
 FILES = resources.files("hookd.edge.api.page")
 STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")
@@ -209,6 +211,27 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
         assert 'data-range="{&#34;endpoint_id&#34;:&#34;default&#34;}"' in action
         assert "Deliveries that match now: {matched}." in action
         assert f"curl -X POST http://localhost/v1/clients/acme/{verb} {body}" in said
+
+
+async def test_endpoint_page_has_its_own_last_notices(autojump_clock, nursery) -> None:
+    """The newest first, ten at most; those of another endpoint are on its own page."""
+    api = await started(nursery)
+    for number in range(11):
+        notice(api, f"error of acme {number}")
+    notice(api, "error of acme's other", endpoint_id="other")
+    notice(api, "error of globex", client_id="globex")
+    said = text_of(await shown(api, "/clients/acme/endpoints/default"))
+    assert re.findall(r"hookd\.endpoint\.paused paused \S+Z error of (\w+ \d+)", said) == [
+        f"acme {number}" for number in range(10, 0, -1)
+    ]
+    assert "error of globex" not in said
+    assert "other" not in said
+
+
+def notice(api: Api, error: str, *, client_id: str = "acme", endpoint_id: str = "default") -> None:
+    since = rfc3339(EPOCH)
+    told = {"client_id": client_id, "endpoint_id": endpoint_id, "state": "paused", "since": since, "error": error}
+    api.flow.notices.feed.note(Notice(id=f"n-{error}", type=Kind.PAUSED, at=since, counts={}, **told))
 
 
 async def test_endpoint_page_offers_what_its_client_allows(autojump_clock, nursery) -> None:

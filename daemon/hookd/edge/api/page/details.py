@@ -7,6 +7,7 @@ import msgspec
 
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
+from hookd.core.notice import Notice
 from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
@@ -16,6 +17,9 @@ from hookd.edge.api.sent_routes import newest_attempts
 from hookd.edge.api.services import Services
 
 ATTEMPTS_MAX = 20
+NOTICES_MAX = 10
+# Older ones are not looked through, which takes 0.3 ms; as many as the ring itself looks at in one go.
+NOTICES_LOOKED_AT_MAX = 2500
 
 
 class Explained(NamedTuple):
@@ -38,8 +42,18 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
         "attempts": await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX),
+        "notices": _latest_notices(services, client_id, endpoint_id),
         "actions": list(endpoint_actions(visit, view, endpoint)),
     }
+
+
+def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:
+    """The newest first."""
+    ring = services.notices.feed.ring
+    page = ring.page(
+        max(0, ring.end - NOTICES_LOOKED_AT_MAX), limit=NOTICES_LOOKED_AT_MAX, clients=frozenset({client_id})
+    )
+    return [one for one in page.rows if one.endpoint_id == endpoint_id][: -NOTICES_MAX - 1 : -1]
 
 
 def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]:
