@@ -16,6 +16,7 @@ from tests.browser import Browser, needs_browser
 
 pytestmark = needs_browser
 
+IS_KEPT = os.environ.get("HOOKD_TEST_PICTURES") == "1"
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 WIDE, PHONE = {"width": 1100, "height": 760}, {"width": 390, "height": 760}
 
@@ -24,9 +25,6 @@ WIDE, PHONE = {"width": 1100, "height": 760}, {"width": 390, "height": 760}
 def browser(tmp_path_factory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
-
-
-IS_KEPT = os.environ.get("HOOKD_TEST_PICTURES") == "1"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import msgspec
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
 from hookd.core.notice import Notice
+from hookd.core.notices import LOOKED_AT_AT_ONCE
 from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
@@ -18,8 +19,6 @@ from hookd.edge.api.services import Services
 
 ATTEMPTS_MAX = 20
 NOTICES_MAX = 10
-# Older ones are not looked through, which takes 0.3 ms; as many as the ring itself looks at in one go.
-NOTICES_LOOKED_AT_MAX = 2500
 
 
 class Explained(NamedTuple):
@@ -48,11 +47,9 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
 
 
 def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:
-    """The newest first."""
-    ring = services.notices.feed.ring
-    page = ring.page(
-        max(0, ring.end - NOTICES_LOOKED_AT_MAX), limit=NOTICES_LOOKED_AT_MAX, clients=frozenset({client_id})
-    )
+    """The newest first, of those that the ring looks through in one go."""
+    ring, clients = services.notices.feed.ring, frozenset({client_id})
+    page = ring.page(max(0, ring.end - LOOKED_AT_AT_ONCE), limit=LOOKED_AT_AT_ONCE, clients=clients)
     return [one for one in page.rows if one.endpoint_id == endpoint_id][: -NOTICES_MAX - 1 : -1]
 
 
