@@ -47,7 +47,11 @@ SAID = [
         "The run before was killed and left 4,997 deliveries undelivered. Nothing sends them until someone does.",
     ),
     ("unclaimed", {"unclaimed_reports": 1}, "1 report lists undelivered deliveries that nobody took up."),
-    ("given-up", {"given_up": 2}, "2 deliveries were given up in the last 15 minutes."),
+    (
+        "given-up",
+        {"given_up": 2, "given_up_last": "acme/eu"},
+        "2 deliveries were given up in the last 15 minutes, the latest for acme/eu.",
+    ),
     (
         "bug",
         {"crashed_couriers": 2},
@@ -135,6 +139,19 @@ def test_trouble_is_said_in_one_sentence_and_alone(kind: str, fields: dict[str, 
     [found] = troubles(Situation(NOW, endpoints=5, **fields))  # type: ignore[arg-type]
     assert (found.kind, found.sentence) == (kind, sentence)
     assert headline(Situation(NOW, endpoints=5, **fields)) == sentence  # type: ignore[arg-type]
+
+
+def test_report_of_the_run_before_is_told_once() -> None:
+    """With its run; only those of others are counted beside it."""
+    killed = PreviousRun("9f0c", "crash", 4997, 0)
+    assert [one.kind for one in troubles(Situation(NOW, previous_run=killed, unclaimed_reports=1))] == ["run-before"]
+    [_, others] = troubles(Situation(NOW, previous_run=killed, unclaimed_reports=3))
+    assert others.sentence == "2 more reports list undelivered deliveries that nobody took up."
+
+
+def test_given_up_names_nobody_where_none_is_held() -> None:
+    """Its event may be forgotten by then."""
+    assert headline(Situation(NOW, given_up=1)) == "1 delivery was given up in the last 15 minutes."
 
 
 @pytest.mark.parametrize(("worse", "better"), list(combinations(range(len(SAID)), 2)))

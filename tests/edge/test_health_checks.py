@@ -1,7 +1,7 @@
 """`/livez` and `/readyz`: plain for orchestrators, in lines for people, and which line decides."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -146,6 +146,23 @@ async def test_watch_lists_the_unclaimed_reports_at_each_look() -> None:
     assert watch.unclaimed == []
 
 
+async def test_watch_looks_at_once_and_then_each_minute(autojump_clock, nursery) -> None:
+    """What recovery took up at the start is not listed for a minute more."""
+
+    async def at_once(work: Callable[..., None], *given: object) -> None:
+        work(*given)
+
+    directory = Directory()
+    left = [Unclaimed("/reports/shutdown-1.jsonl", "9f0c")]
+    watch = ReportsWatch(directory, log=Lines(), in_thread=at_once, unclaimed=left)
+    nursery.start_soon(watch.run)
+    await trio.sleep(1)
+    assert (watch.unclaimed, directory.asked) == ([], 1)
+    await trio.sleep(PROVE_EVERY_SECONDS)
+    assert directory.asked == 2
+    nursery.cancel_scope.cancel()
+
+
 async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(mock_clock, nursery) -> None:
     """The thread is left behind; the next look does not add another."""
     entered, released = threading.Event(), threading.Event()
@@ -161,14 +178,14 @@ async def test_watch_on_a_file_system_that_hangs_says_so_and_waits_no_longer(moc
     nursery.start_soon(watch.run)
     try:
         for _ in range(2):
-            await now()
-            mock_clock.jump(PROVE_EVERY_SECONDS)
             await trio.to_thread.run_sync(entered.wait)
             await now()
             mock_clock.jump(PROVE_SECONDS_MAX)
             await now()
             assert watch.problem == "no answer of the file system within 10 s"
             assert directory.asked == 1
+            mock_clock.jump(PROVE_EVERY_SECONDS)
+            await now()
     finally:
         released.set()
         nursery.cancel_scope.cancel()

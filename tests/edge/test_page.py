@@ -10,17 +10,20 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from hookd.core.client import Client
 from hookd.core.health import PausedBy
+from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
+from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.document import Document
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
 
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
-from tests.flow.harness import URL, Flow, Hang, Reloaded, at, endpoint, now
+from tests.flow.harness import EPOCH, URL, Flow, Hang, Reloaded, at, endpoint, now
 
 FILES = resources.files("hookd.edge.api.page")
 STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")
@@ -199,9 +202,48 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert "answered 404" in said
     assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0s 404", said)
     assert 'href="../../../clients/acme/events/evt_1"' in page
-    for verb in ("pause", "resume", "test"):
+    for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
         assert f"curl -X POST http://localhost/v1/clients/acme/endpoints/default/{verb}" in said
+    body = """-H 'content-type: application/json' -d '{"endpoint_id":"default"}'"""
+    for verb in ("replay", "cancel"):
+        [action] = re.findall(f"<button[^>]*v1/clients/acme/{verb}[^>]*>", page)
+        assert 'data-range="{&#34;endpoint_id&#34;:&#34;default&#34;}"' in action
+        assert "Deliveries that match now: {matched}." in action
+        assert f"curl -X POST http://localhost/v1/clients/acme/{verb} {body}" in said
+
+
+async def test_endpoint_page_has_its_own_last_notices(autojump_clock, nursery) -> None:
+    """The newest first, ten at most; those of another endpoint are on its own page."""
+    api = await started(nursery)
+    for number in range(11):
+        notice(api, f"error of acme {number}")
+    notice(api, "error of acme's other", endpoint_id="other")
+    notice(api, "error of globex", client_id="globex")
+    said = text_of(await shown(api, "/clients/acme/endpoints/default"))
+    assert re.findall(r"hookd\.endpoint\.paused paused \S+Z error of (\w+ \d+)", said) == [
+        f"acme {number}" for number in range(10, 0, -1)
+    ]
+    assert "error of globex" not in said
+    assert "other" not in said
+
+
+def notice(api: Api, error: str, *, client_id: str = "acme", endpoint_id: str = "default") -> None:
+    since = rfc3339(EPOCH)
+    told = {"client_id": client_id, "endpoint_id": endpoint_id, "state": "paused", "since": since, "error": error}
+    api.flow.notices.feed.note(Notice(id=f"n-{error}", type=Kind.PAUSED, at=since, counts={}, **told))
+
+
+async def test_endpoint_page_offers_what_its_client_allows(autojump_clock, nursery) -> None:
+    """Nothing waits: there is nothing to cancel. A client of the config file rotates there."""
+    api = await started(nursery)
+    verbs = ["pause", "resume", "test", "rotate-secret", "replay"]
+    path = "/clients/acme/endpoints/default"
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', await shown(api, path)) == verbs
+    managed = Client(id="globex", endpoints=(endpoint(),), managed_by_config=True)
+    api.flow.registration.take_config([managed])
+    page = await shown(api, path.replace("acme", "globex"))
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == ["pause", "resume", "test", "replay"]
 
 
 async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, nursery) -> None:

@@ -60,7 +60,7 @@ async def test_failed_attempts_are_all_but_the_successes(autojump_clock) -> None
 
 
 async def test_given_up_are_those_of_the_ring(autojump_clock) -> None:
-    """From its oldest sample on; what ended since a person removed the endpoint is left out."""
+    """What was given up before the first sample counts until the ring is full; what a person ended is left out."""
     flow = Flow()
     ring, given_up = QuarterHour(flow.ledger), flow.ledger.counters.given_up
     given_up[Reason.EXPIRED] += 2
@@ -68,7 +68,13 @@ async def test_given_up_are_those_of_the_ring(autojump_clock) -> None:
     ring.look(0.0)
     given_up[Reason.GONE] += 3
     given_up[Reason.ENDPOINT_REMOVED] += 5
+    assert ring.given_up() == 5
+    for number in range(1, SAMPLES_MAX):
+        assert ring.given_up() == 5
+        ring.look(number * EVERY_SECONDS)
     assert ring.given_up() == 3
+    ring.look(SAMPLES_MAX * EVERY_SECONDS)
+    assert ring.given_up() == 0
 
 
 async def test_refusals_are_of_the_last_minute(autojump_clock) -> None:

@@ -68,6 +68,7 @@ class Situation(NamedTuple):
     refused_full: int = 0  # requests answered 503 `full` in the last minute
     refused_client_full: int = 0  # and 429 `client-full`
     given_up: int = 0  # deliveries in the last fifteen minutes, but for what a person ended
+    given_up_last: str | None = None  # CLIENT/ENDPOINT of the newest that is held
     ailing: Mapping[Ailment, Group] = {}
     largest: AilingEndpoint | None = None  # who holds most of the whole budget
     full_clients: int = 0
@@ -148,7 +149,7 @@ def _refusing(now: Situation) -> Iterator[Trouble]:
 
 def _lost(now: Situation) -> Iterator[Trouble]:
     """What earlier runs left, and what this one gave up."""
-    run = now.previous_run
+    run, unclaimed, more = now.previous_run, now.unclaimed_reports, ""
     if run is not None and run.ended != "clean":
         ended = "was killed" if run.ended == "crash" else "stopped"
         if run.undelivered is None:
@@ -157,13 +158,16 @@ def _lost(now: Situation) -> Iterator[Trouble]:
             took = f", of which this run took back {run.recovered:,}" if run.recovered else ""
             left = f"left {counted(run.undelivered, 'delivery')} undelivered{took}"
             yield Trouble("run-before", f"The run before {ended} and {left}. Nothing sends them until someone does.")
-    if now.unclaimed_reports:
-        lists = "report lists" if now.unclaimed_reports == 1 else "reports list"
-        said = f"{now.unclaimed_reports:,} {lists} undelivered deliveries that nobody took up."
+            unclaimed, more = unclaimed - 1, "more "  # its own report is told
+    if unclaimed > 0:
+        lists = "report lists" if unclaimed == 1 else "reports list"
+        said = f"{unclaimed:,} {more}{lists} undelivered deliveries that nobody took up."
         yield Trouble("unclaimed", said)
     if now.given_up:
         were = "was" if now.given_up == 1 else "were"
-        yield Trouble("given-up", f"{counted(now.given_up, 'delivery')} {were} given up in the last 15 minutes.")
+        last = "" if now.given_up_last is None else f", the latest for {now.given_up_last}"
+        said = f"{counted(now.given_up, 'delivery')} {were} given up in the last 15 minutes{last}."
+        yield Trouble("given-up", said)
 
 
 def _ours(now: Situation) -> Iterator[Trouble]:

@@ -27,7 +27,7 @@ class ReportsWatch:
 
     It looks from a thread, one at most: a file system that hangs must not hold the loop, and is a problem too.
     `room_bytes` is about what a report would take now. `unclaimed` reports are found by the same look, and come in as
-    they were at the start.
+    they were before the first.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class ReportsWatch:
         self._is_asking = False  # as long as the thread runs, even where nobody waits for it any more
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. It looks at once: recovery may have taken up reports since the start."""
         while True:
-            await trio.sleep(PROVE_EVERY_SECONDS)
             await self.look()
+            await trio.sleep(PROVE_EVERY_SECONDS)
 
     async def look(self) -> None:
         """Looks once, and logs a change."""

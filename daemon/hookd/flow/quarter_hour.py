@@ -63,8 +63,9 @@ class QuarterHour:
         return full - before.refused_full, client_full - before.refused_client_full
 
     def given_up(self) -> int:
-        """Deliveries given up since the oldest sample, but for what a person ended."""
-        return _given_up(self._ledger.counters) - (self._samples[0].given_up if self._samples else 0)
+        """Deliveries given up since the oldest sample, since the start while the ring fills, but for a person's own."""
+        before = self._samples[0].given_up if len(self._samples) == SAMPLES_MAX else 0
+        return _given_up(self._ledger.counters) - before
 
     def _sample(self, now: float) -> Sample:
         totals, counters = self._ledger.totals(), self._ledger.counters

@@ -1,35 +1,24 @@
-"""Owns what the pages of one endpoint and of one event show: the words of `hookd explain`, attempts, and actions.
+"""Owns what the pages of one endpoint and of one event show: the words of `hookd explain`, attempts, and actions."""
 
-An action is a POST to a route of the API: what it will do, to how many, and the same as a command. The person
-confirms it first.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
+from hookd.core.notice import Notice
+from hookd.core.notices import LOOKED_AT_AT_ONCE
 from hookd.core.quoting import quoted
 from hookd.core.refusal import NotFound
+from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
-from hookd.edge.api.schemas import EndpointView, EventView
 from hookd.edge.api.sent_routes import newest_attempts
 from hookd.edge.api.services import Services
 
 ATTEMPTS_MAX = 20
-
-
-class Action(NamedTuple):
-    """`path` is the route's, from the API's root."""
-
-    name: str
-    path: str
-    says: str  # what it will do
-    command: str
+NOTICES_MAX = 10
 
 
 class Explained(NamedTuple):
@@ -52,21 +41,16 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
         "attempts": await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX),
-        "actions": endpoint_actions(visit, client_id, endpoint),
+        "notices": _latest_notices(services, client_id, endpoint_id),
+        "actions": list(endpoint_actions(visit, view, endpoint)),
     }
 
 
-def endpoint_actions(visit: Visit, client_id: str, endpoint: EndpointView) -> list[Action]:
-    health, name = endpoint.health, f"{client_id}/{endpoint.id}"
-    waiting = health.unsettled - health.in_flight
-    says = {
-        "pause": f"Pause {name}: no attempts, no probes, no expiry, until someone resumes it. Deliveries that wait: "
-        f"{waiting:,}. Attempts in flight, which run out: {health.in_flight:,}.",
-        "resume": f"Resume {name}: it ends a pause, disabled and Retry-After. Deliveries that go on: {waiting:,}.",
-        "test": f"Test {name}: posts one event of type hookd.test to {endpoint.url}. It counts nowhere.",
-    }
-    root = f"v1/clients/{client_id}/endpoints/{endpoint.id}"
-    return [Action(verb, f"{root}/{verb}", text, visit.curl(f"/{root}/{verb}")) for verb, text in says.items()]
+def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:
+    """The newest first, of those that the ring looks through in one go."""
+    ring, clients = services.notices.feed.ring, frozenset({client_id})
+    page = ring.page(max(0, ring.end - LOOKED_AT_AT_ONCE), limit=LOOKED_AT_AT_ONCE, clients=clients)
+    return [one for one in page.rows if one.endpoint_id == endpoint_id][: -NOTICES_MAX - 1 : -1]
 
 
 def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]:
@@ -87,34 +71,6 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
         "payload_path": f"v1/clients/{event.client_id}/events/{event.id}/payload",
         "actions": list(event_actions(visit, view, has_payload=event.payload is not None)),
     }
-
-
-def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Iterator[Action]:
-    """Those that have something to do."""
-    root, of = f"v1/clients/{event.client_id}/events/{event.id}", len(event.deliveries)
-    unsettled = sum(one.status in (Status.PENDING, Status.FAILED) for one in event.deliveries)
-    exhausted = sum(one.status is Status.EXHAUSTED for one in event.deliveries)
-    waiting = unsettled - sum(one.in_flight for one in event.deliveries)
-    says = {}
-    if waiting + exhausted:
-        says["retry"] = (
-            f"Retry {event.id}: what is not delivered of it ({waiting + exhausted:,} of {of:,}) becomes due now; what "
-            "was given up gets a whole schedule. An operator's pause, a disabled endpoint and Retry-After still hold."
-        )
-    if has_payload and not of:
-        says["redeliver"] = f"Redeliver {event.id}: it went to nobody, and is sent to those that want its type now."
-    elif has_payload and unsettled < of:
-        says["redeliver"] = (
-            f"Redeliver {event.id}: what is settled of it ({of - unsettled:,} of {of:,}) is sent once more under the "
-            "same id, and to endpoints that came later. A client that has it already gets it twice."
-        )
-    if unsettled:
-        says["cancel"] = (
-            f"Cancel {event.id}: what waits of it ({waiting:,} of {of:,}) is given up; what is in flight "
-            f"({unsettled - waiting:,}) runs out, and is given up if that fails."
-        )
-    for verb, text in says.items():
-        yield Action(verb, f"{root}/{verb}", text, visit.curl(f"/{root}/{verb}"))
 
 
 def _latest(delivery: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hookd.edge.api.page.charts import charts
 from hookd.edge.api.rendering import event_view, health_view
 from hookd.edge.api.schemas import HealthView
 from hookd.edge.api.services import Services
+from hookd.flow.quarter_hour import ENDED_BY_PERSONS
 from hookd.flow.rounds import Round, Rounds, Wanted, ailment_of
 
 GIVEN_UP_MAX = 10
@@ -75,6 +76,7 @@ class Overview:
             refused_full=full,
             refused_client_full=client_full,
             given_up=services.housekeeping.quarter_hour.given_up(),
+            given_up_last=self._given_up_last(),
             ailing=made.ailing,
             largest=made.largest,
             full_clients=made.full_clients,
@@ -107,5 +109,15 @@ class Overview:
 
     def _given_up(self) -> list[Any]:
         """Those given up last."""
-        newest: list[Event] = list(islice(reversed(self._services.ledger.exhausted()), GIVEN_UP_MAX))
-        return [event_view(self._services, event) for event in newest]
+        return [event_view(self._services, event) for event in self._newest_exhausted()]
+
+    def _given_up_last(self) -> str | None:
+        """For whom; what a person ended is left out, as it is from the count."""
+        for event in self._newest_exhausted():
+            for one in event.deliveries:
+                if one.reason is not None and one.reason not in ENDED_BY_PERSONS:
+                    return f"{event.client_id}/{one.endpoint_id}"
+        return None
+
+    def _newest_exhausted(self) -> list[Event]:
+        return list(islice(reversed(self._services.ledger.exhausted()), GIVEN_UP_MAX))

@@ -1,7 +1,7 @@
 "use strict";
 // The server makes the pages. This asks for the page again and again and puts its parts in place of the old ones, sends
 // the token that the person gave, and does what a button says once the person has said yes.
-const REFRESH_MS_MIN = 5000, REFRESH_MS_MAX = 30000, TIMEOUT_MS = 10000, SHOWN_MAX = 20000;
+const REFRESH_MS_MIN = 5000, REFRESH_MS_MAX = 30000, TIMEOUT_MS = 10000, ACT_TIMEOUT_MS = 120000, SHOWN_MAX = 20000;
 const byId = (id) => document.getElementById(id);
 let lastGood = null;
 
@@ -11,9 +11,17 @@ function withToken(headers) {
   return token ? { ...headers, authorization: "Bearer " + token } : headers;
 }
 
-function ask(path, method, accept) {
-  const headers = withToken({ accept });
-  return fetch(path, { method, headers, cache: "no-store", redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) });
+function ask(path, headers, rest) {
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  return fetch(path, { headers: withToken(headers), cache: "no-store", redirect: "error", signal, ...rest });
+}
+
+// A test waits for its endpoint, and a replay takes its time.
+function post(path, values) {
+  const headers = { accept: "application/json" };
+  if (values !== undefined) headers["content-type"] = "application/json";
+  const signal = AbortSignal.timeout(ACT_TIMEOUT_MS);
+  return ask(path, headers, { method: "POST", body: values && JSON.stringify(values), signal });
 }
 
 function say(id, text) {
@@ -62,7 +70,7 @@ function key(element) {
 
 async function look() {
   try {
-    const answer = await ask(window.location.pathname + window.location.search, "GET", "text/html, application/problem+json");
+    const answer = await ask(window.location.pathname + window.location.search, { accept: "text/html, application/problem+json" });
     const isPage = (answer.headers.get("content-type") || "").startsWith("text/html");
     if (isPage && put(await answer.text())) {
       lastGood = new Date();
@@ -101,12 +109,19 @@ function confirmed(says) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
+// What a range would change is asked first, as a dry run, and told to the person.
 async function act(button) {
-  const name = button.textContent;
-  if (!await confirmed(button.dataset.says)) return;
-  say("said", name + ": asked.");
+  const name = button.textContent, path = button.dataset.post, values = range(button.dataset.range);
+  let says = button.dataset.says;
   try {
-    const answer = await ask(button.dataset.post, "POST", "application/json");
+    if (values !== undefined) {
+      const counted = await post(path, { ...values, dry_run: true });
+      if (!counted.ok) return say("said", name + ": refused. " + await detail(counted));
+      says = says.replace("{matched}", (await counted.json()).matched.toLocaleString("en"));
+    }
+    if (!await confirmed(says)) return;
+    say("said", name + ": asked.");
+    const answer = await post(path, values);
     say("said", answer.ok ? name + ": done. " + outcome(await answer.json()) : name + ": refused. " + await detail(answer));
   } catch (error) {
     say("said", name + ": no answer, so it may have been done or not.");
@@ -114,15 +129,29 @@ async function act(button) {
   await look();
 }
 
-// A test's answer is an attempt; those of the other routes are on the page that follows.
+function range(body) {
+  if (body === undefined) return undefined;
+  const since = byId("since").value;
+  return since ? { ...JSON.parse(body), since: new Date(since + "Z").toISOString() } : JSON.parse(body);
+}
+
+// Of those that the page which follows does not show.
 function outcome(body) {
-  if (body.outcome === undefined) return "";
-  return body.status_code === null ? body.outcome + ": " + body.error : "It answered " + body.status_code + ".";
+  if (body.outcome !== undefined) {
+    return body.status_code === null ? body.outcome + ": " + body.error : "It answered " + body.status_code + ".";
+  }
+  if (body.reopened !== undefined) {
+    const left = body.stopped_by === null ? "" : " Left: " + body.left + " (" + body.stopped_by + ").";
+    return "Sent again: " + body.reopened + "." + left;
+  }
+  if (body.cancelled !== undefined) return "Given up: " + body.cancelled + ". In flight: " + body.in_flight + ".";
+  const made = (body.endpoints || []).find((one) => one.secret !== undefined);
+  return made === undefined ? "" : "The new secret, shown this once: " + made.secret;
 }
 
 async function show(button) {
   try {
-    const answer = await ask(button.dataset.show, "GET", "application/json");
+    const answer = await ask(button.dataset.show, { accept: "application/json" });
     const text = answer.ok ? await answer.text() : await detail(answer);
     byId("payload").textContent = text.length > SHOWN_MAX ? text.slice(0, SHOWN_MAX) + "\n… and more" : text;
   } catch (error) {

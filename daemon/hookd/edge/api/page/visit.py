@@ -29,7 +29,8 @@ class Visit(NamedTuple):
             now=services.clock.now().wall,
         )
 
-    def curl(self, path: str) -> str:
-        """A POST to it as a command to paste. The token stays in its file."""
+    def curl(self, path: str, body: str = "") -> str:
+        """A POST to it as a command to paste; `body` is JSON. The token stays in its file."""
         token = ' -H "authorization: Bearer $(cat "$HOOKD_TOKEN_FILE")"' if self.has_tokens else ""
-        return f"curl -X POST {shlex.quote(self.url + path)}{token}"
+        sent = f" -H 'content-type: application/json' -d {shlex.quote(body)}" if body else ""
+        return f"curl -X POST {shlex.quote(self.url + path)}{token}{sent}"
