@@ -75,19 +75,19 @@ FIGURES = {
     f"`drain.timeout` ({DEFAULTS.drain.timeout_seconds:.0f} s)",
     f"`drain.timeout`, {DEFAULTS.drain.timeout_seconds:.0f} s; a second SIGTERM",
     f"`delivery.timeout` ({DEFAULTS.delivery.timeout_seconds:.0f} s)",
-    f"window of 2 to {DEFAULTS.delivery.concurrency} attempts",
-    f"both secrets sign for {DEFAULTS.delivery.secret_overlap_seconds / 3600:.0f} h",
+    f"window of up to {DEFAULTS.delivery.concurrency} attempts",
+    f"both sign for {DEFAULTS.delivery.secret_overlap_seconds / 3600:.0f} h",
     f"`retry.age_max` ({DEFAULTS.retry.age_seconds_max / 3600:.0f} h)",
     f"Jitter ({DEFAULTS.retry.jitter:.0%})".replace("%", " %"),
     f"at {DEFAULTS.intake.client_events_max:,} or {DEFAULTS.intake.client_bytes_max >> 20} MiB, or it has its quarter",
     f"at {DEFAULTS.intake.unsettled_events_max:,} or {DEFAULTS.intake.unsettled_bytes_max >> 20} MiB",
     f"for {DEFAULTS.retention.age_seconds_max / 3600:.0f} h after it settled",
     f"{DEFAULTS.retention.delivered_events_max:,} delivered and {DEFAULTS.retention.exhausted_events_max:,} exhausted",
-    f"all {DEFAULTS.http.connections_max:,} connections are in use",
+    f"all {DEFAULTS.http.connections_max:,} connections of the API are in use",
     f"the {CLIENTS_MAX} clients with the largest backlog",
-    f"after ten failures over {PAUSE_AFTER_SECONDS:.0f} s or more",
-    f"One probe goes out after {PROBE_SECONDS_MIN:.0f} s, then at growing waits of up to {PROBE_SECONDS_MAX:.0f} s",
-    f"over {DEFAULTS.intake.client_events_max:,} of its events came meanwhile",
+    f"after ten failures in a row over {PAUSE_AFTER_SECONDS:.0f} s or more",
+    f"goes out as a probe after {PROBE_SECONDS_MIN:.0f} s, then at growing waits of up to {PROBE_SECONDS_MAX:.0f} s",
+    f"beyond {DEFAULTS.intake.client_events_max:,} events or {DEFAULTS.intake.client_bytes_max >> 20} MiB its",
 }
 
 
@@ -103,7 +103,8 @@ def test_shares_of_one_client_are_what_the_defaults_come_to() -> None:
     assert intake.unsettled_events_max == 5 * intake.client_events_max
     assert intake.unsettled_bytes_max == 4 * intake.client_bytes_max
     assert PAUSE_AFTER_ATTEMPTS == 10
-    assert "half of the connections and a fifth of the events" in README
+    assert f"half of the connections, {intake.client_events_max:,} events" in FLOWING
+    assert "five clients that are down for long fill the budget" in FLOWING
 
 
 def test_sum_of_the_waits_and_the_odds_are_worked_out() -> None:
@@ -147,7 +148,7 @@ def test_memory_by_default_is_what_check_says(tmp_path: Path) -> None:
     checked = hookd("check", str(tmp_path / "empty.toml"))
     limit = re.search(r"limit for a container: (\d+MiB)", checked.stdout)
     assert limit
-    assert f"By default it says {limit[1]}" in README
+    assert f"by default {limit[1]}" in README
 
 
 # Names
