@@ -233,5 +233,5 @@ def test_board_keeps_a_bounded_number_of_lines() -> None:
 
 def test_table_is_loaded_for_a_terminal_only() -> None:
     """The daemon, the other commands and a plain demo do without rich."""
-    loading = "import sys, hookd.demo, hookd.cli.command_line, hookd.process; sys.exit('rich' in sys.modules)"
+    loading = "import sys, hookd.demo, hookd.cli.command_line, hookd.process.main; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loading], check=False, timeout=60).returncode == 0
