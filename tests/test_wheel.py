@@ -88,11 +88,12 @@ def test_hookd_and_python_daemon_work_in_one_environment(wheel: Path, python_dae
     """Every command of the one and the import of the other, whichever was installed first."""
     run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     bin_ = tmp_path / "venv" / "bin"
+    install = [bin_ / "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"]
     ours, other = [str(wheel)], ["--no-index", "--find-links", str(python_daemon), "python-daemon"]
     shutil.copy(ROOT / "config" / "hookd.toml", tmp_path)
     for order in ([ours, other], [other, ours]):
         for wanted in order:
-            run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", *wanted, folder=tmp_path)
+            run(*install, *wanted, folder=tmp_path)
         assert run(bin_ / "hookd", "--version", folder=tmp_path) == f"hookd, version {__version__}\n"
         assert "hookd.toml: valid\n" in run(bin_ / "python", "-m", "hookd", "check", "hookd.toml", folder=tmp_path)
         run(bin_ / "python", "-c", "import daemon; daemon.DaemonContext", folder=tmp_path)
@@ -101,7 +102,7 @@ def test_hookd_and_python_daemon_work_in_one_environment(wheel: Path, python_dae
         assert shown == (ROOT / "config" / "hookd.toml").read_text()
         run(bin_ / "pip", "uninstall", "-q", "-y", "hookd", "python-daemon", folder=tmp_path)
         assert not list(tmp_path.glob("venv/lib/python*/site-packages/daemon"))
-    run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", *ours, folder=tmp_path)
+    run(*install, *ours, folder=tmp_path)
     for name in SHIPPED:
         assert run(bin_ / "hookd", "print", name, folder=tmp_path) == (ROOT / "config" / name).read_text()
     played = run(bin_ / "hookd", "demo", "--plain", "--seconds", "5", folder=tmp_path)

@@ -143,10 +143,12 @@ async def test_filtered_page_looks_at_so_many_rows_and_goes_on(autojump_clock, n
     await now()
     found: list[Any] = []
     cursor = ""
-    for _ in range(3):
+    for _ in range(20):
         answer = await api.get(f"/v1/events?reason=expired{cursor}")
         found.append(answer.body["events"])
         if answer.body["next_cursor"] is None:
             break
         cursor = f"&cursor={answer.body['next_cursor']}"
-    assert found == [[], []]
+    assert answer.body["next_cursor"] is None
+    assert not any(found)
+    assert len(found) > 1

@@ -317,6 +317,7 @@ async def test_reload_that_gives_an_endpoint_its_old_schedule_changes_nothing(
             rings=(flow.feed.ring,),
             clock=flow.clock,
             log=flow.log,
+            choose_lines=lambda _: None,
         ).reload()
 
     flow, held = Flow(), Held()

@@ -179,7 +179,7 @@ MUTANTS = (
         "return max(self.next_probe_at, self.not_before)",
         "return due_at",
         seeds=60,
-        first=82,
+        first=90,
     ),
     Mutant(
         "expired_kept",
@@ -247,7 +247,7 @@ MUTANTS = (
         "0.0 if health.is_held else",
         "",
         seeds=40,
-        first=13,
+        first=95,
     ),
     Mutant(
         "throttled_time_counted",

@@ -23,8 +23,8 @@ PAGE_LOOKS_MAX = 10_000
 LOOKS_PER_ROW = 2  # or number without one
 LOOKS_PER_TIME = 2
 LOOKS_PER_STATUS = 3  # or reason, or endpoint; and one for each delivery
-# Rows of one client that are walked past: about 1 ms.
-ROWS_PASSED_MAX = 20_000
+# Rows of one client that are walked past: about 0.5 ms.
+ROWS_PASSED_MAX = 10_000
 # Sequence numbers of one block. A block of which nothing is held any more is passed over in one step.
 BLOCK = 128
 
