@@ -141,6 +141,7 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     )
     assert "Events of initech are refused (429): its budget is full" in said
     assert "The run before was killed and left 4,997 deliveries undelivered." in said
+    assert "1 endpoint of 1 client." in said
     assert "hookd resend /reports/*-9f0c.jsonl --url http://localhost" in said
     assert 'href="clients/initech/endpoints/default"' in page
     assert 'href="#run-before"' in page

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from quart import Response
 
+from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.time_text import ago, ahead, moment, span
 from hookd.core.units import approximate_size
@@ -58,6 +59,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "number": "{:,}".format,
+        "counted": counted,
         "percent": _percent,
         "span": span,
         "size": approximate_size,
