@@ -37,7 +37,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
 
 
-@pytest.mark.parametrize("name", QUICK)
+SLOW = {"endpoint_kinds", "fleet", "intake", "isolation", "recorder", "relay", "scale", "send_path"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.second_round) if name in SLOW else name for name in QUICK]
+)
 def test_benchmark_runs_in_seconds(name: str, tmp_path: Path) -> None:
     """What it prints is figures, or why it is skipped."""
     written = tmp_path / "seen.json"

@@ -84,6 +84,7 @@ def downloaded_python_daemon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "wheels"
 
 
+@pytest.mark.second_round
 def test_hookd_and_python_daemon_work_in_one_environment(wheel: Path, python_daemon: Path, tmp_path: Path) -> None:
     """Every command of the one and the import of the other, whichever was installed first."""
     run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)

@@ -37,6 +37,7 @@ RSS_GROWTH_BYTES_MAX = 16 * 2**20
 DRAIN_SECONDS = 1.0
 
 
+@pytest.mark.second_round
 def test_malformed_requests_neither_end_it_nor_delay_others(tmp_path: Path) -> None:
     """Each famous probe 200 times beside 500 slow peers: others' p99 below 50 ms, and what it took is given back.
 

@@ -108,6 +108,7 @@ async def test_what_is_given_up_is_told_by_endpoint_and_minute(autojump_clock, n
     assert len(flow.log.of("delivery.exhausted")) == 3000
 
 
+@pytest.mark.second_round
 async def test_outage_of_500_endpoints_takes_nothing_from_the_platform(autojump_clock, nursery) -> None:
     """At most 500 of each kind in any minute, though each flaps; the platform's books are as if there were none.
 
@@ -384,6 +385,7 @@ async def test_removed_endpoint_did_not_recover(autojump_clock, nursery) -> None
     assert kinds(flow)[2:] == ["endpoint.disabled", "delivery.exhausted"]
 
 
+@pytest.mark.second_round
 async def test_endpoints_beyond_what_is_watched_are_counted(autojump_clock, nursery) -> None:
     """What holds on is told once there is room."""
     flow = Flow(settings())

@@ -5,6 +5,7 @@ import os
 import sys
 
 import msgspec
+import pytest
 import trio
 from hookd.core.outcome import TimedOut, Unreachable
 from hookd.core.settings import DEFAULTS, RetentionSettings
@@ -87,6 +88,7 @@ class Day:
         }
 
 
+@pytest.mark.second_round
 async def test_a_day_leaves_no_more_than_half_of_it_did(autojump_clock, nursery) -> None:
     """No slope: a block of memory for each event would be 2,500 more in six hours; the rest is chance."""
     day = Day()

@@ -17,6 +17,7 @@ def too_long(steps: dict[str, Step]) -> dict[str, Step]:
     return {operation: step for operation, step in steps.items() if step.lines > STEP_LINES_MAX}
 
 
+@pytest.mark.second_round
 @pytest.mark.timeout(1200)
 def test_no_step_is_longer_than_50_ms() -> None:
     """Each operation once, at all that one client may have waiting."""

@@ -111,8 +111,7 @@ class Server:
         self._strangers: Strangers[TcpConnection] = Strangers()  # among those
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
-        self._accepting, self._grace = trio.CancelScope(), trio.CancelScope()
-        self._requests_by = math.inf  # once stopped: idle connections are closed then
+        self._accepting, self._grace, self._requests_by = trio.CancelScope(), trio.CancelScope(), math.inf
 
     def _new_terms(
         self, config: HypercornConfig, probes: Collection[str], plain_answers: Mapping[str, bytes], **seconds: float
