@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
+import trio
 from hookd.core.client import Client
 from hookd.core.health import PausedBy
 from hookd.core.notice import Kind, Notice
@@ -18,6 +19,7 @@ from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.document import Document
+from hookd.edge.api.sent_routes import EVENTS_AT_ONCE
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
 
@@ -412,3 +414,24 @@ async def test_what_an_admin_did_is_logged_with_the_tokens_name(autojump_clock, 
     health = api.flow.ledger.health("acme", "default")
     assert health is not None
     assert health.paused_by is PausedBy.OPERATOR
+
+
+async def test_pages_of_an_endpoint_that_many_ask_for_are_made_one_after_the_other(autojump_clock, nursery) -> None:
+    """Each looks through all of a client's events, in slices: so many slices are so many turns for others."""
+    api = await started(nursery)
+    api.flow.admit_many(4000)
+    await now()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    nursery.start_soon(count)
+    async with trio.open_nursery() as pages:
+        for _ in range(10):
+            pages.start_soon(shown, api, "/clients/acme/endpoints/default")
+    assert turns > 10 * 4000 / EVENTS_AT_ONCE
+    nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ a token and then for itself. What is not found is a problem as for any route; a 
 from typing import Annotated
 
 import msgspec
+import trio
 from msgspec import Meta
 from quart import Blueprint, Response
 
@@ -50,6 +51,7 @@ def page_routes(services: Services) -> Blueprint:
         clock=services.clock,
     )
     overview = Overview(services, rounds)
+    one_at_a_time = trio.Lock()  # each looks through all of a client's events; many at once were one turn of 0.7 s
 
     @routes.get("/")
     @operation("The status page", scope=Scope.READ, query=OverviewQuery, answers={200: HTML}, has_shell=True)
@@ -74,7 +76,8 @@ def page_routes(services: Services) -> Blueprint:
         if visit.is_stranger:
             return document.page("shell.html", visit=visit)
         try:
-            values = await endpoint_page(services, visit, client_id, endpoint_id)
+            async with one_at_a_time:
+                values = await endpoint_page(services, visit, client_id, endpoint_id)
         except (UnknownClient, NotFound) as refused:
             return _absent(document, visit, refused)
         return document.page("endpoint.html", visit=visit, **values)
