@@ -9,6 +9,7 @@ from hookd.core.client import Client
 from hookd.core.settings import IntakeSettings, RegistrySettings, Settings
 
 from tests.edge.test_api import Answer, Api, refused_as, started
+from tests.edge.turns import turns_of_another
 from tests.flow.harness import endpoint, now
 
 CLIENTS = "/v1/clients"
@@ -209,19 +210,9 @@ async def test_change_that_comes_between_is_not_overwritten_unseen(autojump_cloc
 async def test_others_have_their_turn_beside_a_long_declaration(autojump_clock, nursery) -> None:
     """5,000 clients are read, compared and followed in slices."""
     api = await started(nursery)
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    nursery.start_soon(count)
-    turns = 0
-    assert len(changes(await declare(api, *(one(f"c{number}") for number in range(5000))))) == 5000
-    assert turns > 5000 / 20 + 5000 / 100
-    nursery.cancel_scope.cancel()
+    async with turns_of_another() as turns:
+        assert len(changes(await declare(api, *(one(f"c{number}") for number in range(5000))))) == 5000
+    assert turns.count > 5000 / 20 + 5000 / 100
 
 
 def test_definition_is_charged_before_it_is_registered() -> None:

@@ -25,6 +25,7 @@ from hookd.flow.ports import Unclaimed
 
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
+from tests.edge.turns import turns_of_another
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Reloaded, at, endpoint, now
 
 FILES = resources.files("hookd.edge.api.page")
@@ -421,17 +422,7 @@ async def test_pages_of_an_endpoint_that_many_ask_for_are_made_one_after_the_oth
     api = await started(nursery)
     api.flow.admit_many(4000)
     await now()
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    nursery.start_soon(count)
-    async with trio.open_nursery() as pages:
+    async with turns_of_another() as turns, trio.open_nursery() as pages:
         for _ in range(10):
             pages.start_soon(shown, api, "/clients/acme/endpoints/default")
-    assert turns > 10 * 4000 / EVENTS_AT_ONCE
-    nursery.cancel_scope.cancel()
+    assert turns.count > 10 * 4000 / EVENTS_AT_ONCE

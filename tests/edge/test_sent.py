@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-import trio
 from hookd.core.settings import RetentionSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
 
 from tests.edge.test_api import Answer, Api, event, refused_as, started
+from tests.edge.turns import turns_of_another
 from tests.flow.harness import EPOCH, URL, Hang, at, endpoint, now
 
 OTHER = "https://other.example/"
@@ -82,18 +82,9 @@ async def test_attempts_are_looked_for_in_slices(autojump_clock, nursery) -> Non
     api = await started(nursery)
     api.flow.admit_many(4000)
     await now()
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    nursery.start_soon(count)
-    assert len(attempts_of(await api.get("/v1/clients/acme/endpoints/default/attempts?limit=1000"))) == 1000
-    assert turns >= 4
-    nursery.cancel_scope.cancel()
+    async with turns_of_another() as turns:
+        assert len(attempts_of(await api.get("/v1/clients/acme/endpoints/default/attempts?limit=1000"))) == 1000
+    assert turns.count >= 4
 
 
 async def test_events_are_listed_by_time_endpoint_and_reason(autojump_clock, nursery) -> None:
