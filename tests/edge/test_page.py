@@ -357,6 +357,7 @@ async def test_with_tokens_a_stranger_gets_the_shell_and_nothing_else(autojump_c
     assert page == await shown(api, path.replace("acme", "nobody"), accept="text/html")
     assert (await api.call("GET", path, accept="text/html", authorization="Bearer wrong")).status == 401
     assert (await api.call("GET", path)).status == 401  # a program: it would take the shell for the page
+    assert (await api.call("GET", path, accept="text/html," * 500)).status == 401  # before what else is wrong
 
 
 async def test_token_of_scope_read_sees_actions_greyed_with_their_commands(autojump_clock, nursery) -> None:

@@ -21,7 +21,7 @@ import re
 from hookd.core.bind import UNIX_PEER
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.quoting import cut, quoted
-from hookd.core.refusal import Forbidden, Refused, Unauthorized
+from hookd.core.refusal import Forbidden, NotAcceptable, Refused, Unauthorized
 from hookd.edge.api.held_tokens import not_held
 from hookd.edge.api.negotiation import names
 from hookd.edge.api.operations import Operation, Scope
@@ -67,7 +67,10 @@ class Auth:
         """A browser that shows no token gets a page without data where there is one; it asks for a token."""
         has_tokens = bool(self._effective.settings.http.tokens)
         is_stranger = operation.has_shell and has_tokens and b"authorization" not in request.first
-        return is_stranger and names(request, "text/html")
+        try:
+            return is_stranger and names(request, "text/html")
+        except NotAcceptable:
+            return False  # a stranger hears of the token first
 
     def _holder(self, request: ApiRequest, operation: Operation | None) -> Holder:
         holder = self._in_force().holder(request.headers.getlist("authorization"))
