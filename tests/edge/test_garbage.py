@@ -5,26 +5,38 @@ import sys
 
 import pytest
 import trio
-from hookd.edge.garbage import CALM_MAX, OLD_MAX, YOUNG_WALKS, Garbage
+from hookd.edge.garbage import CALM_MAX, COME_MAX, YOUNG_WALKS, Garbage
 
 
 class Heap:
-    """So many old objects, of which a collection leaves some."""
+    """A collector of so many old objects, and of so many frozen ones; a collection of all leaves some."""
 
     def __init__(self) -> None:
-        self.old = self.left = 5000
-        self.collections = 0
+        self.old = 5000
+        self.frozen = 0
+        self.alive = 10_000_000  # of the frozen ones
+        self.collections = self.whole_collections = 0
 
-    def count(self) -> int:
-        return self.old
+    def get_objects(self, generation: int | None = None) -> list[object]:
+        assert generation == 2
+        return [None] * self.old
 
-    def collect(self) -> None:
+    def collect(self, generation: int = 2) -> int:
+        assert generation == 2
         self.collections += 1
-        self.old = self.left
+        if not self.frozen:
+            self.whole_collections += 1
+            self.old = min(self.old, self.alive)
+        return 0
 
+    def freeze(self) -> None:
+        self.old, self.frozen = 0, self.frozen + self.old
 
-def garbage_of(heap: Heap) -> Garbage:
-    return Garbage(count_old=heap.count, collect=heap.collect)
+    def unfreeze(self) -> None:
+        self.old, self.frozen = self.old + self.frozen, 0
+
+    def get_freeze_count(self) -> int:
+        return self.frozen
 
 
 async def walked(garbage: Garbage, times: int = YOUNG_WALKS) -> None:
@@ -39,23 +51,24 @@ async def walked(garbage: Garbage, times: int = YOUNG_WALKS) -> None:
 
 
 @pytest.mark.parametrize(
-    ("come", "collections"), [(0, 1), (CALM_MAX, 1), (CALM_MAX + 1, 0), (OLD_MAX - 1, 0), (OLD_MAX, 1)]
+    ("come", "collections"), [(0, 1), (CALM_MAX, 1), (CALM_MAX + 1, 0), (COME_MAX - 1, 0), (COME_MAX, 1)]
 )
-async def test_collects_while_little_is_old_or_much(autojump_clock, come: int, collections: int) -> None:
-    """In between what is old is a flood of connections."""
+async def test_collects_while_little_has_come_or_much(autojump_clock, come: int, collections: int) -> None:
+    """In between what has come is a flood of connections."""
     heap = Heap()
-    garbage = garbage_of(heap)
+    garbage = Garbage(heap)
     await walked(garbage)
-    assert heap.collections == 1
+    assert (heap.collections, heap.old, heap.frozen) == (1, 0, 5000)
     heap.old += come
     await walked(garbage)
     assert heap.collections == 1 + collections
+    assert heap.old == (0 if collections else come)
 
 
 async def test_young_are_walked_through_so_often_first(autojump_clock) -> None:
     """Only those walks count, and each of them once."""
     heap = Heap()
-    garbage = garbage_of(heap)
+    garbage = Garbage(heap)
     await walked(garbage, YOUNG_WALKS - 1)
     assert heap.collections == 0
     await walked(garbage, 1)
@@ -64,18 +77,41 @@ async def test_young_are_walked_through_so_often_first(autojump_clock) -> None:
     assert heap.collections == 1
 
 
-async def test_what_stays_is_not_taken_for_a_flood(autojump_clock) -> None:
-    """Many registered clients: what was left the last time is no news."""
+async def test_what_a_walk_leaves_is_walked_through_again_once_it_may_have_become_garbage(autojump_clock) -> None:
+    """In a calm moment, when as much was frozen as was alive the last time and a flood more; and then not at once."""
     heap = Heap()
-    garbage = garbage_of(heap)
-    heap.old = heap.left = OLD_MAX + 100_000
+    garbage = Garbage(heap)
+    heap.old = COME_MAX
     await walked(garbage)
-    assert heap.collections == 1
-    heap.old += CALM_MAX
+    heap.alive, before = 60_000, heap.whole_collections
+    while heap.whole_collections == before:
+        assert heap.frozen <= COME_MAX + CALM_MAX
+        heap.old += CALM_MAX
+        await walked(garbage)
+    assert heap.frozen == 60_000
+    for _ in range((60_000 + COME_MAX) // CALM_MAX + 1):
+        heap.old += CALM_MAX
+        await walked(garbage)
+    assert heap.whole_collections == before + 1
+    heap.old += CALM_MAX + 1
     await walked(garbage)
-    heap.old += CALM_MAX
+    assert heap.whole_collections == before + 1
+    heap.old = CALM_MAX
     await walked(garbage)
-    assert heap.collections == 3
+    assert (heap.whole_collections, heap.frozen) == (before + 2, 60_000)
+
+
+async def test_what_was_frozen_and_went_is_not_taken_for_garbage(autojump_clock) -> None:
+    """Requests that were under way at a walk go by themselves."""
+    heap = Heap()
+    garbage = Garbage(heap)
+    await walked(garbage)
+    before = heap.whole_collections
+    for _ in range(4 * COME_MAX // CALM_MAX):
+        heap.frozen = 5000
+        heap.old = CALM_MAX
+        await walked(garbage)
+    assert heap.whole_collections == before
 
 
 CIRCLES = """
@@ -105,7 +141,7 @@ assert gc.get_freeze_count() > 10_000
 """
 
 
-@pytest.mark.parametrize(("count", "kept_at_once", "left_max"), [(500_000, 100, CALM_MAX), (2_000_000, 6000, OLD_MAX)])
+@pytest.mark.parametrize(("count", "kept_at_once", "left_max"), [(500_000, 100, CALM_MAX), (2_000_000, 6000, COME_MAX)])
 def test_circles_are_found(count: int, kept_at_once: int, left_max: int) -> None:
     """By the collector of a whole process, of which CPython walks through the old no more: few as they are, or many."""
     command = [sys.executable, "-c", CIRCLES, str(count), str(kept_at_once)]

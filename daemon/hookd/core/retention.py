@@ -13,7 +13,8 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import NamedTuple
+
+import msgspec
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
@@ -34,7 +35,7 @@ _DELIVERED, _EXHAUSTED = Status.DELIVERED, Status.EXHAUSTED  # as core/health ha
 _since = attrgetter("since")
 
 
-class Excerpt(NamedTuple):
+class Excerpt(msgspec.Struct, frozen=True, gc=False):
     attempt_number: int
     body: bytes  # as text, one character of four bytes would make four of each
 

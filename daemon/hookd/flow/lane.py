@@ -18,7 +18,8 @@ import heapq
 import math
 from collections import deque
 from itertools import count
-from typing import NamedTuple
+
+import msgspec
 
 from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery, Status
@@ -30,7 +31,7 @@ from hookd.flow.line import Line
 _order = count()
 
 
-class _Row(NamedTuple):
+class _Row(msgspec.Struct, order=True, gc=False):
     due_at: float
     order: int  # first in, first out among equals; and events themselves do not compare
     event: Event
