@@ -15,6 +15,8 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 # What they print, as the README shows it.
 SHOWN = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# What they tell to look for: in the log, in the reports, and in the report of a kill.
+GREPS = re.findall(r"(?:^|`)(grep (?:-o )?'[^`#\n]*)", README, re.MULTILINE)
 TEST_COMMAND = "pip install --quiet -e '.[test]' && .venv/bin/pytest"
 # Setting up and the demo are nearly all of it; generous, since it bounds a hang and measures nothing.
 SECONDS_MAX = 240
@@ -65,6 +67,12 @@ def _clone(tmp_path: Path) -> Path:
     return tmp_path / "hookd"
 
 
+def found(grep: str, clone: Path) -> set[str]:
+    """The strings in the JSON that it prints."""
+    ran = subprocess.run(["bash", "-c", grep], cwd=clone, capture_output=True, text=True, check=True)
+    return set(re.findall(r'"([^"]*)"', ran.stdout))
+
+
 @pytest.mark.timeout(2 * SECONDS_MAX)
 def test_console_blocks_work_when_pasted_into_a_fresh_clone(clone: Path, ports: dict[int, int]) -> None:
     """Every block ends with success, the event of the first curl is in the report, and the clone stays clean."""
@@ -87,6 +95,10 @@ def test_console_blocks_work_when_pasted_into_a_fresh_clone(clone: Path, ports: 
     assert {"The daemon has ended, with exit code 0.", "All 6 promises hold."} <= set(pasted.stdout.splitlines())
     assert len(SHOWN) == 2
     assert [line for shown in SHOWN for line in as_ever(shown) if line not in as_ever(pasted.stdout)] == []
+    in_log, in_reports, listed = (found(grep.replace("FILE", "reports/*.jsonl"), clone) for grep in GREPS)
+    assert {"inv-1", "event.accepted", "delivery.attempted"} <= in_log
+    assert {"inv-1", "attempted_failed"} <= in_reports
+    assert {"inv-1", "attempted_failed", "acme", "default", "invoice.paid"} <= listed
     status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True)
     assert status.stdout in ("", "?? hookd.log\n")
 

@@ -13,11 +13,14 @@ from hookd.core.health import (
     PAUSE_AFTER_SECONDS,
     PROBE_SECONDS_MAX,
     PROBE_SECONDS_MIN,
+    THROTTLING,
     State,
 )
+from hookd.core.retry_after import RETRY_AFTER_SECONDS_MAX
 from hookd.core.settings import DEFAULTS
 from hookd.edge.api.problems import PROBLEMS
 from hookd.flow.backlogs import CLIENTS_MAX
+from hookd.flow.final_report import REPORT_SECONDS_MAX
 from hookd.process.exit_codes import ExitCode
 
 from tests.acceptance.harness import hookd
@@ -79,15 +82,18 @@ FIGURES = {
     f"both sign for {DEFAULTS.delivery.secret_overlap_seconds / 3600:.0f} h",
     f"`retry.age_max` ({DEFAULTS.retry.age_seconds_max / 3600:.0f} h)",
     f"Jitter ({DEFAULTS.retry.jitter:.0%})".replace("%", " %"),
-    f"at {DEFAULTS.intake.client_events_max:,} or {DEFAULTS.intake.client_bytes_max >> 20} MiB, or it has its quarter",
+    f"at {DEFAULTS.intake.client_events_max:,} or {DEFAULTS.intake.client_bytes_max >> 20} MiB, or its share of the",
     f"at {DEFAULTS.intake.unsettled_events_max:,} or {DEFAULTS.intake.unsettled_bytes_max >> 20} MiB",
     f"for {DEFAULTS.retention.age_seconds_max / 3600:.0f} h after it settled",
     f"{DEFAULTS.retention.delivered_events_max:,} delivered and {DEFAULTS.retention.exhausted_events_max:,} exhausted",
     f"all {DEFAULTS.http.connections_max:,} connections of the API are in use",
     f"the {CLIENTS_MAX} clients with the largest backlog",
-    f"after ten failures in a row over {PAUSE_AFTER_SECONDS:.0f} s or more",
+    f"ten timeouts, 5xx or failed connects in a row, over {PAUSE_AFTER_SECONDS:.0f} s or more",
     f"goes out as a probe after {PROBE_SECONDS_MIN:.0f} s, then at growing waits of up to {PROBE_SECONDS_MAX:.0f} s",
     f"beyond {DEFAULTS.intake.client_events_max:,} events or {DEFAULTS.intake.client_bytes_max >> 20} MiB its",
+    f"then the file | {REPORT_SECONDS_MAX:.0f} s; then exit code {ExitCode.BUG.value} |",
+    f"Kubernetes' 30 s leave the report {30 - DEFAULTS.drain.timeout_seconds:.0f} s",
+    f"it answered {', '.join(map(str, sorted(THROTTLING)[:-1]))} or {max(THROTTLING)}, or",
 }
 
 
@@ -102,16 +108,33 @@ def test_shares_of_one_client_are_what_the_defaults_come_to() -> None:
     intake = DEFAULTS.intake
     assert intake.unsettled_events_max == 5 * intake.client_events_max
     assert intake.unsettled_bytes_max == 4 * intake.client_bytes_max
-    assert PAUSE_AFTER_ATTEMPTS == 10
+    assert "share of the flight recorder (by default a quarter)" in FLOWING
     assert f"half of the connections, {intake.client_events_max:,} events" in FLOWING
-    assert "five clients that are down for long fill the budget" in FLOWING
+    assert "four or five clients that are down for long fill the budget" in FLOWING
+
+
+def test_endpoint_states_begin_and_end_as_the_readme_says() -> None:
+    """Figures that are written as words."""
+    assert PAUSE_AFTER_ATTEMPTS == 10
+    assert "| ten timeouts, 5xx or failed connects in a row" in FLOWING
+    assert RETRY_AFTER_SECONDS_MAX == 3600
+    assert "none before its `Retry-After`, an hour at most" in FLOWING
+
+
+def test_time_to_stop_is_that_of_the_shipped_files() -> None:
+    """Of systemd's unit, and of the pods."""
+    unit = (ROOT / "config" / "hookd.service").read_text(encoding="utf-8")
+    pods = (ROOT / "config" / "kubernetes.yaml").read_text(encoding="utf-8")
+    (unit_seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    (pod_seconds,) = re.findall(r"terminationGracePeriodSeconds: (\d+)$", pods, re.MULTILINE)
+    assert f"`hookd print kubernetes.yaml` gives {pod_seconds} s, the shipped unit {unit_seconds} s" in FLOWING
 
 
 def test_sum_of_the_waits_and_the_odds_are_worked_out() -> None:
     """The default schedule's sum, and what is left of 10,000 events where each attempt fails one time in five."""
     minutes, seconds = divmod(sum(DEFAULTS.retry.schedule_seconds), 60)
     assert f"The waits sum to {minutes:.0f} min {seconds:.0f} s" in README
-    assert f"again at {minutes:.0f} min {seconds:.0f} s" in README
+    assert f"again {minutes:.0f} min {seconds:.0f} s after its post" in FLOWING
     attempts = 1 + len(DEFAULTS.retry.schedule_seconds)
     left = [10_000 * 0.2**number for number in range(1, attempts + 1)]
     assert f"= {0.2**attempts:.6f}. Of 10,000 events that is {left[-1]:.2f}" in README
@@ -131,10 +154,14 @@ def test_memory_for_half_a_million_events_is_what_check_says(tmp_path: Path) -> 
     limit = re.search(r"limit for a container: \d+MiB", checked.stdout)
     assert limit
     assert limit[0] in README
+    report = re.search(r"disk for reports: \S+ for one", checked.stdout)
+    assert report
+    assert report[0] in README
     recorded = re.search(r"flight recorder: about ([\d,]+) unsettled", checked.stdout)
     assert recorded
     intake = tomllib.loads(block[1])["intake"]
     assert int(recorded[1].replace(",", "")) >= intake["unsettled_events_max"] == 500_000
+    assert f"so {500_000 // DEFAULTS.intake.client_events_max} clients or more share it" in README
     bytes_of_event = 2000 + 512 + 512
     assert (
         f"{bytes_of_event:,} B \N{MULTIPLICATION SIGN} 500,000 = {bytes_of_event * 500_000 / 2**20:,.0f} MiB" in README
