@@ -3,8 +3,11 @@
 from itertools import combinations
 
 import pytest
+from hookd.core.loss import loss_of
 from hookd.core.run_history import PreviousRun
 from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, headline, troubles
+
+from tests.core.test_loss import line, summary
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
@@ -147,6 +150,21 @@ def test_report_of_the_run_before_is_told_once() -> None:
     assert [one.kind for one in troubles(Situation(NOW, previous_run=killed, unclaimed_reports=1))] == ["run-before"]
     [_, others] = troubles(Situation(NOW, previous_run=killed, unclaimed_reports=3))
     assert others.sentence == "2 more reports list undelivered deliveries that nobody took up."
+
+
+def test_run_before_names_who_is_owed_most_and_since_when() -> None:
+    """Three at most; the page lists more below."""
+    killed = PreviousRun("9f0c", "crash", 15, 0)
+    owed = [line(client_id, 5 - number) for number, client_id in enumerate(["acme", "initech", "hooli", "umbrella"])]
+    lost = loss_of(summary(*owed, line("soylent", 1, "2027-01-15T07:35:02.000Z")))
+    said = headline(Situation(NOW, previous_run=killed, run_before_lost=lost))
+    assert said == (
+        "The run before was killed and left 15 deliveries undelivered: acme/default 5, initech/default 4, "
+        "hooli/default 3, 2 more endpoints, the oldest of 2026-11-30 02:00:00Z. Nothing sends them until someone does."
+    )
+    alone = loss_of(summary(line("soylent", 1, "2027-01-15T07:35:02.000Z")))
+    said = headline(Situation(NOW, previous_run=killed, run_before_lost=alone))
+    assert "undelivered: soylent/default 1, the oldest of 07:35:02Z. Nothing" in said
 
 
 def test_given_up_names_nobody_where_none_is_held() -> None:

@@ -13,6 +13,7 @@ import pytest
 import trio
 from hookd.core.client import Client
 from hookd.core.health import PausedBy
+from hookd.core.loss import loss_of
 from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
@@ -23,6 +24,7 @@ from hookd.edge.api.sent_routes import EVENTS_AT_ONCE
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
 
+from tests.core.test_loss import EARLY, line, summary
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
 from tests.edge.turns import turns_of_another
@@ -131,7 +133,7 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     """The headline, what else is wrong, and where to look, without any script."""
     flow = Flow(Settings(intake=IntakeSettings(client_events_max=4, unsettled_events_max=4)))
     await flow.start(nursery)
-    unclaimed = [Unclaimed("/reports/crash-9f0c.jsonl", "9f0c")]
+    unclaimed = [Unclaimed("/reports/crash-9f0c.jsonl", "9f0c", loss_of(summary(line("initech", 4997))))]
     standing = Standing(unclaimed, Reloaded(), {})
     api = Api(flow, previous_run=lambda: PreviousRun("9f0c", "crash", 4997, 0), standing=lambda: standing)
     flow.put("initech")
@@ -143,9 +145,9 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
         "Producers are refused (503): the budget is full; initech/default holds 100 % of it, paused by operator since"
     )
     assert "Events of initech are refused (429): its budget is full" in said
-    assert "The run before was killed and left 4,997 deliveries undelivered." in said
+    assert "The run before was killed and left 4,997 deliveries undelivered: initech/default 4,997, the oldest" in said
     assert "1 endpoint of 1 client." in said
-    assert "hookd resend /reports/*-9f0c.jsonl --url http://localhost" in said
+    assert "hookd resend /reports/crash-9f0c.jsonl --url http://localhost" in said
     assert 'href="clients/initech/endpoints/default"' in page
     assert 'href="#run-before"' in page
     assert re.search(r"initech/default paused by operator 100 % 4 0 of 2 0s none yet none none yet", said)
@@ -154,6 +156,35 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     said = text_of(await shown(api, "/"))
     assert "The run before" not in said
     assert "4,997 deliveries undelivered, 0 taken back by this run. Somebody took up what it lists." in said
+
+
+async def test_what_earlier_runs_left_is_listed_by_whose_it_is(autojump_clock, nursery) -> None:
+    """The newest report first, each with its command; what has no payloads cannot be sent, which is said."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put("acme")
+    owed = [line("acme", 30, last_error="answered 503", failing_since=EARLY), line("<b>", 2, EARLY)]
+    many = [line(f"c{number}", 1) for number in range(12)]
+    unclaimed = [
+        Unclaimed("/reports/unread.jsonl", None),
+        Unclaimed("/reports/shutdown-1.jsonl", "one", loss_of(summary(*many))),
+        Unclaimed("/my reports/crash-2.jsonl", "two", loss_of(summary(*owed, trigger="crash", payloads=False))),
+    ]
+    api = Api(flow, standing=lambda: Standing(unclaimed, Reloaded(), {}))
+    page = await shown(api, "/")
+    said = text_of(page)
+    newest, older = said[said.index("32 deliveries that") :].split("12 deliveries that nobody took up, of run one")
+    assert newest.startswith("32 deliveries that nobody took up, of run two It was last heard of at 2026-11-30 03:")
+    assert "The oldest was accepted at 2026-11-30 01:00:00Z. Safe to send again: 32." in newest
+    assert "acme/default 30 2026-11-30 02:00:00Z answered 503, failing since 2026-11-30 01:00:00Z" in newest
+    assert "<b>/default, not registered now 2 2026-11-30 01:00:00Z not attempted, or no failure" in newest
+    assert "The report has no payloads, so it cannot be sent." in newest
+    assert "hookd report '/my reports/crash-2.jsonl'" in newest
+    assert "It stopped at 2026-11-30 03:00:00Z." in older
+    assert "And 2 more endpoints with 2 deliveries. To send them: hookd resend /reports/shutdown-1.jsonl --url" in older
+    assert "Beside these, reports that nobody took up: 1, in" in older
+    assert 'href="clients/acme/endpoints/default"' in page
+    assert 'href="clients/c1/' not in page
 
 
 async def test_overview_of_a_daemon_that_is_well(autojump_clock, nursery) -> None:

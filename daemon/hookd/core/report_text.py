@@ -7,6 +7,7 @@ Does not: write anything; flow/final_report does.
 
 import shlex
 
+from hookd.core.loss import largest
 from hookd.core.plurals import counted
 from hookd.core.printable import printable
 from hookd.core.report import CRASH, DeliveryCounts, EventCounts, Recorded, Summary
@@ -15,8 +16,6 @@ from hookd.core.units import format_duration
 
 TEXT_LINES_MAX = 25
 TEXT_COLUMNS_MAX = 100
-# Endpoints that the text names; the report has them all.
-CLIENTS_SHOWN = 10
 
 
 def text(summary: Summary, *, path: str | None) -> str:
@@ -113,18 +112,16 @@ def _sum(what: str, came_in: str, total: int, counts: EventCounts | DeliveryCoun
 
 def _text_clients(summary: Summary) -> list[str]:
     """The endpoints owed most, as many as leave room for the rest."""
-    shown, hidden = summary.clients[:CLIENTS_SHOWN], summary.clients[CLIENTS_SHOWN:]
+    shown, more_endpoints, more_deliveries = largest(summary)
     stopped = parse_rfc3339(summary.stopped_at)
     rows = ["  owed (deliveries, oldest, to client/endpoint, why):"]
     for line in shown:
         age = format_duration(max(0, round(stopped - parse_rfc3339(line.oldest_accepted_at))))
         why = line.last_error or "not attempted, or no failure yet"
         rows.append(f"    {line.undelivered:,}  {age}  {line.client_id}/{line.endpoint_id}  {why}")
-    if hidden:
-        rest = sum(line.undelivered for line in hidden)
-        rows.append(
-            f"    and {counted(len(hidden), 'more endpoint')} with {counted(rest, 'delivery')}, all in the report"
-        )
+    if more_endpoints:
+        more = f"{counted(more_endpoints, 'more endpoint')} with {counted(more_deliveries, 'delivery')}"
+        rows.append(f"    and {more}, all in the report")
     return rows
 
 

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from hookd.core.loss import Loss
 from hookd.core.plurals import are, counted
 from hookd.core.run_history import PreviousRun
 from hookd.core.time_text import moment, span
@@ -19,6 +20,8 @@ from hookd.core.timestamps import rfc3339
 FILLING_SHARE = 0.8
 OVERDUE_SECONDS_MAX = 30.0
 LOOP_LAG_SECONDS_MAX = 0.25
+# Of those that a run before lost deliveries of; the page lists more of them below.
+LOSERS_NAMED = 3
 
 
 class Ailment(enum.Enum):
@@ -79,6 +82,7 @@ class Situation(NamedTuple):
     overdue_seconds: float = 0.0
     loop_lag_seconds: float = 0.0
     previous_run: PreviousRun | None = None
+    run_before_lost: Loss | None = None  # as its report lists it
     is_run_before_taken_up: bool = False  # someone has sent what its report lists
     unclaimed_reports: int = 0
     waiting_for_client: int = 0
@@ -156,7 +160,7 @@ def _lost(now: Situation) -> Iterator[Trouble]:
             yield Trouble("run-before", f"The run before {ended} and left no list of what it lost.")
         elif run.undelivered > run.recovered and not now.is_run_before_taken_up:
             took = f", of which this run took back {run.recovered:,}" if run.recovered else ""
-            left = f"left {counted(run.undelivered, 'delivery')} undelivered{took}"
+            left = f"left {counted(run.undelivered, 'delivery')} undelivered{took}{_whose(now.run_before_lost, now)}"
             yield Trouble("run-before", f"The run before {ended} and {left}. Nothing sends them until someone does.")
             unclaimed, more = unclaimed - 1, "more "  # its own report is told
     if unclaimed > 0:
@@ -168,6 +172,18 @@ def _lost(now: Situation) -> Iterator[Trouble]:
         last = "" if now.given_up_last is None else f", the latest for {now.given_up_last}"
         said = f"{counted(now.given_up, 'delivery')} {were} given up in the last 15 minutes{last}."
         yield Trouble("given-up", said)
+
+
+def _whose(loss: Loss | None, now: Situation) -> str:
+    """Who is owed most of it, and since when the oldest waits."""
+    if loss is None or not loss.largest:
+        return ""
+    named = [f"{line.client_id}/{line.endpoint_id} {line.undelivered:,}" for line in loss.largest[:LOSERS_NAMED]]
+    if more := len(loss.largest) - len(named) + loss.more_endpoints:
+        named.append(counted(more, "more endpoint"))
+    oldest = loss.oldest_accepted_at
+    since = "" if oldest is None else f", the oldest of {moment(oldest, now.now)}"
+    return f": {', '.join(named)}{since}"
 
 
 def _ours(now: Situation) -> Iterator[Trouble]:

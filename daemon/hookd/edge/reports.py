@@ -31,6 +31,7 @@ from hookd.core.report_encoding import encoded
 from hookd.core.run import Run
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
+from hookd.edge.unclaimed_reports import UnclaimedReports
 from hookd.flow.ports import Pruned, Unclaimed
 
 WRITE_BYTES = 1 << 20
@@ -70,6 +71,7 @@ class ReportDirectory:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()  # the report names a command to paste, from anywhere
         self._written: set[Path] = set()  # by this process
+        self._unclaimed = UnclaimedReports(self._summary)
 
     def prove_writable(self, room_bytes: int = 0) -> None:
         """Makes the directory where it is missing, and a file in it for a moment.
@@ -151,16 +153,7 @@ class ReportDirectory:
     def unclaimed(self) -> list[Unclaimed]:
         """Those that list something undelivered, oldest first. Raises OSError."""
         claimed = self._claims()
-        found: list[tuple[tuple[str, str], Unclaimed]] = []
-        for path in self._all():
-            if path.name in claimed:
-                continue
-            summary = self._summary(path)
-            if summary is None:
-                found.append((("", path.name), Unclaimed(str(path), None)))
-            elif summary.deliveries.undelivered:
-                found.append(((summary.started_at, summary.stopped_at), Unclaimed(str(path), summary.run_id)))
-        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+        return self._unclaimed.among(path for path in self._all() if path.name not in claimed)
 
     def slices(self, path: str) -> Iterator[list[bytes]]:
         """The report's lines after its summary, some at a time. Raises OSError."""

@@ -11,6 +11,7 @@ import msgspec
 
 from hookd.core.endpoint_egress import EndpointEgress
 from hookd.core.log_line import Line
+from hookd.core.loss import Loss
 from hookd.core.outcome import Exchange, Outcome
 from hookd.core.timestamps import Moment
 
@@ -81,6 +82,7 @@ class Unclaimed(msgspec.Struct, frozen=True):
 
     path: str
     run_id: str | None  # None: the report cannot be read
+    loss: Loss | None = None  # what it lists; None: it cannot be read, or nobody looked
 
 
 class Sender(Protocol):

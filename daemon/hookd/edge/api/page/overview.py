@@ -4,12 +4,15 @@ Limits: rows of `flow/rounds.ROWS_MAX` endpoints and `GIVEN_UP_MAX` events. What
 round, which all who look share.
 """
 
+import shlex
+from collections.abc import Container
 from itertools import islice
 from typing import Any, NamedTuple
 
 import trio
 
 from hookd.core.event import Event
+from hookd.core.loss import Loss
 from hookd.core.troubles import Ailment, Situation, headline, troubles
 from hookd.edge.api.page.charts import charts
 from hookd.edge.api.rendering import event_view, health_view
@@ -27,6 +30,15 @@ class Row(NamedTuple):
     endpoint_id: str
     health: HealthView
     ailment: Ailment | None
+
+
+class Left(NamedTuple):
+    """A report that nobody took up, as far as it can be read; `known` are the endpoints that have a page."""
+
+    path: str
+    run_id: str | None
+    loss: Loss
+    known: Container[tuple[str, str]]
 
 
 class Overview:
@@ -51,6 +63,7 @@ class Overview:
             "connections": services.connections(),
             "clients": len(services.registry),
             "report_directory": services.report_directory,
+            "left": self._left(),
             "round": made,
             "rows": await self._rows(made),
             "ailments": Ailment,
@@ -86,6 +99,7 @@ class Overview:
             reports_problem=services.reports_problem(),
             loop_lag_seconds=services.housekeeping.loop_lag_seconds,
             previous_run=run,
+            run_before_lost=next((one.loss for one in unclaimed if run is not None and one.run_id == run.run_id), None),
             is_run_before_taken_up=run is not None and all(one.run_id != run.run_id for one in unclaimed),
             unclaimed_reports=len(unclaimed),
             overdue_seconds=made.overdue_seconds,
@@ -106,6 +120,16 @@ class Overview:
             rows.append(Row(client_id, endpoint_id, health_view(services, client_id, endpoint, oldest), ailment))
             await trio.lowlevel.checkpoint()  # to find the oldest can take 20 ms
         return rows
+
+    def _left(self) -> list[Left]:
+        """The newest first, as many as edge/unclaimed_reports has read."""
+        registry, found = self._services.registry, []
+        for one in reversed(self._services.standing().unclaimed_reports):
+            if one.loss is not None:
+                owed = ((line.client_id, line.endpoint_id) for line in one.loss.largest)
+                known = {names for names in owed if registry.endpoint(*names) is not None}
+                found.append(Left(shlex.quote(one.path), one.run_id, one.loss, known))
+        return found
 
     def _given_up(self) -> list[Any]:
         """Those given up last."""
