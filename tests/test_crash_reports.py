@@ -33,10 +33,16 @@ class Killed:
     """A run whose process is gone: its files, and what it knew."""
 
     def __init__(
-        self, folder: RecorderDirectory, run_id: str, *, events: int, marked: ReportDirectory | None = None
+        self,
+        folder: RecorderDirectory,
+        run_id: str,
+        *,
+        events: int,
+        marked: ReportDirectory | None = None,
+        payloads: bool = False,
     ) -> None:
         self.run = Run(run_id, "0.0", "host", 7, WALL)
-        self.recorder: SegmentRecorder = folder.recorder(self.run, recorder_layout(DEFAULTS), payloads=False)
+        self.recorder: SegmentRecorder = folder.recorder(self.run, recorder_layout(DEFAULTS), payloads=payloads)
         self.ledger = Ledger(
             EffectiveSettings(Settings()),
             started=Moment(0.0, WALL),
@@ -75,6 +81,14 @@ def _reports(tmp_path: Path) -> ReportDirectory:
 
 def lines_of(made: Crashed) -> list[str]:
     return [json.loads(line)["event_id"] for line in Path(made.path).read_text().splitlines()[1:]]
+
+
+def test_command_of_a_crash_report_asks_the_daemon_that_made_it(folder, reports, shared_memory):
+    """It is the one that runs when somebody reads it."""
+    Killed(folder, "a1", events=1, payloads=True)
+    log = ListLog()
+    [made] = write_crash_reports(folder, reports, log, url="http://127.0.0.1:8081")
+    assert log.texts[0].endswith(f"  hookd resend {made.path} --url http://127.0.0.1:8081\n")
 
 
 def test_each_run_that_was_killed_gets_its_report_once(folder, reports, shared_memory):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 from hookd.cli.api_client import Answer
-from hookd.cli.commands.explain import Found, NotFound, explained, find
+from hookd.cli.commands.explain import Found, HookdCommands, NotFound, explained, find
 from hookd.core.attempt_text import excerpt_text, past_attempts
 from hookd.core.outcome import Blocked, TimedOut, Unreachable
 from hookd.core.rate import Rate
@@ -19,8 +19,12 @@ from tests.flow.harness import EPOCH, URL, Hang, Later, Slow, at, endpoint, now
 from tests.flow.test_resend import written
 
 EVENT = "/v1/clients/acme/events/e1"
-RETRY = "    curl -X POST http://hookd/v1/clients/acme/events/e1/retry"
-RESUME = "    curl -X POST http://hookd/v1/clients/acme/endpoints/default/resume"
+RETRY = "    hookd retry --url http://hookd acme e1"
+RESUME = "    hookd resume --url http://hookd acme default"
+
+# What the command posts to; tests/acceptance/test_commands.py pastes it.
+POSTED = {RETRY: f"{EVENT}/retry", RESUME: "/v1/clients/acme/endpoints/default/resume"}
+COMMANDS = HookdCommands("http://hookd")
 
 
 async def of_event(api: Api, event_id: str = "e1") -> str:
@@ -36,7 +40,7 @@ async def of_client(api: Api) -> str:
 async def _told(api: Api, client: Any, events: Any) -> str:
     status = (await api.get("/v1/status")).body
     found = Found("e1", client, events, [], status, EPOCH + trio.current_time())
-    return "\n".join(line.strip() for line in explained(found, lambda path: f"curl -X POST http://hookd{path}"))
+    return "\n".join(line.strip() for line in explained(found, COMMANDS))
 
 
 async def with_event(nursery: trio.Nursery, *script: Any, settings: Settings | None = None) -> Api:
@@ -108,7 +112,7 @@ async def test_event_held_back_by_retry_after_says_who_asked(autojump_clock, nur
     assert f"Attempt 2 of 6 {waits}: the endpoint asked by Retry-After not to be called before." in told
     assert "retry" not in told
     assert "To call it all the same:" in told
-    assert "/v1/clients/acme/endpoints/default/resume" in told
+    assert RESUME.strip() in told
     client = await of_client(api)
     assert f"default -> {URL}: throttled since 08:00:00Z (10s ago)" in client
     again = waits.removeprefix("comes ")
@@ -156,7 +160,7 @@ async def test_event_paused_by_an_operator_says_since_when_and_does_not_expire(a
     assert "It does not expire while an operator holds the endpoint." in told
     assert f"until someone resumes it:\n{RESUME.strip()}" in await of_client(api)
     api.flow.sender.script(URL, 200)
-    await api.post(RESUME.partition("http://hookd")[2])
+    await api.post(POSTED[RESUME])
     await now()
     assert "e1 of client acme, type invoice.paid, accepted 08:00:00Z (3h 0m ago): delivered" in await of_event(api)
 
@@ -170,7 +174,7 @@ async def test_event_given_up_as_gone_says_what_to_do_and_it_works(autojump_cloc
     assert told.endswith(f"{RESUME.strip()}\nTo try it again:\n{RETRY.strip()}")
     assert f"default -> {URL}: disabled since 08:00:00Z (0s ago)" in await of_client(api)
     for command in (RESUME, RETRY):
-        assert (await api.post(command.partition("http://hookd")[2])).status in (200, 202)
+        assert (await api.post(POSTED[command])).status in (200, 202)
     await now()
     assert ": delivered\n" in await of_event(api)
 
@@ -201,7 +205,7 @@ async def test_event_of_a_removed_endpoint_says_that_it_cannot_be_tried(autojump
     told = await of_event(api)
     assert "Client acme is not registered." in told
     assert "Given up (endpoint_removed) after 1 attempt: its endpoint was removed." in told
-    assert "curl" not in told
+    assert "hookd retry" not in told
 
 
 async def backlogged(nursery: trio.Nursery, script: Any) -> Api:
@@ -226,7 +230,7 @@ async def test_event_of_a_removed_endpoint_that_waits_for_its_slice_promises_not
         assert "Its endpoint was removed: this attempt is its last, and only a 2xx counts." in flying
         for told in (waiting, flying):
             assert "too old" not in told
-            assert "curl" not in told
+            assert "hookd retry" not in told
         api.flow.put()
     assert (await api.get(EVENT)).body["deliveries"][0]["expires_at"] is None
 
@@ -249,7 +253,7 @@ async def test_event_that_is_due_too_late_can_be_tried_before(autojump_clock, nu
     told = await of_event(api)
     never = "Attempt 2 of 2 will not come: by its schedule it is due when the delivery is too old."
     assert f"{never} To try it before:\n{RETRY.strip()}" in told
-    assert (await api.post(RETRY.partition("http://hookd")[2])).status == 202
+    assert (await api.post(POSTED[RETRY])).status == 202
     await now()
     assert ": delivered\n" in await of_event(api)
 
@@ -303,8 +307,15 @@ async def test_ambiguous_event_names_each_command(autojump_clock, nursery) -> No
     """Several clients have an event of the id."""
     api = await started(nursery)
     status = (await api.get("/v1/status")).body
-    lines = explained(Found("e1", None, [], ["a", "b"], status, EPOCH), str)
-    assert lines[1:] == ["  hookd explain a/e1", "  hookd explain b/e1"]
+    lines = explained(Found("e1", None, [], ["a", "b"], status, EPOCH), COMMANDS)
+    assert lines[1:] == [f"  hookd explain --url http://hookd {client_id}/e1" for client_id in "ab"]
+
+
+def test_command_keeps_the_options_that_were_given_and_an_id_that_looks_like_one() -> None:
+    """What the environment says holds for the next command, too."""
+    assert HookdCommands().resume("acme", "default") == "hookd resume acme default"
+    command = HookdCommands(token_file="my token").retry("-x", "e1")
+    assert command == "hookd retry --token-file 'my token' -- -x e1"
 
 
 async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_clock, nursery) -> None:
@@ -341,7 +352,7 @@ async def test_event_behind_another_names_it_and_how_often_it_failed(autojump_cl
         api.flow.admit(event_id=event_id)
     await at(1)
     assert "Attempt 1 of 6 waits behind first, which failed once; strict order." in await of_event(api, "behind")
-    assert "hookd explain acme/first" in await of_event(api, "behind")
+    assert "hookd explain --url http://hookd acme/first" in await of_event(api, "behind")
     assert "waits behind" not in await of_event(api, "first")
     await at(8)
     assert "waits behind first, which failed twice; strict order." in await of_event(api, "behind")

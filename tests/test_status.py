@@ -78,6 +78,8 @@ async def test_those_that_need_someone_come_first(autojump_clock, nursery) -> No
 async def test_screen_has_every_total_and_fits_100_columns(autojump_clock, nursery) -> None:
     """In words and with units; what endpoints wrote is harmless."""
     api = await with_states(nursery)
+    [young] = [line for line in screen(await overview_of(api), "") if line.startswith("failing/default")]
+    assert "  ok, 1 failed  " in young
     await at(61)
     lines = screen(await overview_of(api), "http://hookd")
     assert all(len(line) <= 100 for line in lines)
@@ -96,6 +98,7 @@ async def test_screen_has_every_total_and_fits_100_columns(autojump_clock, nurse
         "endpoints    3 ok, 1 throttled, 1 paused, 1 disabled; 6 clients",
         "paused: operator         1         0    1m 0s",
         "answered 410",
+        "failing/default                failing                  1         0    1m 1s  answered 400",
     ):
         assert words in text, (words, text)
 

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -167,9 +168,9 @@ def test_commands_say_how_to_pass_a_token_and_take_it(folder: Path) -> None:
             wait_until(lambda: receiver.log, what="the attempt")
             told = hookd("explain", "e1", "--url", daemon.url, "--token-file", str(folder / "old"))
             assert told.returncode == 0
-            (curl,) = re.findall(r"curl .*", told.stdout)
-            assert OLD not in curl
-            retried = subprocess.run(f"{curl} -sS", shell=True, capture_output=True, check=True, text=True)
+            (command,) = re.findall(r"hookd retry .*", told.stdout)
+            assert OLD not in command
+            retried = hookd(*shlex.split(command)[1:], "--json")
             assert json.loads(retried.stdout)["id"] == "e1", retried
     missing = hookd("status", "--token-file", str(folder / "none"))
     assert missing.returncode == 66
@@ -200,7 +201,7 @@ def test_status_shows_the_screen_and_json(daemon: Daemon) -> None:
     assert (
         f"hookd {json.loads(hookd('status', '--url', daemon.url, '--json').stdout)['version']} running" in shown.stdout
     )
-    assert "down/default                   failing" in shown.stdout
+    assert "down/default                   ok, 2 failed" in shown.stdout
     status = json.loads(hookd("status", "--url", daemon.url, "--json").stdout)
     assert status["events"]["accepted"] == 4
     assert [one["client_id"] for one in status["needs_attention"]] == ["down"]

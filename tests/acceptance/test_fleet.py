@@ -28,7 +28,7 @@ from tests.acceptance.fleet import (
     owners,
     refusals,
 )
-from tests.acceptance.harness import HANG, Api, Receiver, wait_until
+from tests.acceptance.harness import HANG, Api, Receiver, hookd, wait_until
 from tests.acceptance.proxied_routes import Route, misled, misled_by_envoy
 from tests.ring import Ring
 
@@ -109,6 +109,19 @@ def test_what_speaks_of_one_daemon_is_asked_by_its_name(port: int) -> None:
         assert api.ask("POST", "/v1/events", {"type": "t"}).slug == "invalid-event"
         assert api.ask("GET", "/problems/full").status == 200
         assert (api.ask("GET", "/livez").status, api.ask("GET", "/readyz").status) == (200, 200)
+
+
+def test_explain_finds_the_daemon_of_a_client_behind_the_proxy(port: int) -> None:
+    """By the client in the path; a daemon that is asked by its name says that it speaks for itself alone."""
+    (client_id, home), *_ = owners(port, CLIENTS[:1]).items()
+    url = f"http://127.0.0.1:{port}"
+    found = hookd("explain", client_id, "--url", url)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"client {client_id}, registered")
+    other = next(name for name in SHARDS if name != home)
+    absent = hookd("explain", "nobody", "--url", f"{url}/shard/{other}")
+    assert absent.returncode == 2
+    assert f"this is shard {other}: another may know it, by the proxy's --url URL/shard/NAME" in absent.stderr
 
 
 def test_haproxy_sends_every_route_where_it_belongs(port: int) -> None:

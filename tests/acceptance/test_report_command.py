@@ -43,6 +43,12 @@ def test_report_of_a_running_daemon_is_found_by_its_url(tmp_path: Path) -> None:
         by_environment = hookd("report", "--json", env=environment(None, HOOKD_URL=daemon.url), cwd=Path("/"))
         assert by_environment.stdout == named.stdout
         assert json.loads(named.stdout)["run_id"] in daemon.report().name
+        for marker in daemon.reports.glob("run-*.open"):
+            marker.unlink()  # as if another machine had a directory of this name
+        doubted = hookd("report", "--url", daemon.url, cwd=Path("/"))
+        assert doubted.returncode == 0
+        assert f"the daemon at {daemon.url} runs on another machine, or writes to another" in doubted.stderr
+        assert f"this is {daemon.report()}, of run" in doubted.stderr
 
 
 def test_report_beside_a_daemon_that_is_down_is_found_where_it_usually_is(
@@ -56,6 +62,8 @@ def test_report_beside_a_daemon_that_is_down_is_found_where_it_usually_is(
     assert f"hookd resend {path}" in shown.stdout
     assert f"no hookd answers at {nobody['HOOKD_URL']}" in shown.stderr
     assert "looking in /var/lib/hookd/reports and reports" in shown.stderr
+    run_id = path.stem.rpartition("-")[2]
+    assert f"it may be another daemon's; this is {path}, of run {run_id} on" in shown.stderr
 
 
 def test_report_that_is_nowhere_is_66_and_names_the_places(tmp_path: Path, nobody: dict[str, str]) -> None:

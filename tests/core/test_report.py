@@ -203,6 +203,14 @@ def test_text_at_its_longest_keeps_lines_and_columns() -> None:
     assert len(text.split("\n")) == rows + 1
 
 
+def test_text_names_where_the_daemon_is_if_that_is_not_the_default() -> None:
+    """A command that asks elsewhere is none to paste."""
+    desk = Desk()
+    desk.open()
+    rows = report_text.text(desk.summary(), path=PATH, url="http://127.0.0.1:8081").splitlines()
+    assert rows[-1] == f"  hookd resend {PATH} --url http://127.0.0.1:8081"
+
+
 def test_text_never_cuts_the_path_or_the_command() -> None:
     """A command that cannot be pasted is worse than a long line; odd paths are quoted for the shell."""
     desk = Desk()

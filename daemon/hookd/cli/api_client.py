@@ -7,18 +7,19 @@ certificate must be one that this machine trusts, or `SSL_CERT_FILE`, which Open
 import http.client
 import os
 import re
-import shlex
 import ssl
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from hookd.core.bind import URL_DEFAULT
 from hookd.core.printable import printable
+from hookd.core.shard import HEADER
 
-URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 30.0
 # A daemon's longest is that to a batch, each of whose events is refused with 4 KiB.
 ANSWER_BYTES_MAX = 1 << 26
@@ -49,6 +50,11 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: Any
     has_token: bool = False  # whether the question brought one
+
+    @property
+    def shard(self) -> str | None:
+        """Which daemon of several answered."""
+        return self.headers.get(HEADER)
 
     @property
     def is_hookds(self) -> bool:
@@ -98,10 +104,12 @@ class Answer(NamedTuple):
 class Remote:
     def __init__(self, url: str, token_file: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """Raises Unreachable where the URL is none, Unreadable where the token cannot be read."""
-        self.url = url.rstrip("/")
-        self._token_file = token_file
         self._token = token_in(token_file) if token_file else None
         self._timeout_seconds = timeout_seconds
+        self._point_at(url)
+
+    def _point_at(self, url: str) -> None:
+        self.url = url.rstrip("/")
         try:
             self._parts = urlsplit(self.url)
             self._port = self._parts.port
@@ -126,6 +134,12 @@ class Remote:
             timeout_seconds=timeout_seconds,
         )
 
+    def at_shard(self, name: str) -> "Remote":
+        """That daemon of several behind the proxy at this URL."""
+        other = copy(self)
+        other._point_at(f"{self.url}/shard/{part(name)}")
+        return other
+
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None, {})
 
@@ -134,11 +148,6 @@ class Remote:
 
     def put(self, path: str, body: bytes) -> Answer:
         return self._ask("PUT", path, body, {"content-type": "application/json"})
-
-    def curl(self, path: str) -> str:
-        """The same POST as a command to paste; the token stays in its file."""
-        token = f' -H "authorization: Bearer $(cat {shlex.quote(self._token_file)})"' if self._token_file else ""
-        return f"curl -X POST {shlex.quote(self.url + path)}{token}"
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._token is not None:

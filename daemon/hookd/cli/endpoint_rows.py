@@ -1,6 +1,7 @@
 """Owns the endpoints' rows of `hookd status`: their order, how many are shown, and how.
 
-Those that need someone come first: disabled, paused, throttled, failing; then those with the oldest unsettled delivery.
+Those that need someone come first: disabled, paused, throttled, failing or with a last attempt that failed; then those
+with the oldest unsettled delivery. Failing is what the health calls so: for 30 s at least, and by two attempts.
 At most 20 endpoints are shown.
 """
 
@@ -110,7 +111,7 @@ def table(found: Found, columns: int = COLUMNS_MAX) -> list[str]:
 
 def _state(row: Row) -> str:
     if row.urgency == FAILING:
-        return "failing"
+        return "failing" if row.health["failing"] else f"ok, {row.health['consecutive_failures']:,} failed"
     if row.health["paused_by"] is not None and row.health["state"] == "paused":
         return f"paused: {row.health['paused_by']}"
     return str(row.health["state"])

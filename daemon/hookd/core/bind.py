@@ -1,7 +1,8 @@
-"""Owns one entry of `http.bind`: the forms that it has, whether only this machine gets in by it, and who asks there."""
+"""Owns one entry of `http.bind`: its forms, whether only this machine gets in by it, who asks there, and its URL."""
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 # How the server names to the app whoever asks through a unix socket; no IP address reads like it.
@@ -35,6 +36,9 @@ class Bind(NamedTuple):
         return address.is_loopback and getattr(address, "ipv4_mapped", None) is None  # as before Python 3.13
 
 
+URL_DEFAULT = "http://127.0.0.1:8080"  # of the bind by default, and of every command
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 
@@ -48,6 +52,19 @@ def parse_bind(text: str) -> Bind:
     if found is None or int(found[3]) > 65535 or (found[1] and not _is_ipv6(found[1])):
         raise ValueError(f'{text!r} is not "HOST:PORT", "[::1]:PORT", "unix:/path" or "fd://N"')
     return Bind(host=(found[1] or found[2]).lower(), port=int(found[3]))
+
+
+def url_on_this_machine(binds: Iterable[str], *, is_https: bool) -> str:
+    """Where a command that is typed beside the daemon reaches it.
+
+    The default, too, where that cannot be told: a port that the system picks, a unix socket or an inherited one.
+    """
+    scheme, found = "https" if is_https else "http", []
+    for one in map(parse_bind, binds):
+        host = _ANY_HOST.get(one.host, one.host)
+        if one.port:
+            found.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{one.port}")
+    return URL_DEFAULT if not found or URL_DEFAULT in found else found[0]
 
 
 def _is_ipv6(text: str) -> bool:

@@ -8,9 +8,8 @@ Pure: it decides and changes nothing. What endpoints and producers wrote stands 
 makes it harmless.
 """
 
-import shlex
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from hookd.core.attempt_text import advice, excerpt_text, maybe_received, outcome_text, past_attempts
 from hookd.core.plurals import are, counted, plural
@@ -28,11 +27,21 @@ GIVEN_UP = {
 }
 
 
-class Telling:
-    """`curl` makes of a path the command that posts to it; `now` is the daemon's wall clock."""
+class Commands(Protocol):
+    """What a person can do, each as a command to paste."""
 
-    def __init__(self, curl: Callable[[str], str], now: float) -> None:
-        self._post = curl
+    def resume(self, client_id: str, endpoint_id: str) -> str: ...
+
+    def retry(self, client_id: str, event_id: str) -> str: ...
+
+    def explain(self, name: str) -> str: ...
+
+
+class Telling:
+    """`now` is the daemon's wall clock."""
+
+    def __init__(self, commands: Commands, now: float) -> None:
+        self._commands = commands
         self._now = now
 
     # Clients
@@ -212,7 +221,7 @@ class Telling:
         elif health["held_up_by"] not in (None, event["id"]):
             first = health["held_up_by"]
             yield f"{attempt} waits behind {first}, {_failed(health)}; strict order. What that one waits for:"
-            yield f"  hookd explain {shlex.quote('/'.join((event['client_id'], first)))}"
+            yield f"  {self._commands.explain('/'.join((event['client_id'], first)))}"
         elif health["state"] == "paused":
             yield f"{attempt} waits: the endpoint is paused by its failures{self._since(health)}."
             yield f"{self._probe(health)} An answer below 500 ends the pause. To try this one now:"
@@ -246,10 +255,10 @@ class Telling:
         return f"comes {ahead(at, self._now)}" if parse_rfc3339(at) > self._now else "is due now"
 
     def _resume(self, client_id: str, endpoint: dict[str, Any]) -> str:
-        return self._post(f"/v1/clients/{client_id}/endpoints/{endpoint['id']}/resume")
+        return self._commands.resume(client_id, endpoint["id"])
 
     def _retry(self, event: dict[str, Any]) -> str:
-        return self._post(f"/v1/clients/{event['client_id']}/events/{event['id']}/retry")
+        return self._commands.retry(event["client_id"], event["id"])
 
 
 def endpoint_of(client: dict[str, Any] | None, delivery: dict[str, Any]) -> dict[str, Any] | None:

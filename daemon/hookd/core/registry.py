@@ -47,9 +47,11 @@ class Registry:
 
     def get_endpoint(self, client_id: str, endpoint_id: str) -> Endpoint:
         """Raises UnknownClient or NotFound."""
-        endpoint = self.get(client_id).endpoint(endpoint_id)
+        client = self.get(client_id)
+        endpoint = client.endpoint(endpoint_id)
         if endpoint is None:
-            raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
+            has = ", ".join(one.id for one in client.endpoints)
+            raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}; it has {has or 'none'}")
         return endpoint
 
     def put(self, client: Client) -> None:

@@ -7,6 +7,7 @@ Does not: write anything; flow/final_report does.
 
 import shlex
 
+from hookd.core.bind import URL_DEFAULT
 from hookd.core.loss import largest
 from hookd.core.plurals import counted
 from hookd.core.printable import printable
@@ -18,8 +19,11 @@ TEXT_LINES_MAX = 25
 TEXT_COLUMNS_MAX = 100
 
 
-def text(summary: Summary, *, path: str | None) -> str:
-    """The summary for someone woken by it: at most 25 lines of 100 columns, most important first."""
+def text(summary: Summary, *, path: str | None, url: str = URL_DEFAULT) -> str:
+    """The summary for someone woken by it: at most 25 lines of 100 columns, most important first.
+
+    `url` is where a daemon will be that the undelivered are sent to.
+    """
     lost, deliveries = summary.undelivered, summary.deliveries
     rows = [
         f"hookd {summary.version} run {summary.run_id} {_ending(summary)}",
@@ -55,7 +59,8 @@ def text(summary: Summary, *, path: str | None) -> str:
             rows.append("Recovery is on: a start sends these again, once. By hand, once a daemon runs:")
         else:
             rows.append("Nothing will be sent until someone does; once a daemon runs again:")
-        rows.append(f"  hookd resend {shlex.quote(path)}")
+        elsewhere = "" if url == URL_DEFAULT else f" --url {shlex.quote(url)}"
+        rows.append(f"  hookd resend {shlex.quote(path)}{elsewhere}")
     assert len(rows) <= TEXT_LINES_MAX
     return "".join(f"{_clip(row)}\n" for row in rows)
 

@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from hookd.core import report, report_text
+from hookd.core.bind import url_on_this_machine
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.ledger import Ledger
 from hookd.core.no_room import NO_ROOM
@@ -146,7 +147,9 @@ class FinalReport:
         return self._effective.settings.recorder.payloads and self._recorder.is_on
 
     def _text(self, summary: Summary) -> str:
-        return report_text.text(summary, path=str(self._reports.path_of(summary)))
+        http = self._effective.settings.http
+        url = url_on_this_machine(http.bind, is_https=bool(http.certificate_file))
+        return report_text.text(summary, path=str(self._reports.path_of(summary)), url=url)
 
     def _summarise(self, stop: Stop, *, payloads: bool = True) -> Summary:
         settings = self._effective.settings

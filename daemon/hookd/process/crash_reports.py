@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from hookd.core import crash, report_text
+from hookd.core.bind import URL_DEFAULT
 from hookd.core.record import Counts, Header
 from hookd.core.report import Line, Summary
 from hookd.core.run_history import PastRun
@@ -50,9 +51,14 @@ class Crashed(NamedTuple):
 
 
 def write_crash_reports(
-    recordings: Recordings | None, reports: Reports, log: LogWriter, *, recovery: bool = False
+    recordings: Recordings | None,
+    reports: Reports,
+    log: LogWriter,
+    *,
+    recovery: bool = False,
+    url: str = URL_DEFAULT,
 ) -> list[Crashed]:
-    """Makes the crash reports that are missing, oldest run first."""
+    """Makes the crash reports that are missing, oldest run first. `url` is where the run that begins will be."""
     crashed = []
     markers = {marker.run_id: marker for marker in reports.open_runs()}
     for found in recordings.left_behind() if recordings is not None else ():
@@ -60,7 +66,7 @@ def write_crash_reports(
         run_id = found.recording.run_id
         marker = markers.pop(run_id, None)
         if reports.of_run(run_id) is None:
-            made = _report(found, marker, reports, log, recovery=recovery)
+            made = _report(found, marker, reports, log, recovery=recovery, url=url)
             if made is None:
                 continue
             crashed.append(made)
@@ -83,7 +89,9 @@ def write_crash_reports(
     return crashed
 
 
-def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWriter, *, recovery: bool) -> Crashed | None:
+def _report(
+    found: Found, marker: Marker | None, reports: Reports, log: LogWriter, *, recovery: bool, url: str
+) -> Crashed | None:
     recording = found.recording
     heard_at = parse_rfc3339(marker.at) if marker is not None else 0.0
     identity = recording.header or _identity(found, marker)
@@ -100,7 +108,7 @@ def _report(found: Found, marker: Marker | None, reports: Reports, log: LogWrite
         recorder=summary.recorder,
         balanced=summary.balanced,
     )
-    log.text(report_text.text(summary, path=path))
+    log.text(report_text.text(summary, path=path, url=url))
     try:
         reports.write(summary, crash.lines(recording))
     except OSError as error:

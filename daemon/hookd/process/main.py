@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from hookd import __version__
+from hookd.core.bind import url_on_this_machine
 from hookd.core.certificate_validity import validity
 from hookd.core.run import Run
 from hookd.core.settings import HttpSettings, Settings
@@ -159,7 +160,8 @@ def _run(
     """Reports of crashes first, then one run of the supervisor. Raises CannotRecord or CannotBind."""
     wall, shard = SystemClock().wall(), settings.shard.name
     run = Run(secrets.token_hex(8), __version__, platform.node(), os.getpid(), wall, shard)
-    write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled)
+    url = url_on_this_machine(settings.http.bind, is_https=bool(settings.http.certificate_file))
+    write_crash_reports(recorder_directory, reports, outside.log, recovery=settings.recovery.enabled, url=url)
     is_unaccounted = recorder_directory is not None and bool(recorder_directory.left_behind())
     outside = outside._replace(
         past_runs=reports.past_runs(),

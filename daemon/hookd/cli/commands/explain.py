@@ -7,7 +7,6 @@ Does not: decide or change anything.
 """
 
 import shlex
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
@@ -38,7 +37,29 @@ def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -
             found = find(remote, name)
         except NotFound as error:
             fail(ExitCode.USAGE, f"nothing is called {name!r}: {error}")
-        click.echo(found_json(found) if as_json else "\n".join(explained(found, remote.curl)))
+        click.echo(found_json(found) if as_json else "\n".join(explained(found, HookdCommands(url, token_file))))
+
+
+class HookdCommands(NamedTuple):
+    """Those of this command line, with the options that this one was given; the environment holds for them as well."""
+
+    url: str | None = None
+    token_file: str | None = None
+
+    def resume(self, client_id: str, endpoint_id: str) -> str:
+        return self._command("resume", client_id, endpoint_id)
+
+    def retry(self, client_id: str, event_id: str) -> str:
+        return self._command("retry", client_id, event_id)
+
+    def explain(self, name: str) -> str:
+        return self._command("explain", name)
+
+    def _command(self, verb: str, *names: str) -> str:
+        given = {"--url": self.url, "--token-file": self.token_file}
+        options = [word for option, value in given.items() if value for word in (option, value)]
+        apart = ["--"] if any(name.startswith("-") for name in names) else []  # an id may, and would be an option
+        return shlex.join(["hookd", verb, *options, *apart, *names])
 
 
 class Found(NamedTuple):
@@ -58,13 +79,17 @@ class NotFound(Exception):
 
 def find(remote: Remote, name: str) -> Found:
     """Raises NotFound, Unreachable or Refusal."""
-    status = remote.get("/v1/status").taken("now", "state")
+    answered = remote.get("/v1/status")
+    if answered.status == 404 and (shard := _shard_of(remote, name)) is not None:
+        remote = remote.at_shard(shard)
+        answered = remote.get("/v1/status")
+    status = answered.taken("now", "state")
     now = parse_rfc3339(status["now"])
     client_id, slash, event_id = name.partition("/")
     if slash:
         answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")
         if answer.status == 404:
-            raise NotFound(answer.problem)
+            raise NotFound(_absent(answer))
         event = answer.taken("id", "deliveries")
         return Found(name, None, [(event, _client_of(remote, event))], [], status, now)
     asked = remote.get(f"/v1/clients/{_part(name)}")
@@ -76,24 +101,33 @@ def find(remote: Remote, name: str) -> Found:
         if waiting:
             return Found(name, None, [(event, None) for event in waiting], [], status, now)
         if client is None and not ambiguous:
-            raise NotFound(f"{asked.problem}; {answer.problem}")
+            raise NotFound(f"{asked.problem}; {_absent(answer)}")
         return Found(name, client, [], ambiguous, status, now)
     event = answer.taken("id", "deliveries")
     return Found(name, client, [(event, _client_of(remote, event))], [], status, now)
 
 
-def explained(found: Found, curl: Callable[[str], str]) -> list[str]:
-    """Lines of text; `curl` makes of a path the command that posts to it."""
+def _shard_of(remote: Remote, name: str) -> str | None:
+    """A proxy in front of several passes on what names the client in its path, or the daemon in an event's id."""
+    client_id, slash, _ = name.partition("/")
+    answer = remote.get(f"/v1/clients/{_part(client_id)}")
+    if not slash and answer.status == 404:
+        answer = remote.get(f"/v1/events/{_part(name)}")
+    return answer.shard
+
+
+def explained(found: Found, commands: HookdCommands) -> list[str]:
+    """Lines of text."""
     lines: list[str] = []
     if found.status["state"] == "draining":
         lines.append("The daemon is draining: what is not settled when it stops is listed in its report.")
     if found.client is not None:
-        lines += Telling(curl, found.now).client(found.client)
+        lines += Telling(commands, found.now).client(found.client)
     for event, client in found.events:
-        lines += Telling(curl, found.now).event(event, client)
+        lines += Telling(commands, found.now).event(event, client)
     if found.ambiguous:
         lines.append("Several clients have an event of this id; name one of them:")
-        lines += [f"  hookd explain {shlex.quote(f'{client_id}/{found.name}')}" for client_id in found.ambiguous]
+        lines += [f"  {commands.explain(f'{client_id}/{found.name}')}" for client_id in found.ambiguous]
     return [printable(line) for line in lines]
 
 
@@ -102,6 +136,12 @@ def found_json(found: Found) -> str:
     return json_text(
         {"client": found.client, "events": [event for event, _ in found.events], "ambiguous": found.ambiguous}
     )
+
+
+def _absent(answer: Answer) -> str:
+    """What the daemon says; of several it speaks for itself alone."""
+    others = f"; this is shard {answer.shard}: another may know it, by the proxy's --url URL/shard/NAME"
+    return answer.problem + (others if answer.shard else "")
 
 
 def _waiting_for_client(remote: Remote, name: str) -> list[dict[str, Any]]:

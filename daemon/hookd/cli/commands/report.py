@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 
@@ -13,6 +13,7 @@ from hookd.cli.failures import fail
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
 from hookd.cli.terminal import json_text, tell
+from hookd.core.bind import URL_DEFAULT, url_on_this_machine
 from hookd.core.printable import printable_json
 from hookd.core.report import Summary
 from hookd.core.report_text import text
@@ -45,45 +46,61 @@ def report(
     It looks in --reports, else where --config says, else where the daemon at --url says, else in
     /var/lib/hookd/reports and ./reports.
     """
-    path = Path(file) if file else _newest(_directories(reports, config, url, token_file))
+    place = Place([]) if file else _place(reports, config, url, token_file)
+    path = Path(file) if file else _newest(place.directories)
     summary, line = read_summary(path)
+    if place.doubt:
+        tell(f"{place.doubt}; this is {path}, of run {summary.run_id} on {summary.host}, ended {summary.stopped_at}")
     if not file:
         _say_ended_without_report(path.parent, summary)
     if as_json:
         click.echo(printable_json(line).decode())
     else:
-        click.echo(text(summary, path=str(path)), nl=False)
+        click.echo(text(summary, path=str(path), url=url or place.url), nl=False)
     say_claimed(path)
 
 
-def _directories(reports: str | None, config: str | None, url: str | None, token_file: str | None) -> Sequence[str]:
-    """Where the newest may be: the first source that knows it decides."""
+class Place(NamedTuple):
+    """Where the newest may be, and where a daemon on it will be."""
+
+    directories: Sequence[str]
+    doubt: str = ""  # why the newest there may be of another daemon than the one that was named
+    url: str = URL_DEFAULT
+
+
+def _place(reports: str | None, config: str | None, url: str | None, token_file: str | None) -> Place:
+    """The first source that knows it decides."""
     if reports:
-        return [reports]
+        return Place([reports])
     if config:
-        return [load_or_exit(config, {}, dev=True).settings.drain.report_directory]
+        settings = load_or_exit(config, {}, dev=True).settings
+        https = bool(settings.http.certificate_file)
+        return Place([settings.drain.report_directory], url=url_on_this_machine(settings.http.bind, is_https=https))
     if set_here := os.environ.get("HOOKD_DRAIN__REPORT_DIRECTORY"):
-        return [set_here]
+        return Place([set_here])
     if state := os.environ.get("STATE_DIRECTORY"):
-        return [f"{state}/reports"]
-    return _of_daemon(url, token_file) or USUAL
+        return Place([f"{state}/reports"])
+    return _of_daemon(url, token_file)
 
 
-def _of_daemon(url: str | None, token_file: str | None) -> Sequence[str]:
-    """What the running daemon says; nothing where none answers, which is said where one was named."""
+def _of_daemon(url: str | None, token_file: str | None) -> Place:
+    """What the running daemon says; else where reports usually are, which is doubted where a daemon was named."""
     is_named = bool(url or os.environ.get("HOOKD_URL"))
     try:
         remote = Remote.named(url, token_file, timeout_seconds=ASK_SECONDS_MAX)
-        directory = remote.get("/v1/status").taken().get("report_directory")
+        status = remote.get("/v1/status").taken()
     except (Unreachable, Unreadable, Refusal) as error:
-        if is_named:
-            tell(f"{error}; looking in {' and '.join(USUAL)}")
-        return ()
+        if not is_named:
+            return Place(USUAL)
+        tell(f"{error}; looking in {' and '.join(USUAL)}")
+        return Place(USUAL, doubt="it may be another daemon's")
+    directory, run_id = status.get("report_directory"), status.get("run_id")
     if not isinstance(directory, str):
-        return ()
+        return Place(USUAL)
     if not os.path.isdir(directory):
         fail(ExitCode.NO_INPUT, f"the daemon at {remote.url} writes its reports to {directory}: not on this machine")
-    return [directory]
+    marks = f"the daemon at {remote.url} runs on another machine, or writes to another {directory}"
+    return Place([directory], doubt="" if os.path.exists(f"{directory}/run-{run_id}.open") else marks)
 
 
 def _newest(directories: Sequence[str]) -> Path:

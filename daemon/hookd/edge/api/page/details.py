@@ -9,8 +9,6 @@ from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
 from hookd.core.notice import Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
-from hookd.core.quoting import quoted
-from hookd.core.refusal import NotFound
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
@@ -30,11 +28,10 @@ class Explained(NamedTuple):
 
 async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoint_id: str) -> dict[str, Any]:
     """Raises UnknownClient or NotFound."""
+    services.registry.get_endpoint(client_id, endpoint_id)
     view = client_view(services, services.registry.get(client_id))
-    endpoint = next((one for one in view.endpoints if one.id == endpoint_id), None)
-    if endpoint is None:
-        raise NotFound(f"client {client_id!r} has no endpoint {quoted(endpoint_id)}")
-    telling = Telling(visit.curl, visit.now)
+    [endpoint] = (one for one in view.endpoints if one.id == endpoint_id)
+    telling = Telling(visit, visit.now)
     return {
         "client": view,
         "endpoint": endpoint,
@@ -57,7 +54,7 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
     view = event_view(services, event)
     client = services.registry.find(event.client_id)
     shown = None if client is None else msgspec.to_builtins(client_view(services, client))
-    telling, told = Telling(visit.curl, visit.now), msgspec.to_builtins(view)
+    telling, told = Telling(visit, visit.now), msgspec.to_builtins(view)
     deliveries = [
         (delivery, _explained(list(telling.delivery(told, _latest(as_told), endpoint_of(shown, as_told)))))
         for delivery, as_told in zip(view.deliveries, told["deliveries"], strict=True)

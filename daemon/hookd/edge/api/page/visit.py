@@ -29,6 +29,15 @@ class Visit(NamedTuple):
             now=services.clock.now().wall,
         )
 
+    def resume(self, client_id: str, endpoint_id: str) -> str:
+        return self.curl(f"/v1/clients/{client_id}/endpoints/{endpoint_id}/resume")
+
+    def retry(self, client_id: str, event_id: str) -> str:
+        return self.curl(f"/v1/clients/{client_id}/events/{event_id}/retry")
+
+    def explain(self, name: str) -> str:
+        return shlex.join(["hookd", "explain", name, "--url", self.url])
+
     def curl(self, path: str, body: str = "") -> str:
         """A POST to it as a command to paste; `body` is JSON. The token stays in its file."""
         token = ' -H "authorization: Bearer $(cat "$HOOKD_TOKEN_FILE")"' if self.has_tokens else ""
