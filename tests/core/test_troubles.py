@@ -13,6 +13,8 @@ NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
 QUIET = AilingEndpoint("acme", "eu", 0, 0.0, None, None, Ailment.PAUSED_BY_OPERATOR)
 
+SLOW = AilingEndpoint("acme", "eu", 78, 0.01, None, "no answer within 2 s")
+
 
 def of(ailment: Ailment, count: int = 1, **changes: object) -> dict[Ailment, Group]:
     fields = {"unsettled": 40, "budget_used": 0.2, "since": NOW - 60, "last_error": "answered 404"} | changes
@@ -68,7 +70,7 @@ SAID = [
     ("report", {"reports_problem": "read-only"}, "A report could not be written now: read-only."),
     (
         "overdue",
-        {"overdue_seconds": 95.0},
+        {"overdue_seconds": 95.0, "ready_seconds": 95.0},
         "Deliveries are overdue by 1m 35s, and nothing but hookd makes them wait.",
     ),
     ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
@@ -98,9 +100,9 @@ SAID = [
     ),
     (
         "held_up",
-        {"ailing": of(Ailment.HELD_UP)},
+        {"ailing": of(Ailment.HELD_UP, held_up_by="evt_1")},
         (
-            "acme/eu has strict order, and a failing event holds up the others since 07:59:00Z (answered 404); 40 "
+            "acme/eu has strict order, and evt_1 fails and holds up the others since 07:59:00Z (answered 404); 40 "
             "deliveries are unsettled, 20 % of its client's budget."
         ),
     ),
@@ -116,6 +118,14 @@ SAID = [
         "paused_by_operator",
         {"ailing": of(Ailment.PAUSED_BY_OPERATOR, unsettled=0, since=None)},
         "acme/eu is paused by an operator: nothing is sent until someone resumes it; nothing waits for it.",
+    ),
+    (
+        "slow",
+        {"overdue_seconds": 95.0, "slowest": SLOW, "slowest_seconds": 95.0},
+        (
+            "acme/eu takes less than what comes for it (its last answer: no answer within 2 s): the first that waits "
+            "there has been due for 1m 35s; 78 deliveries are unsettled, 1 % of its client's budget."
+        ),
     ),
     (
         "waiting-for-client",
@@ -167,6 +177,14 @@ def test_run_before_names_who_is_owed_most_and_since_when() -> None:
     assert "undelivered: soylent/default 1, the oldest of 07:35:02Z. Nothing" in said
 
 
+def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
+    """Nothing else of it is attempted, so the event may be at fault, or the endpoint."""
+    said = headline(Situation(NOW, endpoints=1, ailing=of(Ailment.FAILING, held_up_by="evt_1")))
+    assert said.startswith(
+        "acme/eu fails each attempt since 07:59:00Z (answered 404); it has strict order, and evt_1 holds up the others;"
+    )
+
+
 def test_given_up_names_nobody_where_none_is_held() -> None:
     """Its event may be forgotten by then."""
     assert headline(Situation(NOW, given_up=1)) == "1 delivery was given up in the last 15 minutes."
@@ -192,7 +210,14 @@ def test_worse_trouble_comes_first(worse: int, better: int) -> None:
             "All is well: all 5 endpoints take what comes; 12 deliveries are unsettled, none overdue.",
         ),
         (
-            {"endpoints": 5, "overdue_seconds": 30.0, "previous_run": PreviousRun("9f0c", "clean", 0, 0)},
+            {"endpoints": 1, "overdue_seconds": 30.0, "ready_seconds": 30.0, "slowest": SLOW, "slowest_seconds": 30.0},
+            (
+                "All is well: the 1 endpoint takes what comes; 0 deliveries are unsettled, none overdue for longer "
+                "than 30s."
+            ),
+        ),
+        (
+            {"endpoints": 5, "overdue_seconds": 0.9, "previous_run": PreviousRun("9f0c", "clean", 0, 0)},
             "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
         ),
         (

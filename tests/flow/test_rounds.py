@@ -3,12 +3,12 @@
 import pytest
 from hookd.core.health import Health
 from hookd.core.outcome import Responded, Unreachable
-from hookd.core.settings import IntakeSettings, Settings
+from hookd.core.settings import DeliverySettings, IntakeSettings, Settings
 from hookd.core.timestamps import Moment
 from hookd.core.troubles import Ailment
 from hookd.flow.rounds import KEPT_MAX, ROUND_SECONDS, ROWS_MAX, Rounds, Wanted, ailment_of
 
-from tests.flow.harness import EPOCH, Flow, at
+from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint
 
 NOW = Moment(100.0, 1_800_000_100.0)
 LATER = Moment(130.0, 1_800_000_130.0)
@@ -131,4 +131,21 @@ async def test_round_tells_what_is_overdue(autojump_clock, nursery) -> None:
     flow.put()
     flow.admit()
     await at(40)
-    assert (await rounds_of(flow).latest(Wanted())).overdue_seconds == 40.0
+    made = await rounds_of(flow).latest(Wanted())
+    assert (made.overdue_seconds, made.ready_seconds) == (40.0, 40.0)
+
+
+async def test_round_tells_whose_endpoint_takes_less_than_what_comes(autojump_clock, nursery) -> None:
+    """What waits behind its own attempts in flight is due, and waits for nobody but it."""
+    flow = Flow(Settings(delivery=DeliverySettings(concurrency=1, timeout_seconds=60.0)))
+    await flow.start(nursery)
+    flow.put("quick", endpoint(url="https://quick.example/"))
+    flow.admit("quick")
+    flow.put("slow", endpoint(url=URL))
+    flow.sender.script(URL, Hang())
+    flow.admit_many(3, "slow")
+    await at(40)
+    made = await rounds_of(flow).latest(Wanted())
+    assert (made.overdue_seconds, made.ready_seconds, made.slowest_seconds) == (40.0, 0.0, 40.0)
+    assert made.slowest is not None
+    assert (made.slowest.name, made.slowest.unsettled) == ("slow/default", 3)

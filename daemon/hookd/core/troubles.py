@@ -43,6 +43,7 @@ class AilingEndpoint(NamedTuple):
     since: float | None  # wall
     last_error: str | None
     ailment: Ailment | None = None  # None: it only has a backlog
+    held_up_by: str | None = None  # of strict order: the event that fails, and is first
 
     @property
     def name(self) -> str:
@@ -79,7 +80,10 @@ class Situation(NamedTuple):
     crashed_couriers: int = 0
     recorder_failure: str | None = None
     reports_problem: str | None = None
-    overdue_seconds: float = 0.0
+    overdue_seconds: float = 0.0  # due, and no state of its endpoint holds it back
+    ready_seconds: float = 0.0  # of these: what waits for hookd alone
+    slowest: AilingEndpoint | None = None  # nothing ails it, and what is due longest of all waits for it
+    slowest_seconds: float = 0.0
     loop_lag_seconds: float = 0.0
     previous_run: PreviousRun | None = None
     run_before_lost: Loss | None = None  # as its report lists it
@@ -113,7 +117,8 @@ def well(situation: Situation) -> str:
     if not situation.endpoints:
         return "Nothing is wrong, and nobody is served yet: no client is registered."
     takes = "the 1 endpoint takes" if situation.endpoints == 1 else f"all {situation.endpoints:,} endpoints take"
-    return f"All is well: {takes} what comes; {are(situation.unsettled, 'delivery')} unsettled, none overdue."
+    late = "" if situation.overdue_seconds < 1 else f" for longer than {span(situation.overdue_seconds)}"
+    return f"All is well: {takes} what comes; {are(situation.unsettled, 'delivery')} unsettled, none overdue{late}."
 
 
 def troubles(situation: Situation) -> list[Trouble]:
@@ -196,8 +201,8 @@ def _ours(now: Situation) -> Iterator[Trouble]:
         yield Trouble("recorder", said)
     if now.reports_problem is not None:
         yield Trouble("report", f"A report could not be written now: {now.reports_problem}.")
-    if now.overdue_seconds > OVERDUE_SECONDS_MAX:
-        late = span(now.overdue_seconds)
+    if now.ready_seconds > OVERDUE_SECONDS_MAX:
+        late = span(now.ready_seconds)
         yield Trouble("overdue", f"Deliveries are overdue by {late}, and nothing but hookd makes them wait.")
     if now.loop_lag_seconds > LOOP_LAG_SECONDS_MAX:
         yield Trouble("lag", f"The event loop lags by {span(now.loop_lag_seconds)}: everything is late by that.")
@@ -234,9 +239,10 @@ def _ailing(endpoint: AilingEndpoint, ailment: Ailment, now: Situation) -> str:
         case Ailment.PAUSED:
             return f"{name} is down{since}{error} and only probed"
         case Ailment.FAILING:
-            return f"{name} fails each attempt{since}{error}"
+            order = f"; it has strict order, and {endpoint.held_up_by} holds up the others" * bool(endpoint.held_up_by)
+            return f"{name} fails each attempt{since}{error}{order}"
         case Ailment.HELD_UP:
-            return f"{name} has strict order, and a failing event holds up the others{since}{error}"
+            return f"{name} has strict order, and {endpoint.held_up_by} fails and holds up the others{since}{error}"
         case Ailment.THROTTLED:
             return f"{name} asked for less and is throttled{since}{error}"
         case Ailment.PAUSED_BY_OPERATOR:
@@ -244,6 +250,12 @@ def _ailing(endpoint: AilingEndpoint, ailment: Ailment, now: Situation) -> str:
 
 
 def _to_watch(now: Situation) -> Iterator[Trouble]:
+    slowest = now.slowest
+    if slowest is not None and now.slowest_seconds > OVERDUE_SECONDS_MAX >= now.ready_seconds:
+        error = f" (its last answer: {slowest.last_error})" if slowest.last_error else ""
+        late = f"the first that waits there has been due for {span(now.slowest_seconds)}"
+        said = f"{slowest.name} takes less than what comes for it{error}: {late}{_holding(slowest)}."
+        yield Trouble("slow", said, is_bad=False, endpoint=slowest)
     if now.waiting_for_client:
         waits = f"{are(now.waiting_for_client, 'recovered delivery')} waiting for a client that is not registered"
         yield Trouble("waiting-for-client", f"{waits}: PUT the client, and they go on.", is_bad=False)

@@ -165,6 +165,13 @@ class Courier:
                 due_at = min(due_at, lane.owed_from())
         return due_at
 
+    def most_overdue(self, now: float) -> str | None:
+        """The endpoint of `next_due`; None where nothing is due."""
+        lanes = self._lanes.items()
+        owed = ((lane.owed_from(), endpoint_id) for endpoint_id, lane in lanes if lane.health.state(now) is State.OK)
+        due_at, endpoint_id = min(owed, default=(math.inf, None))
+        return endpoint_id if due_at <= now else None
+
     def ready_from(self, now: float) -> float:
         """Since when (monotonic) an attempt that could begin has not, to an endpoint that does well; infinity if none.
 

@@ -21,6 +21,7 @@ from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.timestamps import Moment
 from hookd.core.troubles import AilingEndpoint, Ailment, Group
+from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.ports import Clock
 
@@ -56,6 +57,9 @@ class Round:
         self.fullest: AilingEndpoint | None = None  # the most of its client's budget
         self.full_clients = 0
         self.overdue_seconds = 0.0  # due, no state of its endpoint holds it back, and still waiting
+        self.ready_seconds = 0.0  # of these: what waits for hookd alone, as Courier.ready_from has it
+        self.slowest: AilingEndpoint | None = None  # nothing ails it, and what has been due longest waits for it
+        self.slowest_seconds = 0.0
         self.waiting_for_client = 0  # recovered deliveries whose client is not registered
         self.matched = 0
         self._rows: list[tuple[float, int, str, str]] = []
@@ -138,12 +142,25 @@ class Rounds:
             for client in clients:
                 self._look(made, client, now)
         async for couriers, now in self._slices(self._dispatch.couriers()):
-            late = max(now.monotonic - courier.next_due(now.monotonic) for courier in couriers)
-            made.overdue_seconds = max(made.overdue_seconds, late)
+            for courier in couriers:
+                self._look_at_lanes(made, courier, now)
         async for client_ids, _ in self._slices(self._ledger.client_ids()):
             gone = [client_id for client_id in client_ids if self._registry.find(client_id) is None]
             made.waiting_for_client += sum(map(self._ledger.waiting_count, gone))
         return made
+
+    def _look_at_lanes(self, made: Round, courier: Courier, now: Moment) -> None:
+        late = now.monotonic - courier.next_due(now.monotonic)
+        made.overdue_seconds = max(made.overdue_seconds, late)
+        made.ready_seconds = max(made.ready_seconds, now.monotonic - courier.ready_from(now.monotonic))
+        if late <= made.slowest_seconds or (endpoint_id := courier.most_overdue(now.monotonic)) is None:
+            return
+        health = self._ledger.health(courier.client_id, endpoint_id) or NOTHING_SENT
+        if ailment_of(health, now) is None:
+            held, intake = self._ledger.held(courier.client_id), self._effective.settings.intake
+            used = budget_used(held, health.unsettled, intake)
+            made.slowest = _found(courier.client_id, endpoint_id, health, now, used, None)
+            made.slowest_seconds = late
 
     async def _slices(self, items: Sequence[T]) -> AsyncIterator[tuple[Sequence[T], Moment]]:
         """Some at a time, with the time; others have a turn after each."""
@@ -176,7 +193,8 @@ def _found(
     since = health.failing_since
     if since is None and ailment is not None and math.isfinite(health.since):
         since = now.wall - (now.monotonic - health.since)
-    return AilingEndpoint(client_id, endpoint_id, health.unsettled, used, since, health.last_error, ailment)
+    told = health.unsettled, used, since, health.last_error, ailment, health.held_up_by
+    return AilingEndpoint(client_id, endpoint_id, *told)
 
 
 def ailment_of(health: Health, now: Moment) -> Ailment | None:

@@ -164,11 +164,20 @@ def _unusual(status: dict[str, Any]) -> list[str]:
         lines.append(
             f"recovered    waiting for their client's PUT: {counted(status['waiting_for_client'], 'delivery')}"
         )
+    if status.get("notices"):
+        lines.append(f"notices      {status['notices']:,} made{_told(status['operations'])}")
     if (previous := status["previous_run"]) is not None:
         undelivered = "unknown" if previous["undelivered"] is None else f"{previous['undelivered']:,}"
         ended = f"ended {previous['ended']}, {undelivered} undelivered, {previous['recovered']:,} recovered"
         lines.append(f"run before   {previous['run_id']} {ended}")
     return lines
+
+
+def _told(operations: dict[str, int]) -> str:
+    """What became of them at `operations.client`, where there is one."""
+    if not operations["accepted"] and not operations["refused"]:
+        return ""
+    return f"; to operations.client {_by_status(operations)}, {operations['refused']:,} refused"
 
 
 def _by_status(counts: dict[str, int]) -> str:

@@ -103,6 +103,9 @@ class Overview:
             is_run_before_taken_up=run is not None and all(one.run_id != run.run_id for one in unclaimed),
             unclaimed_reports=len(unclaimed),
             overdue_seconds=made.overdue_seconds,
+            ready_seconds=made.ready_seconds,
+            slowest=made.slowest,
+            slowest_seconds=made.slowest_seconds,
             waiting_for_client=made.waiting_for_client,
         )
 
