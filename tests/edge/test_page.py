@@ -236,6 +236,7 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert "Its last 2 attempts failed, the first" in said
     assert "answered 404" in said
     assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0s 404", said)
+    assert "What was accepted first of it is given up in 59m 54s, at 09:00:00Z, if nothing settles it before." in said
     assert 'href="../../../clients/acme/events/evt_1"' in page
     for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
@@ -246,6 +247,23 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
         assert 'data-range="{&#34;endpoint_id&#34;:&#34;default&#34;}"' in action
         assert "Deliveries that match now: {matched}." in action
         assert f"curl -X POST http://localhost/v1/clients/acme/{verb} {body}" in said
+
+
+async def test_endpoint_page_of_strict_order_leads_to_the_event_that_holds_up_the_others(
+    autojump_clock, nursery
+) -> None:
+    """There it can be retried or cancelled. While an operator holds the endpoint, nothing is given up."""
+    api = await started(nursery)
+    api.flow.put("acme", endpoint(order="strict"))
+    api.flow.sender.script(URL, Responded(500))
+    api.flow.admit(event_id="first")
+    api.flow.admit(event_id="behind")
+    await at(1)
+    page = await shown(api, "/clients/acme/endpoints/default")
+    assert 'retry or cancel: <a href="../../../clients/acme/events/first">first</a>' in page
+    assert "is given up in" in text_of(page)
+    api.flow.registration.pause("acme", "default")
+    assert "is given up in" not in text_of(await shown(api, "/clients/acme/endpoints/default"))
 
 
 async def test_endpoint_page_has_its_own_last_notices(autojump_clock, nursery) -> None:

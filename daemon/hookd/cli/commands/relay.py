@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hookd.cli.api_client import URL_DEFAULT, Unreadable, token_in
+from hookd.cli.api_client import Unreadable, token_in
 from hookd.cli.failures import fail, usage
-from hookd.core.bind import parse_bind
+from hookd.core.bind import URL_DEFAULT, parse_bind
 from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge.logs import LogWriter, capture_libraries, form_on

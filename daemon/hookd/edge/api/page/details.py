@@ -9,6 +9,7 @@ from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
 from hookd.core.notice import Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
+from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
@@ -37,10 +38,22 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
         "endpoint": endpoint,
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
+        "first_expires_at": _first_expires_at(services, client_id, endpoint_id),
         "attempts": await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX),
         "notices": _latest_notices(services, client_id, endpoint_id),
         "actions": list(endpoint_actions(visit, view, endpoint)),
     }
+
+
+def _first_expires_at(services: Services, client_id: str, endpoint_id: str) -> str | None:
+    """When what was accepted first of all that waits is given up; None where nothing waits, or nothing of it ages."""
+    now = services.clock.now()
+    for event in services.ledger.unsettled_events(client_id):
+        for delivery in event.deliveries:
+            if delivery.endpoint_id == endpoint_id and not delivery.is_settled:
+                expires_at = services.ledger.terms.expires_at(event, delivery, now=now.monotonic)
+                return None if expires_at is None else rfc3339(now.wall + expires_at - now.monotonic)
+    return None
 
 
 def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:
