@@ -51,18 +51,26 @@ def text(summary: Summary, *, path: str | None, url: str = URL_DEFAULT) -> str:
         rows += _text_clients(summary)
     if path is not None:
         rows.append(f"report: {path}")
-    if deliveries.undelivered and summary.payloads is False:
-        rows.append("Nothing will be sent, and it holds no payloads: post these events again from your own records,")
-        rows.append("under the same ids.")
-    elif deliveries.undelivered and path is not None:
-        if summary.recovery is True:
-            rows.append("Recovery is on: a start sends these again, once. By hand, once a daemon runs:")
-        else:
-            rows.append("Nothing will be sent until someone does; once a daemon runs again:")
-        elsewhere = "" if url == URL_DEFAULT else f" --url {shlex.quote(url)}"
-        rows.append(f"  hookd resend {shlex.quote(path)}{elsewhere}")
+    if deliveries.undelivered:
+        rows += _text_sending(summary, path, url)
     assert len(rows) <= TEXT_LINES_MAX
     return "".join(f"{_clip(row)}\n" for row in rows)
+
+
+def _text_sending(summary: Summary, path: str | None, url: str) -> list[str]:
+    """Whether it will be sent, and by which command."""
+    if summary.payloads is False:
+        return [
+            "Nothing will be sent, and it holds no payloads: post these events again from your own records,",
+            "under the same ids.",
+        ]
+    if path is None:
+        return []
+    when = "Nothing will be sent until someone does; once a daemon runs again:"
+    if summary.recovery is True:
+        when = "Recovery is on: a start sends these again, once. By hand, once a daemon runs:"
+    elsewhere = "" if url == URL_DEFAULT else f" --url {shlex.quote(url)}"
+    return [when, f"  hookd resend {shlex.quote(path)}{elsewhere}"]
 
 
 def text_not_written(why: str, summary: Summary | None, *, is_recorded: bool) -> str:

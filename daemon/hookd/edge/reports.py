@@ -31,8 +31,8 @@ from hookd.core.report_encoding import encoded
 from hookd.core.run import Run
 from hookd.core.run_history import CRASHES_IN_A_ROW, PastRun
 from hookd.core.timestamps import compact, parse_rfc3339, rfc3339
-from hookd.edge.unclaimed_reports import UnclaimedReports
 from hookd.flow.ports import Pruned, Unclaimed
+from hookd.flow.unclaimed_reports import UnclaimedReports
 
 WRITE_BYTES = 1 << 20
 # Read at once of a report that is taken up: about 400 lines, or one with a large payload.

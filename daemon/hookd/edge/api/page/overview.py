@@ -125,7 +125,7 @@ class Overview:
         return rows
 
     def _left(self) -> list[Left]:
-        """The newest first, as many as edge/unclaimed_reports has read."""
+        """The newest first, as many as flow/unclaimed_reports has read."""
         registry, found = self._services.registry, []
         for one in reversed(self._services.standing().unclaimed_reports):
             if one.loss is not None:

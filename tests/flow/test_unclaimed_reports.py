@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hookd.core.report import Summary
-from hookd.edge.unclaimed_reports import LOSSES_MAX, UnclaimedReports
+from hookd.flow.unclaimed_reports import LOSSES_MAX, UnclaimedReports
 
 from tests.core.test_loss import line, summary
 
