@@ -51,6 +51,31 @@ def test_report_of_a_running_daemon_is_found_by_its_url(tmp_path: Path) -> None:
         assert f"this is {daemon.report()}, of run" in doubted.stderr
 
 
+def test_report_names_the_others_that_nobody_took_up(tmp_path: Path) -> None:
+    """A run that was killed, then one that left nothing: the newest alone would be good news."""
+    lost = write_shutdown_report(tmp_path / "reports", 2, URL)
+    with Daemon(tmp_path) as daemon:
+        assert daemon.stop() == 0
+    shown = hookd("report", "--reports", str(lost.parent))
+    assert "UNDELIVERED" not in shown.stdout
+    assert shown.stderr == f"hookd: 1 other report that nobody took up, the newest first:\nhookd:   {lost}\n"
+    (newest,) = set(daemon.reports.glob("*.jsonl")) - {lost}
+    assert hookd("report", str(newest)).stderr == ""
+    Path(f"{lost}.claimed-by-hand").touch()
+    assert hookd("report", "--reports", str(lost.parent)).stderr == ""
+
+
+def test_report_names_ten_others_and_counts_the_rest(tmp_path: Path) -> None:
+    """What one screen holds; the newest of them are likeliest to be looked for."""
+    oldest = write_shutdown_report(tmp_path / "reports", 1, URL)
+    for minute in range(1, 13):
+        oldest.with_name(f"shutdown-20261121T20{minute:02}00Z-longago.jsonl").write_bytes(oldest.read_bytes())
+    shown = hookd("report", "--reports", str(oldest.parent))
+    assert "12 other reports that nobody took up, the newest first:" in shown.stderr
+    assert shown.stderr.count(".jsonl") == 10
+    assert "and 2 more beside them, without a file NAME.claimed-by-RUN" in shown.stderr
+
+
 def test_report_beside_a_daemon_that_is_down_is_found_where_it_usually_is(
     tmp_path: Path, nobody: dict[str, str]
 ) -> None:

@@ -1,4 +1,8 @@
-"""Owns `hookd report`: the newest report, or the one named; and which later run ended without one."""
+"""Owns `hookd report`: the newest report, or the one named; and which later run ended without one.
+
+With the newest come the others that nobody took up: after two kills, or a kill and a stop, the newest alone may list
+nothing.
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
 from hookd.cli.terminal import json_text, tell
 from hookd.core.bind import URL_DEFAULT, url_on_this_machine
+from hookd.core.plurals import counted
 from hookd.core.printable import printable_json
 from hookd.core.report import Summary
 from hookd.core.report_text import text
@@ -22,6 +27,7 @@ from hookd.process.exit_codes import ExitCode
 
 # Where the shipped unit, and a daemon without a configuration, write theirs.
 USUAL = ("/var/lib/hookd/reports", "reports")
+OTHERS_SHOWN_MAX = 10
 # A daemon that hangs must not hold up whoever wants to read its report.
 ASK_SECONDS_MAX = 3.0
 
@@ -58,6 +64,8 @@ def report(
     else:
         click.echo(text(summary, path=str(path), url=url or place.url), nl=False)
     say_claimed(path)
+    if not file:
+        _say_other_unclaimed(path)
 
 
 class Place(NamedTuple):
@@ -98,7 +106,8 @@ def _of_daemon(url: str | None, token_file: str | None) -> Place:
     if not isinstance(directory, str):
         return Place(USUAL)
     if not os.path.isdir(directory):
-        fail(ExitCode.NO_INPUT, f"the daemon at {remote.url} writes its reports to {directory}: not on this machine")
+        why = f"the daemon at {remote.url} writes its reports to {directory}: not on this machine, or not for this user"
+        fail(ExitCode.NO_INPUT, why)
     marks = f"the daemon at {remote.url} runs on another machine, or writes to another {directory}"
     return Place([directory], doubt="" if os.path.exists(f"{directory}/run-{run_id}.open") else marks)
 
@@ -135,3 +144,16 @@ def _say_ended_without_report(directory: Path, summary: Summary | None) -> None:
             )
             if marker.counts:
                 tell(f"its counts then: {json_text(marker.counts)}")
+
+
+def _say_other_unclaimed(shown: Path) -> None:
+    """The newest is no good news where an older one lists something that nobody took up."""
+    reports = ReportDirectory(str(shown.parent))
+    others = [one.path for one in reports.unclaimed() if one.path != str(shown.absolute())]
+    if not others:
+        return
+    tell(f"{counted(len(others), 'other report')} that nobody took up, the newest first:")
+    for path in others[: -OTHERS_SHOWN_MAX - 1 : -1]:
+        tell(f"  {path}")
+    if len(others) > OTHERS_SHOWN_MAX:
+        tell(f"  and {len(others) - OTHERS_SHOWN_MAX:,} more beside them, without a file NAME.claimed-by-RUN")
