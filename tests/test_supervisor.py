@@ -369,6 +369,41 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
     await until(lambda: daemon.exit_code is not None)
 
 
+async def test_reload_that_cannot_read_for_a_bug_changes_nothing_and_the_run_goes_on(start):
+    """Whatever reading raises is a refusal: the loop would end by it, with no report."""
+
+    def reload() -> Settings:
+        raise MemoryError("no room for a file of 256 MiB")
+
+    daemon = await start(reload=reload)
+    daemon.signal("SIGHUP")
+    (refused,) = daemon.log.of("config.refused")
+    assert refused["mistakes"] == ["hookd could not read it: MemoryError: no room for a file of 256 MiB"]
+    assert "in reload" in refused["traceback"]
+    assert (await daemon.post()).status_code == 202
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
+
+
+async def test_reload_that_crashes_half_way_ends_in_a_report_and_exit_1(start):
+    """Half a configuration must not stay in force, and a signal's crash must not end the loop with no report."""
+
+    def choose_lines(settings: LogSettings) -> None:
+        raise MemoryError
+
+    daemon = await start(make_settings(timeout_seconds=3600.0), choose_lines=choose_lines)
+    daemon.sender.hangs = True
+    await daemon.post(id="e1")
+    await until(lambda: bool(daemon.sender.sent))
+    daemon.signal("SIGHUP")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.BUG
+    summary, line = daemon.report()
+    assert (summary["trigger"], line["event_id"]) == ("error", "e1")
+    assert "MemoryError" in daemon.log.of("signal.crashed")[0]["traceback"]
+
+
 async def test_peer_that_holds_its_connection_does_not_hold_the_exit(start):
     """Half a request and an idle connection are cut once the report is written."""
     daemon = await start()

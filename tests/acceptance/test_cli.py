@@ -281,6 +281,29 @@ def test_sighup_takes_a_config_whole_or_not_at_all(
         assert "canary-query" not in daemon.stderr
 
 
+def test_sighup_refuses_a_config_that_allows_no_client_of_the_command_line(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start with it would exit with 2. The daemon that runs says so, changes nothing, and goes on."""
+    monkeypatch.setenv("CANARY_SECRET", SECRET)
+    config = tmp_path / "hookd.toml"
+    config.write_text("")
+    port = receiver.url.rstrip("/").rpartition(":")[2].partition("/")[0]
+    refused = {
+        f"[egress]\ndeny_ports = [{port}]": "--client acme: ",
+        config_text(receiver, "acme"): "--client acme: the configuration has this client already",
+    }
+    with Daemon(tmp_path, "--config", str(config), "--client", f"acme={receiver.url}") as daemon, daemon.api as api:
+        for number, (text, said) in enumerate(refused.items(), start=1):
+            config.write_text(text)
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda number=number: daemon.stderr.count("config.refused") == number, what="a refusal")
+            assert said in daemon.stderr
+        assert api.post("acme", "e1").status == 202
+        wait_until(lambda: api.deliveries()["delivered"] == 1, what="its delivery")
+        assert daemon.stop() == 0
+
+
 def test_clients_of_the_config_are_read_only_in_the_api(daemon: Daemon, receiver: Receiver) -> None:
     """409 managed-by-config for those of flags and file."""
     with daemon.api as api:

@@ -286,9 +286,10 @@ MUTANTS = (
     Mutant(
         "schedule_of_a_reload_ignored",
         reloading.Reloading,
-        "reload",
-        "settings = self._effective.settings = self._read()",
-        "settings = self._effective.settings = msgspec.structs.replace(self._read(), retry=old.retry)",
+        "_take",
+        "old, self._effective.settings = self._effective.settings, settings",
+        "old = self._effective.settings\n"
+        "    self._effective.settings = settings = msgspec.structs.replace(settings, retry=old.retry)",
         first=14,
     ),
     Mutant(

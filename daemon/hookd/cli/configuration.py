@@ -78,7 +78,7 @@ def _tls_mistakes(egress: "EndpointEgress") -> "Iterable[Mistake]":
 def with_clients(
     loaded: "Loaded", given: tuple[str, ...], *, secrets_of: tuple[Client, ...] = ()
 ) -> tuple["Settings", list[tuple[str, str]]]:
-    """The settings with the `--client`s, and the secrets made for them."""
+    """The settings with the `--client`s, and the secrets made for them. Raises click.UsageError."""
     settings = loaded.settings
     rules = ClientRules.of(settings)
     kept = {client.id: {one.id: one.secret for one in client.endpoints} for client in secrets_of}
@@ -88,7 +88,7 @@ def with_clients(
         client_id, equals, url = option.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", client_id):
             usage(f"--client {option!r}: write ID=URL, the id of A-Z a-z 0-9 _ -")
-        if client_id in clients and client_id not in kept:
+        if client_id in clients:
             usage(f"--client {client_id}: the configuration has this client already, or it is given twice")
         try:
             clients[client_id] = client_from(

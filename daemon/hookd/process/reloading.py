@@ -1,17 +1,21 @@
 """The reload at SIGHUP: the whole configuration is taken, or none of it.
 
-Rules: a mistake anywhere leaves every setting as it was, and the log says which. A setting that only a restart can
-change is taken too, and the log names its section.
+Rules:
+ 1. A mistake anywhere leaves every setting as it was, and the log says which. So does a bug in what reads.
+ 2. A setting that only a restart can change is taken too, and the log names its section.
+ 3. What raises while the settings are taken leaves half of them in force: whoever called ends the run.
 
 Does not: read the configuration; whoever starts the daemon hands that in as `read`, which raises ReloadRefused.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from hookd.core.effective_settings import EffectiveSettings
+from hookd.core.guard import said_of
 from hookd.core.refusal import RegistryFull
 from hookd.core.ring import Ring
 from hookd.core.settings import LogSettings, Settings
@@ -59,30 +63,37 @@ class Reloading:
 
     def reload(self) -> None:
         """Sync, so no attempt and no request sees half of it."""
-        old = self._effective.settings
         try:
-            settings = self._effective.settings = self._read()
-            self._registration.take_config(settings.clients)
+            now, settings = self._clock.now().wall, self._read()
         except ReloadRefused as refused:
             self._refuse(refused.lines)
+        except Exception as error:
+            self._refuse([f"hookd could not read it: {said_of(error)}"], traceback=traceback.format_exc())
+        else:
+            self._take(settings, now)
+
+    def _take(self, settings: Settings, now: float) -> None:
+        old, self._effective.settings = self._effective.settings, settings
+        try:
+            self._registration.take_config(settings.clients)
         except RegistryFull as refused:  # with the clients that the API registered; nothing was changed yet
             self._effective.settings = old
-            self._refuse([refused.detail])
-        else:
-            self._choose_lines(settings.log)
-            for ring in self._rings:
-                ring.trim()
-            self.is_successful, self.succeeded_at = True, self._clock.now().wall
-            self._log(
-                "config.reloaded",
-                clients=len(settings.clients),
-                tokens=[token.name for token in settings.http.tokens],
-                restart_needed_for=_restart_needed_for(old, settings),
-            )
+            return self._refuse([refused.detail])
+        self._choose_lines(settings.log)
+        for ring in self._rings:
+            ring.trim()
+        self.is_successful, self.succeeded_at = True, now
+        self._log(
+            "config.reloaded",
+            clients=len(settings.clients),
+            tokens=[token.name for token in settings.http.tokens],
+            restart_needed_for=_restart_needed_for(old, settings),
+        )
+        return None
 
-    def _refuse(self, mistakes: Sequence[str]) -> None:
+    def _refuse(self, mistakes: Sequence[str], **fields: str) -> None:
         self.is_successful = False
-        self._log("config.refused", level="error", mistakes=mistakes)
+        self._log("config.refused", level="error", mistakes=mistakes, **fields)
 
 
 def _restart_needed_for(old: Settings, new: Settings) -> list[str]:

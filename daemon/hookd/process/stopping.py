@@ -5,6 +5,7 @@ Two signals within `SECOND_SIGNAL_SECONDS` count as one: service managers send S
 Does not: install signal handlers (edge/signals.py), or drain (flow/drain.py).
 """
 
+import math
 from typing import NamedTuple
 
 import trio
@@ -33,7 +34,7 @@ class Stopping:
         self.requested = trio.Event()
         self.forced = trio.Event()
         self.trigger = "error"
-        self.requested_at = 0.0  # monotonic
+        self.requested_at = -math.inf  # monotonic
 
     def request(self, trigger: str, late_seconds: float) -> None:
         """`trigger` is the name of a signal, as the report shows it; `late_seconds` ago it came.
@@ -46,6 +47,11 @@ class Stopping:
             self.requested.set()
         elif came_at - self.requested_at > SECOND_SIGNAL_SECONDS:
             self.forced.set()
+
+    def crash(self) -> None:
+        """Ends the run by itself. No time is left to drain, unless that has begun already."""
+        self.trigger = "error"
+        self.requested.set()
 
     def seconds_to_drain(self, timeout_seconds: float) -> float:
         """What is left of `drain.timeout`. It begins with the signal, so a recovery may have used some of it.

@@ -79,8 +79,7 @@ class Supervisor:
         clock, log = outside.clock, outside.log
         self._effective = effective
         self._stopping = Stopping(clock)
-        self._crashed = False
-        self._drain_seconds = 0.0
+        self._crashed, self._drain_seconds = False, 0.0
         self._telling_service_manager = trio.CancelScope()
 
         self._feed = Feed(outside.settlements(effective))
@@ -380,14 +379,18 @@ class Supervisor:
         return ExitCode.UNDELIVERED if summary.deliveries.undelivered else ExitCode.CLEAN
 
     def _on_signal(self, name: str, late_seconds: float) -> None:
-        if name != "SIGHUP":
-            self._stopping.request(name, late_seconds)
-        elif not self._intake.is_draining:
-            self._reloading.reload()
+        """It raises nothing: the loop would end by it, and no report would be written."""
+        try:
+            if name != "SIGHUP":
+                self._stopping.request(name, late_seconds)
+            elif not self._intake.is_draining:
+                self._reloading.reload()
+        except Exception as crash:
+            self._note_crash("signal.crashed", crash)
 
     def _note_crash(self, event: str, crash: Exception) -> None:
         self._crashed = True
-        self._stopping.trigger = "error"
+        self._stopping.crash()
         self._outside.log(event, level="error", traceback="".join(traceback.format_exception(crash)))
 
     def _connections(self) -> Connections:

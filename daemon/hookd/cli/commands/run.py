@@ -95,6 +95,9 @@ def _reload(options: Options, clients: tuple[Client, ...], open_to_others: str) 
             raise ReloadRefused(error.lines) from error
         if open_to_others and not loaded.settings.http.tokens:  # whatever http.bind says now, these sockets stay
             raise ReloadRefused([f"http.tokens: none are left, and other machines can reach {open_to_others}"])
-        return with_clients(loaded, options.clients, secrets_of=clients)[0]
+        try:
+            return with_clients(loaded, options.clients, secrets_of=clients)[0]
+        except click.UsageError as error:  # the file allows no such client any more, or has one of that id
+            raise ReloadRefused([error.message]) from error
 
     return reload
