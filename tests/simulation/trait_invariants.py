@@ -4,8 +4,8 @@ An endpoint has these traits from its first PUT to the last (plan.traits), so no
 
 S16: no more attempts begin in any window of a rate than its burst.
 S17: with strict order one attempt is in flight at most, and none of an event is sent once one that was surely accepted
-     later was sent. Accepted later is what was asked for after the answer to the other was read. What was reopened by
-     hand goes late by right.
+     later was sent. Accepted later is what was asked for after the answer to the other was read. What was taken back
+     was accepted by an earlier run, however late it is posted again. What was reopened by hand goes late by right.
 S18: after an answer that the endpoint gives up on there is no attempt but by hand, and `refused` has such an answer.
 S25: an endpoint with trace_context is sent the traceparent of a request that brought the event, at each attempt and in
      each run that takes it over; others are sent none, and nobody tracestate or baggage.
@@ -78,7 +78,14 @@ def _check_order(world: "World", endpoint: Registered, posted: Posted, duty: Dut
         return
     for other in world.checks.posted.values():
         is_later = other.client_id == posted.client_id and other.first_asked_at > posted.answered_at
-        if is_later and other is not posted and endpoint.key[1] in other.duties:
-            theirs = other.duties[endpoint.key[1]]
-            if any(attempt.exchanges for attempt in theirs.attempts.values()):
-                world.fail("S17", f"{what} was overtaken by {other.id}, which was accepted later")
+        theirs = other.duties.get(endpoint.key[1])
+        if not is_later or other is posted or theirs is None or _is_from_before(other, theirs):
+            continue
+        if any(attempt.exchanges for attempt in theirs.attempts.values()):
+            world.fail("S17", f"{what} was overtaken by {other.id}, which was accepted later")
+
+
+def _is_from_before(posted: Posted, duty: Duty) -> bool:
+    """Recovered, or resent: this run had admitted it before anybody posted it again."""
+    is_resent = posted.answered_at is not None and posted.answered_at < posted.first_asked_at
+    return duty.is_recovered or is_resent
