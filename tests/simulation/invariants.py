@@ -191,6 +191,7 @@ class Checks:
             self._check_begin(self.registered[attempt.host.key], attempt, attempt.begun_at, late=True)
         own = self.readers.check_sent(exchange)
         if own is not None:
+            attempt.is_of_notice = True
             if not exchange.lacks_bytes:
                 self._check_identity(exchange, own)
             return

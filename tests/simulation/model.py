@@ -131,6 +131,7 @@ class Attempt:
     secrets: tuple[str, ...] = ()  # that may sign it; none where that is not certain
     secrets_due: tuple[str, ...] = ()  # that must
     was_cut: bool = False  # by the end of its run
+    is_of_notice: bool = False  # it brought an event of hookd's own
     way: str = ""  # the proxy that it must go through
     proxy_fault: str = ""  # what that one does with it, where it does not pass it on
 
@@ -165,6 +166,10 @@ class Attempt:
     def was_answered(self) -> bool:
         """By its receiver, a 2xx; whether it was read or not."""
         return any(one.answer is not None and 200 <= one.answer.status <= 299 for one in self.exchanges)
+
+    @property
+    def has_named_event(self) -> bool:
+        return any("webhook-id" in exchange.head for exchange in self.exchanges)
 
     @property
     def may_have_sent(self) -> bool:
@@ -362,6 +367,14 @@ class Registered:
     def schedules(self) -> list[tuple[float, ...]]:
         """All that may have been in force in this run."""
         return [one.schedule for one in self.schedules_in_force.spans]
+
+    def begun_for_posted(self, *, gets_notices: bool) -> tuple[int, int]:
+        """The least and the most of its attempts in this run that were of what producers posted.
+
+        What never sent its head may have been of a notice, where the endpoint gets some.
+        """
+        most = self.begun - sum(one.is_of_notice for one in self.history)
+        return most - gets_notices * sum(not one.has_named_event for one in self.history), most
 
     def begin_run(self) -> None:
         self.is_registered = self.is_changing = self.was_removed = False
