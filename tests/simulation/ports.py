@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from hookd.core.guard import NOTICES
 from hookd.core.notices import Notices
 from hookd.core.recorder import Recorder
 from hookd.core.segment_store import Store
@@ -42,6 +43,7 @@ PORT_CALLS: dict[str, tuple[str, ...]] = {
 }
 # As the ledger's guard, the log and the metrics name them.
 SAID_AS = {"recorder": "recorder", "store": "recorder", "feed": "feed", "log": "log"}
+READ_THE_CLOCK = (NOTICES,)  # inside the ledger's guard: it tells of them where the flow's clock raised
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Ports:
         self.recorder_failed_at: float | None = None
         self.may_leave_recorder = False  # it could not be removed
         self.shaken_at: float | None = None  # the clock raised: whoever read it may have crashed
-        self.has_crashed = False  # the flow or the API, and said so
+        self.has_crashed = False  # the flow, the API or a signal's handling, and said so
         self.has_text_of_recorder = False  # on stderr
         self.reader = FeedReader()
 
@@ -178,12 +180,13 @@ class Ports:
 
     def is_injected(self, event: str, fields: dict[str, Any]) -> bool:
         """Whether this line tells of a fault that has fallen, and was not told yet."""
-        if event in ("flow.crashed", "api.crashed"):
+        if event in ("flow.crashed", "api.crashed", "signal.crashed"):
             self.has_crashed = True
         if event not in ("port.failed", "recorder.failed"):
             return self.shaken_at is not None
-        self._said[fields["port"]] += 1
-        return self._said[fields["port"]] <= self.fallen[fields["port"]]
+        port = fields["port"]
+        self._said[port] += 1
+        return self._said[port] <= self.fallen[port] + self.fallen["clock"] * (port in READ_THE_CLOCK)
 
     def check_end(self) -> None:
         """Of a run that was not killed."""

@@ -63,6 +63,7 @@ BUGS = (
     "courier.crashed",
     "flow.crashed",
     "api.crashed",
+    "signal.crashed",
     "request.crashed",
     "request.failed",
     "port.failed",
