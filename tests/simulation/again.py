@@ -27,6 +27,7 @@ class Marked(NamedTuple):
     retries_sent: int
     retried_at: float
     was_delivered: bool  # for sure
+    known_before: list[set[str]]  # where earlier runs are known to have settled it: whoever asks again overrules them
 
 
 class Again:
@@ -53,7 +54,7 @@ class Again:
             one.duty.redeliveries_open -= 1
         if answered.status not in (200, 202):
             for endpoint_id, one in marked.items():
-                self._take_back(one, f"{posted.id} to {posted.client_id}/{endpoint_id}", answered.status)
+                self._take_back(one, posted, endpoint_id, answered.status)
             allowed = (
                 "not-found",
                 "unknown-event",
@@ -119,7 +120,10 @@ class Again:
         now, marked = self.world.now(), dict[str, Marked]()
         for endpoint_id in endpoint_ids:
             duty = posted.duty(endpoint_id)
-            marked[endpoint_id] = Marked(duty, duty.retries_sent, duty.retried_at, duty.is_delivered)
+            before = [known for known in (posted.delivered_before, posted.cancelled_before) if endpoint_id in known]
+            marked[endpoint_id] = Marked(duty, duty.retries_sent, duty.retried_at, duty.is_delivered, before)
+            for known in before:
+                known.discard(endpoint_id)
             duty.retries_sent += 1
             duty.redeliveries_sent += 1
             duty.redeliveries_open += 1
@@ -128,15 +132,17 @@ class Again:
             duty.retries_open += 1
         return marked
 
-    def _take_back(self, marked: Marked, what: str, status: int) -> None:
+    def _take_back(self, marked: Marked, posted: Posted, endpoint_id: str, status: int) -> None:
         """It was refused: where nobody else asked meanwhile, it is what it was."""
-        duty = marked.duty
+        duty, what = marked.duty, f"{posted.id} to {posted.client_id}/{endpoint_id}"
         duty.retries_open -= 1
         duty.retries_sent -= 1
         duty.redeliveries_sent -= 1
         if duty.retries_open or duty.redeliveries_open or duty.retries_sent != marked.retries_sent:
             return
         duty.retried_at = marked.retried_at
+        for known in marked.known_before:
+            known.add(endpoint_id)
         if marked.was_delivered and not duty.is_delivered:
             self.world.fail("S21", f"{what} was to be sent again, was refused ({status}), and was attempted")
 
