@@ -2,6 +2,7 @@
 at most one a minute for an endpoint, and after that minute what holds on.
 
 A notice is seen at the moment that it is made, on its way into the feed. The log's line of a change comes just before.
+Of a process that was killed nobody sees either: what its tasks make while they end is not judged.
 """
 
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Readers:
 
     def told(self, notice: Notice) -> None:
         world, key, now = self._world, (notice.client_id, notice.endpoint_id), self._world.now()
+        if world.run.is_over:
+            return
         world.count(f"notice: {notice.type.value}")
         self._told[notice.id] = notice
         one = self._of(key)

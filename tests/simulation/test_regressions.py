@@ -1,6 +1,7 @@
 """What the simulation found in the daemon, each as the plan that shows it: seeds change with the tables.
 
-And what is too rare in seeds to be waited for: a plan that shows a bug which was seeded.
+And what is too rare in seeds to be waited for: a plan that shows a bug which was seeded, or one that a check took for a
+bug, and was none.
 """
 
 import msgspec
@@ -17,6 +18,7 @@ from hookd.process.supervisor import Supervisor
 
 from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
+from tests.simulation.notice_invariants import Readers
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
@@ -144,6 +146,15 @@ def _last_attempts_in_an_outage() -> Plan:
     return plan
 
 
+def _killed_while_it_reads_a_body() -> Plan:
+    """Seed 245 of its day: killed with a 503 read and its body under way. What its tasks made of that while they ended
+    was taken for a notice that somebody reads.
+    """
+    plan = _plan(*(Action(1.0 + number / 10, "post", number) for number in range(4)), fault="drips_body")
+    plan.stops = [Stop(1.5, "crash", 0.5, "none")]
+    return plan
+
+
 FOUND = {
     "probes_use_up": (
         _probes_of_an_outage,
@@ -185,12 +196,16 @@ FOUND = {
         _crashes_in_a_row,
         Mutant("forgets_crashes", ReportDirectory, "prune", "CRASHES_IN_A_ROW * has_crashed", "0"),
     ),
+    "killed_tells": (
+        _killed_while_it_reads_a_body,
+        Mutant("killed_tells", Readers, "told", "if world.run.is_over:", "if False:"),
+    ),
 }
 
 
 @pytest.mark.parametrize("found", FOUND)
 def test_plan_that_showed_a_bug_fails_without_its_fix_only(found: str) -> None:
-    """The fix taken back is a mutant, which the plan still catches."""
+    """The fix taken back, of the daemon or of a check, is a mutant, which the plan still catches."""
     plan, reverted = FOUND[found]
     assert run(plan()).violation is None
     with applied(reverted):
