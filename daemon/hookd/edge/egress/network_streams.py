@@ -10,6 +10,7 @@ Rules:
  * A failed or cancelled `dial` leaves no socket behind.
  * TLS verifies the certificate against the name, by a context that is not ours to choose. SNI is the name too.
  * Closing says no goodbye (close_notify): HTTP frames its messages itself, and a peer that does not read could hold it.
+ * A peer that sends in drips is read by turns (drips.py).
  * TCP_NODELAY is on: a request goes out when it is written.
 
 Known limits: a look at a TLS stream takes a session ticket that comes late for input, which costs one connection.
@@ -23,6 +24,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
+
+from hookd.edge.egress.drips import DRIP_BYTES, DRIPS_MAX, Drips
 
 
 class NetworkStream(Protocol):
@@ -44,7 +47,7 @@ SECURED_AT_ONCE_BYTES = 64 * 1024
 Dial = Callable[[str, int], Awaitable[NetworkStream]]
 
 
-async def dial(address: str, port: int) -> NetworkStream:
+async def dial(address: str, port: int, *, drips: Drips) -> NetworkStream:
     """Connects to an IP literal; raises OSError."""
     opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
@@ -54,7 +57,7 @@ async def dial(address: str, port: int) -> NetworkStream:
     except BaseException:
         opened.close()
         raise
-    return TcpStream(opened)
+    return TcpStream(opened, drips)
 
 
 async def secure(network_stream: NetworkStream, context: ssl.SSLContext, server_hostname: str) -> "TlsStream":
@@ -75,10 +78,12 @@ class TcpStream(trio.abc.Stream):
     Here every read is a checkpoint, and a write is one only where it has to wait.
     """
 
-    __slots__ = ("_poll", "_socket")
+    __slots__ = ("_drips", "_poll", "_short_reads", "_socket")
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, drips: Drips) -> None:
         self._socket = connected
+        self._drips = drips
+        self._short_reads = 0  # since the last write
         self._poll = select.poll()  # to make one takes as long as the look itself
         self._poll.register(connected, select.POLLIN)
 
@@ -87,6 +92,7 @@ class TcpStream(trio.abc.Stream):
         return self
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._short_reads = 0
         unsent: bytes | bytearray | memoryview = data
         while unsent:
             try:
@@ -104,13 +110,19 @@ class TcpStream(trio.abc.Stream):
             number = self._socket.fileno()
             if number == -1:
                 raise trio.ClosedResourceError
-            await trio.lowlevel.wait_readable(number)
+            if self._short_reads < DRIPS_MAX:
+                await trio.lowlevel.wait_readable(number)
+            else:
+                await self._drips.wait(self)
             try:
-                return self._socket.recv(max_bytes or RECEIVE_BYTES)
+                data = self._socket.recv(max_bytes or RECEIVE_BYTES)
             except BlockingIOError:
                 continue  # readable no more: the kernel may throw away what it announced
             except OSError as error:
                 raise _stream_error(error) from error
+            if len(data) < DRIP_BYTES:
+                self._short_reads += 1
+            return data
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._socket)
@@ -123,6 +135,7 @@ class TcpStream(trio.abc.Stream):
         if self._socket.fileno() != -1:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
+            self._drips.wake(self)
 
     def has_input(self) -> bool:
         return bool(

@@ -51,6 +51,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -60,6 +61,7 @@ from hookd.core.endpoint_egress import Proxy
 from hookd.edge.egress import network_streams
 from hookd.edge.egress.addresses import AddressPolicy, canonical
 from hookd.edge.egress.connection import Connection, Progress
+from hookd.edge.egress.drips import Drips
 from hookd.edge.egress.finishing import Finisher
 from hookd.edge.egress.happy_eyeballs import dial_first
 from hookd.edge.egress.long_heads import LongHeads
@@ -110,7 +112,7 @@ class Transport(httpx.AsyncBaseTransport):
         *,
         policy: AddressPolicy,
         resolve: Resolve,
-        dial: Dial = network_streams.dial,
+        dial: Dial | None = None,
         ssl_context: ssl.SSLContext | None = None,
         response_bytes_max: int = 16384,
         idle_seconds: float = 20.0,
@@ -120,11 +122,11 @@ class Transport(httpx.AsyncBaseTransport):
         connection_age_seconds_max: float = 60.0,
         tls_contexts_max: int = 32,
     ) -> None:
-        """`nursery` holds the pool's janitor and the writing of long requests."""
+        """`nursery` holds the pool's janitor, the looks at peers that drip, and the writing of long requests."""
         self.policy = policy
         self.response_bytes_max = response_bytes_max
         self._resolve = resolve
-        self._dial = dial
+        self._dial: Dial = dial or partial(network_streams.dial, drips=Drips(nursery))
         self._ssl_context = ssl_context or client_ssl_context()
         self._tls_contexts = TlsContexts(tls_contexts_max, on_evicted=self.close_idle)
         self._pool = Pool(
