@@ -36,8 +36,6 @@ from tests.ring import Ring
 SPREAD_LEAST, SPREAD_MOST = 80, 120
 LOAD_SECONDS = float(os.environ.get("HOOKD_TEST_FLEET_SECONDS", "0.5"))
 PRODUCERS = 4
-# Of the events: posted again by their producers. None, where the machine is not busy with other things.
-REPEATED_MOST = 0.02
 
 
 @pytest.fixture(scope="module", name="port")
@@ -177,7 +175,7 @@ def _assert_only_moved(before: dict[str, str], after: dict[str, str], gone: str)
 def test_rolling_restart_under_load_shows_producers_nothing_but_202(tmp_path: Path) -> None:
     """Each daemon in turn. The proxy posts again what a draining one refused; all of it comes, and once.
 
-    Every event has its 202 within its producer's tries: the producer fails where one has not.
+    No producer posts anything again: what it sees is a 202 for each event, at its first try.
     """
     client_ids = CLIENTS[:60]
     with Receiver() as receiver:
@@ -199,9 +197,7 @@ def test_rolling_restart_under_load_shows_producers_nothing_but_202(tmp_path: Pa
             for name in SHARDS:
                 assert fleet.stop(name) == 0
     print(f"a rolling restart of {len(SHARDS)} daemons: {len(accepted)} events, answered {dict(answers)}")
-    assert answers["202"] == len(accepted)
-    repeated = answers.total() - answers["202"]
-    assert repeated <= REPEATED_MOST * len(accepted), "\n".join(refusals(tmp_path))
+    assert answers == Counter({"202": len(accepted)}), "\n".join(refusals(tmp_path))
     assert receiver.ids() == Counter(accepted)
 
 
