@@ -19,14 +19,21 @@ OFFSET_SECONDS = 100_000.0
 
 
 class SystemClock:
-    """A wall clock that stands before 1970, or after 9999, is read as that: a report with such times is none."""
+    """A wall clock that stands before 1970, or after 9999, is read as that: a report with such times is none.
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+    `monotonic` is the event loop's clock. Asked itself it takes half of what `trio.current_time` does, five times an
+    event.
+    """
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, *, monotonic: Callable[[], float] = trio.current_time
+    ) -> None:
         self._wall = wall
+        self._monotonic = monotonic
 
     def now(self) -> Moment:
         wall = self._wall()
-        return Moment(trio.current_time(), wall if 0.0 <= wall <= WALL_MAX else _within_years(wall))
+        return Moment(self._monotonic(), wall if 0.0 <= wall <= WALL_MAX else _within_years(wall))
 
     def wall(self) -> float:
         return _within_years(self._wall())

@@ -171,15 +171,15 @@ def _run(
     if recorder_directory is not None:
         recorder = recorder_directory.recorder(run, recorder_layout(settings), payloads=settings.recorder.payloads)
         outside = outside._replace(recorder=recorder)
-    garbage, loop_watch = Garbage(), LoopWatch()
-    outside = outside._replace(loop_watch=loop_watch)
+    garbage, loop_watch, loop_clock = Garbage(), LoopWatch(), LoopClock()
+    outside = outside._replace(loop_watch=loop_watch, clock=SystemClock(monotonic=loop_clock.current_time))
     tracing = tracing_from(os.environ, outside.log)
     if tracing is not None:
         outside = outside._replace(open_sender=tracing.open_sender(outside.open_sender), intake=tracing.intake)
     garbage.take_over()
     try:
         # In this order: the watch sees what collecting takes.
-        return trio.run(supervise, settings, outside, run, clock=LoopClock(), instruments=[garbage, loop_watch])
+        return trio.run(supervise, settings, outside, run, clock=loop_clock, instruments=[garbage, loop_watch])
     finally:
         if tracing is not None:
             tracing.close(timeout_seconds=TRACES_CLOSE_SECONDS)
