@@ -622,7 +622,7 @@ MUTANTS = (
     # What an endpoint asks for itself
     Mutant("rate_not_counted", lane.Lane, "note_begin", "self.health.rate_log.note(self._rate, now)", "pass", first=2),
     Mutant("rate_kept_with_one_more", rate.RateLog, "begins_from", "self._fit(rate.burst)", "self._fit(2)", first=2),
-    Mutant("strict_order_in_parallel", courier.Courier, "_has_room", " or not lane.has_turn", "", first=2),
+    Mutant("strict_order_in_parallel", courier.Courier, "_has_room", "lane.in_flight or self.", "self.", first=2),
     Mutant("strict_order_by_arrival", line.Line, "add", "(event.sequence, ", "(0, ", first=2),
     Mutant(
         "give_up_on_ignored",

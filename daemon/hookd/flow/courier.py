@@ -202,7 +202,7 @@ class Courier:
         if not self._keeper.is_running:
             return False
         if not self._may_begin(lane, now):
-            self._go_on(lane, now)
+            self._go_on(lane)
             return False
         is_probe = health.paused_by is _FAILURES
         taken = lane.take(now, oldest=is_probe)
@@ -215,7 +215,7 @@ class Courier:
         lane.note_begin(now)
         self._pacer.began(is_failing=flight.is_failing)
         self._keeper.fly(flight)
-        self._go_on(lane, now)
+        self._go_on(lane)
         return True
 
     def recover(self, flight: Flight) -> None:
@@ -264,25 +264,28 @@ class Courier:
 
     def _look(self, lane: Lane) -> None:
         """What came in is in its lane by now: a crash from here on is not that of whoever brought it."""
+        if lane.is_offered:  # as most are while a batch comes in
+            return
         try:
-            self._go_on(lane, self._clock.now().monotonic)
+            self._go_on(lane)
         except Exception as crash:
             self._keeper.contain(self, crash)
 
-    def _go_on(self, lane: Lane, now: float) -> None:
+    def _go_on(self, lane: Lane) -> None:
         """After something was added to the lane, or an attempt from it has begun or ended: offers it if one may begin.
 
         To wake the task costs as much as a signature. So it is woken only to wait for a later moment, or to end.
         """
         if lane.is_offered:
             return
-        begins_from = lane.begins_from() if self._has_room(lane) else math.inf  # without room: when an attempt ends
-        if begins_from <= now:
+        begins_from = lane.begins_from()  # infinity where nothing waits, which costs least to see
+        if begins_from == math.inf or not self._has_room(lane):  # without room: when an attempt ends
+            if not self._flying:
+                self._end_if_done()
+        elif begins_from <= (now := self._clock.now().monotonic):
             self._pacer.offer(lane, self, now, is_failing=lane.health.is_failing)
-        elif begins_from < math.inf:
+        else:
             self.wake()
-        elif not self._flying:
-            self._end_if_done()
 
     def _end_if_done(self) -> None:
         if self._is_kept:
@@ -291,19 +294,20 @@ class Courier:
             self._keeper.release(self)
 
     def _may_begin(self, lane: Lane, now: float) -> bool:
-        return self._has_room(lane) and lane.begins_from() <= now
+        return lane.begins_from() <= now and self._has_room(lane)
 
     def _has_room(self, lane: Lane) -> bool:
         """Whether one more attempt may be in flight; none may to an endpoint that is not registered."""
         endpoint = lane.endpoint
-        if endpoint is None or self._is_resting or len(self._flying) >= self._flights_max() or not lane.has_turn:
+        if endpoint is None or self._is_resting or self._is_full():
             return False
-        if endpoint.is_strict and self._ledger.is_adopting(self.client_id):
+        if lane.is_strict and (lane.in_flight or self._ledger.is_adopting(self.client_id)):
             return False
         return lane.in_flight < lane.health.room(self._effective.concurrency(endpoint))
 
-    def _flights_max(self) -> int:
-        return (self._effective.settings.delivery.connections_max + 1) // 2
+    def _is_full(self) -> bool:
+        """Whether the client has half of all connections, rounded up."""
+        return 2 * len(self._flying) >= self._effective.settings.delivery.connections_max
 
     def _end_flight(self, flight: Flight) -> None:
         """Also of a flight that never became an attempt, or was cut: then nothing else says that the probe is over."""
@@ -326,7 +330,7 @@ class Courier:
             else:
                 outcome = await self._attempter.attempt(lane, event, delivery, now, alarm, is_probe=flight.is_probe)
         # From here on nothing waits: a cancelled attempt never comes here, `recover` or the report has it.
-        if len(self._flying) >= self._flights_max():
+        if len(self._lanes) > 1 and self._is_full():
             self.wake()  # other lanes waited for this one to end
         del self._flying[flight.number]
         self._end_flight(flight)
@@ -341,7 +345,7 @@ class Courier:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)
             self.wake()
         else:
-            self._go_on(lane, self._clock.now().monotonic)
+            self._go_on(lane)
 
     def _disable(self, lane: Lane, endpoint: Endpoint) -> None:
         """`endpoint` answered 410: what waits is given up as gone, and so is what comes (contract section 2)."""

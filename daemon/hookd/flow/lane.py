@@ -52,6 +52,7 @@ class Lane:
         "health",
         "in_flight",
         "is_offered",
+        "is_strict",
         "offered_at",
     )
 
@@ -61,6 +62,7 @@ class Lane:
         self.health = health  # the ledger's row
         self.in_flight = 0
         self.is_offered = False
+        self.is_strict = False  # its endpoint is, as registered now
         self.offered_at = math.inf
         self._firsts: deque[Event] = deque()
         self._expedited: dict[int, _Row] = {}  # by the event's sequence: however often one is expedited, it is one row
@@ -77,14 +79,14 @@ class Lane:
             if was_registered:
                 self.clear()
             return
-        self._rate = endpoint.rate
-        if not endpoint.is_strict:
+        self._rate, self.is_strict = endpoint.rate, endpoint.is_strict
+        if not self.is_strict:
             self.health.held_up_by = None
-        if endpoint.is_strict == (self._line is not None):
+        if self.is_strict == (self._line is not None):
             return
         waiting = self._waiting()
         self.clear()
-        self._line = Line(self.endpoint_id) if endpoint.is_strict else None
+        self._line = Line(self.endpoint_id) if self.is_strict else None
         for event, delivery in waiting:
             self.add(event, delivery)
 
@@ -132,7 +134,7 @@ class Lane:
         if self._line is not None:
             return self._due_in_line(self._line)
         if not self._retries and not self._expedited:  # as nearly always
-            first = self._first()
+            first = self._first() if self._firsts else None
             if first is None:
                 return math.inf
             assert first.due_at is not None
@@ -149,6 +151,8 @@ class Lane:
     def begins_from(self) -> float:
         """The earliest (monotonic) that an attempt may begin from here; infinity while none may."""
         due_at = self.next_due()
+        if due_at == math.inf:
+            return due_at
         is_expedited = bool(self._expedited) and self.is_expedited
         begins_from = self.health.expedited_begins_from(due_at) if is_expedited else self.health.begins_from(due_at)
         return begins_from if self._rate is None else max(begins_from, self.health.rate_log.begins_from(self._rate))
