@@ -66,7 +66,8 @@ class Settling(msgspec.Struct, gc=False):
 
     def note(self, freed_bytes: int, now: float) -> None:
         """One event gave its budget back."""
-        self._turn(now)
+        if now - self.began >= WINDOW_SECONDS:
+            self._turn(now)
         self.events += 1
         self.bytes += freed_bytes
 

@@ -133,7 +133,12 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     def age_clock(self, now: float) -> float:
         """What deliveries' ages are measured by, in seconds; it runs with the monotonic clock or stands still."""
-        return self.age_base if self.is_held else self.age_base + max(0.0, now - self.age_from)
+        stands = self.paused_by is _OPERATOR or now <= self.age_from
+        return self.age_base if stands else self.age_base + (now - self.age_from)
+
+    def age_of(self, opened_at: float, now: float) -> float:
+        """How old a delivery opened then is; 0 while an operator holds it."""
+        return 0.0 if self.paused_by is _OPERATOR else self.age_clock(now) - opened_at
 
     def expires_at(self, opened_at: float, *, age_seconds_max: float, now: float) -> float | None:
         """When (monotonic) a delivery opened then is too old, as things are; None while an operator holds it."""

@@ -23,6 +23,7 @@ from hookd.core.event import Event, Submission
 from hookd.core.expiring_event import expiring
 from hookd.core.guard import FEED, LOG, Guard, OnPortFailed
 from hookd.core.guarded_recorder import GuardedRecorder
+from hookd.core.health import Health
 from hookd.core.listing import ALL, Listing, Page, Wanted
 from hookd.core.no_recorder import NOTHING_RECORDED
 from hookd.core.outcome import Exchange, Outcome
@@ -163,7 +164,7 @@ class Ledger(Abandonment):
         column.recorder.admitted(event, recovered=recovered)
         if not deliveries:
             column.totals.unrouted += 1
-            self._settled(event, now)
+            self._settled(event, column, now)
         return event
 
     def add_delivery(self, event: Event, delivery: Delivery, *, payload: bytes, now: Moment) -> None:
@@ -220,15 +221,15 @@ class Ledger(Abandonment):
 
     def end_attempt(self, event: Event, delivery: Delivery, end: AttemptEnd) -> None:
         """Records what the attempt came to and what follows from it."""
-        now = end.now
-        self._land(event, delivery, end.outcome, end.exchange, duration_seconds=end.duration_seconds)
+        now, column, health = end.now, self.column_of(event), self._health_of(event, delivery)
+        self._land(event, delivery, column, health, end.outcome, end.exchange, seconds=end.duration_seconds)
         if end.judged:
-            end.tell(self._health_of(event, delivery))
+            end.tell(health)
         match end.verdict:
             case Success():
                 # Before the move, which may change the event's.
                 owed_since = max(event.since, delivery.particulars.owed_since)
-                self.column_of(event).counters.observe_delivered(now.monotonic - owed_since)
+                column.counters.observe_delivered(now.monotonic - owed_since)
                 self._move(event, delivery, Change.SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
@@ -242,7 +243,8 @@ class Ledger(Abandonment):
 
     def cut_attempt(self, event: Event, delivery: Delivery, *, exchange: Exchange, duration_seconds: float) -> None:
         """The attempt was cancelled. That is not an outcome; the status stays what it was."""
-        self._land(event, delivery, None, exchange, duration_seconds=duration_seconds)
+        column, health = self.column_of(event), self._health_of(event, delivery)
+        self._land(event, delivery, column, health, None, exchange, seconds=duration_seconds)
         self._recorder.ended(event, delivery)
 
     def make_due(self, delivery: Delivery, *, now: Moment) -> None:
@@ -318,9 +320,9 @@ class Ledger(Abandonment):
         if delivery.particulars.reason is not reason:
             delivery.reason = reason
         delivery.settled_at = now.wall if settles else None
-        book, column = self._book(event.client_id), self.column_of(event)
+        book, column, endpoint_id = self._books[event.client_id], self.column_of(event), delivery.endpoint_id
         column.totals.move_delivery(source, target)
-        health = book.ensure_health(delivery.endpoint_id)
+        health = book.ensure_health(endpoint_id) if was_settled else book.endpoints[endpoint_id]
         health.unsettled += was_settled - settles
         health.abandoned -= is_abandoned and settles
         if was_settled and before in SETTLED:
@@ -333,24 +335,30 @@ class Ledger(Abandonment):
             self._recorder.settled(event, delivery, status)
         if before not in SETTLED and status in SETTLED:
             column.leave(event, book, settled_at=now.monotonic)
-            self._settled(event, now)
+            self._settled(event, column, now)
 
     def _land(
-        self, event: Event, delivery: Delivery, outcome: Outcome | None, exchange: Exchange, *, duration_seconds: float
+        self,
+        event: Event,
+        delivery: Delivery,
+        column: Column,
+        health: Health,
+        outcome: Outcome | None,
+        exchange: Exchange,
+        *,
+        seconds: float,
     ) -> None:
-        column = self.column_of(event)
-        delivery.end_attempt(outcome, exchange, duration_seconds=duration_seconds)
+        delivery.end_attempt(outcome, exchange, duration_seconds=seconds)
         if exchange.answer is None or not outcomes.is_success(exchange.answer):
             column.retention.keep_excerpt(event, delivery.endpoint_id, delivery.attempt_count, exchange.excerpt)
-        self._health_of(event, delivery).in_flight -= 1
+        health.in_flight -= 1
         column.totals.in_flight -= 1
-        column.counters.observe_attempt(outcome, duration_seconds)
+        column.counters.observe_attempt(outcome, seconds)
         column.counters.reconnects += exchange.reconnected
 
-    def _settled(self, event: Event, now: Moment) -> None:
+    def _settled(self, event: Event, column: Column, now: Moment) -> None:
         event.settled_at = now.wall
         event.since = now.monotonic
-        column = self.column_of(event)
         column.on_settled(event)
         for forgotten in column.retention.keep(event):
             self._forget(forgotten)

@@ -49,6 +49,7 @@ class Retention:
 
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
+        self._kept_by = effective.settings.retention  # the limits that what is kept is known to be within
         # OrderedDict finds its first key at once. A dict looks at every freed place before it: 144 us at 200,000 rows.
         self._kept: dict[Status, OrderedDict[int, Event]] = {
             _DELIVERED: OrderedDict(),
@@ -78,9 +79,11 @@ class Retention:
             if status is _DELIVERED:
                 self._with_payload.append(event)
                 self._drop_payloads()
-        if self._is_over_budget(_DELIVERED) or self._is_over_budget(_EXHAUSTED):
-            return list(self._over_budget())
-        return []
+        retention = self._effective.settings.retention
+        if retention is self._kept_by and not self._is_over_budget(status):  # then the other is not, either
+            return []
+        self._kept_by = retention
+        return list(self._over_budget())
 
     def release(self, event: Event, status: Status) -> None:
         """Gives up an event that is unsettled again: it was reopened, or a delivery was added."""

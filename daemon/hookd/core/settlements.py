@@ -71,7 +71,8 @@ class Settlements:
         if len(self._tail) == BLOCK_ROWS:
             self._packed[(self.end - 1) // BLOCK_ROWS] = _packed(self._tail)
             self._tail = []
-        self.trim()
+        if self.end - self._oldest > self._effective.settings.retention.settlements_max:
+            self.trim()
 
     def lose(self) -> None:
         """A settlement could not be taken, and may be missing: whoever reads on is told of a gap."""

@@ -54,8 +54,7 @@ class Terms:
 
     def age_seconds(self, event: Event, delivery: Delivery, *, now: float) -> float:
         """How old an unsettled delivery is, as expiry sees it: 0 while an operator holds its endpoint."""
-        health = self._health_of(event, delivery)
-        return 0.0 if health.is_held else health.age_clock(now) - delivery.opened_at
+        return self._health_of(event, delivery).age_of(delivery.opened_at, now)
 
     def has_expired(self, event: Event, delivery: Delivery, *, now: float) -> bool:
         """Whether it is too old, or past its event's own expiry: never while an operator holds its endpoint."""

@@ -119,21 +119,23 @@ class Unsettled:
             self._again = self._again or None
             return
         chunks, sequence = self._chunks, event.sequence
-        at = len(chunks) - 1 if len(chunks) < 2 else bisect_right(self._firsts, sequence) - 1
+        count = len(chunks)
+        at = count - 1 if count < 2 else bisect_right(self._firsts, sequence) - 1
         if at < 0:
             raise KeyError(sequence)
         chunk = chunks[at]
-        place = sequence - chunk[0].sequence  # at most: as a rule a few before it have settled
+        size, place = len(chunk), sequence - chunk[0].sequence  # at most: as a rule a few before it have settled
         if place:
-            place = bisect_left(chunk, sequence, 0, min(place + 1, len(chunk)), key=_sequence)
-        if place == len(chunk) or chunk[place] is not event:
+            place = bisect_left(chunk, sequence, 0, place + 1 if place < size else size, key=_sequence)
+        if place == size or chunk[place] is not event:
             raise KeyError(sequence)
-        if isinstance(chunk, tuple):
+        if type(chunk) is tuple:
             chunk = chunks[at] = list(chunk)
         del chunk[place]
-        if not len(chunk) & (len(chunk) - 1):  # half of what it was
+        size -= 1
+        if size > 2 and not size & (size - 1):  # half of what it was
             chunks[at] = chunk[:]  # a list of Python 3.13 gives back nothing by itself
-        if len(chunk) < SMALL_EVENTS:
+        if not size or (size < SMALL_EVENTS and at + 1 < count):
             self._mend(at)
 
     def _mend(self, at: int) -> None:
