@@ -68,6 +68,7 @@ class Column:
         "budget",
         "counters",
         "expiries",
+        "kind",
         "on_settled",
         "recorder",
         "retention",
@@ -93,11 +94,7 @@ class Column:
         self.budget = Budget(effective, recorder)
         self.retention = Retention(effective)
         self._own_usage = own_usage
-
-    @property
-    def kind(self) -> type[Event]:
-        """Of its events."""
-        return Event if self._own_usage is None else OperationalEvent
+        self.kind: type[Event] = Event if own_usage is None else OperationalEvent  # of its events
 
     @property
     def find_by(self) -> tuple[Callable[[int], Event | None], ...]:
@@ -121,7 +118,8 @@ class Column:
     def count_opened(self, book: Book, delivery: Delivery) -> None:
         self.totals.opened += 1
         self.totals.deliveries[delivery.status] += 1
-        book.ensure_health(delivery.endpoint_id).unsettled += 1
+        endpoint_id = delivery.endpoint_id
+        (book.endpoints.get(endpoint_id) or book.ensure_health(endpoint_id)).unsettled += 1
 
     def enter(self, event: Event, book: Book) -> None:
         """The event is unsettled from here on and takes budget."""

@@ -139,7 +139,8 @@ class Ledger(Abandonment):
         is_operational: bool = False,
     ) -> Event:
         """Takes in an event; the budget has been asked for. An event without deliveries settles at once."""
-        book, column = self._book(submission.client_id), self.operations if is_operational else self._platform
+        book = self._books.get(submission.client_id) or self._book(submission.client_id)
+        column = self.operations if is_operational else self._platform
         assert event_id not in book.events
         self._sequence = sequence = self._sequence + 1
         event = column.kind(

@@ -20,7 +20,9 @@ from hookd.core.text_check import check_text
 
 BODY_BYTES = 64 * 1024
 # Outside its payload an event has two quotes for each name and each text, so six for `type` and `payload`.
-_QUOTES, _QUOTES_OF_TEXT, _QUOTES_OF_NULL = 6, 4, 2
+_QUOTES = 6
+# What another field adds: a text, a null, none.
+_QUOTES_OF: dict[type, int] = {str: 4, type(None): 2, msgspec.UnsetType: 0}
 
 _decoder = msgspec.json.Decoder(list[ClientEventBody])
 
@@ -51,7 +53,7 @@ def read_short_batch(
                 return None
             types.add(event_type)
         owner, event_id = event.client_id, event.id
-        quotes += payload.count(b'"') + _quotes_of(owner) + _quotes_of(event_id)
+        quotes += payload.count(b'"') + _QUOTES_OF[type(owner)] + _QUOTES_OF[type(event_id)]
         if owner is None or owner is UNSET:
             owner = client_id or ""
         if owner not in owners:
@@ -64,9 +66,3 @@ def read_short_batch(
             return None
         submissions.append(Submission(owner, event_type, payload, event_id))
     return submissions if quotes == body.count(b'"') else None  # else a field stands twice in one of them
-
-
-def _quotes_of(field: str | msgspec.UnsetType | None) -> int:
-    if field is UNSET:
-        return 0
-    return _QUOTES_OF_NULL if field is None else _QUOTES_OF_TEXT

@@ -106,7 +106,7 @@ class Unsettled:
         if sequence < last[-1].sequence:
             self._again = self._again or {}
             self._again[sequence] = event
-        elif isinstance(last, list) and len(last) < CHUNK_EVENTS:
+        elif type(last) is list and len(last) < CHUNK_EVENTS:
             last.append(event)
         else:
             chunks[-1] = tuple(last)

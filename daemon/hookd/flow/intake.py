@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from hookd.core.budget import Demand, wait_seconds
@@ -36,14 +37,14 @@ class Admitted(NamedTuple):
     is_new: bool  # False: the id was known, and nothing was admitted
 
 
-class _Wanting(NamedTuple):
+class _Wanting(msgspec.Struct, gc=False):
     """Who gets events of one client and type: found once for all of a plan, which has one time of admission."""
 
     client_id: str
     endpoint_ids: list[str]
     urls: list[str]
     openings: list[tuple[str, str, float]]  # of each delivery: endpoint id, URL as shown, its endpoint's age clock
-    has_disabled: bool  # one of the endpoints is
+    has_disabled: bool = False  # one of the endpoints is
 
     def deliveries(self, due_at: float) -> tuple[Delivery, ...]:
         return tuple(
@@ -215,7 +216,8 @@ class Intake:
                 if (twin.submission.type, twin.submission.payload) != (submission.type, submission.payload):
                     raise _conflict(client_id, submission.id)
                 return twin
-        self.refuse_if_draining()
+        if self._ends_at is not None:
+            self.refuse_if_draining()
         if wanting.urls:
             plan.demand(client_id, self._ledger.demand(len(submission.payload), wanting.urls))
         planned = _Planned(submission, submission.id or self._new_id(), wanting)
@@ -226,18 +228,15 @@ class Intake:
     def wanting(self, submission: Submission, now: Moment) -> _Wanting:
         """Raises UnknownClient."""
         client = self._registry.get(submission.client_id)
-        age_clock = self._ledger.terms.age_clock
-        wanting = [endpoint for endpoint in client.endpoints if endpoint.wants(submission.type)]
-        return _Wanting(
-            client.id,
-            [endpoint.id for endpoint in wanting],
-            [endpoint.url for endpoint in wanting],
-            [
-                (endpoint.id, endpoint.shown_url, age_clock(client.id, endpoint.id, now=now.monotonic))
-                for endpoint in wanting
-            ],
-            any(self._ledger.is_disabled(client.id, endpoint.id) for endpoint in wanting),
-        )
+        found = _Wanting(client.id, [], [], [])
+        for endpoint in client.endpoints:
+            if endpoint.wants(submission.type):
+                opened_at = self._ledger.terms.age_clock(client.id, endpoint.id, now=now.monotonic)
+                found.endpoint_ids.append(endpoint.id)
+                found.urls.append(endpoint.url)
+                found.openings.append((endpoint.id, endpoint.shown_url, opened_at))
+                found.has_disabled |= self._ledger.is_disabled(client.id, endpoint.id)
+        return found
 
     def _commit(self, plan: "_Plan", item: "_Planned | Event") -> Admitted:
         """Nothing can refuse from here on."""
@@ -300,19 +299,22 @@ class _Plan:
         if client is None:
             client = self._clients[client_id] = Demand()
         client.add(more)
+        if self._asks_once:
+            return
         self._whole.add(more)
         if client_id in self._short:
             raise self._short[client_id]
-        if not self._asks_once:
-            try:
-                self._ask(client_id)
-            except Refused as refused:
-                if self._remembers:
-                    self._short[client_id] = refused
-                raise
+        try:
+            self._ask(client_id)
+        except Refused as refused:
+            if self._remembers:
+                self._short[client_id] = refused
+            raise
 
     def ask(self) -> None:
         """Raises ClientFull or Full where not all of it fits."""
+        for client in self._clients.values():
+            self._whole.add(client)
         for client_id in self._clients:
             self._ask(client_id)
 
