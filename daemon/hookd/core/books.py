@@ -114,7 +114,8 @@ class Books:
 
     def ensure_health(self, client_id: str, endpoint_id: str) -> Health:
         """The endpoint's health, for whoever changes it: the first mention makes it."""
-        return self._book(client_id).ensure_health(endpoint_id)
+        book = self._books.get(client_id) or self._book(client_id)
+        return book.endpoints.get(endpoint_id) or book.ensure_health(endpoint_id)
 
     def _health_of(self, event: Event, delivery: Delivery) -> Health:
         """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""

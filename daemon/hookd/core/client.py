@@ -70,6 +70,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def secrets(self, now: float) -> tuple[str, ...]:
         """What to sign with now (monotonic), the newest first."""
+        if not self.old_secrets:
+            return (self.secret,)
         return (self.secret, *(old.secret for old in self.old_secrets if now < old.until))
 
     @property

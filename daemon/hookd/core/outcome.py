@@ -97,4 +97,4 @@ def error(outcome: Outcome | None) -> str | None:
 
 
 def is_success(outcome: Outcome) -> bool:
-    return isinstance(outcome, Responded) and 200 <= outcome.status_code <= 299
+    return type(outcome) is Responded and 200 <= outcome.status_code <= 299

@@ -12,7 +12,7 @@ from hookd.core import outcome as outcomes
 from hookd.core import retry
 from hookd.core.attempt_end import AttemptEnd
 from hookd.core.client import Endpoint
-from hookd.core.delivery import Delivery
+from hookd.core.delivery import Delivery, Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.history import Attempt
@@ -30,6 +30,8 @@ from hookd.flow.alarm import Alarm
 from hookd.flow.lane import Lane
 from hookd.flow.ports import Clock, DeliveryRequest, JitterUnit, Log, Sender
 
+# An enum's `value` is two calls of Python 3.11.
+_WORDS = {status: status.value for status in Status}
 TEST_TYPE = "hookd.test"
 TEST_PAYLOAD = b'{"test": true}'
 
@@ -225,7 +227,7 @@ class Attempter:
                 exchange.request_sent,
                 exchange.reconnected,
                 round(duration_seconds, 6),
-                delivery.status.value,
+                _WORDS[delivery.status],
                 verdict.reason.value if isinstance(verdict, GiveUp) else None,
                 round(verdict.delay_seconds, 3) if isinstance(verdict, Retry) else None,
             )

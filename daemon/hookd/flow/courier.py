@@ -339,7 +339,7 @@ class Courier:
         self._states.tell(self.client_id, lane.endpoint_id)
         if delivery.is_waiting:
             lane.add(event, delivery)
-        else:
+        elif lane.is_strict:
             lane.note_held_up()
         if lane.endpoint is None:
             self._ledger.forget_endpoint(self.client_id, lane.endpoint_id)

@@ -50,7 +50,9 @@ class Connection:
         "_secured",
         "_send_failure",
         "_sending_ended",
+        "_stream",
         "is_closed",
+        "is_secured",
         "key",
         "looked_up_at",
     )
@@ -69,7 +71,9 @@ class Connection:
         `looked_up_at`: when its address was, by trio's clock.
         """
         self._network_stream = network_stream
+        self._stream = network_stream.stream
         self._secured: TlsStream | None = None  # the same, where it is TLS
+        self.is_secured = False
         self._nursery = nursery
         self._on_close = on_close
         self._is_written = False  # the request under way, to its last byte
@@ -83,6 +87,7 @@ class Connection:
         """Before the first request. Raises httpx.ConnectError, and is closed then."""
         try:
             self._network_stream = self._secured = await secure(self._network_stream, context, server_hostname)
+            self._stream, self.is_secured = self._secured.stream, True
         except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
             self.close()
             raise httpx.ConnectError(f"TLS: {reason_of(error)}") from error
@@ -96,7 +101,7 @@ class Connection:
         Raises httpx.TransportError; to close is up to the caller.
         """
         try:
-            await self._network_stream.stream.send_all(request)
+            await self._stream.send_all(request)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpx.WriteError(reason_of(error)) from error
         while not response.has_head:
@@ -126,7 +131,7 @@ class Connection:
     async def receive(self, response: ResponseReader) -> None:
         """Reads once, whatever is there. Raises httpx.TransportError; to close is up to the caller."""
         try:
-            data = await self._network_stream.stream.receive_some(RECEIVE_BYTES_MAX)
+            data = await self._stream.receive_some(RECEIVE_BYTES_MAX)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpx.ReadError(reason_of(error)) from error
         if data:
@@ -146,10 +151,6 @@ class Connection:
     def is_quiet(self) -> bool:
         """Whether nothing came in unasked, no end either. Of TLS this is not all: `is_quiet_within`."""
         return not self._network_stream.has_input()
-
-    @property
-    def is_secured(self) -> bool:
-        return self._secured is not None
 
     async def is_quiet_within(self) -> bool:
         """Whether nothing unasked is inside the TLS stream. Asked right before a request, it needs no lock."""
@@ -182,7 +183,7 @@ class Connection:
     async def _send(self, request: tuple[bytes, ...], progress: Progress) -> None:
         try:
             for piece in request:
-                await self._network_stream.stream.send_all(piece)
+                await self._stream.send_all(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._send_failure = error  # no reason yet to stop: what the peer said before may be a whole answer
         else:

@@ -46,6 +46,7 @@ class Pool:
         self._idle_max = idle_max
         self._connections_max = connections_max
         self.age_seconds_max = age_seconds_max
+        self._now = trio.lowlevel.current_clock().current_time  # half of what `trio.current_time` costs
         self._open: dict[Connection, None] = {}  # a set in order of opening
         self._idle: dict[Hashable, list[Connection]] = {}  # the last given back is the last of its list
         self._due: dict[Connection, float] = {}  # idle ones, the first due first: all stay the same time
@@ -82,7 +83,7 @@ class Pool:
             del self._due[connection]
             if not idle:
                 del self._idle[key]
-            if not self._is_old(connection, trio.current_time()) and connection.is_quiet():
+            if not self._is_old(connection, self._now()) and connection.is_quiet():
                 return connection
             connection.close()
         return None
@@ -91,7 +92,7 @@ class Pool:
         """It is clean and nobody uses it."""
         assert connection in self._open
         assert connection not in self._due
-        now = trio.current_time()
+        now = self._now()
         if self._is_old(connection, now):
             connection.close()
             return
@@ -138,7 +139,7 @@ class Pool:
                 await self._first_due.wait()
                 continue
             connection, due_at = next(iter(self._due.items()))
-            if due_at <= trio.current_time():
+            if due_at <= self._now():
                 connection.close()
                 await trio.lowlevel.checkpoint()  # a thousand may be due at once: nobody has to wait for all of them
             else:
