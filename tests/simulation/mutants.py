@@ -242,9 +242,9 @@ MUTANTS = (
     Mutant("pause_counted_at_resume", health.Health, "_lift", "self.age_from = now", "pass", first=8),
     Mutant(
         "pause_counted_for_what_was_in_flight",
-        Terms,
-        "age_seconds",
-        "0.0 if health.is_held else",
+        health.Health,
+        "age_of",
+        "0.0 if self.paused_by is _OPERATOR else",
         "",
         seeds=40,
         first=95,
@@ -377,7 +377,7 @@ MUTANTS = (
     Mutant(
         "settled_with_the_body",
         sender.HttpSender,
-        "_send",
+        "send",
         "self._transport.finish(stream)",
         "await _read_excerpt(stream, exchange)",
         first=71,
@@ -817,7 +817,7 @@ MUTANTS = (
     Mutant(
         "refusal_of_a_proxy_taken_as_the_answer",
         sender.HttpSender,
-        "_send",
+        "send",
         "response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute",
         "False",
         first=49,

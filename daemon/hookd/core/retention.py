@@ -78,7 +78,8 @@ class Retention:
             self._payload_bytes[status] += len(event.payload)
             if status is _DELIVERED:
                 self._with_payload.append(event)
-                self._drop_payloads()
+                if self._payload_bytes[status] > self._effective.settings.retention.delivered_bytes_max:
+                    self._drop_payloads()
         retention = self._effective.settings.retention
         if retention is self._kept_by and not self._is_over_budget(status):  # then the other is not, either
             return []

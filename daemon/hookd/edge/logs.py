@@ -51,7 +51,9 @@ def reads_priorities(fd: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-class _Line(msgspec.Struct, frozen=True, gc=False):
+class _Counted(msgspec.Struct, frozen=True, gc=False):
+    """A line that is counted as somebody's. Nearly all are not: those wait as their bytes."""
+
     owner: Owner
     data: bytes
 
@@ -72,7 +74,7 @@ class LogWriter:
         self._fd = fd
         self._form = LineForm(pretty, colours, priorities)
         self._wall = wall
-        self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[bytes | _Counted | None] = queue.SimpleQueue()
         self._room = LogRoom(lines_max)
         self._choice: LogChoice | None = None  # None: every line
         self._put_bytes = 0  # ever; the loop's alone
@@ -120,7 +122,7 @@ class LogWriter:
                 self._room.drop()
                 return
             self._put_bytes += len(line)
-            self._lines.put(_Line(owner, line))
+            self._lines.put(line if owner is None else _Counted(owner, line))
         except Exception:  # whose fault that is cannot be said here
             self._room.free([owner])
             self._room.drop()
@@ -130,7 +132,7 @@ class LogWriter:
         try:
             line = self._form.text(self._wall(), text)
             self._put_bytes += len(line)
-            self._lines.put(_Line(None, line))
+            self._lines.put(line)
         except Exception:  # the report's file has it
             self._room.drop()
 
@@ -182,21 +184,28 @@ class LogWriter:
             lines += self._form.line(self._wall(), "log.dropped", "warning", whose | {"lines": count})
         return lines
 
-    def _gather(self, line: _Line) -> tuple[bytes, bool]:
+    def _gather(self, first: bytes | _Counted) -> tuple[bytes, bool]:
         """What else is buffered, as one write; whether the closing mark was among it."""
-        lines, size, is_last = [line], len(line.data), False
-        while size < WRITE_BYTES_MAX and not is_last:
+        lines: list[bytes] = []
+        owners: list[Owner] = []
+        line: bytes | _Counted | None = first
+        size = 0
+        while line is not None:
+            if isinstance(line, bytes):
+                data = line
+            else:
+                owners.append(line.owner)
+                data = line.data
+            lines.append(data)
+            size += len(data)
+            if size >= WRITE_BYTES_MAX:
+                break
             try:
-                more = self._lines.get_nowait()
+                line = self._lines.get_nowait()
             except queue.Empty:
                 break
-            if more is None:
-                is_last = True
-            else:
-                lines.append(more)
-                size += len(more.data)
-        self._room.free([one.owner for one in lines])
-        return b"".join([one.data for one in lines]), is_last
+        self._room.free(owners)
+        return b"".join(lines), line is None
 
 
 class LibraryLines(logging.Handler):

@@ -61,37 +61,35 @@ class HttpSender:
         if self._effective.settings is not self._settings:
             self._follow_settings()
         try:
-            return await self._send(request, exchange)
+            post = self._posts.post(
+                (request.client_id, request.endpoint_id, request.url, request.endpoint_headers, request.egress)
+            )
+            response, stream = await self._transport.exchange(
+                post.parts,
+                post.key,
+                post.head.request(request.headers, request.body),
+                exchange,
+                body_bytes_max=self._settings.delivery.response_bytes_max,
+                way=post.way,
+            )
+            if response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute:
+                stream.close()
+                raise _refused_by_proxy(post, exchange)
+            exchange.answer = answer = Responded(response.status_code)
+            exchange.retry_after = response.only_value(b"retry-after")
+            exchange.excerpt = stream.body
+            if not stream.is_settled:
+                if outcomes.is_success(answer):
+                    self._transport.finish(stream)
+                else:
+                    await _read_excerpt(stream, exchange)
+            return answer
         except AddressDenied as denied:
             return Blocked(denied.address)
         except httpx.TransportError as error:
             return _outcome_of(error)
         except (httpx.InvalidURL, UnicodeError) as error:  # a URL that no validation foresaw
             return Invalid(f"the URL cannot be used: {type(error).__name__}")
-
-    async def _send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
-        post = self._posts.post(
-            (request.client_id, request.endpoint_id, request.url, request.endpoint_headers, request.egress)
-        )
-        response, stream = await self._transport.exchange(
-            post.parts,
-            post.key,
-            post.head.request(request.headers, request.body),
-            exchange,
-            body_bytes_max=self._settings.delivery.response_bytes_max,
-            way=post.way,
-        )
-        if response.status_code == PROXY_AUTHENTICATION_REQUIRED and post.is_absolute:
-            stream.close()
-            raise _refused_by_proxy(post, exchange)
-        exchange.answer = Responded(response.status_code)
-        exchange.retry_after = response.only_value(b"retry-after")
-        exchange.excerpt = stream.body
-        if outcomes.is_success(exchange.answer):
-            self._transport.finish(stream)
-        elif not stream.is_settled:
-            await _read_excerpt(stream, exchange)
-        return exchange.answer
 
     def _follow_settings(self) -> None:
         before, self._settings = self._settings, self._effective.settings
