@@ -358,6 +358,23 @@ def test_full_redis_still_has_its_entries_delivered(tmp_path: Path, redis: Redis
     assert sorted(line["id"] for line in redis.lines("exhausted")) == ["e8", "e9"]
 
 
+def test_relay_says_at_its_start_that_a_proxy_has_no_feed(tmp_path: Path, redis: RedisServer) -> None:
+    """Another relay answers 404 there, as the shipped proxies do."""
+    with Relay(tmp_path, redis.url, "http://127.0.0.1:9") as proxy:
+        wait(lambda: "relay.feed" in proxy.stderr, "its log says that nobody is there, too")
+        with Relay(tmp_path, redis.url, f"http://127.0.0.1:{proxy.port}", name="without") as relay:
+            wait(lambda: "name each daemon behind it by --feed" in relay.stderr, "its log says what to do")
+            assert not relay.is_ready()
+
+
+def test_relay_without_its_extra_names_it(tmp_path: Path) -> None:
+    """Python finds a module in the working directory first."""
+    (tmp_path / "coredis.py").write_text("raise ModuleNotFoundError(\"No module named 'coredis'\", name='coredis')\n")
+    done = hookd("relay", "--redis", "redis://127.0.0.1:9", "--stream", "s", "--group", "g", cwd=tmp_path)
+    assert done.returncode == 69
+    assert done.stderr.strip().endswith("the relay needs coredis: pip install 'hookd[redis]'")
+
+
 def test_probes_and_exit_codes(tmp_path: Path, redis: RedisServer) -> None:
     """Alive always; ready with Redis and the feed. A wrong use is 2, an unreadable file 66, a bad one 78."""
     with Daemon(tmp_path / "hookd") as daemon, relayed(tmp_path, redis, daemon) as relay:

@@ -9,6 +9,6 @@ class ExitCode(IntEnum):
     USAGE = 2  # also where a client, an event or an endpoint that was named is not there
     UNDELIVERED = 3  # the report lists what; of a command: something is still owed
     NO_INPUT = 66  # a file that was named cannot be read
-    UNAVAILABLE = 69  # an address or a folder is taken; or no daemon answers
+    UNAVAILABLE = 69  # an address or a folder is taken, no daemon answers, or an extra is not installed
     NO_PERMISSION = 77  # the daemon takes a token, and there is none or it is refused
     CONFIG = 78

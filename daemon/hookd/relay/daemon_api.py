@@ -23,6 +23,7 @@ _OF_THE_CLIENT = {"unknown-client": Reason.UNKNOWN, "client-full": Reason.FULL}
 # Of a whole request. A proxy's 502 and 504, as a bug's 500, leave open what arrived.
 _UNCERTAIN = (500, 502, 504)
 _DENIED = (401, 403)
+NO_FEED = "there is no settlement feed; if this is a proxy, name each daemon behind it by --feed"
 
 
 class Denied(Exception):
@@ -122,6 +123,8 @@ class DaemonApi:
         answer = await self._ask("GET", path, seconds=wait_seconds + POST_SECONDS_MAX)
         if answer.status == 422:
             return None
+        if answer.status == 404:
+            raise Unanswered(NO_FEED)
         page: Page = _decoded(_page_decoder, _good(answer))
         return page
 

@@ -42,9 +42,10 @@ class FeedReader:
             with trio.move_on_after(FIRST_SECONDS_MAX):
                 page = await self.api.settlements(NOW, 0)
                 if page is not None:
-                    self._cursor, self.problem = page.next_cursor, None
+                    self._cursor = page.next_cursor
+                    self._note(None)
         except (Unsent, Unanswered) as error:
-            self.problem = str(error)
+            self._note(str(error))
 
     def rewind(self, cursor: str) -> None:
         """Reads from there on, instead."""
@@ -57,9 +58,7 @@ class FeedReader:
         pause = PAUSE_SECONDS_MIN
         while True:
             problem = await self._read()
-            if problem != self.problem:
-                self._log("relay.feed", level="info" if problem is None else "warning", url=self.url, problem=problem)
-            self.problem = problem
+            self._note(problem)
             if problem is None:
                 pause = PAUSE_SECONDS_MIN
                 if self.is_caught_up:
@@ -68,6 +67,12 @@ class FeedReader:
             self.is_caught_up = False
             await trio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    def _note(self, problem: str | None) -> None:
+        """Said once, and once it is over."""
+        if problem != self.problem:
+            self._log("relay.feed", level="info" if problem is None else "warning", url=self.url, problem=problem)
+        self.problem = problem
 
     async def _read(self) -> str | None:
         """One page; what went wrong."""

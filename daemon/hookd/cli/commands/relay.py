@@ -39,7 +39,7 @@ TAKEOVER_SECONDS_MIN = 5.0
     "--clients", metavar="FILE", help="Definitions of clients that a daemon may not know, as PUT /v1/clients."
 )
 @click.option(
-    "--bind", metavar="HOST:PORT", default="127.0.0.1:8081", show_default=True, help="/livez, /readyz, /metrics."
+    "--bind", metavar="HOST:PORT", default="127.0.0.1:8070", show_default=True, help="/livez, /readyz, /metrics."
 )
 @click.option(
     "--parked-max",
