@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.acceptance.harness import Daemon, Received, Receiver, wait_until
+from tests.acceptance.harness import HANG, Daemon, Received, Receiver, wait_until
 from tests.acceptance.test_outbox import port_for_good
 from tests.relay.harness import Redis, RedisError, RedisServer, Relay, added, definitions, needs_redis
 
 KILLS = int(os.environ.get("HOOKD_TEST_RELAY_KILLS", "5"))
 CLIENTS = [f"client{number}" for number in range(5)]
 GIVES_UP = "client4"  # its endpoint answers 400, and that is final
+LATE_EVERY = 97
 UNSETTLED_MAX = 300
 SETTLED_MAX_SECONDS = 120
 SETTINGS = {"retry.schedule": ["50ms"] * 5, "retry.jitter": 0, "delivery.timeout": "2s", "drain.timeout": "5s"}
@@ -160,11 +161,14 @@ def let_it_work(receiver: Receiver, count: int) -> None:
     wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
 
 
-def answer(received: Received) -> int:
-    """Every seventh event fails once."""
+def answer(received: Received) -> Any:
+    """Every seventh event fails once, and a few are taken once without an answer."""
     if received.path.endswith(GIVES_UP):
         return 400
-    return 500 if received.number == 1 and int(received.event_id.removeprefix("e")) % 7 == 0 else 200
+    number = int(received.event_id.removeprefix("e"))
+    if received.number == 1 and number % LATE_EVERY == 0:
+        return HANG
+    return 500 if received.number == 1 and number % 7 == 0 else 200
 
 
 def json_of(line: bytes) -> dict[str, Any]:
@@ -201,16 +205,31 @@ def check(
 
 
 def attempted_again(log: list[Received], unanswered: set[tuple[str, str, str]]) -> int:
-    """How often one daemon sent an event again after a 200, which it never read: its log says so of that attempt.
+    """How often one daemon sent again what may have been taken, and its log says that it read no answer.
 
     Admitted twice, an event would have two first attempts.
     """
     taken: dict[tuple[str, str], list[str]] = {}
     for one in log:
-        if one.status == 200:
+        if one.status in (200, None):
             taken.setdefault((one.path, one.event_id), []).append(one.header["hookd-attempt"])
     for (path, event_id), attempts in taken.items():
         assert len(set(attempts)) == len(attempts), f"{event_id} was admitted twice at {path}: attempts {attempts}"
         read = [one for one in sorted(attempts, key=int)[:-1] if (path, event_id, one) not in unanswered]
         assert not read, f"{event_id} at {path} was sent again after attempt {read}, which had its answer"
     return sum(len(attempts) - 1 for attempts in taken.values())
+
+
+def test_event_that_came_twice_is_explained_by_its_daemon_or_fails() -> None:
+    """Witnesses of three cases: no answer was read; one was; and two first attempts."""
+
+    def seen(attempt: str) -> Received:
+        headers = [("webhook-id", "e1"), ("hookd-attempt", attempt)]
+        return Received("/hook/1/client0", headers, b"{}", 1, 0.0, 200)
+
+    unanswered = {("/hook/1/client0", "e1", "1")}
+    assert attempted_again([seen("1"), seen("2")], unanswered) == 1
+    with pytest.raises(AssertionError, match="which had its answer"):
+        attempted_again([seen("1"), seen("2")], set())
+    with pytest.raises(AssertionError, match="admitted twice"):
+        attempted_again([seen("1"), seen("1")], unanswered)

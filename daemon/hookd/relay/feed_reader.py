@@ -18,7 +18,7 @@ FIRST_SECONDS_MAX = 3.0
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 2.0
 NOW = "now"
 # What settles within this time comes in one page: a request that asks at once is answered with each event by itself.
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1
 
 
 class FeedReader:
