@@ -161,7 +161,7 @@ def test_memory_for_half_a_million_events_is_what_check_says(tmp_path: Path) -> 
     assert recorded
     intake = tomllib.loads(block[1])["intake"]
     assert int(recorded[1].replace(",", "")) >= intake["unsettled_events_max"] == 500_000
-    assert f"so {500_000 // DEFAULTS.intake.client_events_max} clients or more share it" in README
+    assert f"so it takes {500_000 // DEFAULTS.intake.client_events_max} to fill it" in README
     bytes_of_event = 2000 + 512 + 512
     assert (
         f"{bytes_of_event:,} B \N{MULTIPLICATION SIGN} 500,000 = {bytes_of_event * 500_000 / 2**20:,.0f} MiB" in README
