@@ -118,7 +118,7 @@ def test_endpoint_states_begin_and_end_as_the_readme_says() -> None:
     assert PAUSE_AFTER_ATTEMPTS == 10
     assert "| ten timeouts, 5xx or failed connects in a row" in FLOWING
     assert RETRY_AFTER_SECONDS_MAX == 3600
-    assert "none before its `Retry-After`, an hour at most" in FLOWING
+    assert "none before its `Retry-After` (an hour at most)" in FLOWING
 
 
 def test_time_to_stop_is_that_of_the_shipped_files() -> None:

@@ -500,8 +500,8 @@ MUTANTS = (
         "claimed_report_taken_twice",
         reports.ReportDirectory,
         "unclaimed",
-        "if path.name in claimed:",
-        "if False:",
+        "if path.name not in claimed",
+        "if True",
         first=3,
     ),
     Mutant(

@@ -129,7 +129,7 @@ class Unsettled:
             place = bisect_left(chunk, sequence, 0, place + 1 if place < size else size, key=_sequence)
         if place == size or chunk[place] is not event:
             raise KeyError(sequence)
-        if type(chunk) is tuple:
+        if isinstance(chunk, tuple):
             chunk = chunks[at] = list(chunk)
         del chunk[place]
         size -= 1
