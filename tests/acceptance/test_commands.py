@@ -268,7 +268,8 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     both = told("both")
     assert both.startswith("client both, ")
     assert "\nevent both of client down, " in both
-    assert "  hookd explain acme/twin\n  hookd explain down/twin\n" in told("twin")
+    each = f"  hookd explain --url {daemon.url}"
+    assert f"{each} acme/twin\n{each} down/twin\n" in told("twin")
     assert "event twin of client down, " in told("down/twin")
     nothing = told("nope", 2)
     assert "no client 'nope' is registered" in nothing

@@ -113,12 +113,16 @@ def test_explain_finds_the_daemon_of_a_client_behind_the_proxy(port: int) -> Non
     """By the client in the path; a daemon that is asked by its name says that it speaks for itself alone."""
     (client_id, home), *_ = owners(port, CLIENTS[:1]).items()
     url = f"http://127.0.0.1:{port}"
+    with Api(port) as api:
+        api.put_client(client_id, {"id": "default", "url": "http://127.0.0.1:1/hook"})
     found = hookd("explain", client_id, "--url", url)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith(f"client {client_id}, registered")
     other = next(name for name in SHARDS if name != home)
     absent = hookd("explain", "nobody", "--url", f"{url}/shard/{other}")
     assert absent.returncode == 2
+    with Api(port) as api:
+        assert api.ask("DELETE", f"/v1/clients/{client_id}").status == 204
     assert f"this is shard {other}: another may know it, by the proxy's --url URL/shard/NAME" in absent.stderr
 
 

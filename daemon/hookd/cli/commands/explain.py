@@ -112,7 +112,7 @@ def _shard_of(remote: Remote, name: str) -> str | None:
     client_id, slash, _ = name.partition("/")
     answer = remote.get(f"/v1/clients/{_part(client_id)}")
     if not slash and answer.status == 404:
-        answer = remote.get(f"/v1/events/{_part(name)}")
+        return remote.get(f"/v1/events/{_part(name)}").shard or answer.shard
     return answer.shard
 
 
