@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -57,12 +57,11 @@ def measure(names: Sequence[str], events: int) -> Figures:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         ports = dict(zip(names, (one.port for one in hookds), strict=True))
         proxy = stack.enter_context(haproxy(lambda fd: shipped(ports, fd, folder)))
-        apis = [stack.enter_context(Keeper(one.port)) for one in hookds]
-        for api in apis:
-            register(api, receiver)
-        post(proxy.port, WARM_UP_EVENTS, apis)
+        for one in hookds:
+            register(one.port, receiver)
+        post(proxy.port, WARM_UP_EVENTS, ports.values(), WARM_UP_EVENTS)
         before, begun = [one.cpu_seconds() for one in (*hookds, proxy)], time.perf_counter()
-        post(proxy.port, events, apis)
+        post(proxy.port, events, ports.values(), WARM_UP_EVENTS + events)
         seconds = time.perf_counter() - begun
         *cpu, of_proxy = (one.cpu_seconds() - was for one, was in zip((*hookds, proxy), before, strict=True))
     return {
@@ -86,18 +85,21 @@ def shipped(ports: dict[str, int], fd: int, folder: str) -> str:
     return text.replace("127.0.0.1:8080", f"fd@{fd}").replace("127.0.0.1:8405", f"unix@{folder}/metrics.sock")
 
 
-def register(api: Keeper, receiver: int) -> None:
+def register(port: int, receiver: int) -> None:
     """All clients on this daemon."""
     clients = [
         {"id": f"c{number}", "endpoints": [{"url": f"http://127.0.0.1:{receiver}/{number}"}]}
         for number in range(CLIENTS)
     ]
-    api.json("PUT", "/v1/clients", {"clients": clients})
+    with Keeper(port) as api:
+        api.json("PUT", "/v1/clients", {"clients": clients})
 
 
-def post(port: int, events: int, apis: Sequence[Keeper]) -> None:
-    """Returns when all of it is delivered."""
-    before = sum(map(delivered_by_status, apis))
+def post(port: int, events: int, daemons: Iterable[int], settled: int) -> None:
+    """Returns when the daemons with these ports have delivered so many in all.
+
+    They are asked afterwards: a connection that waits meanwhile is idle for longer than it is kept.
+    """
 
     def post_share(first: int) -> None:
         with Keeper(port) as api:
@@ -110,7 +112,9 @@ def post(port: int, events: int, apis: Sequence[Keeper]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for(apis[0], before + events, delivered=lambda _: sum(map(delivered_by_status, apis)))
+    with ExitStack() as stack:
+        apis = [stack.enter_context(Keeper(one)) for one in daemons]
+        wait_for(apis[0], settled, delivered=lambda _: sum(map(delivered_by_status, apis)))
 
 
 if __name__ == "__main__":

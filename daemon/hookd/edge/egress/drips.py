@@ -1,6 +1,6 @@
 """Owns the waiting for peers that send in drips: they are looked at by turns, where each byte would wake a task.
 
-A wake-up costs 30 us, so 800 connections that bring a byte at a time take a whole core, and all in one turn 25 ms.
+A wake-up costs 30 us: 800 connections that bring a byte at a time take a whole core, or 25 ms in one turn.
 Rules:
  1. Who brought DRIPS_MAX reads of fewer than DRIP_BYTES since it was written to waits here. Everybody else is read as
     it comes: a usual answer is one read.
