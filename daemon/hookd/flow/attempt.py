@@ -213,6 +213,8 @@ class Attempter:
         exchange: Exchange,
         duration_seconds: float,
     ) -> None:
+        status_code = outcomes.status_code(outcome)
+        is_answer = status_code is not None
         self._log.made(
             DeliveryAttempted(
                 event.id,
@@ -221,9 +223,9 @@ class Attempter:
                 logged_url(endpoint.url),
                 delivery.attempt_count,
                 self._ledger.terms.attempts_max(event, delivery),
-                outcomes.name(outcome),
-                outcomes.status_code(outcome),
-                outcomes.error(outcome),
+                "responded" if is_answer else outcomes.name(outcome),
+                status_code,
+                None if is_answer else outcomes.error(outcome),
                 exchange.request_sent,
                 exchange.reconnected,
                 round(duration_seconds, 6),

@@ -10,7 +10,6 @@ Limits: the channel holds at most the ledger's unsettled events, 8 B each.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 import trio
@@ -32,7 +31,7 @@ from hookd.flow.notice_watch import NoticeWatch
 from hookd.flow.ports import Clock, Log
 
 
-class Admitted(NamedTuple):
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     event: Event
     is_new: bool  # False: the id was known, and nothing was admitted
 

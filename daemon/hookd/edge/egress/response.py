@@ -104,7 +104,8 @@ class ResponseStream(httpx.AsyncByteStream):
 
     def _end(self) -> None:
         self._is_settled = True
-        self._response.let_go()
+        if self._response.has_place:
+            self._response.let_go()
 
     def _settle(self) -> None:
         response, connection = self._response, self._connection
