@@ -1,8 +1,10 @@
 """One cancel scope for many things: each has the whole of its own time, and nothing of another's."""
 
+import math
+
 import pytest
 import trio
-from hookd.flow.alarm import Alarm
+from hookd.flow.alarm import Alarm, Timer
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -97,9 +99,9 @@ async def test_cancellation_from_outside_is_not_the_alarms(autojump_clock) -> No
     assert not went_on
 
 
-async def cut_by_alarm(steps: list[tuple[int, int]]) -> list[tuple[bool, float]]:
+async def cut_by_alarm(steps: list[tuple[int, int]], timer: Timer | None = None) -> list[tuple[bool, float]]:
     found = []
-    with Alarm() as alarm:
+    with Alarm(timer) as alarm:
         for takes, has in steps:
             done = False
             alarm.renew()
@@ -107,6 +109,15 @@ async def cut_by_alarm(steps: list[tuple[int, int]]) -> list[tuple[bool, float]]
                 await trio.sleep(takes)
                 done = True
             found.append((done, trio.current_time()))
+    return found
+
+
+async def cut_by_timed_alarm(steps: list[tuple[int, int]]) -> list[tuple[bool, float]]:
+    timer = Timer()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timer.run)
+        found = await cut_by_alarm(steps, timer)
+        nursery.cancel_scope.cancel()
     return found
 
 
@@ -126,6 +137,42 @@ def test_it_is_as_move_on_after(steps: list[tuple[int, int]]) -> None:
     """Of things that take so long and have so much time the same are cut, at the same moments."""
     found = [
         trio.run(cut, [(2 * takes, 2 * has + 1) for takes, has in steps], clock=MockClock(autojump_threshold=0))
-        for cut in (cut_by_alarm, cut_by_trio)
+        for cut in (cut_by_alarm, cut_by_timed_alarm, cut_by_trio)
     ]
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
+
+
+async def test_timer_rings_many_each_at_its_time(autojump_clock, nursery) -> None:
+    """Ten tasks with things of their own, long and short: the timer has one entry for each, and each is cut in time."""
+    timer = Timer()
+    nursery.start_soon(timer.run)
+    seen: list[tuple[float, float]] = []
+
+    async def do_things(number: int) -> None:
+        with Alarm(timer) as alarm:
+            for has in (30 + number, 30 + number, 2, 30 + number):
+                alarm.renew()
+                began = trio.current_time()
+                with alarm.within(has):
+                    await trio.sleep(1 if trio.current_time() < 1 else math.inf)
+                    continue
+                seen.append((has, trio.current_time() - began))
+
+    async with trio.open_nursery() as tasks:
+        for number in range(10):
+            tasks.start_soon(do_things, number)
+    assert len(seen) == 30
+    assert all(has == took for has, took in seen)
+
+
+async def test_timer_rings_while_idle(autojump_clock, nursery) -> None:
+    """As without: whoever waits for the next thing is woken out of the `with`."""
+    timer = Timer()
+    nursery.start_soon(timer.run)
+    with Alarm(timer) as alarm:
+        for _ in range(3):
+            alarm.renew()
+            with alarm.within(2):
+                await trio.sleep(1)
+        await trio.sleep_forever()
+    assert trio.current_time() == 4

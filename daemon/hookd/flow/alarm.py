@@ -1,33 +1,75 @@
-"""Owns the deadline of one thing after the other in one task: `trio.move_on_after` at a third of its cost.
+"""Owns the deadline of one thing after the other in one task: `trio.move_on_after` at a tenth of its cost.
 
-    with Alarm() as alarm:
+    with Alarm(timer) as alarm:
         alarm.renew()
         with alarm.within(seconds):  # as `with trio.move_on_after(seconds)`; any number of times, never nested
             ...
 
 Rules:
- 1. One cancel scope is entered once, and its deadline moved from thing to thing. Only one that rang is left.
- 2. The deadline stands when its thing is done: to unset it costs as much as to set it. So it may ring later, while the
+ 1. One cancel scope is entered once, for one thing after the other. Only one that rang is left.
+ 2. The timer looks at each alarm when one of its things would have been over, and then again when the present one will
+    be. So to begin a thing moves nothing, unless it has less time than the timer's next look. Then its scope has a
+    deadline of trio's own, as it always has without a timer.
+ 3. The deadline stands when its thing is done: to unset it costs as much as to set it. So it may ring later, while the
     task waits for its next thing: that wait is cancelled, and so is all up to the end of the `with Alarm()`.
- 3. Whoever has another thing in hand says `renew` before anything else, and waits for nothing up to `within`. A scope
+ 4. Whoever has another thing in hand says `renew` before anything else, and waits for nothing up to `within`. A scope
     that rang meanwhile is left there, and the new thing has nothing of it.
+Limits: the timer has one entry for each alarm, about 100 B, for as long as its last thing had time.
 """
 
+import heapq
 import math
+from itertools import count
 from types import TracebackType
 from typing import Self
 
 import trio
 
 
-class Alarm:
-    __slots__ = ("_now", "_rings_at", "_scope", "_within")
+class Timer:
+    """Looks at alarms, in one task."""
 
     def __init__(self) -> None:
+        self._looks: list[tuple[float, int, Alarm]] = []  # when, by the loop's clock; and alarms do not compare
+        self._order = count()
+        self._sooner = trio.Event()
+
+    def look_at(self, alarm: "Alarm", at: float) -> None:
+        """`at` will be `alarm.look`'s."""
+        heapq.heappush(self._looks, (at, next(self._order), alarm))
+        if self._looks[0][2] is alarm:
+            self._sooner.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._sooner = trio.Event()
+            at = self._looks[0][0] if self._looks else math.inf
+            with trio.move_on_at(at) as waiting:
+                await self._sooner.wait()
+            if waiting.cancelled_caught:
+                self._look(at)
+
+    def _look(self, at: float) -> None:
+        """By the time that was waited for, not by the clock's: after a stop of the process answers are read first."""
+        while self._looks and self._looks[0][0] <= at:
+            _, order, alarm = heapq.heappop(self._looks)
+            again_at = alarm.look(at)
+            if again_at < math.inf:
+                heapq.heappush(self._looks, (again_at, order, alarm))
+
+
+class Alarm:
+    __slots__ = ("_is_moved", "_looked_at", "_now", "_rings_at", "_scope", "_timer", "_within")
+
+    def __init__(self, timer: Timer | None = None) -> None:
         """In a task: the loop's clock is asked itself, at half of what `trio.current_time` costs."""
         self._now = trio.lowlevel.current_clock().current_time
+        self._timer = timer
         self._scope: trio.CancelScope | None = None
-        self._rings_at = math.inf  # the scope's deadline
+        self._rings_at = math.inf  # when the present thing, or the last, is over
+        self._looked_at = math.inf  # when the timer looks next; infinity: it does not know it
+        self._is_moved = False  # the scope has a deadline of trio's own
         self._within = _Within(self)
 
     def __enter__(self) -> Self:
@@ -49,13 +91,29 @@ class Alarm:
             self.leave(None, None, None)
 
     def within(self, seconds: float) -> "_Within":
-        self._rings_at = deadline = self._now() + seconds
+        self._rings_at = rings_at = self._now() + seconds
         if self._scope is None:
-            self._scope = trio.CancelScope(deadline=deadline)
+            self._scope = trio.CancelScope()
+            self._is_moved = False
             self._scope.__enter__()
-        else:
-            self._scope.deadline = deadline
+        if self._looked_at > rings_at:  # the timer would be late
+            self._scope.deadline, self._is_moved = rings_at, True
+            if self._timer is not None and self._looked_at == math.inf:
+                self._looked_at = rings_at
+                self._timer.look_at(self, rings_at)
+        elif self._is_moved:
+            self._scope.deadline, self._is_moved = math.inf, False
         return self._within
+
+    def look(self, now: float) -> float:
+        """The timer's: rings if it is time. Returns when to look again, infinity for never."""
+        self._looked_at = math.inf
+        if self._scope is not None:
+            if self._rings_at > now:
+                self._looked_at = self._rings_at
+            else:
+                self._scope.cancel()
+        return self._looked_at
 
     def leave(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

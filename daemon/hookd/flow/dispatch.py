@@ -16,7 +16,7 @@ import trio
 from hookd.core.client import Client
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
-from hookd.flow.alarm import Alarm
+from hookd.flow.alarm import Alarm, Timer
 from hookd.flow.courier import REST_SECONDS, Courier, Flight, Keeper
 from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.ports import Log
@@ -37,7 +37,8 @@ class Dispatch:
         self._new_courier = new_courier
         self._log = log
         self._couriers: dict[str, Courier] = {}
-        self._flights = FlightTasks(self._fly)
+        self._timer = Timer()
+        self._flights = FlightTasks(self._fly, self._timer)
         self._nursery: trio.Nursery | None = None
         self.crashed_couriers = 0
 
@@ -45,6 +46,7 @@ class Dispatch:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._timer.run)
             try:
                 task_status.started()
                 async for event in self._arrivals:

@@ -15,16 +15,17 @@ from typing import Generic, TypeVar
 
 import trio
 
-from hookd.flow.alarm import Alarm
+from hookd.flow.alarm import Alarm, Timer
 
 Work = TypeVar("Work")
 
 
 class FlightTasks(Generic[Work]):
-    """`do` does one piece of work."""
+    """`do` does one piece of work. The `timer` of all alarms is run by whoever has the nursery."""
 
-    def __init__(self, do: Callable[[Work, Alarm], Awaitable[None]]) -> None:
+    def __init__(self, do: Callable[[Work, Alarm], Awaitable[None]], timer: Timer | None = None) -> None:
         self._do = do
+        self._timer = timer
         self._idle: dict[trio.lowlevel.Task, None] = {}
         self._handed: dict[trio.lowlevel.Task, Work] = {}
 
@@ -45,7 +46,7 @@ class FlightTasks(Generic[Work]):
             del self._idle[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        with Alarm() as alarm:
+        with Alarm(self._timer) as alarm:
             while True:
                 alarm.renew()
                 await self._do(work, alarm)
