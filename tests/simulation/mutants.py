@@ -617,7 +617,7 @@ MUTANTS = (
     Mutant("feed_goes_on_without_a_gap", feed.Feed, "note", "self.ring.lose()", "pass", first=26),
     Mutant("port_failure_not_counted", guard.Guard, "note", "self.failures[port] += 1", "pass", first=26),
     Mutant(
-        "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=47
+        "crash_of_the_flow_ends_in_0", supervisor.Supervisor, "_note_crash", "self._crashed = True", "pass", first=185
     ),
     # What an endpoint asks for itself
     Mutant("rate_not_counted", lane.Lane, "note_begin", "self.health.rate_log.note(self._rate, now)", "pass", first=2),

@@ -34,8 +34,8 @@ class Begins(Protocol):
         ...
 
 
-# Rank, order, lane, and who begins from it. No two orders are alike, so lanes are never compared. A plain tuple: to make
-# a named one is two calls of Python.
+# Rank, order, lane, and who begins from it. No two orders are alike, so lanes are never compared. A plain tuple: to
+# make a named one is two calls of Python.
 _Offer = tuple[int, int, Lane, Begins]
 
 
