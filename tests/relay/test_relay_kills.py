@@ -24,7 +24,7 @@ from tests.relay.harness import Redis, RedisError, RedisServer, Relay, added, de
 KILLS = int(os.environ.get("HOOKD_TEST_RELAY_KILLS", "5"))
 CLIENTS = [f"client{number}" for number in range(5)]
 GIVES_UP = "client4"  # its endpoint answers 400, and that is final
-LATE_EVERY = 97
+UNANSWERED_EVERY = 97  # one of so many is taken, and its first attempt has no answer
 UNSETTLED_MAX = 300
 SETTLED_MAX_SECONDS = 120
 SETTINGS = {"retry.schedule": ["50ms"] * 5, "retry.jitter": 0, "delivery.timeout": "2s", "drain.timeout": "5s"}
@@ -166,7 +166,7 @@ def answer(received: Received) -> Any:
     if received.path.endswith(GIVES_UP):
         return 400
     number = int(received.event_id.removeprefix("e"))
-    if received.number == 1 and number % LATE_EVERY == 0:
+    if received.number == 1 and number % UNANSWERED_EVERY == 0:
         return HANG
     return 500 if received.number == 1 and number % 7 == 0 else 200
 
