@@ -60,14 +60,12 @@ def test_budget_is_full(tmp_path, browser) -> None:
 def test_run_before_was_killed(browser) -> None:
     """What it left, and the command that sends it: its path is on the picture."""
     with TemporaryDirectory(prefix="hookd-") as path:
-        with Daemon(Path(path)) as daemon:
+        with Daemon(Path(path), settings={"recorder.payloads": True}) as daemon:
             with daemon.api as api:
                 held_up(api, "initech", 12)
             daemon.kill()
         with Daemon(Path(path)) as daemon:
-            first = (
-                "The run before was killed and left 12 deliveries undelivered. Nothing sends them until someone does."
-            )
+            first = "The run before was killed and left 12 deliveries undelivered: initech/default 12, the oldest of "
             taken(browser, daemon.url, "killed.png", first, "hookd resend", **WIDE)
 
 

@@ -1,9 +1,10 @@
 """What events and clients take in memory: `python -m tests.benchmarks memory`.
 
 One daemon, in steps: it is empty; so many clients are registered; as many events are delivered as it remembers; so many
-events wait for a paused endpoint; they are delivered. What counts is the process' own memory (`RssAnon`): the
-recorder's index is in it, its files are not. An event is given over its payload, which is taken off.
-`back` is what is held at the end over what was held before those events came, when it remembered as many: at most 1.10.
+more pass through, with a short backlog; as many wait for a paused endpoint; they are delivered. What counts is the
+process' own memory (`RssAnon`): the recorder's index is in it, its files are not. An event is given over its payload,
+which is taken off. `back` is what is held then over what was held before those events came, when it remembered as many:
+at most 1.10, once they have passed through, and once they have waited all at once.
 """
 
 import json
@@ -22,6 +23,7 @@ CLIENTS = 10_000
 EVENTS = 1_000_000
 REMEMBERED = 200_000
 BACK_MAX = 1.10
+THROUGH, WAITED = "back, having passed through", "back, having waited all at once"
 TYPE = "invoice.paid"
 
 
@@ -45,8 +47,8 @@ def main(events: int, clients: int, remembered: int, quick: bool, json_path: str
     for name, figure in seen.items():
         print(f"{name:44}{figure:14,.2f}")
     finish("memory", [{"memory": seen}], json_path=json_path)
-    if seen["back"] > BACK_MAX and not quick:
-        sys.exit(f"more than {BACK_MAX} of what was held before is held at the end")
+    if over := [name for name in (THROUGH, WAITED) if seen[name] > BACK_MAX and not quick]:
+        sys.exit(f"over the bar of {BACK_MAX}: {'; '.join(over)}")
 
 
 def measure(hookd: Child, port: int, *, events: int, clients: int, remembered: int) -> dict[str, float]:
@@ -60,39 +62,49 @@ def measure(hookd: Child, port: int, *, events: int, clients: int, remembered: i
         api.json("PUT", "/v1/clients/busy", {"endpoints": [{"url": f"http://127.0.0.1:{port}/"}]}, status=201)
         deliver(api, remembered)
         before = own_bytes(hookd)
+        deliver(api, events, settled=remembered)
+        through = own_bytes(hookd)
         api.json("POST", "/v1/clients/busy/endpoints/default/pause")
         post(api, events)
         waiting = own_bytes(hookd)
         api.json("POST", "/v1/clients/busy/endpoints/default/resume")
-        wait_for(api, remembered + events)
+        wait_for(api, remembered + 2 * events)
         after = own_bytes(hookd)
     return {
         "empty, MiB": empty / 2**20,
         "an idle client, bytes": (registered - empty) / clients,
         "with all remembered that are to be, MiB": before / 2**20,
         "a remembered event, bytes": (before - registered) / remembered,
+        "once they have passed through, MiB": through / 2**20,
+        THROUGH: through / before,
         "with all unsettled, MiB": waiting / 2**20,
-        "an unsettled event over its payload, bytes": (waiting - before) / events - payload_bytes,
+        "an unsettled event over its payload, bytes": (waiting - through) / events - payload_bytes,
         "once all are delivered, MiB": after / 2**20,
-        "back": after / before,
+        WAITED: after / before,
     }
 
 
-def deliver(api: Keeper, events: int) -> None:
-    """None of them has to wait for many others."""
+def deliver(api: Keeper, events: int, *, settled: int = 0) -> None:
+    """None of them has to wait for many others; so many are settled already."""
     for done in range(0, events, FILL_BATCH):
-        post(api, FILL_BATCH)
-        wait_for(api, done)
-    wait_for(api, events)
+        if done % 100_000 == 0:
+            progress(f"delivering: {done:,} of {events:,}")
+        post_batch(api)
+        wait_for(api, settled + done)
+    wait_for(api, settled + events)
 
 
 def post(api: Keeper, events: int) -> None:
-    """Each event is one object of its own when it comes in by a batch, as from a producer."""
     for done in range(0, events, FILL_BATCH):
         if done % 100_000 == 0:
             progress(f"posting: {done:,} of {events:,}")
-        batch = [{"client_id": "busy", "type": TYPE, "payload": PAYLOAD}] * FILL_BATCH
-        api.json("POST", "/v1/events/batch", batch, status=202)
+        post_batch(api)
+
+
+def post_batch(api: Keeper) -> None:
+    """Each event is one object of its own when it comes in by a batch, as from a producer."""
+    batch = [{"client_id": "busy", "type": TYPE, "payload": PAYLOAD}] * FILL_BATCH
+    api.json("POST", "/v1/events/batch", batch, status=202)
 
 
 def own_bytes(hookd: Child) -> int:
