@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -106,7 +107,7 @@ def flaky(received: Received) -> int:
 
 @contextmanager
 def databases(folder: str) -> Iterator[dict[str, "psycopg.Connection"]]:
-    """One of each platform."""
+    """An empty one of each platform."""
     with ExitStack() as stack:
         base = f"host={folder} user=outbox dbname="
         main = stack.enter_context(psycopg.connect(f"{base}postgres", autocommit=True))
@@ -114,8 +115,12 @@ def databases(folder: str) -> Iterator[dict[str, "psycopg.Connection"]]:
         for platform in CLIENTS:
             main.execute(f"CREATE DATABASE {platform}")
             found[platform] = stack.enter_context(psycopg.connect(base + platform, autocommit=True))
-            found[platform].execute(outbox_postgres.SCHEMA)
         yield found
+
+
+def has_tables(db: "psycopg.Connection") -> bool:
+    """The relay makes them, at its first start."""
+    return db.execute("SELECT to_regclass('feed') IS NOT NULL").fetchone() == (True,)
 
 
 def test_two_platforms_lose_nothing_by_kills_of_daemon_and_relay(tmp_path: Path) -> None:
@@ -134,8 +139,10 @@ def test_two_platforms_lose_nothing_by_kills_of_daemon_and_relay(tmp_path: Path)
             for platform, client_ids in CLIENTS.items():
                 (tmp_path / f"{platform}.json").write_text(json.dumps(dict.fromkeys(client_ids, endpoint)))
             if run == 0:
-                for relay in relays.values():
+                for name, relay in relays.items():
                     stack.enter_context(relay)
+                    db = dbs[name.partition("-")[0]]
+                    wait_until(partial(has_tables, db), seconds=30, what="the tables")
             with Daemon(tmp_path / "hookd", settings=SETTINGS, bind=f"127.0.0.1:{port}"):
                 for platform, db in dbs.items():
                     place_orders(db, platform, range(run * EVENTS, (run + 1) * EVENTS))
@@ -159,6 +166,7 @@ def test_two_platforms_lose_nothing_by_kills_of_daemon_and_relay(tmp_path: Path)
 def test_two_relays_never_post_the_same_row(tmp_path: Path) -> None:
     """What one has locked, the other passes over, and takes what is next."""
     with server() as folder, databases(folder) as dbs:
+        dbs["bank"].execute(outbox_postgres.SCHEMA)
         place_orders(dbs["bank"], "bank", range(200))
         conninfo = f"host={folder} user=outbox dbname=bank"
         with psycopg.connect(conninfo) as one, psycopg.connect(conninfo) as other:

@@ -75,4 +75,5 @@ class Relay(outbox.Relay):
 
 if __name__ == "__main__":
     with psycopg.connect(sys.argv[1], autocommit=True) as database:
+        database.execute(SCHEMA)
         Relay(database, *sys.argv[2:4]).run()
