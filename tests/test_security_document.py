@@ -67,7 +67,7 @@ def test_settings_that_are_named_exist_and_have_the_defaults_that_are_said() -> 
         ("tried, {} at once", happy_eyeballs.AT_ONCE_MAX),
         ("at work for {:g} s", look_up_threads.SLOW_SECONDS),
         ("{} threads in all", resolver.THREADS_MAX),
-        ("in {:g} s one probe", health.PAUSE_AFTER_SECONDS),
+        ("over {:g} s, one probe", health.PAUSE_AFTER_SECONDS),
         ("{} KiB of it is kept", retention.EXCERPT_BYTES_MAX // 1024),
         ("to their end, {}", finishing.FINISHING_MAX),
         ("{} an endpoint: 256", finishing.FINISHING_PER_KEY_MAX),

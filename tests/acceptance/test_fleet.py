@@ -111,7 +111,7 @@ def test_what_speaks_of_one_daemon_is_asked_by_its_name(port: int) -> None:
 
 def test_explain_finds_the_daemon_of_a_client_behind_the_proxy(port: int) -> None:
     """By the client in the path; a daemon that is asked by its name says that it speaks for itself alone."""
-    (client_id, home), *_ = owners(port, CLIENTS[:1]).items()
+    ((client_id, home),) = owners(port, ["asked-for"]).items()
     url = f"http://127.0.0.1:{port}"
     with Api(port) as api:
         api.put_client(client_id, {"id": "default", "url": "http://127.0.0.1:1/hook"})
