@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyte
@@ -20,6 +20,7 @@ import pyte
 from tests.acceptance.harness import environment, wait_until
 
 ROOT = Path(__file__).parent.parent
+PIECE_BYTES = 1024  # less than one picture of it: what stands there for a moment is seen
 # The child takes the terminal that is its stdin, and becomes the command.
 _TAKE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
@@ -32,6 +33,8 @@ class Terminal:
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
+        self._awaited: tuple[str, ...] = ()
+        self._found: list[str] = []  # the screen on which those stood
         self.written = b""
         self.resize(columns, lines)
         command = [sys.executable, "-c", _TAKE, sys.executable, "-m", "hookd", *arguments]
@@ -71,16 +74,16 @@ class Terminal:
             return [line.rstrip() for line in self._screen.display]
 
     def wait_for(self, *words: str, seconds: float = 60.0) -> list[str]:
-        """The screen, once all of these stand on it together."""
-
-        def found() -> list[str] | None:
-            lines = self.lines()
-            return lines if all(any(word in line for line in lines) for word in words) else None
-
+        """The screen, once all of these stood on it together, however soon after it had changed."""
+        with self._lock:
+            self._awaited, self._found = words, []
+            self._look()
         try:
-            return wait_until(found, seconds=seconds, what=f"{words} on the screen") or []
+            found = wait_until(lambda: self._found, seconds=seconds, what=f"{words} on the screen")
         except AssertionError as error:
             raise AssertionError("\n".join([str(error), *self.lines()])) from None
+        lines = self.lines()  # the picture as a whole, if they stand there still
+        return lines if _hold(lines, words) else found
 
     def wait(self, seconds: float = 60.0) -> int:
         """The exit code, with all read that was written."""
@@ -96,4 +99,16 @@ class Terminal:
                     return
                 with self._lock:
                     self.written += written
-                    self._stream.feed(written)
+                    for at in range(0, len(written), PIECE_BYTES):
+                        self._stream.feed(written[at : at + PIECE_BYTES])
+                        self._look()
+
+    def _look(self) -> None:
+        if self._awaited and not self._found:
+            lines = [line.rstrip() for line in self._screen.display]
+            if _hold(lines, self._awaited):
+                self._found = lines
+
+
+def _hold(lines: Sequence[str], words: Sequence[str]) -> bool:
+    return all(any(word in line for line in lines) for word in words)

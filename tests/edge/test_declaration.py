@@ -1,10 +1,12 @@
 """`PUT /v1/clients`: the whole registry in one call, in force together or not at all."""
 
+import json
 import tracemalloc
 from typing import Any
 
 import pytest
 import trio
+from hookd.core.batch import BYTES_AT_ONCE
 from hookd.core.client import Client
 from hookd.core.settings import IntakeSettings, RegistrySettings, Settings
 
@@ -213,6 +215,27 @@ async def test_others_have_their_turn_beside_a_long_declaration(autojump_clock, 
     async with turns_of_another() as turns:
         assert len(changes(await declare(api, *(one(f"c{number}") for number in range(5000))))) == 5000
     assert turns.count > 5000 / 20 + 5000 / 100
+
+
+async def test_long_declaration_is_taken_apart_where_its_array_begins(autojump_clock, nursery) -> None:
+    """It is not read as a whole first: what is wrong behind a hundred mistakes is not come to."""
+    api = await started(nursery)
+    answer = await api.put(CLIENTS, b'{ "clients" : [' + b"0," * BYTES_AT_ONCE)
+    refused_as(answer, 422, "invalid-client")
+    assert len(answer.body["errors"]) == 100
+    assert answer.body["errors"][0]["pointer"] == "/clients/0"
+
+
+@pytest.mark.parametrize(("behind", "status"), [(b"} ", 200), (b', "clients": []}', 400), (b"", 400), (b"} 0", 400)])
+async def test_long_declaration_is_one_object_with_one_list(
+    autojump_clock, nursery, behind: bytes, status: int
+) -> None:
+    """What follows the list is looked at before anything is registered."""
+    api = await started(nursery)
+    space = b" " * (BYTES_AT_ONCE // 2)
+    answer = await api.put(CLIENTS, b'{"clients":[' + space + json.dumps(one("new")).encode() + space + b"]" + behind)
+    assert answer.status == status, answer
+    assert ("new" in registered(api)) == (status == 200)
 
 
 def test_definition_is_charged_before_it_is_registered() -> None:

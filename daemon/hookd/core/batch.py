@@ -48,23 +48,24 @@ def read_array(body: bytes) -> list[bytes]:
         raise read_error(error, body, "") from None
 
 
-def array_spans(body: bytes) -> Iterator[Span]:
-    """From where to where each item of the array lies, one at a time; spaces may stand at its end.
+def array_spans(body: bytes, begin: int = 0, *, behind: bytes = b"") -> Iterator[Span]:
+    """From where to where each item of the array at `begin` lies, one at a time; spaces may stand at its end.
 
+    `behind` is what must follow the array: the brace of the object that it is in.
     Raises Malformed, InvalidEvent (no array, or too deep) or TooLarge once it comes to what is wrong.
     """
-    at = after_space(body, 0)
+    at = after_space(body, begin)
     if body[at : at + 1] != b"[":
         raise _no_array(body)
     at = after_space(body, at + 1)
     if body[at : at + 1] == b"]":
-        _refuse_more(body, at + 1)
+        _refuse_more(body, at + 1, behind)
         return
     while True:
         end = _item_end(body, at)
         yield at, end
         if body[end] == ord("]"):
-            _refuse_more(body, end + 1)
+            _refuse_more(body, end + 1, behind)
             return
         if body[end] != ord(","):
             raise _malformed("expected ',' or ']'", end)
@@ -91,7 +92,7 @@ def _item_end(body: bytes, at: int) -> int:
         return value_end(body, at, bytes_max=ITEM_BYTES_SKIPPED)
     except Unended:
         if len(body) - at > ITEM_BYTES_SKIPPED:
-            raise TooLarge(f"an item of the batch is larger than {format_size(ITEM_BYTES_SKIPPED)}") from None
+            raise TooLarge(f"an item of the array is larger than {format_size(ITEM_BYTES_SKIPPED)}") from None
         raise Malformed("the body is not JSON: Input data was truncated") from None
     except RecursionError as error:
         raise read_error(error, b"", "") from None
@@ -109,9 +110,13 @@ def _no_array(body: bytes) -> Exception:
     raise AssertionError("an array begins with a bracket")
 
 
-def _refuse_more(body: bytes, at: int) -> None:
-    """Raises Malformed where anything but spaces follows the array."""
+def _refuse_more(body: bytes, at: int, behind: bytes) -> None:
+    """Raises Malformed where anything but `behind` and spaces follows the array."""
     end = after_space(body, at)
+    if behind:
+        if not body.startswith(behind, end):
+            raise _malformed(f"expected {behind.decode()!r}", end)
+        end = after_space(body, end + len(behind))
     if end < len(body):
         raise _malformed("trailing characters", end)
 

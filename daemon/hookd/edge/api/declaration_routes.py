@@ -6,13 +6,15 @@ Limits: `intake.body_bytes_max`; `registry.clients_max` definitions, each no lar
 BODY_MULTIPLE times `body_bytes_max` of memory until they are registered.
 """
 
+import re
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 from quart import Blueprint, Response
 
-from hookd.core.batch import array_spans
+from hookd.core.batch import BYTES_AT_ONCE, Span, array_spans
 from hookd.core.client import Client
 from hookd.core.client_schema import EndpointDefinition, Secret, Url
 from hookd.core.event import mistake_of
@@ -20,7 +22,7 @@ from hookd.core.ids import is_id
 from hookd.core.mistakes import Mistake
 from hookd.core.quoting import cut
 from hookd.core.refusal import Forbidden, InvalidDefinition, Malformed, RegistryFull, TooLarge
-from hookd.core.text_check import check_text
+from hookd.core.text_check import text_checks
 from hookd.core.units import format_size
 from hookd.edge.api.bodies import JSON, read_body
 from hookd.edge.api.body_budget import BODY_MULTIPLE
@@ -73,6 +75,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_BEGIN = re.compile(rb'[ \t\n\r]{0,99}\{[ \t\n\r]{0,99}"clients"[ \t\n\r]{0,99}:[ \t\n\r]{0,99}(?=\[)')
 
 
 def declaration_routes(services: Services) -> Blueprint:
@@ -95,7 +98,7 @@ def declaration_routes(services: Services) -> Blueprint:
         body = await read_body(services.effective, JSON)
         async with this_request().exchange.body.long_bodies:
             reading = _Reading(services)
-            await reading.read(_clients_of(body))
+            await reading.read(body)
             refuse_other_clients(reading.clients)
             this_request().exchange.answer.refuse_if_full()
             changes = await services.declaration.declare(
@@ -117,13 +120,16 @@ class _Reading:
         self._room_bytes = BODY_MULTIPLE * services.effective.settings.intake.body_bytes_max
         self._mistakes: list[Mistake] = []
 
-    async def read(self, array: bytes) -> None:
+    async def read(self, body: bytes) -> None:
         """Raises InvalidDefinition, Malformed, TooLarge or RegistryFull."""
-        slices = Slices(steps_at_once=DEFINITIONS_AT_ONCE)
-        for index, (begin, end) in enumerate(array_spans(array)):
+        slices, checked = Slices(steps_at_once=DEFINITIONS_AT_ONCE), 0
+        for came in text_checks(body):
+            await slices.did(came - checked)
+            checked = came
+        for index, (begin, end) in enumerate(_definition_spans(body)):
             if index == self._registry.clients_max:
                 raise RegistryFull(f"more than {index:,} clients would be registered, which is registry.clients_max")
-            await self._read_one(f"/clients/{index}", array[begin:end])
+            await self._read_one(f"/clients/{index}", body[begin:end])
             await slices.did(end - begin)
             if len(self._mistakes) >= MISTAKES_MAX:
                 break
@@ -162,9 +168,14 @@ class _Reading:
                 raise TooLarge(f"{detail}; PUT the clients one by one")
 
 
-def _clients_of(body: bytes) -> bytes:
-    """The array of definitions. Raises Malformed or InvalidDefinition."""
-    check_text(body)
+def _definition_spans(body: bytes) -> Iterator[Span]:
+    """From where to where each definition lies, one at a time. Raises Malformed, InvalidDefinition or TooLarge.
+
+    A long body is taken apart where its array begins: to decode 16 MiB of `[0,0…` takes 70 ms in one step.
+    """
+    begun = _BEGIN.match(body) if len(body) > BYTES_AT_ONCE else None
+    if begun is not None:
+        return array_spans(body, begun.end(), behind=b"}")
     try:
         array = bytes(_decoder.decode(body).clients)
     except msgspec.ValidationError as error:
@@ -173,7 +184,7 @@ def _clients_of(body: bytes) -> bytes:
         raise Malformed(f"the body is not JSON: {cut(str(error))}") from None
     else:
         if array.startswith(b"["):
-            return array
+            return array_spans(body, body.index(array), behind=b"}")
         mistake = Mistake("/clients", "must be an array of clients")
     raise InvalidDefinition(f"nothing was registered: {mistake.pointer or 'it'} {mistake.detail}", mistakes=[mistake])
 
