@@ -161,6 +161,8 @@ class Again:
             return
         if delivered.read_at is None or delivered.read_at >= asked_at:
             return
+        if duty.is_owed_again:  # it keeps its place and its age, unless it was given up meanwhile
+            return
         duty.is_owed_again = True
         number = int(delivered.head["hookd-attempt"])
         if view["attempt_count"] - view["in_flight"] != number or duty.retries_open > 1 or duty.redeliveries_open:
