@@ -19,6 +19,10 @@ class BrokenOffCheck(CrashReportCheck):
         assert self.model.broken_at is not None
         return self.model.broken_at
 
+    @property
+    def known_until(self) -> float:
+        return self.broken_at + EPSILON
+
     def _check_summary(self) -> None:
         summary, recorder = self.summary, self.summary["recorder"]
         if (summary["trigger"], summary["run_id"]) != ("crash", self.model.run_id):

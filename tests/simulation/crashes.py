@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation import answer_invariants, cancel_invariants, terms_invariants
+from tests.simulation import answer_invariants, cancel_invariants, terms_invariants, trait_invariants
 from tests.simulation.model import Attempt, Duty, Model, Posted, Registered, same
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class CrashReportCheck:
         self.exhausted = [line for line in self.lines if line["kind"] == "exhausted"]
         self.listed = {(line["client_id"], line["event_id"], line["endpoint_id"]): line for line in self.lines}
         self.unrecorded: int = self.summary["recorder"]["events_unrecorded"]
+
+    @property
+    def known_until(self) -> float:
+        """What was over later cannot stand in it."""
+        return self.model.ended_at
 
     def fail(self, message: str) -> None:
         self.world.fail("S13", f"crash report of {self.model.run_id}: {message}")
@@ -116,6 +121,8 @@ class CrashReportCheck:
         if duty.settled_status == "exhausted" or duty.crashes >= answer_invariants.CRASHES_MAX:
             return True
         if cancel_invariants.may_have_ended(self.world, posted, duty, endpoint.key[1], at=self.model.ended_at):
+            return True
+        if trait_invariants.may_be_refused(endpoint, duty, at=self.known_until):
             return True
         if endpoint.ever_gone or endpoint.was_removed or endpoint.changes or endpoint.is_changing:
             return True

@@ -16,6 +16,7 @@ from hookd.flow.pacer import Pacer
 from hookd.flow.recovery import Recovery
 from hookd.process.supervisor import Supervisor
 
+from tests.simulation.crashes import CrashReportCheck
 from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.notice_invariants import Readers
@@ -155,6 +156,17 @@ def _killed_while_it_reads_a_body() -> Plan:
     return plan
 
 
+def _refused_before_it_crashed() -> Plan:
+    """Seed 1193 of its day: refused at its first attempt, so settled, while its schedule granted more. A report that
+    lists no more of it was taken for one that lost it.
+    """
+    plan = _plan(*(Action(1.0 + number / 10, "post", number) for number in range(4)), fault="4xx")
+    plan.seed = 65  # whose endpoint gives up on 4xx
+    plan.stops = [Stop(3.0, "crash", 0.5, "none")]
+    plan.layout = SegmentLayout(100_000, 400_000, 64)
+    return plan
+
+
 FOUND = {
     "probes_use_up": (
         _probes_of_an_outage,
@@ -199,6 +211,16 @@ FOUND = {
     "killed_tells": (
         _killed_while_it_reads_a_body,
         Mutant("killed_tells", Readers, "told", "if world.run.is_over:", "if False:"),
+    ),
+    "refused_is_lost": (
+        _refused_before_it_crashed,
+        Mutant(
+            "refused_is_lost",
+            CrashReportCheck,
+            "_may_be_given_up",
+            "trait_invariants.may_be_refused(endpoint, duty, at=self.known_until)",
+            "False",
+        ),
     ),
 }
 

@@ -60,6 +60,18 @@ def check_refused(world: "World", endpoint: Registered, duty: Duty, what: str) -
         world.fail("S18", f"{what} is refused, and was answered nothing that its endpoint gives up on")
 
 
+def may_be_refused(endpoint: Registered, duty: Duty, *, at: float) -> bool:
+    """Its last attempt was over by then, with an answer that its endpoint gives up on; no retry reopened it since."""
+    last = duty.last()
+    if last is None or last[1].answer is None or not gives_up(endpoint, last[1].answer.status):
+        return False
+    ended_at = last[1].exchanges[-1].ended_at
+    if ended_at is None or ended_at > at:
+        return False
+    was_reopened = duty.retried_at >= 0 and duty.first_asked_at is not None and ended_at < duty.first_asked_at
+    return not was_reopened
+
+
 def gives_up(endpoint: Registered, status: int) -> bool:
     entries = endpoint.traits.get("give_up_on", ())
     return status in entries or f"{status // 100}xx" in entries
