@@ -161,13 +161,13 @@ class Again:
             return
         if delivered.read_at is None or delivered.read_at >= asked_at:
             return
-        if duty.is_owed_again:  # it keeps its place and its age, unless it was given up meanwhile
-            return
-        duty.is_owed_again = True
+        was_owed_again, duty.is_owed_again = duty.is_owed_again, True
         number = int(delivered.head["hookd-attempt"])
         if view["attempt_count"] - view["in_flight"] != number or duty.retries_open > 1 or duty.redeliveries_open:
             return
         duty.retries_open -= 1
+        if was_owed_again and duty.cancelled_at is None:  # it waits already, and keeps its age
+            return
         duty.first_asked_at, duty.opened_at = asked_at, self.world.now()
         duty.before_least = duty.before_most = number
         duty.settled_status = duty.shown_max = None

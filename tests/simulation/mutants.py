@@ -721,7 +721,7 @@ MUTANTS = (
         "send_again",
         "self._dispatch.add(event, delivery, expedited=expedited)",
         "pass",
-        first=14,
+        first=55,
     ),
     Mutant(
         "redelivers_without_budget",
