@@ -182,7 +182,7 @@ class Checks:
         attempt = exchange.attempt
         link_invariants.check_repeat(self.world, attempt)
         link_invariants.check_address(self.world, exchange)
-        client_id, endpoint_id = attempt.host.key
+        client_id = attempt.host.key[0]
         self.world.trace("sent", attempt.host.name, event_id, exchange.head.get("hookd-attempt"), len(data))
         if event_id.startswith("test_"):
             return
@@ -195,32 +195,44 @@ class Checks:
             if not exchange.lacks_bytes:
                 self._check_identity(exchange, own)
             return
-        posted = self.posted_as(client_id, event_id, exchange.body) or self._posted_as_long(client_id, exchange)
-        if posted is None or not (posted.admitted or posted.maybe):
-            self.fail("S8", f"{event_id} of {client_id} was delivered, and was never admitted by this run")
-            return
-        if not exchange.lacks_bytes:
-            self._check_identity(exchange, posted)
-        self._check_order(exchange, posted, posted.duty(endpoint_id))
+        posted = self.posted_as(client_id, event_id, exchange.body)
+        if posted is None and exchange.lacks_bytes:
+            alike = self._nameless_alike(client_id, exchange)
+            exchange.is_nameless = len(alike) > 1
+            if exchange.is_nameless:
+                return
+            posted = self.posted_as(client_id, event_id, alike[0]) if alike else None
+        self._check_sent(exchange, posted)
 
     def sent_more(self, exchange: Exchange, data: bytes) -> None:
         """The body, of which its head was sent before."""
         exchange.body += data
         if len(exchange.body) != exchange.body_bytes:
             self.fail("S7", "the body is not framed by its length")
-        posted = self.posted_as(exchange.attempt.host.key[0], exchange.head.get("webhook-id", ""))
-        if posted is not None:
+        client_id, event_id = exchange.attempt.host.key[0], exchange.head.get("webhook-id", "")
+        if exchange.is_nameless:
+            self._check_sent(exchange, self.posted_as(client_id, event_id, exchange.body))
+        elif (posted := self.posted_as(client_id, event_id)) is not None:
             self._check_identity(exchange, posted)
 
-    def _posted_as_long(self, client_id: str, exchange: Exchange) -> Posted | None:
-        """The event whose head alone was sent, where nobody has read its id: the one of such a type and length."""
+    def _check_sent(self, exchange: Exchange, posted: Posted | None) -> None:
+        client_id, endpoint_id = exchange.attempt.host.key
+        if posted is None or not (posted.admitted or posted.maybe):
+            event_id = exchange.head.get("webhook-id", "")
+            self.fail("S8", f"{event_id} of {client_id} was delivered, and was never admitted by this run")
+            return
         if not exchange.lacks_bytes:
-            return None
-        wanted = exchange.head.get("hookd-event-type"), exchange.body_bytes
-        for (posted_by, payload), posted in self.nameless.items():
-            if posted_by == client_id and (posted.type, len(payload)) == wanted:
-                return self.posted_as(client_id, exchange.head["webhook-id"], payload)
-        return None
+            self._check_identity(exchange, posted)
+        self._check_order(exchange, posted, posted.duty(endpoint_id))
+
+    def _nameless_alike(self, client_id: str, exchange: Exchange) -> list[bytes]:
+        """Payloads whose id nobody has read, of the head's type and length, and not refused."""
+        wanted = client_id, exchange.head.get("hookd-event-type"), exchange.body_bytes
+        return [
+            payload
+            for (posted_by, payload), posted in self.nameless.items()
+            if posted.maybe and (posted_by, posted.type, len(payload)) == wanted
+        ]
 
     def sent_after(self, before: Exchange, received_bytes: int) -> None:
         link_invariants.check_reuse(self.world, before, received_bytes)

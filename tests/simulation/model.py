@@ -59,6 +59,7 @@ class Exchange:
     head: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     body_bytes: int = 0  # that the head announces
+    is_nameless: bool = False  # several events have such a head and no id yet: its body tells which it is
     sent_bytes: int = 0
     answer: Answer | None = None
     read_at: float | None = None  # the final head was taken from the pipe by the daemon
