@@ -19,6 +19,7 @@ from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
 from hookd.core.timestamps import rfc3339
+from hookd.edge.api.page.details import LOOKED_AT_MAX
 from hookd.edge.api.page.document import Document
 from hookd.edge.api.sent_routes import EVENTS_AT_ONCE
 from hookd.edge.api.services import Standing
@@ -476,3 +477,20 @@ async def test_pages_of_an_endpoint_that_many_ask_for_are_made_one_after_the_oth
         for _ in range(10):
             pages.start_soon(shown, api, "/clients/acme/endpoints/default")
     assert turns.count > 10 * 4000 / EVENTS_AT_ONCE
+
+
+@pytest.mark.parametrize(("before", "is_said"), [(LOOKED_AT_MAX - 1, True), (LOOKED_AT_MAX, False)])
+async def test_what_waits_longest_is_looked_for_among_the_first_events(
+    autojump_clock, nursery, before: int, is_said: bool
+) -> None:
+    """Behind so many of the client's other endpoints it is not: that would hold up everyone."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put("acme", endpoint("busy", event_types=("other",)), endpoint("quiet", event_types=("rare",)))
+    flow.registration.pause("acme", "busy")
+    flow.sender.script(URL, Hang())
+    for _ in range(before):
+        flow.admit("acme", type="other")
+    flow.admit("acme", type="rare")
+    said = text_of(await shown(Api(flow), "/clients/acme/endpoints/quiet"))
+    assert ("What was accepted first of it is given up" in said) == is_said

@@ -18,6 +18,7 @@ from hookd.edge.api.services import Services
 
 ATTEMPTS_MAX = 20
 NOTICES_MAX = 10
+LOOKED_AT_MAX = 1000  # events, for the one that waits longest: 2 ms with 16 deliveries each
 
 
 class Explained(NamedTuple):
@@ -46,13 +47,18 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
 
 
 def _first_expires_at(services: Services, client_id: str, endpoint_id: str) -> str | None:
-    """When what was accepted first of all that waits is given up; None where nothing waits, or nothing of it ages."""
-    now = services.clock.now()
-    for event in services.ledger.unsettled_events(client_id):
-        for delivery in event.deliveries:
-            if delivery.endpoint_id == endpoint_id and not delivery.is_settled:
-                expires_at = services.ledger.terms.expires_at(event, delivery, now=now.monotonic)
-                return None if expires_at is None else rfc3339(now.wall + expires_at - now.monotonic)
+    """When what was accepted first of all that waits is given up; None where nothing waits, or nothing of it ages.
+
+    Also where it is not among the client's first LOOKED_AT_MAX: to look at 20,000 with 16 deliveries each is one step.
+    """
+    health, now = services.ledger.health(client_id, endpoint_id), services.clock.now()
+    if health is None or not health.unsettled:
+        return None
+    for event in next(services.ledger.unsettled_slices(client_id, LOOKED_AT_MAX), ()):
+        delivery = event.delivery_to(endpoint_id)
+        if delivery is not None and not delivery.is_settled:
+            expires_at = services.ledger.terms.expires_at(event, delivery, now=now.monotonic)
+            return None if expires_at is None else rfc3339(now.wall + expires_at - now.monotonic)
     return None
 
 
