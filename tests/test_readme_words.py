@@ -133,11 +133,11 @@ def test_time_to_stop_is_that_of_the_shipped_files() -> None:
 def test_sum_of_the_waits_and_the_odds_are_worked_out() -> None:
     """The default schedule's sum, and what is left of 10,000 events where each attempt fails one time in five."""
     minutes, seconds = divmod(sum(DEFAULTS.retry.schedule_seconds), 60)
-    assert f"The waits sum to {minutes:.0f} min {seconds:.0f} s" in README
+    assert f"The waits sum to {minutes:.0f} min {seconds:.0f} s" in FLOWING
     assert f"again {minutes:.0f} min {seconds:.0f} s after its post" in FLOWING
     attempts = 1 + len(DEFAULTS.retry.schedule_seconds)
     left = [10_000 * 0.2**number for number in range(1, attempts + 1)]
-    assert f"= {0.2**attempts:.6f}. Of 10,000 events that is {left[-1]:.2f}" in README
+    assert f"= {0.2**attempts:.6f}. Of 10,000 events that is {left[-1]:.2f}" in FLOWING
     second, third, fourth, fifth, sixth = (f"{one:,.0f}" for one in left[:-1])
     said = f"{second} need a second attempt, {third} a third, {fourth} a fourth, {fifth} a fifth, {sixth} a sixth"
     assert said in FLOWING
@@ -161,10 +161,10 @@ def test_memory_for_half_a_million_events_is_what_check_says(tmp_path: Path) -> 
     assert recorded
     intake = tomllib.loads(block[1])["intake"]
     assert int(recorded[1].replace(",", "")) >= intake["unsettled_events_max"] == 500_000
-    assert f"so it takes {500_000 // DEFAULTS.intake.client_events_max} to fill it" in README
+    assert f"so it takes {500_000 // DEFAULTS.intake.client_events_max} to fill it" in FLOWING
     bytes_of_event = 2000 + 512 + 512
     assert (
-        f"{bytes_of_event:,} B \N{MULTIPLICATION SIGN} 500,000 = {bytes_of_event * 500_000 / 2**20:,.0f} MiB" in README
+        f"{bytes_of_event:,} B \N{MULTIPLICATION SIGN} 500,000 = {bytes_of_event * 500_000 / 2**20:,.0f} MiB" in FLOWING
     )
     assert int(intake["unsettled_bytes_max"].removesuffix("MiB")) << 20 >= bytes_of_event * 500_000
 
