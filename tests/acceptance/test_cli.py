@@ -30,7 +30,7 @@ def test_check_of_the_shown_config_says_what_it_can_cost() -> None:
     """Memory, attempts and horizon; exit 0, all of it on stdout."""
     done = hookd("check", "config/hookd.toml")
     assert done.returncode == 0, done.stderr
-    for words in ("memory", "6 attempts", "horizon"):
+    for words in ("memory", "6 attempts over 34m 4s to 51m 6s", "horizon"):
         assert words in done.stdout
     assert done.stderr == ""
 

@@ -275,7 +275,10 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     assert "no client 'nope' is registered" in nothing
     assert "no event 'nope' is held" in nothing
     assert "404" in told("acme/nope", 2)
-    assert "name a CLIENT, an EVENT, or CLIENT/EVENT" in told("../v1", 2)
+    assert "name a CLIENT, an EVENT, CLIENT/EVENT or CLIENT/ENDPOINT" in told("../v1", 2)
+    of_endpoint = told("down/default")
+    assert of_endpoint.startswith("client down, registered through the configuration file: ")
+    assert "\n  default -> " in of_endpoint
     unknown = hookd("send", "nope", "order.paid", "--url", daemon.url)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "404 unknown-client" in unknown.stderr

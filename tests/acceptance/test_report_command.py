@@ -103,8 +103,18 @@ def test_report_that_is_nowhere_is_66_and_names_the_places(tmp_path: Path, nobod
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_report_says_that_it_was_taken_up(tmp_path: Path, form: list[str]) -> None:
-    """Whoever reads it must not send it a second time."""
+    """Whoever reads it must not send it a second time, so no command is there to paste."""
     path = write_shutdown_report(tmp_path / "reports", 2, URL)
     assert hookd("report", str(path), *form).stderr == ""
     Path(f"{path}.claimed-by-run7").touch()
-    assert "run run7 took up what this report lists" in hookd("report", str(path), *form).stderr
+    shown = hookd("report", str(path), *form)
+    assert "run run7 took up what this report lists" in shown.stderr
+    assert "Nothing will be sent" not in shown.stdout
+    assert "hookd resend" not in shown.stdout
+
+
+def test_report_that_was_claimed_by_hand_names_no_run(tmp_path: Path) -> None:
+    """As the documents say: `touch FILE.claimed-by-hand`."""
+    path = write_shutdown_report(tmp_path / "reports", 2, URL)
+    Path(f"{path}.claimed-by-hand").touch()
+    assert "someone, by hand, took up what this report lists" in hookd("report", str(path)).stderr

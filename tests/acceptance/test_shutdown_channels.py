@@ -241,6 +241,9 @@ def test_report_without_room_for_payloads_lists_the_ids_and_says_so(tmp_path: Pa
     check_without_payloads(loaded, "File too large")
     resent = resend_to_another(tmp_path, loaded.daemon.report())
     assert (resent.returncode, "no-payload: 3" in resent.stdout) == (EXIT_UNDELIVERED, True)
+    tried = hookd("resend", str(loaded.daemon.report()), "--dry-run")
+    assert (tried.returncode, tried.stdout) == (EXIT_UNDELIVERED, "would be sent: 0\n")
+    assert "3 no-payload: the report holds no payload of them" in tried.stderr
 
 
 def test_report_on_a_disk_without_room_for_payloads_lists_the_ids(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from hookd.core.report import Summary
 from hookd.edge.reports import ReportDirectory
 from hookd.process.exit_codes import ExitCode
 
+BY_HAND = "hand"  # `touch FILE.claimed-by-hand`
+
 
 def read_summary(path: Path) -> tuple[Summary, bytes]:
     """The summary, and the line that it was read from. A file that is no report ends the command."""
@@ -23,8 +25,11 @@ def read_summary(path: Path) -> tuple[Summary, bytes]:
         fail(ExitCode.NO_INPUT, f"{path} is no report: {error}")
 
 
-def say_claimed(path: Path) -> None:
-    """Whoever sends it again by hand should know that it was."""
+def say_claimed(path: Path) -> bool:
+    """Whether it was. Whoever sends it again by hand should know."""
     run_id = ReportDirectory(str(path.parent)).claimed_by(str(path))
-    if run_id is not None:
-        tell(f"run {run_id} took up what this report lists as undelivered")
+    if run_id is None:
+        return False
+    who = "someone, by hand," if run_id == BY_HAND else f"run {run_id}"
+    tell(f"{who} took up what this report lists as undelivered")
+    return True

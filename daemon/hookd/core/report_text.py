@@ -19,10 +19,10 @@ TEXT_LINES_MAX = 25
 TEXT_COLUMNS_MAX = 100
 
 
-def text(summary: Summary, *, path: str | None, url: str = URL_DEFAULT) -> str:
+def text(summary: Summary, *, path: str | None, url: str = URL_DEFAULT, is_claimed: bool = False) -> str:
     """The summary for someone woken by it: at most 25 lines of 100 columns, most important first.
 
-    `url` is where a daemon will be that the undelivered are sent to.
+    `url` is where a daemon will be that the undelivered are sent to. One that is claimed has no command that sends it.
     """
     lost, deliveries = summary.undelivered, summary.deliveries
     rows = [
@@ -51,7 +51,7 @@ def text(summary: Summary, *, path: str | None, url: str = URL_DEFAULT) -> str:
         rows += _text_clients(summary)
     if path is not None:
         rows.append(f"report: {path}")
-    if deliveries.undelivered:
+    if deliveries.undelivered and not is_claimed:
         rows += _text_sending(summary, path, url)
     assert len(rows) <= TEXT_LINES_MAX
     return "".join(f"{_clip(row)}\n" for row in rows)

@@ -19,7 +19,8 @@ def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""
     from hookd.core.settings_checks import who_gets_in
     from hookd.core.sizing import container_mib, horizon_seconds, worst_case_bytes
-    from hookd.core.units import approximate_size, format_duration
+    from hookd.core.time_text import span
+    from hookd.core.units import approximate_size
 
     loaded = load_or_exit(file, {}, dev=dev)
     settings = loaded.settings
@@ -41,8 +42,8 @@ def check(file: str, dev: bool) -> None:
     def horizon(name: str, schedule_seconds: tuple[float, ...]) -> None:
         earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
         click.echo(
-            f"  {name}: {1 + len(schedule_seconds)} attempts over {format_duration(round(earliest))} to "
-            f"{format_duration(round(latest))}, and up to one timeout for each"
+            f"  {name}: {1 + len(schedule_seconds)} attempts over {span(earliest)} to {span(latest)}, "
+            f"and up to one timeout for each"
         )
 
     click.echo("attempts and horizon:")

@@ -25,12 +25,12 @@ WAITING_SHOWN_MAX = 10
 
 
 @click.command()
-@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT", shell_complete=complete_client)
+@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT|CLIENT/ENDPOINT", shell_complete=complete_client)
 @url_option
 @token_option
 @json_option
 def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -> None:
-    """What a client or an event waits for, since when, until when, and what ends it."""
+    """What a client, an endpoint or an event waits for, since when, until when, and what ends it."""
     with asking():
         remote = Remote.named(url, token_file)
         try:
@@ -74,7 +74,7 @@ class Found(NamedTuple):
 
 
 class NotFound(Exception):
-    """Neither a client nor an event; the message is what the daemon said of it."""
+    """Neither a client, nor an event, nor an endpoint; the message is what the daemon said of it."""
 
 
 def find(remote: Remote, name: str) -> Found:
@@ -89,7 +89,7 @@ def find(remote: Remote, name: str) -> Found:
     if slash:
         answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")
         if answer.status == 404:
-            raise NotFound(_absent(answer))
+            return Found(name, _with_endpoint(remote, client_id, event_id, answer), [], [], status, now)
         event = answer.taken("id", "deliveries")
         return Found(name, None, [(event, _client_of(remote, event))], [], status, now)
     asked = remote.get(f"/v1/clients/{_part(name)}")
@@ -105,6 +105,16 @@ def find(remote: Remote, name: str) -> Found:
         return Found(name, client, [], ambiguous, status, now)
     event = answer.taken("id", "deliveries")
     return Found(name, client, [(event, _client_of(remote, event))], [], status, now)
+
+
+def _with_endpoint(remote: Remote, client_id: str, endpoint_id: str, no_event: Answer) -> dict[str, Any]:
+    """The client with this endpoint alone: `hookd status` and the page name endpoints so. Raises NotFound."""
+    asked = remote.get(f"/v1/clients/{_part(client_id)}")
+    client = {} if asked.status == 404 else asked.taken("id", "endpoints")
+    endpoints = [one for one in client.get("endpoints", []) if one["id"] == endpoint_id]
+    if not endpoints:
+        raise NotFound(_absent(no_event))
+    return {**client, "endpoints": endpoints}
 
 
 def _shard_of(remote: Remote, name: str) -> str | None:
@@ -159,5 +169,5 @@ def _client_of(remote: Remote, event: dict[str, Any]) -> dict[str, Any] | None:
 def _part(text: str) -> str:
     """As one part of a path. Raises NotFound for what no id is, and no route would match."""
     if not text or text in (".", ".."):
-        raise NotFound("name a CLIENT, an EVENT, or CLIENT/EVENT")
+        raise NotFound("name a CLIENT, an EVENT, CLIENT/EVENT or CLIENT/ENDPOINT")
     return part(text)

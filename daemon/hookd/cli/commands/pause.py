@@ -14,5 +14,5 @@ from hookd.cli.options import json_option, token_option, url_option
 @token_option
 @json_option
 def pause(client: str, endpoint: str, url: str | None, token_file: str | None, as_json: bool) -> None:
-    """Holds an endpoint: no attempts, no probes, no expiry."""
+    """Hold an endpoint: no attempts, no probes, no expiry."""
     act("pause", client, endpoint, url=url, token_file=token_file, as_json=as_json)

@@ -59,11 +59,11 @@ def report(
         tell(f"{place.doubt}; this is {path}, of run {summary.run_id} on {summary.host}, ended {summary.stopped_at}")
     if not file:
         _say_ended_without_report(path.parent, summary)
+    is_claimed = say_claimed(path)
     if as_json:
         click.echo(printable_json(line).decode())
     else:
-        click.echo(text(summary, path=str(path), url=url or place.url), nl=False)
-    say_claimed(path)
+        click.echo(text(summary, path=str(path), url=url or place.url, is_claimed=is_claimed), nl=False)
     if not file:
         _say_other_unclaimed(path)
 

@@ -60,12 +60,11 @@ def resend(
     """Post a report's undelivered events to a running daemon, under their own ids. Repeatable."""
     path, kind = Path(file), "exhausted" if exhausted else "undelivered"
     sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_MAX + FRAMES))
-    read_summary(path)
+    summary, _ = read_summary(path)
     say_claimed(path)
     lines, unreadable = _read(path, kind, only_client)
     if dry_run:
-        click.echo(f"would be sent: {len(lines):,}")
-        sys.exit(ExitCode.UNDELIVERED if unreadable else ExitCode.CLEAN)
+        _end_dry_run(lines, unreadable, has_payloads=summary.payloads is not False)
     with asking():
         remote = Remote.named(url, token_file)
         run_id = _run_id(remote)
@@ -78,6 +77,14 @@ def resend(
         _end_owing(tally)
     if kind == "undelivered" and only_client is None and _claim(path, run_id):
         click.echo(printable(f"claimed: {path.with_name(f'{path.name}{CLAIM}{run_id}')}"), err=True)
+
+
+def _end_dry_run(lines: list["Line"], unreadable: int, *, has_payloads: bool) -> NoReturn:
+    """No daemon is asked, so a client that is not registered is not seen here."""
+    click.echo(f"would be sent: {len(lines) if has_payloads else 0:,}")
+    if lines and not has_payloads:
+        tell(f"{len(lines):,} no-payload: {ADVICE['no-payload']}")
+    sys.exit(ExitCode.UNDELIVERED if unreadable or (lines and not has_payloads) else ExitCode.CLEAN)
 
 
 def _run_id(remote: Remote) -> str:

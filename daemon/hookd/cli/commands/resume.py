@@ -14,5 +14,5 @@ from hookd.cli.options import json_option, token_option, url_option
 @token_option
 @json_option
 def resume(client: str, endpoint: str, url: str | None, token_file: str | None, as_json: bool) -> None:
-    """Ends an endpoint's pause of either kind, and its being disabled."""
+    """End an endpoint's pause of either kind, and its being disabled."""
     act("resume", client, endpoint, url=url, token_file=token_file, as_json=as_json)
