@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,3 +74,20 @@ def test_event_handler_registers_posts_and_keeps_what_it_cannot_hand_over(tmp_pa
     handle(invoice)
     assert [event["id"] for event in kept] == ["inv-7"]
     assert pauses[1:] == [0.2, 1, 5]
+
+
+@pytest.mark.parametrize(("status", "tries"), [(502, 4), (504, 4), (403, 1)])
+def test_event_handler_asks_again_what_a_proxy_could_not_answer(status: int, tries: int) -> None:
+    """HAProxy says 502 for a daemon that was killed under a request. What is ours to mend is raised at once."""
+    block = re.search(r"^```python\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert block
+    kept: list[dict[str, object]] = []
+    names = {"requests": requests, "time": SimpleNamespace(sleep=lambda _: None), "keep_for_later": kept.append}
+    with Receiver(status) as proxy:
+        exec(block[1].replace("http://127.0.0.1:8080/v1/events", proxy.url), names)
+        handle = names["on_invoice_paid"]
+        assert callable(handle)
+        with nullcontext() if status >= 500 else pytest.raises(RuntimeError):
+            handle(SimpleNamespace(client_id="acme", id=7, data={"amount": 42}))
+        assert len(proxy.log) == tries
+    assert len(kept) == (1 if status >= 500 else 0)
