@@ -16,9 +16,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
+
+import pytest
 
 from tests.acceptance.harness import ROOT, Daemon, Received, Receiver, environment, wait_until
 from tests.examples import outbox
@@ -139,6 +141,15 @@ class Trial:
     def ticked_off(self) -> set[str]:
         with database(self.path) as db:
             return {event_id for (event_id,) in db.execute("SELECT id FROM outbox WHERE status IS NOT NULL")}
+
+
+def test_an_error_page_of_a_proxy_is_no_end_of_the_relay() -> None:
+    """It is no JSON. The loop takes it as hookd being away, and posts again."""
+    with Receiver(502) as proxy, closing(sqlite3.connect(":memory:")) as db:
+        relay = outbox.Relay(db, proxy.url.removeprefix("http://").removesuffix("/hook"), "clients.json")
+        with pytest.raises(ConnectionError, match="502 ok"):
+            relay.ask("POST", "/v1/events/batch", "{}")
+        relay.hookd.close()
 
 
 def test_every_event_reaches_its_receiver_through_kills_and_lost_hosts(tmp_path: Path) -> None:

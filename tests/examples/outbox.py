@@ -89,10 +89,10 @@ class Relay:
         media_type = "application/x-ndjson" if method == "POST" else "application/json"
         self.hookd.request(method, path, body, {"content-type": media_type, **HEADERS})
         response = self.hookd.getresponse()
-        answer = json.loads(response.read())
-        if response.status >= 300:
-            raise ConnectionError(f"{method} {path}: {response.status} {answer['detail']}")
-        return answer
+        answer = response.read()
+        if response.status >= 300:  # a problem of hookd's, or a page of a proxy in front of it
+            raise ConnectionError(f"{method} {path}: {response.status} {answer.decode(errors='replace')[:500]}")
+        return json.loads(answer)
 
 
 def standing(item: dict) -> tuple[bool, str | None]:
