@@ -42,7 +42,7 @@ PROBLEMS: dict[str, Problem] = {
     "unsupported-media-type": Problem(415, "The media type is not taken here"),
     "invalid-event": Problem(422, "The event is not valid"),
     "invalid-client": Problem(422, "The client is not valid"),
-    "invalid-query": Problem(422, "The query is not valid"),
+    "invalid-query": Problem(422, "The query, or the body, is not valid"),
     "client-full": Problem(429, "The client, or the token, is at its share"),
     "internal": Problem(500, "A bug in hookd"),
     "full": Problem(503, "The daemon's budget is full"),
