@@ -43,7 +43,7 @@ def check(file: str, dev: bool) -> None:
         earliest, latest = horizon_seconds(schedule_seconds, settings.retry.jitter)
         click.echo(
             f"  {name}: {1 + len(schedule_seconds)} attempts over {span(earliest)} to {span(latest)}, "
-            f"and up to one timeout for each"
+            "and up to one timeout for each"
         )
 
     click.echo("attempts and horizon:")
