@@ -21,7 +21,7 @@ FILTERS = (
 
 
 class Held:
-    """Events of so many deliveries each, and how many were looked at."""
+    """Events of so many deliveries each."""
 
     def __init__(self, events: int, deliveries: int) -> None:
         bundle = tuple(
@@ -29,20 +29,18 @@ class Held:
             for number in range(deliveries)
         )
         self.rows = {number: _event(number, bundle) for number in range(1, events + 1)}
-        self.looked_at = 0
-        self.listing = Listing((self._find,))
-        for number in self.rows:
-            self.listing.add(number)
+        self.listing = Listing()
+        for event in self.rows.values():
+            self.listing.add(event)
 
     def keep(self, wanted: Callable[[int], bool]) -> None:
         """The others are forgotten."""
         for number in [one for one in self.rows if not wanted(one)]:
-            del self.rows[number]
-            self.listing.remove(number)
+            self.listing.remove(self.rows.pop(number))
 
-    def _find(self, sequence: int) -> Event | None:
-        self.looked_at += 1
-        return self.rows.get(sequence)
+    def between(self, before: int, cursor: int | None) -> int:
+        """How many rows a page looked at that began at the one and gave the other."""
+        return sum((cursor or 0) <= number < before for number in self.rows)
 
 
 def _event(number: int, bundle: tuple[Delivery, ...]) -> Event:
@@ -65,13 +63,15 @@ def test_page_takes_so_many_looks_whatever_it_asks_for(wanted: Wanted, deliverie
     held = Held(PAGE_LOOKS_MAX // 2, deliveries)
     looks_per_row = wanted.looks + deliveries * wanted.asks_deliveries
     before: int | None = len(held.rows) + 1
+    looked_at = 0
     while before is not None:
-        looked_before = held.looked_at
-        page, before = held.listing.page(None, wanted=wanted, before=before, limit=100)
+        page, cursor = held.listing.page(None, wanted=wanted, before=before, limit=100)
         assert page == []
-        found = held.looked_at - looked_before - 2 * BLOCK  # of the first and the last block some are not held
-        assert found * looks_per_row <= PAGE_LOOKS_MAX + looks_per_row
-    assert held.looked_at >= len(held.rows)
+        found = held.between(before, cursor)
+        assert 0 < found * looks_per_row <= PAGE_LOOKS_MAX + looks_per_row
+        looked_at += found
+        before = cursor
+    assert looked_at == len(held.rows)
 
 
 def test_each_filter_counts_what_it_asks() -> None:
@@ -83,18 +83,37 @@ def test_each_filter_counts_what_it_asks() -> None:
     assert Wanted(endpoint_id="e0").asks_deliveries
 
 
-def test_numbers_that_are_held_no_more_take_looks_too() -> None:
-    """One event in a hundred is left: a page ends among those that are gone, and the cursors lead to all that are."""
+def test_numbers_that_are_held_no_more_take_no_looks() -> None:
+    """One event in a hundred is left, and in most blocks one or none: the pages are full, and hold all that are."""
     held = Held(20_000, 1)
     held.keep(lambda number: number % 100 == 7)
     found: list[Event] = []
     before: int | None = 20_001
+    pages = 0
     while before is not None:
-        looked_before = held.looked_at
-        page, before = held.listing.page(None, before=before, limit=1000)
-        assert (held.looked_at - looked_before - 1) * LOOKS_PER_ROW <= PAGE_LOOKS_MAX + LOOKS_PER_ROW
+        page, before = held.listing.page(None, before=before, limit=50)
         found += page
+        pages += 1
     assert found == list(reversed(held.rows.values()))
+    assert pages == 200 // 50
+
+
+def test_block_of_which_all_are_forgotten_takes_nothing() -> None:
+    """Also the one that still gets events, which then gets more."""
+    held = Held(3 * BLOCK, 1)
+    held.keep(lambda number: number < 5)
+    assert len(held.listing._blocks) == 1
+    later = _event(3 * BLOCK + 1, ())
+    held.listing.add(later)
+    assert held.listing.page(None, before=3 * BLOCK + 2, limit=1).events == [later]
+
+
+def test_block_that_gets_no_more_is_a_tuple_until_one_of_it_goes() -> None:
+    """The collector looks through lists."""
+    held = Held(3 * BLOCK, 1)
+    assert [type(rows) for rows in held.listing._blocks.values()] == [tuple, tuple, tuple, list]
+    held.keep(lambda number: number != 2 * BLOCK)
+    assert [type(rows) for rows in held.listing._blocks.values()] == [tuple, tuple, list, list]
 
 
 def test_pages_of_a_client_with_many_rows_do_not_walk_past_those_of_the_pages_before() -> None:
@@ -108,8 +127,8 @@ def test_pages_of_a_client_with_many_rows_do_not_walk_past_those_of_the_pages_be
     found: list[Event] = []
     before: int | None = len(held.rows) + 1
     while before is not None:
-        looked_before = held.looked_at
-        page, before = held.listing.page(rows.values(), before=before, limit=1000)
-        assert (held.looked_at - looked_before - 1) * LOOKS_PER_ROW <= PAGE_LOOKS_MAX + LOOKS_PER_ROW
+        page, cursor = held.listing.page(rows.values(), before=before, limit=1000)
+        assert held.between(before, cursor) * LOOKS_PER_ROW <= PAGE_LOOKS_MAX + LOOKS_PER_ROW
         found += page
+        before = cursor
     assert found == list(reversed(rows.values()))

@@ -96,11 +96,6 @@ class Column:
         self._own_usage = own_usage
         self.kind: type[Event] = Event if own_usage is None else OperationalEvent  # of its events
 
-    @property
-    def find_by(self) -> tuple[Callable[[int], Event | None], ...]:
-        """Each finds some of its events by their sequence; together they know all that are held."""
-        return self.unsettled.find, self.retention.delivered.get, self.retention.exhausted.get
-
     def snapshot(self) -> Totals:
         return self.totals.snapshot(self.budget.whole.held)
 

@@ -73,7 +73,7 @@ class Ledger(Abandonment):
         self.operations = Column(OPERATIONS_LIMITS, unrecorded, own_usage=Usage())
         self.counters = self._platform.counters
         self.expiries = self._platform.expiries
-        self._listing = Listing((*self._platform.find_by, *self.operations.find_by))
+        self._listing = Listing()
         self._sequence = 0
         recorder.attach(self.unsettled.find)
         self._types = SharedTexts()  # as each comes with its event it takes 64 B
@@ -89,7 +89,7 @@ class Ledger(Abandonment):
 
     def exhausted(self) -> Reversible[Event]:
         """The platform's exhausted events still held, in order of settling."""
-        return self._platform.retention.exhausted.values()
+        return self._platform.retention.exhausted
 
     def page(self, *, client_id: str | None, wanted: Wanted = ALL, before: int | None, limit: int) -> Page:
         """The newest events that were admitted before `before`; see core/listing."""
@@ -156,7 +156,7 @@ class Ledger(Abandonment):
         )
         event = event if submission.expires_at is None else expiring(event, submission.expires_at, now=now)
         book.events[event_id] = event
-        self._listing.add(sequence)
+        self._listing.add(event)
         column.count_accepted(event, recovered=recovered)
         if deliveries:
             column.enter(event, book)
@@ -366,7 +366,7 @@ class Ledger(Abandonment):
 
     def _forget(self, event: Event) -> None:
         del self._books[event.client_id].events[event.id]
-        self._listing.remove(event.sequence)
+        self._listing.remove(event)
         self._drop_if_empty(event.client_id)
         if not event.is_operational:
             self.remembers_since = max(self.remembers_since, event.accepted_at)

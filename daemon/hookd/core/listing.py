@@ -3,15 +3,16 @@
 Rules:
  1. A page holds the events that were admitted before its cursor. The cursor is a sequence number, so a page never
     shifts while events come and go.
- 2. One page takes PAGE_LOOKS_MAX looks: at each row, more where its time or its deliveries are asked for, and at each
-    number that is held no more. So a filtered page may be short, or empty; its cursor goes on.
+ 2. One page takes PAGE_LOOKS_MAX looks: at each row, more where its time or its deliveries are asked for. So a filtered
+    page may be short, or empty; its cursor goes on.
  3. The rows of one client are walked from the newest, past those of the pages before. Where that would be too many the
-    numbers of all clients are, past the others' rows.
-It holds no event: it counts the held sequence numbers by block, and looks the events up where the ledger keeps them.
-Limits: one count for each BLOCK sequence numbers of which an event is held, about 100 B.
+    rows of all clients are, past the others'.
+ 4. Held events stand in blocks, by sequence. A block that gets no more is a tuple until one of it is forgotten: the
+    collector forgets a tuple of events, and looks through a list (core/unsettled).
+Limits: 9 B an event, and about 200 B for each BLOCK sequence numbers of which one is held.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from hookd.core.delivery import Status
@@ -20,7 +21,7 @@ from hookd.core.retry import Reason
 
 # 4 ms at most: a look is 0.3 us. What is more than one look follows.
 PAGE_LOOKS_MAX = 10_000
-LOOKS_PER_ROW = 2  # or number without one
+LOOKS_PER_ROW = 2
 LOOKS_PER_TIME = 2
 LOOKS_PER_STATUS = 3  # or reason, or endpoint; and one for each delivery
 # Rows of one client that are walked past: about 0.5 ms.
@@ -91,23 +92,36 @@ class Rows(Protocol):
 
 
 class Listing:
-    """`find` each find an event by its sequence number, or None; together they know every held event."""
+    def __init__(self) -> None:
+        self._blocks: dict[int, list[Event] | tuple[Event, ...]] = {}  # by sequence // BLOCK, in ascending order
+        self._newest: list[Event] = []  # the block that still gets events, while any of it is held
+        self._newest_block = -1
 
-    def __init__(self, find: Sequence[Callable[[int], Event | None]]) -> None:
-        self._find = find
-        self._blocks: dict[int, int] = {}  # events held by sequence // BLOCK, in ascending order
+    def add(self, event: Event) -> None:
+        """It came in. Sequence numbers only grow."""
+        block = event.sequence // BLOCK
+        if block != self._newest_block:
+            self._begin(block)
+        self._newest.append(event)
 
-    def add(self, sequence: int) -> None:
-        """An event came in. Sequence numbers only grow."""
-        block = sequence // BLOCK
-        self._blocks[block] = self._blocks.get(block, 0) + 1
-
-    def remove(self, sequence: int) -> None:
-        """The event was forgotten."""
-        block = sequence // BLOCK
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
+    def remove(self, event: Event) -> None:
+        """It was forgotten: as a rule the first of its block."""
+        block = event.sequence // BLOCK
+        rows = self._blocks[block]
+        if isinstance(rows, tuple):
+            rows = self._blocks[block] = list(rows)
+        rows.remove(event)
+        if not rows:
             del self._blocks[block]
+            if block == self._newest_block:
+                self._newest_block = -1
+
+    def _begin(self, block: int) -> None:
+        last = self._newest_block
+        if last >= 0:
+            self._blocks[last] = tuple(self._newest)
+        self._newest_block = block
+        self._newest = self._blocks[block] = []
 
     def page(
         self,
@@ -132,26 +146,20 @@ class Listing:
         return Page(events, None)
 
     def _newest_first(self, rows: Rows | None, before: int) -> Iterator[tuple[int, Event | None]]:
-        """By their sequence; None for what is not asked for."""
+        """By their sequence; None for what is another client's."""
         if rows is None:
             return self._down_from(before)
         if len(rows) <= ROWS_PASSED_MAX:
             return ((event.sequence, event) for event in reversed(rows) if event.sequence < before)
         client_id = next(iter(rows)).client_id
         return (
-            (sequence, event if event is not None and event.client_id == client_id else None)
-            for sequence, event in self._down_from(before)
+            (sequence, event if event.client_id == client_id else None) for sequence, event in self._down_from(before)
         )
 
-    def _down_from(self, before: int) -> Iterator[tuple[int, Event | None]]:
+    def _down_from(self, before: int) -> Iterator[tuple[int, Event]]:
         for block in reversed(self._blocks):
-            first = block * BLOCK
-            if first >= before:
+            if block * BLOCK >= before:
                 continue
-            for sequence in range(min(before, first + BLOCK) - 1, first - 1, -1):
-                for find in self._find:
-                    if (event := find(sequence)) is not None:
-                        yield sequence, event
-                        break
-                else:
-                    yield sequence, None
+            for event in reversed(self._blocks[block]):
+                if event.sequence < before:
+                    yield event.sequence, event

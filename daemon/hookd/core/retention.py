@@ -11,7 +11,7 @@ Limits: `retention.*`; 250,000 rows of 1 KiB, 64 + 128 MiB of payloads, 16 MiB o
 
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Reversible
 from operator import attrgetter
 
 import msgspec
@@ -50,11 +50,11 @@ class Retention:
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
         self._kept_by = effective.settings.retention  # the limits that what is kept is known to be within
-        # OrderedDict finds its first key at once. A dict looks at every freed place before it: 144 us at 200,000 rows.
-        self._kept: dict[Status, OrderedDict[int, Event]] = {
-            _DELIVERED: OrderedDict(),
-            _EXHAUSTED: OrderedDict(),
-        }
+        # Both in order of settling. Most are delivered, and few of these are reopened. A deque takes 8 B for each. An
+        # OrderedDict takes 150 B, and 220 once as many have passed through it: its table grows.
+        self._delivered: deque[Event] = deque()
+        # This finds its first key at once. A dict looks at every freed place before it: 144 us at 200,000 rows.
+        self._exhausted: OrderedDict[int, Event] = OrderedDict()
         self._row_bytes = {_DELIVERED: 0, _EXHAUSTED: 0}
         self._payload_bytes = {_DELIVERED: 0, _EXHAUSTED: 0}
         self._with_payload: deque[Event] = deque()  # the delivered events that still have theirs, oldest first
@@ -62,17 +62,16 @@ class Retention:
         self._excerpts_bytes = 0
 
     @property
-    def delivered(self) -> dict[int, Event]:
-        return self._kept[_DELIVERED]
-
-    @property
-    def exhausted(self) -> dict[int, Event]:
-        return self._kept[_EXHAUSTED]
+    def exhausted(self) -> Reversible[Event]:
+        return self._exhausted.values()
 
     def keep(self, event: Event) -> list[Event]:
         """Takes an event that has just settled; returns those forgotten to make room, oldest first."""
         status = event.status
-        self._kept[status][event.sequence] = event
+        if status is _DELIVERED:
+            self._delivered.append(event)
+        else:
+            self._exhausted[event.sequence] = event
         self._row_bytes[status] += row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] += len(event.payload)
@@ -88,19 +87,22 @@ class Retention:
 
     def release(self, event: Event, status: Status) -> None:
         """Gives up an event that is unsettled again: it was reopened, or a delivery was added."""
-        del self._kept[status][event.sequence]
+        if status is _DELIVERED:
+            _take_out(self._delivered, event)
+        else:
+            del self._exhausted[event.sequence]
         self._row_bytes[status] -= row_bytes(event)
         if event.payload is not None:
             self._payload_bytes[status] -= len(event.payload)
             if status is _DELIVERED:
-                self._let_go_payload(event)
+                _take_out(self._with_payload, event)
 
     def expire(self, now: Moment, *, most: int) -> list[Event]:
         """Forgets what settled longer than `retention.age_max` ago, at most so many at once."""
         settled_before = now.monotonic - self._effective.settings.retention.age_seconds_max
         forgotten: list[Event] = []
-        for kept in self._kept.values():
-            for event in kept.values():
+        for kept in (self._delivered, self._exhausted.values()):
+            for event in kept:
                 if event.since > settled_before or len(forgotten) == most:
                     break
                 forgotten.append(event)
@@ -131,7 +133,7 @@ class Retention:
     def _over_budget(self) -> Iterator[Event]:
         for status in (_DELIVERED, _EXHAUSTED):
             while self._is_over_budget(status):
-                yield self._forget(next(iter(self._kept[status].values())))
+                yield self._forget(next(iter(self._of(status))))
 
     def _is_over_budget(self, status: Status) -> bool:
         retention = self._effective.settings.retention
@@ -141,7 +143,7 @@ class Retention:
             return True
         else:
             events_max = retention.exhausted_events_max
-        return len(self._kept[status]) > events_max or self._row_bytes[status] > rows_bytes_max(events_max)
+        return len(self._of(status)) > events_max or self._row_bytes[status] > rows_bytes_max(events_max)
 
     def _drop_payloads(self) -> None:
         while self._payload_bytes[_DELIVERED] > self._effective.settings.retention.delivered_bytes_max:
@@ -151,19 +153,22 @@ class Retention:
             event.digest = payload_digest(event.payload)
             event.payload = None
 
-    def _let_go_payload(self, event: Event) -> None:
-        """They stand by when they settled: to look at each of 200,000 would take 7 ms, and this takes 0.2 at most."""
-        kept = self._with_payload
-        at = bisect_left(kept, event.since, key=_since)
-        while kept[at] is not event:
-            at += 1
-        del kept[at]
+    def _of(self, status: Status) -> Collection[Event]:
+        return self._delivered if status is _DELIVERED else self._exhausted.values()
 
     def _forget(self, event: Event) -> Event:
         self.release(event, event.status)
         for delivery in event.deliveries:
             self.drop_excerpt(event, delivery.endpoint_id)
         return event
+
+
+def _take_out(kept: deque[Event], event: Event) -> None:
+    """They stand by when they settled: to look at each of 200,000 would take 7 ms, and this takes 0.2 at most."""
+    if kept[0] is event:
+        kept.popleft()
+    else:
+        del kept[kept.index(event, bisect_left(kept, event.since, key=_since))]
 
 
 def row_bytes(event: Event) -> int:
