@@ -1,6 +1,7 @@
 """The ledger: against a model that does everything the slow way, and its limits one by one."""
 
 import itertools
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -1202,3 +1203,33 @@ def test_counters_count_what_was_given_up_reopened_and_posted_twice() -> None:
     assert counters.given_up == dict.fromkeys(Reason, 0) | {Reason.EXPIRED: 2}
     assert counters.attempts[("cut", "")] == 2
     assert counters.attempt_seconds.count == 0
+
+
+def test_what_has_passed_through_leaves_no_more_than_what_is_remembered() -> None:
+    """As soon as it remembers as many as it may, it takes what it takes after three times as many: no table grows."""
+    desk = Desk(retention=RetentionSettings(delivered_events_max=2000))
+    tracemalloc.start()
+    try:
+        taken: list[int] = []
+        for _ in range(3):
+            for _ in range(2000):
+                desk.seconds += 1
+                desk.deliver(desk.open())
+            taken.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert max(taken) <= 1.10 * taken[0], taken
+
+
+def test_reopened_event_leaves_its_place_among_those_that_settled_in_the_same_moment() -> None:
+    desk = Desk(retention=RetentionSettings(delivered_events_max=3))
+    first, second, third = (desk.deliver(desk.open()) for _ in range(3))
+    desk.ledger.reopen(second, second.deliveries[0], now=desk.now)
+    desk.deliver(desk.open())
+    assert desk.held() == ["e3", "e2", "e1", "e0"]
+    desk.deliver(second)
+    assert desk.held() == ["e3", "e2", "e1"]
+    desk.deliver(desk.open())
+    assert desk.held() == ["e4", "e3", "e1"]
+    assert third.id not in desk.held()
+    assert first.id not in desk.held()
