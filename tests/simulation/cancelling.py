@@ -33,7 +33,7 @@ class Cancelling:
             return
         if answered.status not in (200, 202):
             allowed = ("unknown-event", "unknown-client", "not-found") if posted.may_be_forgotten else ()
-            self.workload._refused(answered, *allowed, *(("draining",) if run.stop_asked_at is not None else ()))
+            self.workload._refused(answered, *allowed, *(("draining",) if run.may_drain else ()))
             return
         for view in answered.body["deliveries"]:
             if endpoint_id in (None, view["endpoint_id"]):
@@ -72,7 +72,7 @@ class Cancelling:
             return
         if answered.status != 200:
             busy = ("unknown-client", "not-found")  # whose registration is changed, and of which nothing is held
-            self.workload._refused(answered, *busy, *(("draining",) if run.stop_asked_at is not None else ()))
+            self.workload._refused(answered, *busy, *(("draining",) if run.may_drain else ()))
             return
         said = answered.body
         if said["matched"] != said["in_flight"] + said["cancelled"] * (not dry_run) and not dry_run:

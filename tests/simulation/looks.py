@@ -28,7 +28,7 @@ class Looks:
         if not has_failed and "[+]recorder ok" not in lines:
             self.world.fail("S15", f"readyz says nothing of the recorder: {lines}")
         check_failed(self.world, has_failed, asked_at, "readyz")
-        if answered.status != 200 and run.stop_asked_at is None:
+        if answered.status != 200 and not run.may_drain:
             self.world.fail("S15", f"readyz answered {answered.status}: {lines}")
 
     async def get_settlements(self, draw: Random) -> None:

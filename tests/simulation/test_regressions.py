@@ -21,6 +21,8 @@ from tests.simulation.engine import run
 from tests.simulation.mutants import Mutant, applied
 from tests.simulation.notice_invariants import Readers
 from tests.simulation.plan import Action, Plan, Stop, Weather, make_plan
+from tests.simulation.ports import PortFault
+from tests.simulation.workload import Workload
 
 JUMP_BACK = 4  # the number of an action whose jump is an hour back
 
@@ -167,6 +169,18 @@ def _refused_before_it_crashed() -> Plan:
     return plan
 
 
+def _crashed_and_killed_in_its_report() -> Plan:
+    """Seed 3455 of its day: its clock raised, so that it ended by itself, and it was killed while it reported. What it
+    had refused as draining was read after that.
+    """
+    plan = _plan(fault="ok")
+    plan.seed = 111  # its second run is registered with one second late, as the clock raises
+    plan.stops = [Stop(0.5, "sigterm", 0.5, "none"), Stop(1.9, "crash in write", 0.5, "none", 1)]
+    plan.port_faults = (PortFault(2, "clock", "", (1,), late=False),)
+    plan.layout = SegmentLayout(100_000, 400_000, 64)
+    return plan
+
+
 FOUND = {
     "probes_use_up": (
         _probes_of_an_outage,
@@ -220,6 +234,16 @@ FOUND = {
             "_may_be_given_up",
             "trait_invariants.may_be_refused(endpoint, duty, at=self.known_until)",
             "False",
+        ),
+    ),
+    "drains_unasked": (
+        _crashed_and_killed_in_its_report,
+        Mutant(
+            "drains_unasked",
+            Workload,
+            "_refused",
+            "not self.world.run.may_drain",
+            "self.world.run.stop_asked_at is None",
         ),
     ),
 }

@@ -506,7 +506,7 @@ class Workload:
     def _refused(self, answered: Answered, *slugs: str) -> None:
         """Refusals that may be; anything else is a violation."""
         slug = answered.problem
-        if slug == "draining" and self.world.run.stop_asked_at is None:
+        if slug == "draining" and not self.world.run.may_drain:
             self.world.fail("S8", "refused as draining before any stop")
         elif slug not in slugs:
             self.world.fail("S8", f"answered {answered.status} {answered.text[:300]}")

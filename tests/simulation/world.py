@@ -97,6 +97,11 @@ class Run:
     not_recovered: set[str] = field(default_factory=set)  # reports of which the log says so
 
     @property
+    def may_drain(self) -> bool:
+        """It was asked to stop; or it has crashed, and said so, which ends it."""
+        return self.stop_asked_at is not None or self.ports.has_crashed
+
+    @property
     def is_lasting(self) -> bool:
         return self.is_ready and self.stop_asked_at is None and not self.is_over
 
