@@ -7,6 +7,7 @@ import trio
 from hookd.core.event import Submission
 from hookd.core.refusal import Refused
 from hookd.core.settings import IntakeSettings, Settings
+from hookd.flow.intake import Admitted
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -21,16 +22,21 @@ LIMITS = st.fixed_dictionaries(
         "client_bytes_max": st.integers(1000, 6000),
     }
 )
-SUBMISSIONS = st.lists(
-    st.builds(
+IDS = st.sampled_from(["a", "b", "c"])
+
+
+def submissions(ids: st.SearchStrategy[str | None]) -> st.SearchStrategy[list[Submission]]:
+    one = st.builds(
         submission,
         st.sampled_from(["one", "two", "unrouted", "disabled", "nobody"]),
-        st.none() | st.sampled_from(["a", "b", "c"]),
+        ids,
         type=st.sampled_from(["x.y", "z"]),
         payload=st.sampled_from([b"1", b'"' + b"p" * 700 + b'"']),
-    ),
-    max_size=7,
-)
+    )
+    return st.lists(one, max_size=7)
+
+
+SUBMISSIONS = submissions(st.none() | IDS)
 
 
 def new_flow(limits: dict[str, int]) -> Flow:
@@ -72,9 +78,43 @@ def test_whole_batch_is_admitted_where_each_of_it_is(
             assert held(whole) == untouched
             assert any(isinstance(one, Refused) for one in single.intake.admit_partial(batch))
         else:
-            found = single.intake.admit_partial(batch)
-            assert [(one.event.id, one.is_new) for one in found if not isinstance(one, Refused)] == admitted
-            assert len(found) == len(admitted)
+            found = [single.intake.admit(one) for one in batch]
+            assert [(one.event.id, one.is_new) for one in found] == admitted
             assert held(whole) == held(single)
 
     trio.run(compare, clock=MockClock(autojump_threshold=0))
+
+
+@given(limits=LIMITS, before=submissions(IDS), batch=submissions(IDS))
+def test_partial_batch_is_admitted_as_its_events_are_one_by_one(
+    limits: dict[str, int], before: list[Submission], batch: list[Submission]
+) -> None:
+    """With the same answers, refusals and notices, whether or not there is room for all of it."""
+
+    async def compare() -> None:
+        partial, single = new_flow(limits), new_flow(limits)
+        for some in (before, batch):
+            assert [said(one) for one in partial.intake.admit_partial(some)] == [answered(single, one) for one in some]
+            assert held(partial) == held(single)
+            for flow in (partial, single):
+                await flow.notices.tell_of_time()
+            assert told(partial) == told(single)
+
+    trio.run(compare, clock=MockClock(autojump_threshold=0))
+
+
+def answered(flow: Flow, one: Submission) -> Any:
+    try:
+        return said(flow.intake.admit(one))
+    except Refused as refused:
+        return said(refused)
+
+
+def said(answer: Admitted | Refused) -> Any:
+    if isinstance(answer, Refused):
+        return answer.slug, answer.detail, answer.retry_after_seconds
+    return answer.event.id, answer.is_new
+
+
+def told(flow: Flow) -> list[Any]:
+    return flow.notices.feed.ring.page(None, limit=100).rows

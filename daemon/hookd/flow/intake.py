@@ -9,7 +9,7 @@ Limits: the channel holds at most the ledger's unsettled events, 8 B each.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -145,16 +145,32 @@ class Intake:
         return [self._commit(plan, item) for item in planned]
 
     def admit_partial(self, submissions: Sequence[Submission | Refused]) -> list[Admitted | Refused]:
-        """Each as far as it can be: what is refused stands in its place."""
-        answers: list[Admitted | Refused] = []
-        plan = _Plan(self, self._clock.now())
-        for submission in submissions:
-            plan.begin_anew()
-            try:
-                answers.append(self._commit(plan, self._plan(submission, plan)))
-            except Refused as refused:
-                answers.append(refused.without_frames())
-        return answers
+        """Each as far as it can be: what is refused stands in its place. Room is asked for once, where all have it."""
+        now = self._clock.now()
+        plan = _Plan(self, now, asks_once=True)
+        try:
+            planned = [self._plan(submission, plan) for submission in submissions]
+        except Refused as refused:
+            refused.without_frames()
+        else:
+            if plan.has_room():
+                return [self._commit(plan, item) for item in planned]
+        return self._admit_each(submissions, now)
+
+    def has_room(self, clients: Mapping[str, Demand], whole: Demand, now: Moment) -> bool:
+        """For all of these together. Where there is none nobody is told: each event is to ask for itself, then."""
+        try:
+            filling = [
+                client_id
+                for client_id, client in clients.items()
+                if self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic)
+            ]
+        except Refused as refused:
+            refused.without_frames()
+            return False
+        for client_id in filling:
+            self._notices.filling(client_id)
+        return True
 
     def new_delivery(self, client_id: str, endpoint: Endpoint, now: Moment) -> Delivery:
         return Delivery(
@@ -184,6 +200,17 @@ class Intake:
         """
         next_attempt = self._dispatch.next_attempt(client_id)
         return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
+
+    def _admit_each(self, submissions: Sequence[Submission | Refused], now: Moment) -> list[Admitted | Refused]:
+        answers: list[Admitted | Refused] = []
+        plan = _Plan(self, now)
+        for submission in submissions:
+            plan.begin_anew()
+            try:
+                answers.append(self._commit(plan, self._plan(submission, plan)))
+            except Refused as refused:
+                answers.append(refused.without_frames())
+        return answers
 
     def _plan_each(self, submissions: Sequence[Submission | Refused], plan: "_Plan") -> "list[_Planned | Event]":
         """Raises Refused, of all that are refused. What does not fit is counted all the same."""
@@ -258,8 +285,8 @@ class _Plan:
     """What a batch would take, before any of it is taken. All of it has the same time of admission.
 
     An event that does not fit is counted all the same. So `wait_seconds` is how long it takes until there is room for
-    all of it. A demand only grows: with `asks_once` room is asked for once, by `ask`, and what has room together has it
-    one by one; with `remembers` a client that was refused once is refused from there on, unasked.
+    all of it. A demand only grows: with `asks_once` room is asked for once, by `ask` or `has_room`, and what has room
+    together has it one by one; with `remembers` a client that was refused once is refused from there on, unasked.
     """
 
     def __init__(self, intake: Intake, now: Moment, *, asks_once: bool = False, remembers: bool = False) -> None:
@@ -312,10 +339,14 @@ class _Plan:
 
     def ask(self) -> None:
         """Raises ClientFull or Full where not all of it fits."""
-        for client in self._clients.values():
-            self._whole.add(client)
+        self._add_up()
         for client_id in self._clients:
             self._ask(client_id)
+
+    def has_room(self) -> bool:
+        """Whether all of it fits."""
+        self._add_up()
+        return self._intake.has_room(self._clients, self._whole, self.now)
 
     def wait_seconds(self) -> int:
         """Until there is room for those that were refused, 0 where none was."""
@@ -326,6 +357,10 @@ class _Plan:
             except Refused as refused:
                 seconds = max(seconds, refused.retry_after_seconds or 0)
         return seconds
+
+    def _add_up(self) -> None:
+        for client in self._clients.values():
+            self._whole.add(client)
 
     def _ask(self, client_id: str) -> None:
         demand = self._clients[client_id]
