@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from hookd.core.short_batch import BODY_BYTES as SHORT_BODY_BYTES
 from hookd.relay.entry import Entry, Unpostable
 from hookd.relay.lanes import HELD_ROW_BYTES, TAKE_BACKS_MAX, Limits
-from hookd.relay.owed import BEHIND_MAX, READY_MAX, OwedTable
+from hookd.relay.owed import BEHIND_MAX, READY_MAX, SHORT_POST_MIN, OwedTable
 from hookd.relay.parking import BATCH_MAX, DELIVERED, PAUSE_SECONDS_MAX, PROBE_MAX, Ending, Lane, Reason, Row, State
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -247,6 +248,17 @@ def test_stuck_client_does_not_keep_others_from_being_read() -> None:
     assert len(lane.waiting) == 10
     assert [row.entry_id for row in lane.waiting] == [f"{number}-0" for number in range(10)], "the oldest stay"
     assert len(owed.lanes.leaving["full"]) == READY_MAX - 10
+
+
+def test_post_ends_where_the_daemon_would_not_read_it_in_one_pass() -> None:
+    """If it has enough events by then. Else it goes on: a request costs more than a longer way to read it."""
+    for size, wanted in ((100, BATCH_MAX), (400, 163), (654, SHORT_POST_MIN), (700, BATCH_MAX), (20_000, 50)):
+        owed = table()
+        owed.add([entry(number, "acme", size=size) for number in range(2 * BATCH_MAX)])
+        _, rows = posted_batch(owed, 0.0)
+        assert len(rows) == wanted, size
+        body = b"[%b]" % b",".join([row.item or b"" for row in rows])
+        assert (len(body) <= SHORT_BODY_BYTES) == (size < 700)
 
 
 def test_nothing_is_taken_back_while_its_client_has_no_room() -> None:

@@ -23,13 +23,15 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 from hookd.core.ids import is_id
+from hookd.core.short_batch import BODY_BYTES as SHORT_BODY_BYTES
 from hookd.relay.entry import Entry, Unpostable
 from hookd.relay.lanes import TAKE_BACK_MAX, Lanes, Limits
 from hookd.relay.parking import Ending, Lane, Reason, Row, State
 
-READY_MAX = 2000  # rows that wait in lanes that move; more are not read before these are posted
+READY_MAX = 4000  # rows that wait in lanes that move; more are not read before these are posted
 BEHIND_MAX = 1000  # rows that wait in lanes that move again; more are not claimed again before these are posted
 POST_BYTES_MAX = 2**20
+SHORT_POST_MIN = 100  # rows of a post that ends where the daemon would not read it in one pass any more
 SHARE_MIN = 1000  # rows that a client may have however full the table is
 
 
@@ -128,8 +130,12 @@ class OwedTable:
 
     def _take(self, lane: Lane, now: float) -> list[Row]:
         rows: list[Row] = []
-        size = 0
+        size, body_bytes = 0, 1
         while lane.waiting and len(rows) < lane.batch_max and (not rows or size < POST_BYTES_MAX):
+            was_short = body_bytes <= SHORT_BODY_BYTES
+            body_bytes += len(lane.waiting[0].item or b"") + 1
+            if len(rows) >= SHORT_POST_MIN and was_short and body_bytes > SHORT_BODY_BYTES:
+                break
             row = lane.waiting.popleft()
             row.state = State.POSTING
             rows.append(row)
