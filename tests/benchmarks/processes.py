@@ -158,6 +158,18 @@ def can_pin() -> bool:
 
 
 @contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """This process is on that core, and so is what it starts, unless a command there moves it."""
+    before = os.sched_getaffinity(0)
+    if can_pin():
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def daemon(
     directory: str,
     settings: Mapping[str, str] = ROOMY,

@@ -3,10 +3,11 @@
 A real Redis (AOF), the daemon, the relay, and a receiver, each a process of its own. First backlogs of entries of 300 B
 for ten clients, each from its first to its last acknowledgement: by the clock, and by the CPU time of the four. That
 says what two cores carry with nothing else on the machine: half of it all each, but the dearest process has one core.
-The receiver is haproxy, which costs next to nothing. What the four take while nothing is to do is taken off: on a busy
-machine a backlog lasts long, and that would be half of the relay's. Then entries at a steady rate for nine
-healthy clients, by turns: alone; beside one whose endpoint hangs and one whose budget is full, each with a backlog; and
-while that grows, by ten of their entries with each of the others. Measured is the time from XADD to arrival.
+The receiver is haproxy, which costs next to nothing. The daemon has a core of its own, all else shares another. What
+the four take while nothing is to do is taken off: on a busy machine a backlog lasts long, and that would be half of the
+relay's. Then entries at a steady rate for nine healthy clients, by turns: alone; beside one whose endpoint hangs and
+one whose budget is full, each with a backlog; and while that grows, by ten of their entries with each of the others.
+Measured is the time from XADD to arrival.
 Bars: 2,500 events a second on two cores; p99 beside, in either way, at most 1.5 of p99 alone.
 """
 
@@ -23,7 +24,8 @@ from pathlib import Path
 import trio
 
 from tests.acceptance.harness import Daemon, wait_until
-from tests.benchmarks.processes import HAPROXY, NotInstalled, haproxy, require
+from tests.benchmarks.end_to_end import DAEMON_CORE, LOAD_CORE
+from tests.benchmarks.processes import HAPROXY, NotInstalled, can_pin, haproxy, pinned, require
 from tests.relay.harness import STREAM, Redis, RedisServer, Relay, added, cpu_seconds, definitions, dict_of
 
 CLIENTS = [f"healthy{n}" for n in range(9)]
@@ -72,10 +74,12 @@ def main(*, quick: bool = False) -> None:
 def throughput(folder: Path, rounds: int, *, quick: bool) -> None:
     folder.mkdir()
     names = [*CLIENTS, "tenth"]
+    through = ["taskset", "--cpu-list", str(DAEMON_CORE)] if can_pin() else []
     with (
+        pinned(LOAD_CORE),
         haproxy(lambda fd: HAPROXY.format(fd=fd)) as sink,
         RedisServer(folder) as redis,
-        Daemon(folder / "d") as daemon,
+        Daemon(folder / "d", through=through) as daemon,
     ):
         clients = definitions(folder, {name: f"http://127.0.0.1:{sink.port}/{name}" for name in names})
         with Relay(folder, redis.url, daemon.url, "--clients", clients) as relay:
