@@ -42,8 +42,8 @@ SAID = [
         "client-full",
         {"full_clients": 3, "fullest": DOWN},
         (
-            "Events of initech are refused (429): its budget is full; initech/default holds 98 % of it, down since "
-            "07:50:00Z; so are those of 2 more clients."
+            "Events of initech are refused (429): its budget is full, and so are those of 2 more clients; "
+            "initech/default holds 98 % of it, down since 07:50:00Z."
         ),
     ),
     (
@@ -73,7 +73,6 @@ SAID = [
         {"overdue_seconds": 95.0, "ready_seconds": 95.0},
         "Deliveries are overdue by 1m 35s, and nothing but hookd makes them wait.",
     ),
-    ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
     (
         "disabled",
         {"ailing": of(Ailment.DISABLED, last_error="answered 410")},
@@ -117,8 +116,12 @@ SAID = [
     (
         "paused_by_operator",
         {"ailing": of(Ailment.PAUSED_BY_OPERATOR, unsettled=0, since=None)},
-        "acme/eu is paused by an operator: nothing is sent until someone resumes it; nothing waits for it.",
+        (
+            "acme/eu is paused by an operator: nothing is sent and nothing expires until someone resumes it; nothing "
+            "is unsettled for it."
+        ),
     ),
+    ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
     (
         "slow",
         {"overdue_seconds": 95.0, "slowest": SLOW, "slowest_seconds": 95.0},
@@ -135,12 +138,12 @@ SAID = [
     (
         "filling",
         {"unsettled_bytes": 85, "unsettled_bytes_max": 100},
-        "The budget is 85 % full; when it is full, producers get 503.",
+        "The budget is 85 % full; when the budget is full, producers get 503.",
     ),
     (
         "client-filling",
         {"fullest": QUIET._replace(budget_used=0.8, unsettled=5)},
-        "acme/eu holds 80 % of its client's budget, paused by operator; when that is full, its events get 429.",
+        "acme/eu holds 80 % of its client's budget, paused by operator; when the budget is full, its events get 429.",
     ),
 ]
 IDS = [kind for kind, _, _ in SAID]
@@ -183,6 +186,44 @@ def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
     assert said.startswith(
         "acme/eu fails each attempt since 07:59:00Z (answered 404); it has strict order, and evt_1 holds up the others;"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"ailing": of(Ailment.PAUSED, oldest_expires_at=NOW + 3000)},
+            (
+                "acme/eu is down since 07:59:00Z (answered 404) and only probed; 40 deliveries are unsettled, 20 % of "
+                "its client's budget; the oldest is given up by 08:50:00Z."
+            ),
+        ),
+        (
+            {**FULL, "largest": DOWN._replace(oldest_expires_at=NOW + 60 * 60 * 20)},
+            (
+                "Producers are refused (503): the budget is full; initech/default holds 61 % of it, down since "
+                "07:50:00Z; the oldest is given up by 2027-01-16 04:00:00Z."
+            ),
+        ),
+        (
+            {"fullest": SLOW._replace(budget_used=0.9, oldest_expires_at=NOW + 60)},
+            (
+                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z; when the budget is "
+                "full, its events get 429."
+            ),
+        ),
+    ],
+)
+def test_endpoint_that_is_named_has_its_deadline(fields: dict[str, object], sentence: str) -> None:
+    """Where it is known: until when a person has time."""
+    assert headline(Situation(NOW, endpoints=5, **fields)) == sentence  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("seconds", "is_bad"), [(1.0, False), (1.1, True)])
+def test_loop_that_lags_is_bad_only_where_it_hurts(seconds: float, is_bad: bool) -> None:
+    """Up to a second it is to be watched; an outage stands above it either way."""
+    [outage, lag] = troubles(Situation(NOW, loop_lag_seconds=seconds, ailing=of(Ailment.PAUSED)))
+    assert (outage.kind, lag.kind, lag.is_bad) == ("paused", "lag", is_bad)
 
 
 def test_given_up_names_nobody_where_none_is_held() -> None:

@@ -19,10 +19,10 @@ from hookd.core.outcome import Responded
 from hookd.core.run_history import PreviousRun
 from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
 from hookd.core.timestamps import rfc3339
-from hookd.edge.api.page.details import LOOKED_AT_MAX
 from hookd.edge.api.page.document import Document
 from hookd.edge.api.sent_routes import EVENTS_AT_ONCE
 from hookd.edge.api.services import Standing
+from hookd.flow.oldest_expiry import LOOKED_AT_MAX
 from hookd.flow.ports import Unclaimed
 
 from tests.core.test_loss import EARLY, line, summary
@@ -236,8 +236,8 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     said = text_of(page)
     assert "Its last 2 attempts failed, the first" in said
     assert "answered 404" in said
-    assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0s 404", said)
-    assert "What was accepted first of it is given up in 59m 54s, at 09:00:00Z, if nothing settles it before." in said
+    assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0 ms 404", said)
+    assert "The oldest is given up in 59m 54s, at 09:00:00Z, if nothing settles it before. While you pause the" in said
     assert 'href="../../../clients/acme/events/evt_1"' in page
     for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
@@ -291,13 +291,13 @@ def notice(api: Api, error: str, *, client_id: str = "acme", endpoint_id: str = 
 async def test_endpoint_page_offers_what_its_client_allows(autojump_clock, nursery) -> None:
     """Nothing waits: there is nothing to cancel. A client of the config file rotates there."""
     api = await started(nursery)
-    verbs = ["pause", "resume", "test", "rotate-secret", "replay"]
+    verbs = ["test", "resume", "pause", "replay", "rotate-secret"]
     path = "/clients/acme/endpoints/default"
     assert re.findall('data-post="[^"]*/([a-z-]+)"', await shown(api, path)) == verbs
     managed = Client(id="globex", endpoints=(endpoint(),), managed_by_config=True)
     api.flow.registration.take_config([managed])
     page = await shown(api, path.replace("acme", "globex"))
-    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == ["pause", "resume", "test", "replay"]
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == ["test", "resume", "pause", "replay"]
 
 
 async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, nursery) -> None:
@@ -308,8 +308,8 @@ async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, 
     await at(1)
     page = await shown(api, "/clients/acme/events/evt_1")
     said = text_of(page)
-    assert "acme/evt_1 failed Type invoice.paid, accepted" in said
-    assert re.search(r"Attempt 1 \S+Z, 0s: 503", said)
+    assert "acme/evt_1 failed, to be retried Type invoice.paid, accepted" in said
+    assert re.search(r"Attempt 1 \S+Z, 0 ms: 503", said)
     assert re.search(r"Attempt 2 of 6: in [\d.]+s, at \S+Z", said)
     assert "Given up as too old in 59m" in said
     assert 'data-show="../../../v1/clients/acme/events/evt_1/payload"' in page
@@ -493,4 +493,4 @@ async def test_what_waits_longest_is_looked_for_among_the_first_events(
         flow.admit("acme", type="other")
     flow.admit("acme", type="rare")
     said = text_of(await shown(Api(flow), "/clients/acme/endpoints/quiet"))
-    assert ("What was accepted first of it is given up" in said) == is_said
+    assert ("The oldest is given up in" in said) == is_said

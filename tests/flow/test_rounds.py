@@ -149,3 +149,23 @@ async def test_round_tells_whose_endpoint_takes_less_than_what_comes(autojump_cl
     assert (made.overdue_seconds, made.ready_seconds, made.slowest_seconds) == (40.0, 0.0, 40.0)
     assert made.slowest is not None
     assert (made.slowest.name, made.slowest.unsettled) == ("slow/default", 3)
+
+
+async def test_named_endpoints_have_the_deadline_of_their_oldest(autojump_clock, nursery) -> None:
+    """The latest at which it is given up; none while an operator holds it, since nothing expires then."""
+    flow = Flow()
+    await flow.start(nursery)
+    flow.put("down")
+    flow.sender.script(URL, *[Unreachable("cannot connect")] * 100)
+    for seconds in range(40):
+        flow.admit("down", f"evt_{seconds}")
+        await at(seconds + 1)
+    rounds = rounds_of(flow)
+    made = await rounds.latest(Wanted())
+    worst = made.ailing[Ailment.PAUSED].worst
+    assert made.largest == made.fullest == worst
+    assert worst.oldest_expires_at == EPOCH + flow.effective.settings.retry.age_seconds_max
+    flow.registration.pause("down", "default")
+    await at(40 + ROUND_SECONDS)
+    made = await rounds.latest(Wanted())
+    assert made.ailing[Ailment.PAUSED_BY_OPERATOR].worst.oldest_expires_at is None

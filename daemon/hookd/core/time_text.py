@@ -20,6 +20,14 @@ def span(seconds: float) -> str:
     return f"{minutes}m {seconds_left}s" if minutes else f"{seconds_left}s"
 
 
+def took(seconds: float) -> str:
+    """How long one thing took: as `span`, but a part of a second in milliseconds: 12 ms, 0.8 ms, 3.1s."""
+    milliseconds = max(0.0, seconds) * 1000
+    if milliseconds >= 999.5:
+        return span(seconds)
+    return f"{milliseconds:.1f} ms" if 0 < milliseconds < 9.95 else f"{milliseconds:.0f} ms"
+
+
 def moment(at: str, now: float) -> str:
     """An RFC 3339 time as its time of day in UTC, with the date if that is another one: 14:03:07Z."""
     shown = rfc3339(parse_rfc3339(at))

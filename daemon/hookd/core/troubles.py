@@ -2,7 +2,8 @@
 
 Rules:
  1. A sentence says who is hurt, since when and why. Its first words are what a producer or a client feels.
- 2. The order is the order in which a person at night would look: refused producers, what is lost, then endpoints.
+ 2. The order is the order in which a person at night would look: refused producers, what is lost, what hookd alone
+    does wrong, then endpoints. A loop that lags comes after these: by itself it hurts less than any of them.
  3. An endpoint counts once, by the worst that ails it. One endpoint of a kind is named, the one that holds the most.
 Pure: the situation comes in as a value; `flow/rounds` and the totals fill it.
 """
@@ -20,6 +21,8 @@ from hookd.core.timestamps import rfc3339
 FILLING_SHARE = 0.8
 OVERDUE_SECONDS_MAX = 30.0
 LOOP_LAG_SECONDS_MAX = 0.25
+# By so much each request and each delivery is late: producers may no longer wait for their answer.
+LOOP_LAG_SECONDS_BAD = 1.0
 # Of those that a run before lost deliveries of; the page lists more of them below.
 LOSERS_NAMED = 3
 
@@ -44,6 +47,7 @@ class AilingEndpoint(NamedTuple):
     last_error: str | None
     ailment: Ailment | None = None  # None: it only has a backlog
     held_up_by: str | None = None  # of strict order: the event that fails, and is first
+    oldest_expires_at: float | None = None  # wall: when the oldest that is unsettled for it is given up for its age
 
     @property
     def name(self) -> str:
@@ -147,9 +151,9 @@ def _refusing(now: Situation) -> Iterator[Trouble]:
     if now.full_clients and now.fullest is not None:
         fullest = now.fullest
         rest = now.full_clients - 1
-        more = f"; so are those of {rest:,} more {'client' if rest == 1 else 'clients'}" if rest else ""
+        more = f", and so are those of {counted(rest, 'more client')}" if rest else ""
         whose = f"{fullest.name} holds {_share(fullest.budget_used)} of it{_why(fullest, now)}"
-        said = f"Events of {fullest.client_id} are refused (429): its budget is full; {whose}{more}."
+        said = f"Events of {fullest.client_id} are refused (429): its budget is full{more}; {whose}."
         yield Trouble("client-full", said, endpoint=fullest)
     elif now.refused_client_full:
         said = f"Requests were refused (429) {_times(now.refused_client_full)} in the last minute: a share was full."
@@ -204,8 +208,6 @@ def _ours(now: Situation) -> Iterator[Trouble]:
     if now.ready_seconds > OVERDUE_SECONDS_MAX:
         late = span(now.ready_seconds)
         yield Trouble("overdue", f"Deliveries are overdue by {late}, and nothing but hookd makes them wait.")
-    if now.loop_lag_seconds > LOOP_LAG_SECONDS_MAX:
-        yield Trouble("lag", f"The event loop lags by {span(now.loop_lag_seconds)}: everything is late by that.")
 
 
 def _endpoints(now: Situation) -> Iterator[Trouble]:
@@ -213,7 +215,7 @@ def _endpoints(now: Situation) -> Iterator[Trouble]:
         group = now.ailing.get(ailment)
         if group is None:
             continue
-        sentence = f"{_ailing(group.worst, ailment, now)}{_holding(group.worst)}."
+        sentence = f"{_ailing(group.worst, ailment, now)}{_holding(group.worst, now)}."
         if group.endpoint_count > 1:
             sentence += f" {are(group.endpoint_count - 1, 'more endpoint')} {_ALSO[ailment]}."
         is_bad = ailment in (Ailment.DISABLED, Ailment.PAUSED, Ailment.FAILING)
@@ -246,26 +248,32 @@ def _ailing(endpoint: AilingEndpoint, ailment: Ailment, now: Situation) -> str:
         case Ailment.THROTTLED:
             return f"{name} asked for less and is throttled{since}{error}"
         case Ailment.PAUSED_BY_OPERATOR:
-            return f"{name} is paused by an operator{since}: nothing is sent until someone resumes it"
+            return (
+                f"{name} is paused by an operator{since}: nothing is sent and nothing expires until someone resumes it"
+            )
 
 
 def _to_watch(now: Situation) -> Iterator[Trouble]:
+    if now.loop_lag_seconds > LOOP_LAG_SECONDS_MAX:
+        said = f"The event loop lags by {span(now.loop_lag_seconds)}: everything is late by that."
+        yield Trouble("lag", said, is_bad=now.loop_lag_seconds > LOOP_LAG_SECONDS_BAD)
     slowest = now.slowest
     if slowest is not None and now.slowest_seconds > OVERDUE_SECONDS_MAX >= now.ready_seconds:
         error = f" (its last answer: {slowest.last_error})" if slowest.last_error else ""
         late = f"the first that waits there has been due for {span(now.slowest_seconds)}"
-        said = f"{slowest.name} takes less than what comes for it{error}: {late}{_holding(slowest)}."
+        said = f"{slowest.name} takes less than what comes for it{error}: {late}{_holding(slowest, now)}."
         yield Trouble("slow", said, is_bad=False, endpoint=slowest)
     if now.waiting_for_client:
         waits = f"{are(now.waiting_for_client, 'recovered delivery')} waiting for a client that is not registered"
         yield Trouble("waiting-for-client", f"{waits}: PUT the client, and they go on.", is_bad=False)
     if FILLING_SHARE <= now.used < 1:
-        said = f"The budget is {_share(now.used)} full{_held(now.largest, now)}; when it is full, producers get 503."
+        held = _held(now.largest, now)
+        said = f"The budget is {_share(now.used)} full{held}; when the budget is full, producers get 503."
         yield Trouble("filling", said, is_bad=False, endpoint=now.largest)
     fullest = now.fullest
     if fullest is not None and not now.full_clients and fullest.budget_used >= FILLING_SHARE:
         whose = f"{fullest.name} holds {_share(fullest.budget_used)} of its client's budget{_why(fullest, now)}"
-        yield Trouble("client-filling", f"{whose}; when that is full, its events get 429.", False, fullest)
+        yield Trouble("client-filling", f"{whose}; when the budget is full, its events get 429.", False, fullest)
 
 
 def _held(largest: AilingEndpoint | None, now: Situation) -> str:
@@ -277,19 +285,26 @@ def _held(largest: AilingEndpoint | None, now: Situation) -> str:
 
 def _why(endpoint: AilingEndpoint, now: Situation) -> str:
     if endpoint.ailment is None:
-        return ""
+        return _deadline(endpoint, now)
     words = "down" if endpoint.ailment is Ailment.PAUSED else endpoint.ailment.value.replace("_", " ")
-    return f", {words}{_since(endpoint, now)}"
+    return f", {words}{_since(endpoint, now)}{_deadline(endpoint, now)}"
+
+
+def _deadline(endpoint: AilingEndpoint, now: Situation) -> str:
+    """The latest: other things may end it before."""
+    at = endpoint.oldest_expires_at
+    return "" if at is None else f"; the oldest is given up by {moment(rfc3339(at), now.now)}"
 
 
 def _since(endpoint: AilingEndpoint, now: Situation) -> str:
     return "" if endpoint.since is None else f" since {moment(rfc3339(endpoint.since), now.now)}"
 
 
-def _holding(endpoint: AilingEndpoint) -> str:
+def _holding(endpoint: AilingEndpoint, now: Situation) -> str:
     if not endpoint.unsettled:
-        return "; nothing waits for it"
-    return f"; {are(endpoint.unsettled, 'delivery')} unsettled, {_share(endpoint.budget_used)} of its client's budget"
+        return "; nothing is unsettled for it"
+    held = f"{are(endpoint.unsettled, 'delivery')} unsettled, {_share(endpoint.budget_used)} of its client's budget"
+    return f"; {held}{_deadline(endpoint, now)}"
 
 
 def _share(share: float) -> str:

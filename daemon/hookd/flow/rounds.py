@@ -2,13 +2,14 @@
 
 Rules: a round is made only where someone asks, and serves all who ask within `ROUND_SECONDS`. Where it takes long it
 serves for longer. It looks at some clients at a time, and others have a turn between. So it is not of one instant. What
-is quiet (nothing unsettled, and plainly ok) costs a look-up for its client.
+is quiet (nothing unsettled, and plainly ok) costs a look-up for its client. A deadline is looked for only where a
+sentence names the endpoint.
 Limits: `ROWS_MAX` rows a round and `KEPT_MAX` rounds are kept, 50 kB together, whatever is registered.
 """
 
 import heapq
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import trio
@@ -23,6 +24,7 @@ from hookd.core.timestamps import Moment
 from hookd.core.troubles import AilingEndpoint, Ailment, Group
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
+from hookd.flow.oldest_expiry import oldest_expires_at
 from hookd.flow.ports import Clock
 
 ROUND_SECONDS = 5.0
@@ -92,6 +94,23 @@ class Round:
         elif row > self._rows[0]:
             heapq.heapreplace(self._rows, row)
 
+    def named(self) -> set[tuple[str, str]]:
+        """Client and endpoint ids of those that a sentence may name: nine at most."""
+        found = [group.worst for group in self.ailing.values()]
+        found += [one for one in (self.largest, self.fullest, self.slowest) if one is not None]
+        return {(one.client_id, one.endpoint_id) for one in found}
+
+    def note_deadlines(self, deadlines: Mapping[tuple[str, str], float | None]) -> None:
+        """When the oldest of each that is named is given up (wall)."""
+
+        def dated(found: AilingEndpoint) -> AilingEndpoint:
+            return found._replace(oldest_expires_at=deadlines[found.client_id, found.endpoint_id])
+
+        self.ailing = {ailment: one._replace(worst=dated(one.worst)) for ailment, one in self.ailing.items()}
+        self.largest = self.largest and dated(self.largest)
+        self.fullest = self.fullest and dated(self.fullest)
+        self.slowest = self.slowest and dated(self.slowest)
+
     def passes_over(self, unsettled: int, used: float) -> bool:
         """Whether an endpoint without an ailment changes nothing but the count: as nearly all, on a busy daemon."""
         if self.wanted.text or self.largest is None or self.fullest is None or len(self._rows) < ROWS_MAX:
@@ -147,7 +166,16 @@ class Rounds:
         async for client_ids, _ in self._slices(self._ledger.client_ids()):
             gone = [client_id for client_id in client_ids if self._registry.find(client_id) is None]
             made.waiting_for_client += sum(map(self._ledger.waiting_count, gone))
+        made.note_deadlines(await self._deadlines(made.named()))
         return made
+
+    async def _deadlines(self, named: set[tuple[str, str]]) -> dict[tuple[str, str], float | None]:
+        """Others have a turn after each: one can take 2 ms."""
+        found: dict[tuple[str, str], float | None] = {}
+        for names in named:
+            found[names] = oldest_expires_at(self._ledger, *names, self._clock.now())
+            await trio.lowlevel.checkpoint()
+        return found
 
     def _look_at_lanes(self, made: Round, courier: Courier, now: Moment) -> None:
         late = now.monotonic - courier.next_due(now.monotonic)

@@ -15,6 +15,19 @@ from hookd.edge.api.schemas import ClientView, EndpointView, EventView
 
 # Stands in what an action says, for what its dry run counts.
 MATCHED = "{matched}"
+# What stands beside each button.
+DOES = {
+    "test": "posts an event of its own, and says what it answers; it counts nowhere",
+    "resume": "ends a pause, disabled and Retry-After",
+    "pause": "nothing is sent and nothing expires, until someone resumes it",
+    "replay": "sends again what was given up",
+    "retry": "makes due now what is not delivered",
+    "redeliver": "sends it again under the same id",
+    "cancel": "gives up what is unsettled",
+    "rotate-secret": "makes a new secret, which its client has to take",
+}
+# These take away what no other button gives back, so they stand apart.
+ENDINGS = frozenset({"cancel", "rotate-secret"})
 
 
 class Action(NamedTuple):
@@ -26,36 +39,55 @@ class Action(NamedTuple):
     command: str
     body: str = ""  # JSON, where the route takes `dry_run` and `since` beside it; "": it needs no body
 
+    @property
+    def does(self) -> str:
+        return DOES[self.name]
+
+    @property
+    def ends(self) -> bool:
+        return self.name in ENDINGS
+
 
 def endpoint_actions(visit: Visit, client: ClientView, endpoint: EndpointView) -> Iterator[Action]:
+    """In the order in which one would press them: look, then what is safe, then what ends something."""
     health, name = endpoint.health, f"{client.id}/{endpoint.id}"
     waiting = health.unsettled - health.in_flight
+    root = f"v1/clients/{client.id}"
     says = {
+        "test": f"Test {name}: posts one event of type hookd.test to {endpoint.url}. It counts nowhere.",
+        "resume": f"Resume {name}: it ends a pause, disabled and Retry-After. Deliveries that go on: {waiting:,}.",
         "pause": f"Pause {name}: no attempts, no probes, no expiry, until someone resumes it. Deliveries that wait: "
         f"{waiting:,}. Attempts in flight, which run out: {health.in_flight:,}.",
-        "resume": f"Resume {name}: it ends a pause, disabled and Retry-After. Deliveries that go on: {waiting:,}.",
-        "test": f"Test {name}: posts one event of type hookd.test to {endpoint.url}. It counts nowhere.",
     }
-    if not client.managed_by_config:
-        says["rotate-secret"] = (
-            f"Rotate the secret of {name}: a new one is made, and shown here this once. The one before signs too for "
-            "delivery.secret_overlap, until the client has the new one."
-        )
-    root = f"v1/clients/{client.id}"
     for verb, text in says.items():
-        path = f"{root}/endpoints/{endpoint.id}/{verb}"
-        yield Action(verb, path, text, visit.curl(f"/{path}"))
+        yield _of_endpoint(visit, verb, root, endpoint, text)
     replays = (
         f"Replay what was given up for {name} and is still held. Deliveries that match now: {MATCHED}. Each gets a "
         "whole schedule, as far as the budgets have room."
     )
     yield _range(visit, "replay", root, endpoint, replays)
-    if health.unsettled:
+    yield from _endpoint_endings(visit, client, endpoint)
+
+
+def _endpoint_endings(visit: Visit, client: ClientView, endpoint: EndpointView) -> Iterator[Action]:
+    root, name = f"v1/clients/{client.id}", f"{client.id}/{endpoint.id}"
+    if endpoint.health.unsettled:
         cancels = (
             f"Cancel what is unsettled for {name}. Deliveries that match now: {MATCHED}. They are given up; those in "
             "flight run out first."
         )
         yield _range(visit, "cancel", root, endpoint, cancels)
+    if not client.managed_by_config:
+        rotates = (
+            f"Rotate the secret of {name}: a new one is made, and shown here this once. The one before signs too for "
+            "delivery.secret_overlap, until the client has the new one."
+        )
+        yield _of_endpoint(visit, "rotate-secret", root, endpoint, rotates)
+
+
+def _of_endpoint(visit: Visit, verb: str, root: str, endpoint: EndpointView, says: str) -> Action:
+    path = f"{root}/endpoints/{endpoint.id}/{verb}"
+    return Action(verb, path, says, visit.curl(f"/{path}"))
 
 
 def _range(visit: Visit, verb: str, root: str, endpoint: EndpointView, says: str) -> Action:
@@ -64,7 +96,7 @@ def _range(visit: Visit, verb: str, root: str, endpoint: EndpointView, says: str
 
 
 def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Iterator[Action]:
-    """Those that have something to do."""
+    """Those that have something to do, in the same order."""
     root, of = f"v1/clients/{event.client_id}/events/{event.id}", len(event.deliveries)
     unsettled = sum(one.status in (Status.PENDING, Status.FAILED) for one in event.deliveries)
     exhausted = sum(one.status is Status.EXHAUSTED for one in event.deliveries)

@@ -11,14 +11,15 @@ from hookd.core.notice import Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
+from hookd.edge.api.page.attempt_runs import attempt_runs
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
 from hookd.edge.api.sent_routes import newest_attempts
 from hookd.edge.api.services import Services
+from hookd.flow.oldest_expiry import oldest_expires_at
 
 ATTEMPTS_MAX = 20
 NOTICES_MAX = 10
-LOOKED_AT_MAX = 1000  # events, for the one that waits longest: 2 ms with 16 deliveries each
 
 
 class Explained(NamedTuple):
@@ -34,32 +35,18 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
     view = client_view(services, services.registry.get(client_id))
     [endpoint] = (one for one in view.endpoints if one.id == endpoint_id)
     telling = Telling(visit, visit.now)
+    expires_at = oldest_expires_at(services.ledger, client_id, endpoint_id, services.clock.now())
+    attempts = await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX)
     return {
         "client": view,
         "endpoint": endpoint,
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
-        "first_expires_at": _first_expires_at(services, client_id, endpoint_id),
-        "attempts": await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX),
+        "oldest_expires_at": None if expires_at is None else rfc3339(expires_at),
+        "attempt_runs": list(attempt_runs(attempts)),
         "notices": _latest_notices(services, client_id, endpoint_id),
         "actions": list(endpoint_actions(visit, view, endpoint)),
     }
-
-
-def _first_expires_at(services: Services, client_id: str, endpoint_id: str) -> str | None:
-    """When what was accepted first of all that waits is given up; None where nothing waits, or nothing of it ages.
-
-    Also where it is not among the client's first LOOKED_AT_MAX: to look at 20,000 with 16 deliveries each is one step.
-    """
-    health, now = services.ledger.health(client_id, endpoint_id), services.clock.now()
-    if health is None or not health.unsettled:
-        return None
-    for event in next(services.ledger.unsettled_slices(client_id, LOOKED_AT_MAX), ()):
-        delivery = event.delivery_to(endpoint_id)
-        if delivery is not None and not delivery.is_settled:
-            expires_at = services.ledger.terms.expires_at(event, delivery, now=now.monotonic)
-            return None if expires_at is None else rfc3339(now.wall + expires_at - now.monotonic)
-    return None
 
 
 def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:

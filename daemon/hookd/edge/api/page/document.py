@@ -17,7 +17,7 @@ from quart import Response
 
 from hookd.core.plurals import counted
 from hookd.core.printable import printable
-from hookd.core.time_text import ago, ahead, moment, span
+from hookd.core.time_text import ago, ahead, moment, span, took
 from hookd.core.units import approximate_size
 
 HTML = "text/html; charset=utf-8"
@@ -62,6 +62,7 @@ def _environment() -> Environment:
         "counted": counted,
         "percent": _percent,
         "span": span,
+        "took": took,
         "size": approximate_size,
         "moment": moment,
         "ago": ago,

@@ -49,6 +49,7 @@ class Overview:
     async def look(self, wanted: Wanted) -> dict[str, Any]:
         """What the template names."""
         services, made = self._services, await self._rounds.latest(wanted)
+        totals = services.ledger.totals()
         situation = self.situation(made)
         found = troubles(situation)
         return {
@@ -58,7 +59,8 @@ class Overview:
             "situation": situation,
             "run": services.run,
             "uptime_seconds": services.clock.now().monotonic - services.ledger.started.monotonic,
-            "totals": services.ledger.totals(),
+            "totals": totals,
+            "events": {status.value: count for status, count in totals.events.items()},
             "rates": services.housekeeping.rates(),
             "connections": services.connections(),
             "clients": len(services.registry),
