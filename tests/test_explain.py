@@ -59,7 +59,7 @@ async def test_failed_event_says_its_attempt_its_next_and_its_end(autojump_clock
         [
             "event e1 of client acme, type invoice.paid, accepted 08:00:00Z (1s ago): failed",
             f"default -> {URL}: failed",
-            "Attempt 1 of 6 began 08:00:00Z (1s ago) and took 0s: unreachable, cannot connect: Connection refused.",
+            "Attempt 1 of 6 began 08:00:00Z (1s ago) and took 0 ms: unreachable, cannot connect: Connection refused.",
             "Attempt 2 of 6 comes in 4s, at 08:00:05Z, by its schedule.",
             "To try it now:",
             RETRY.strip(),
@@ -68,7 +68,7 @@ async def test_failed_event_says_its_attempt_its_next_and_its_end(autojump_clock
     )
     told = await of_client(api)
     assert "client acme, registered through the API: 1 unsettled delivery" in told
-    assert "1 delivery waits, 0 in flight; the oldest has been unsettled for 1s." in told
+    assert "1 delivery is unsettled, 0 in flight; the oldest for 1s." in told
     assert "Its last attempt failed 08:00:00Z (1s ago); unreachable, cannot connect: Connection refused." in told
 
 
@@ -77,7 +77,7 @@ async def test_delivered_event_says_when_and_nothing_more(autojump_clock, nurser
     api = await with_event(nursery, 200)
     await at(90)
     last = (await of_event(api)).splitlines()[-1]
-    assert last == "Attempt 1 of 6 began 08:00:00Z (1m 30s ago) and took 0s: answered 200."
+    assert last == "Attempt 1 of 6 began 08:00:00Z (1m 30s ago) and took 0 ms: answered 200."
     assert "Nothing waits here." in await of_client(api)
     assert "The last delivery succeeded 08:00:00Z (1m 30s ago)." in await of_client(api)
 
@@ -380,11 +380,11 @@ async def test_failed_event_shows_its_past_attempts_and_what_was_said(autojump_c
     await at(36)
     told = (await of_event(api)).splitlines()
     assert told[2:7] == [
-        "Attempt 3 of 6 began 08:00:35Z (0.8s ago) and took 0s: answered 503.",
+        "Attempt 3 of 6 began 08:00:35Z (0.8s ago) and took 0 ms: answered 503.",
         "It said: answered 503",
         "Those before it:",
-        "1  08:00:00Z  unreachable, cannot connect after 0s",
-        "2  08:00:05Z  answered 500 after 0.2s",
+        "1  08:00:00Z  unreachable, cannot connect after 0 ms",
+        "2  08:00:05Z  answered 500 after 250 ms",
     ]
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from hookd.core.time_text import moment, span
+from hookd.core.time_text import moment, took
 
 # Of what an endpoint answered; the event's page in the API has all that is kept of it.
 EXCERPT_CHARS_MAX = 200
@@ -43,9 +43,9 @@ def past_attempts(attempts: list[dict[str, Any]], now: float) -> Iterator[str]:
             yield f"  … {attempt['number'] - before - 1:,} more, which are not kept"
         before = attempt["number"]
         what = "cut by a stop or a crash" if attempt["outcome"] is None else outcome_text(attempt)
-        took = "" if attempt["duration_seconds"] is None else f" after {span(attempt['duration_seconds'])}"
+        after = "" if attempt["duration_seconds"] is None else f" after {took(attempt['duration_seconds'])}"
         again = " (on a second connection)" if attempt["reconnected"] else ""
-        yield f"  {attempt['number']:>3}  {moment(attempt['started_at'], now)}  {what}{took}{again}"
+        yield f"  {attempt['number']:>3}  {moment(attempt['started_at'], now)}  {what}{after}{again}"
 
 
 def maybe_received(attempt: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hookd.core.attempt_text import advice, excerpt_text, maybe_received, outcome_text, past_attempts
 from hookd.core.plurals import are, counted, plural
-from hookd.core.time_text import ago, ahead, span
+from hookd.core.time_text import ago, ahead, span, took
 from hookd.core.timestamps import parse_rfc3339
 
 GIVEN_UP = {
@@ -65,13 +65,11 @@ class Telling:
 
     def endpoint(self, client_id: str, endpoint: dict[str, Any]) -> Iterator[str]:
         health = endpoint["health"]
-        waiting = health["unsettled"] - health["in_flight"]
         if not health["unsettled"]:
             yield "Nothing waits here."
         else:
             yield (
-                f"{counted(waiting, 'delivery')} {'waits' if waiting == 1 else 'wait'}, "
-                f"{health['in_flight']:,} in flight; the oldest has been unsettled for "
+                f"{are(health['unsettled'], 'delivery')} unsettled, {health['in_flight']:,} in flight; the oldest for "
                 f"{span(health['oldest_unsettled_seconds'])}."
             )
         if health["failing_since"]:
@@ -145,7 +143,7 @@ class Telling:
             last = ended[-1]
             yield (
                 f"Attempt {last['number']} {of} began {ago(last['started_at'], self._now)} and took "
-                f"{span(last['duration_seconds'])}: {outcome_text(last)}{maybe_received(last)}."
+                f"{took(last['duration_seconds'])}: {outcome_text(last)}{maybe_received(last)}."
             )
             if delivery["status"] != "delivered":
                 yield from excerpt_text(last)
