@@ -21,11 +21,11 @@ def span(seconds: float) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long one thing took: as `span`, but a part of a second in milliseconds: 12 ms, 0.8 ms, 3.1s."""
+    """How long one thing took: as `span`, but a part of a second in milliseconds: 0.8 ms, 6 ms, 12 ms, 3.1s."""
     milliseconds = max(0.0, seconds) * 1000
     if milliseconds >= 999.5:
         return span(seconds)
-    return f"{milliseconds:.1f} ms" if 0 < milliseconds < 9.95 else f"{milliseconds:.0f} ms"
+    return (f"{milliseconds:.1f}" if milliseconds < 9.95 else f"{milliseconds:.0f}").removesuffix(".0") + " ms"
 
 
 def moment(at: str, now: float) -> str:
