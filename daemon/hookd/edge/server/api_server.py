@@ -5,14 +5,12 @@ Rules: `stop` may be called at any time, and again with less grace; `serve` retu
 and says so. A socket that the service manager holds is accepted on no more then: what connects waits for the next
 process.
 
-Where `connections_max` are open, one makes room for the next. If more than half of them are strangers of one network
-(strangers.py), that is one of those: the oldest, whatever it does, if another network asks. Else one that is answered
-for good and lingers; else the oldest idle one, a kept one first, then one that has brought no whole head in
-HEAD_PATIENCE_SECONDS. Where all are in use, a connection gets one of `spare_connections`, on which the probes alone are
-answered: an orchestrator that hears nothing kills the process, and all that it holds. What cannot become a probe gets
-503 there at its first bytes. Beyond those a connection is answered 503 and closed, but for a plain probe (probes.py).
+Where `connections_max` are open, one makes room for the next (room.py). Where all are in use, a connection gets one of
+`spare_connections`, on which the probes alone are answered: an orchestrator that hears nothing kills the process, and
+all that it holds. What cannot become a probe gets 503 there at its first bytes. Beyond those a connection is answered
+503 and closed, but for a plain probe (probes.py).
 
-Accepted are ACCEPTED_AT_ONCE in a turn of the event loop; what they bring waits for its turn at the gate (gate.py).
+Who connects is received first (reception.py); what those who are served bring waits for its turn at the gate (gate.py).
 
 Limits: connections_max, and thrice `spare_connections`; two of these for moments: what makes room closes a tick later.
 """
@@ -33,7 +31,9 @@ from hookd.edge.server.gate import Gates
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.lifespan import AppFailed, Lifespan
 from hookd.edge.server.probes import Probes
-from hookd.edge.server.sockets import Listener, listen, url_of
+from hookd.edge.server.reception import Listener, Newcomer, Reception, listen
+from hookd.edge.server.room import Room
+from hookd.edge.server.sockets import url_of
 from hookd.edge.server.strangers import Network, Strangers, network_of
 from hookd.edge.server.tcp_connection import TOO_MANY, TcpConnection, Terms, addresses
 
@@ -45,10 +45,9 @@ if TYPE_CHECKING:
     from hookd.edge.server.http1 import Log
     from hookd.edge.server.tls import Tls
 
+Listeners = list[trio.abc.Listener[Any]]  # ours, or of streams
+
 SPARE_CONNECTIONS = 16
-HEAD_PATIENCE_SECONDS = 1.0
-# Of connections that wait, in a turn, where there is room for them: 0.1 ms each.
-ACCEPTED_AT_ONCE = 64
 
 
 def spare_connections(connections_max: int) -> int:
@@ -110,6 +109,13 @@ class Server:
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
         self._strangers: Strangers[TcpConnection] = Strangers()  # among those
         self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
+        self._room, self._spare_room = self._new_room(self._connections, self._strangers), self._new_room(self._spare)
+        self._reception = Reception(
+            self._terms.probes,
+            room=lambda: max(0, connections_max - len(self._connections)),
+            beyond_max=max(1, self._spare_max // 2),
+            is_last=self._terms.context.terminated.is_set,
+        )
         self._waiting_for_closes = trio.lowlevel.ParkingLot()
         self._accepting, self._grace, self._requests_by = trio.CancelScope(), trio.CancelScope(), math.inf
 
@@ -129,15 +135,26 @@ class Server:
             **seconds,
         )
 
+    def _new_room(
+        self, connections: Collection[TcpConnection], strangers: Strangers[TcpConnection] | None = None
+    ) -> Room:
+        return Room(
+            connections,
+            strangers,
+            turns=self._terms.gates.turns,
+            connections_max=self._connections_max,
+            header_timeout_seconds=self._terms.header_timeout_seconds,
+        )
+
     async def serve(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until stopped or cancelled; `started` with the urls. Raises CannotBind or AppFailed."""
         lifespan = Lifespan(self._app)
         turns = self._terms.gates.turns
         trio.lowlevel.add_instrument(turns)
         try:
-            sockets = [listen(one, url, self._at_once) for one, url in zip(self._sockets, self.urls, strict=True)]
+            sockets = [self._listen(one, url) for one, url in zip(self._sockets, self.urls, strict=True)]
             self._held = [one for one in sockets if one.descriptor in self._held_descriptors]
-            listeners = [*sockets, *self._listeners]
+            listeners: Listeners = [*sockets, *self._listeners]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lifespan.run)
                 if await lifespan.start():
@@ -150,6 +167,9 @@ class Server:
                 one.close()
         if lifespan.failure is not None:
             raise AppFailed(lifespan.failure)
+
+    def _listen(self, one: socket.socket, url: str) -> Listener:
+        return listen(one, url, self._reception, is_tls=self._is_tls(one.family))
 
     async def wind_down(self) -> None:
         """Every peer hears with its answer that it was the last one here. No wait."""
@@ -176,7 +196,7 @@ class Server:
 
     def statistics(self) -> Statistics:
         return Statistics(
-            min(len(self._connections), self._connections_max),
+            min(len(self._connections) + self._reception.waiting, self._connections_max),
             self._connections_max,
             len(self._spare),
             self._connections_refused,
@@ -186,27 +206,36 @@ class Server:
 
     async def handle(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One accepted connection, from its first byte to its close."""
+        await self._serve(stream, None, is_answered=False)
+
+    async def _receive(self, newcomer: Newcomer | trio.abc.HalfCloseableStream) -> None:
+        """What the listeners hand out."""
+        if isinstance(newcomer, Newcomer):
+            self._reception.leave()
+            await self._serve(newcomer.stream, newcomer.first, is_answered=newcomer.is_answered)
+        else:
+            await self.handle(newcomer)
+
+    async def _serve(self, stream: trio.abc.HalfCloseableStream, first: bytes | None, *, is_answered: bool) -> None:
         network = _network(stream)
-        for connections, most, terms in (
-            (self._connections, self._connections_max, self._terms),
-            (self._spare, self._spare_max, self._probe_terms),
+        for connections, most, room, terms in (
+            (self._connections, self._connections_max, self._room, self._terms),
+            (self._spare, self._spare_max, self._spare_room, self._probe_terms),
         ):
-            if self._has_room(connections, most, network):
-                await self._run(connections, terms, stream, network)
+            if self._has_room(connections, most, room, network):
+                connection = TcpConnection(
+                    terms,
+                    stream,
+                    self._tls_context(stream),
+                    first=first,
+                    is_answered=is_answered,
+                    on_granted=lambda one: self._strangers.discard(one, network),
+                )
+                await self._run(connections, connection, network)
                 return
-        await self._refuse(stream)
+        await self._refuse(stream, first, is_answered=is_answered)
 
-    async def _run(
-        self,
-        connections: dict[TcpConnection, None],
-        terms: Terms,
-        stream: trio.abc.HalfCloseableStream,
-        network: Network,
-    ) -> None:
-        def on_granted(one: TcpConnection) -> None:
-            self._strangers.discard(one, network)
-
-        connection = TcpConnection(terms, stream, self._tls_context(stream), on_granted=on_granted)
+    async def _run(self, connections: dict[TcpConnection, None], connection: TcpConnection, network: Network) -> None:
         connections[connection] = None
         if connections is self._connections:
             self._strangers.add(connection, network)
@@ -219,42 +248,12 @@ class Server:
             self._strangers.discard(connection, network)
             self._waiting_for_closes.unpark_all()
 
-    def _at_once(self) -> int:
-        """How many connections may be accepted in this turn: each may displace one that still takes a place then."""
-        room = self._connections_max - len(self._connections)
-        return min(ACCEPTED_AT_ONCE, max(1, self._spare_max // 2, room))
-
-    def _has_room(self, connections: dict[TcpConnection, None], most: int, network: Network) -> bool:
+    def _has_room(self, connections: Collection[TcpConnection], most: int, room: Room, network: Network) -> bool:
         if len(connections) < most:
             return True
-        return len(connections) < most + self._spare_max and self._displace(connections, network)
-
-    def _displace(self, connections: Collection[TcpConnection], network: Network) -> bool:
-        """Closes one, for one of this network; False where none makes room."""
-        over = self._strangers.over(max(1, self._connections_max // 2)) if connections is self._connections else None
-        if over is not None:
-            connections = over[1]
-        if over is not None and over[0] != network:
-            oldest = next(iter(connections))
-            self._strangers.discard(oldest, over[0])  # it is gone a tick later
-            oldest.cut()
-        elif lingering := [one for one in connections if one.lingers_until is not None]:
-            min(lingering, key=lambda one: one.lingers_until or 0.0).cut()
-        elif not self._close_idle(connections):
+        if len(connections) >= most + self._spare_max or not room.make(network):
             return False
         self._note_displaced()
-        return True
-
-    def _close_idle(self, connections: Collection[TcpConnection]) -> bool:
-        """Closes the one that has been idle the longest; False where none is."""
-        idle = [(until, one) for one in connections if (until := one.idle_until) is not None]
-        if not idle:
-            return False
-        (is_before_a_request, due), oldest = min(idle, key=lambda each: each[0])
-        since = due - self._terms.header_timeout_seconds
-        if is_before_a_request and trio.current_time() - since < HEAD_PATIENCE_SECONDS:
-            return False
-        oldest.close_if_idle()
         return True
 
     def _note_displaced(self) -> None:
@@ -264,14 +263,14 @@ class Server:
 
     async def _serve_connections(
         self,
-        listeners: list[trio.abc.Listener[trio.abc.HalfCloseableStream]],
+        listeners: Listeners,
         task_status: trio.TaskStatus[tuple[str, ...]],
     ) -> None:
         async with trio.open_nursery() as nursery:
             try:
                 task_status.started(self.urls)  # they listen: whoever connects from here on is served
                 with self._accepting:
-                    await trio.serve_listeners(self.handle, listeners, handler_nursery=nursery)
+                    await trio.serve_listeners(self._receive, listeners, handler_nursery=nursery)
                 self._serve_last(listeners, nursery)
                 await self.wind_down()
                 for _ in range(2):  # then all that was accepted is among the connections
@@ -284,16 +283,14 @@ class Server:
                     connection.cut()
                 for listener in listeners:
                     if isinstance(listener, Listener):
-                        for stream in listener.last():
-                            stream.socket.close()
+                        for newcomer in listener.last():
+                            newcomer.stream.socket.close()
 
-    def _serve_last(
-        self, listeners: list[trio.abc.Listener[trio.abc.HalfCloseableStream]], nursery: trio.Nursery
-    ) -> None:
+    def _serve_last(self, listeners: Listeners, nursery: trio.Nursery) -> None:
         for listener in listeners:
             if isinstance(listener, Listener):
-                for stream in listener.last():
-                    nursery.start_soon(self.handle, stream)
+                for newcomer in listener.last():
+                    nursery.start_soon(self._receive, newcomer)
 
     def _note_failed_handshake(self, reason: str | None) -> None:
         """Logged when it changes; a peer that only connects and goes gives none."""
@@ -304,22 +301,27 @@ class Server:
 
     def _tls_context(self, stream: trio.abc.Stream) -> ssl.SSLContext | None:
         """None for plain http; a unix socket is reached from this machine alone, and always is."""
-        if isinstance(stream, trio.SocketStream) and stream.socket.family == socket.AF_UNIX:
-            return None
-        return None if self._tls is None else self._tls.context
+        family = stream.socket.family if isinstance(stream, trio.SocketStream) else None
+        return self._tls.context if self._tls is not None and self._is_tls(family) else None
+
+    def _is_tls(self, family: int | None) -> bool:
+        return self._tls is not None and family != socket.AF_UNIX
 
     def _note_refused(self) -> None:
         self._connections_refused += 1
         if self._connections_refused == 1:
             self._log("connection.refused", level="warning", connections_max=self._connections_max)
 
-    async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream, first: bytes | None, *, is_answered: bool) -> None:
         """Answers that there are too many; but a plain probe that is here is answered as ever."""
         try:
             if self._tls_context(stream) is not None:  # a handshake, to say so, is what there is no room for
                 self._note_refused()
                 return
-            answer = self._terms.probes.answer(read_now(stream, FIRST_BYTES) or b"", is_last=True)
+            if is_answered:
+                return
+            first = read_now(stream, FIRST_BYTES) if first is None else first
+            answer = self._terms.probes.answer(first or b"", is_last=True)
             if answer is None:
                 self._note_refused()
             with trio.move_on_after(1):  # it goes into an empty send buffer; whether the peer reads it is its own luck

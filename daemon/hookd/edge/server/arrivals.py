@@ -29,17 +29,25 @@ class Arrivals(HalfCloseable):
     """The stream, whose reads wait for their turn. `wait` is how: its time is not the peer's."""
 
     def __init__(
-        self, stream: HalfCloseable, gates: Gates, probes: Probes, wait: Callable[[Gate], Awaitable[None]]
+        self,
+        stream: HalfCloseable,
+        gates: Gates,
+        probes: Probes,
+        wait: Callable[[Gate], Awaitable[None]],
+        *,
+        first: bytes | None = None,
     ) -> None:
+        """`first`: what was read of it already, and is still to be received."""
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._gates, self._probes, self._wait = gates, probes, wait
-        self._first: bytes | None = None
+        self._first = first
 
     def look(self) -> None:
         """Takes what of the first bytes is here already; it is still to be received, then without a wait for it."""
         try:
-            self._first = read_now(self._stream, FIRST_BYTES)
+            if self._first is None:
+                self._first = read_now(self._stream, FIRST_BYTES)
         except trio.BrokenResourceError:
             pass  # whoever receives is told
 

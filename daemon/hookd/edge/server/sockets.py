@@ -8,10 +8,7 @@ Known limit: the socket file of a `unix:` bind stays behind and is replaced by t
 import os
 import socket
 import stat
-from collections import deque
-from collections.abc import Callable, Sequence
-
-import trio
+from collections.abc import Sequence
 
 # The system takes the least of this and its own (net.core.somaxconn). Beyond it a peer that connects is not heard, and
 # tries again a second later.
@@ -102,71 +99,6 @@ def _bind(one: socket.socket, address: tuple[str, int] | str) -> socket.socket:
         raise
     one.setblocking(False)
     return one
-
-
-def listen(one: socket.socket, url: str, at_once: Callable[[], int]) -> "Listener":
-    """`at_once`: how many connections may be accepted in this turn."""
-    try:
-        one.listen(BACKLOG)
-    except OSError as error:  # two may bind the same address with SO_REUSEADDR; only one may listen
-        raise CannotBind(f"{url}: {error.strerror}") from error
-    return Listener(one, at_once)
-
-
-class Listener(trio.abc.Listener[trio.SocketStream]):
-    """Takes up to `at_once` connections that wait in each turn of the event loop.
-
-    Trio's takes one. A probe behind a hundred busy peers that connect at once would wait a hundred of their turns.
-    """
-
-    def __init__(self, one: socket.socket, at_once: Callable[[], int]) -> None:
-        self._socket = one
-        self._at_once = at_once
-        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(one))
-        self._taken: deque[trio.SocketStream] = deque()
-        self._waiting = trio.CancelScope()
-        self._is_left = False
-
-    @property
-    def descriptor(self) -> int:
-        return self._socket.fileno()
-
-    async def accept(self) -> trio.SocketStream:
-        """Does not wait where one was taken already. Raises OSError as trio's does."""
-        if not self._taken and not self._is_left:
-            with trio.CancelScope() as self._waiting:
-                # Those that were handed out take their places, and count, before more come.
-                await trio.lowlevel.checkpoint()
-                self._taken.append(await self._listener.accept())
-                self._take(self._at_once() - 1)
-        if not self._taken:
-            await trio.sleep_forever()  # until the server stops
-        return self._taken.popleft()
-
-    def leave(self) -> None:
-        """Takes no more: what connects from here on is for whoever else has this socket open."""
-        self._is_left = True
-        self._waiting.cancel()
-
-    async def aclose(self) -> None:
-        """Those that wait have connected, and may have asked: they are among `last`. The kernel would reset them."""
-        if not self._is_left:
-            self._take(BACKLOG)
-        await self._listener.aclose()
-
-    def last(self) -> list[trio.SocketStream]:
-        """What was taken and not handed out, for once: the caller's to serve or to close."""
-        last = list(self._taken)
-        self._taken.clear()
-        return last
-
-    def _take(self, most: int) -> None:
-        for _ in range(most):
-            try:
-                found, _ = self._socket.accept()
-            except OSError:  # there is none; whatever else it is, the next wait says
-                return
-            self._taken.append(trio.SocketStream(trio.socket.from_stdlib_socket(found)))
 
 
 def url_of(one: socket.socket, *, is_tls: bool) -> str:

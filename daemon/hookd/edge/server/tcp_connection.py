@@ -38,6 +38,7 @@ from hookd.core.bind import GRANTED, UNIX_PEER
 from hookd.edge.server.app_tasks import AppTasks
 from hookd.edge.server.arrivals import RECEIVE_BYTES_MAX, Arrivals
 from hookd.edge.server.http1 import Http1
+from hookd.edge.server.room import Use
 from hookd.edge.server.tls import TlsStream, server_stream
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from hookd.edge.server.gate import Gate, Gates
     from hookd.edge.server.http1 import HypercornConfig, Log
     from hookd.edge.server.probes import Probes
+    from hookd.edge.server.room import Standing
 
     Address = tuple[str, int] | None
 
@@ -92,11 +94,16 @@ class TcpConnection:
         transport: trio.abc.HalfCloseableStream,
         tls_context: ssl.SSLContext | None,
         *,
+        first: bytes | None,
+        is_answered: bool,
         on_granted: Callable[[TcpConnection], None],
     ) -> None:
+        """`first`: what was read already, see reception.py; `is_answered`: that was a plain probe."""
         self._terms = terms
         self._peer = transport
-        self._transport = Arrivals(transport, terms.gates, terms.probes, self._wait_at)
+        self._transport = Arrivals(
+            transport, terms.gates, terms.probes, self._wait_at, first=None if is_answered else first
+        )
         self._on_granted, self._is_granted = on_granted, False
         self._stream: trio.abc.Stream = self._transport
         if tls_context is not None:
@@ -107,9 +114,10 @@ class TcpConnection:
         self._shields: dict[trio.CancelScope, None] = {}  # a set in order of opening
         self._reading = trio.CancelScope()
         self._receiving = trio.CancelScope()
-        self._bytes_due = trio.current_time() + terms.header_timeout_seconds
+        patience_seconds = terms.keep_alive_seconds if is_answered else terms.header_timeout_seconds
+        self._bytes_due = trio.current_time() + patience_seconds
         self._is_at_gate = False
-        self._is_between_requests = False
+        self._is_between_requests = is_answered
         self._is_closing = False
         self._is_ended_by_peer = False
         self._answered = trio.Event()  # after the peer's end
@@ -151,19 +159,16 @@ class TcpConnection:
             self._expect_bytes_by(min(self._bytes_due, by))
 
     @property
-    def idle_until(self) -> tuple[bool, float] | None:
-        """For how long it may stay idle, whether or not it had a request before; None while it is in use.
+    def standing(self) -> Standing | None:
+        """Why it could make room, and until when it may go on. The least of several is the first to go.
 
-        The least of several is the one that was idle the longest. Kept ones sort before those with no request yet.
+        None while it is in use, and once it has been told to go.
         """
-        if self._is_at_gate or self._is_closing or math.isinf(self._bytes_due):
+        if self._is_closing:
+            return None if self._whole.cancel_called else (Use.LINGERS, self._reading.deadline)
+        if self._is_at_gate or math.isinf(self._bytes_due):
             return None
-        return not self._is_between_requests, self._bytes_due
-
-    @property
-    def lingers_until(self) -> float | None:
-        """Until when it waits for the peer's end, once it has ended its own side; None before, and once it is cut."""
-        return self._reading.deadline if self._is_closing and not self._whole.cancel_called else None
+        return (Use.KEPT if self._is_between_requests else Use.HEADLESS), self._bytes_due
 
     def _note_granted(self) -> None:
         """The app's word, at each request that it grants; the first one counts."""
