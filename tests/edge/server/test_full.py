@@ -1,16 +1,15 @@
 """As many connections as there may be: who makes room, who is refused, and that a probe is always answered."""
 
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from hookd.edge.server import bound_sockets
-from hookd.edge.server.api_server import HEAD_PATIENCE_SECONDS, spare_connections
-from hookd.edge.server.sockets import listen
+from hookd.edge.server.api_server import spare_connections
+from hookd.edge.server.room import HEAD_PATIENCE_SECONDS
 from hookd.edge.server.strangers import Strangers, network_of
 
 from tests.edge.server.harness import (
@@ -38,6 +37,7 @@ class Peers:
     def __init__(self, nursery: trio.Nursery, connections_max: int) -> None:
         self._nursery = nursery
         self.harness: Harness = in_memory(connections_max=connections_max)
+        trio.lowlevel.add_instrument(self.harness.server._terms.gates.turns)  # as `serve` does
 
     async def connect(self, sent: bytes = b"") -> Any:
         ours, theirs = trio.testing.memory_stream_pair()
@@ -302,32 +302,3 @@ async def test_six_hundred_may_connect_before_the_server_has_a_turn() -> None:
         assert len(connected) == count
         for peer in peers:
             peer.close()
-
-
-@pytest.mark.parametrize("_", range(12))  # whose turn it is first is chance
-async def test_those_accepted_count_before_more_are(_: int) -> None:
-    """With a small descriptor limit a burst of 60 took twice the room that there was, and the next found none."""
-    room, served = 16, 0
-    offered: list[int] = []
-
-    def at_once() -> int:
-        offered.append(max(1, room - served))
-        return offered[-1]
-
-    async def serve(stream: trio.SocketStream) -> None:
-        nonlocal served
-        served += 1
-        async with stream:
-            await trio.sleep_forever()
-
-    (one,) = bound_sockets(["127.0.0.1:0"])
-    with one, ExitStack() as stack, trio.fail_after(20):
-        listener = listen(one, "http://here", at_once)
-        for _ in range(60):
-            stack.enter_context(socket.create_connection(one.getsockname()))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, serve, [listener])
-            while served < 60:
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
-    assert offered[:3] == [16, 1, 1]

@@ -196,7 +196,7 @@ class Server:
 
     def statistics(self) -> Statistics:
         return Statistics(
-            min(len(self._connections) + self._reception.waiting, self._connections_max),
+            min(len(self._connections) + self._reception.placed, self._connections_max),
             self._connections_max,
             len(self._spare),
             self._connections_refused,
@@ -206,34 +206,31 @@ class Server:
 
     async def handle(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One accepted connection, from its first byte to its close."""
-        await self._serve(stream, None, is_answered=False)
+        await self._serve(stream)
 
     async def _receive(self, newcomer: Newcomer | trio.abc.HalfCloseableStream) -> None:
         """What the listeners hand out."""
         if isinstance(newcomer, Newcomer):
-            self._reception.leave()
-            await self._serve(newcomer.stream, newcomer.first, is_answered=newcomer.is_answered)
+            self._reception.leave(newcomer)
+            await self._serve(newcomer.stream, newcomer)
         else:
             await self.handle(newcomer)
 
-    async def _serve(self, stream: trio.abc.HalfCloseableStream, first: bytes | None, *, is_answered: bool) -> None:
+    async def _serve(self, stream: trio.abc.HalfCloseableStream, newcomer: Newcomer | None = None) -> None:
         network = _network(stream)
-        for connections, most, room, terms in (
-            (self._connections, self._connections_max, self._room, self._terms),
-            (self._spare, self._spare_max, self._spare_room, self._probe_terms),
-        ):
-            if self._has_room(connections, most, room, network):
+        for connections, terms in ((self._connections, self._terms), (self._spare, self._probe_terms)):
+            if self._has_room(connections, network, newcomer):
                 connection = TcpConnection(
                     terms,
                     stream,
                     self._tls_context(stream),
-                    first=first,
-                    is_answered=is_answered,
+                    first=newcomer and newcomer.first,
+                    is_answered=newcomer is not None and newcomer.is_answered,
                     on_granted=lambda one: self._strangers.discard(one, network),
                 )
                 await self._run(connections, connection, network)
                 return
-        await self._refuse(stream, first, is_answered=is_answered)
+        await self._refuse(stream, newcomer and newcomer.first)
 
     async def _run(self, connections: dict[TcpConnection, None], connection: TcpConnection, network: Network) -> None:
         connections[connection] = None
@@ -248,10 +245,15 @@ class Server:
             self._strangers.discard(connection, network)
             self._waiting_for_closes.unpark_all()
 
-    def _has_room(self, connections: Collection[TcpConnection], most: int, room: Room, network: Network) -> bool:
-        if len(connections) < most:
+    def _has_room(self, connections: Collection[TcpConnection], network: Network, newcomer: Newcomer | None) -> bool:
+        """Those who wait with a place are as if they were among the connections."""
+        if connections is self._spare:
+            count, most, room = len(connections), self._spare_max, self._spare_room
+        else:
+            count, most, room = len(connections) + self._reception.placed, self._connections_max, self._room
+        if count < most or (connections is self._connections and newcomer is not None and newcomer.has_place):
             return True
-        if len(connections) >= most + self._spare_max or not room.make(network):
+        if count >= most + self._spare_max or not room.make(network):
             return False
         self._note_displaced()
         return True
@@ -312,13 +314,11 @@ class Server:
         if self._connections_refused == 1:
             self._log("connection.refused", level="warning", connections_max=self._connections_max)
 
-    async def _refuse(self, stream: trio.abc.HalfCloseableStream, first: bytes | None, *, is_answered: bool) -> None:
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream, first: bytes | None) -> None:
         """Answers that there are too many; but a plain probe that is here is answered as ever."""
         try:
             if self._tls_context(stream) is not None:  # a handshake, to say so, is what there is no room for
                 self._note_refused()
-                return
-            if is_answered:
                 return
             first = read_now(stream, FIRST_BYTES) if first is None else first
             answer = self._terms.probes.answer(first or b"", is_last=True)

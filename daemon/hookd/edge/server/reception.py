@@ -8,10 +8,10 @@ Rules:
  * Who has sent nothing yet, and a probe that is not plain, are started at once. Over TLS that is everyone: nobody can
    tell what they bring.
  * Who brought something else, or has its answer, waits in line: STARTED_PER_TURN of those, first come, first served.
- * Those who wait count as open connections. Where all places are taken, a plain probe takes none: its answer is the
-   connection's last. Of others a few are accepted, each of which may displace one that still takes its place then.
+ * Who is accepted while there is a place has that place. Where there is none, a plain probe takes none: its answer is
+   the connection's last. Of others a few are accepted, and come first: each displaces one, or is refused.
 
-Limits: connections_max wait, and `beyond_max` more.
+Limits: so many wait as there are places, and `beyond_max` more.
 """
 
 import socket
@@ -38,6 +38,7 @@ class Newcomer(trio.abc.AsyncResource):
     stream: trio.SocketStream
     first: bytes | None
     is_answered: bool
+    has_place: bool
 
     async def aclose(self) -> None:
         await self.stream.aclose()
@@ -53,23 +54,39 @@ class Reception:
         self, probes: Probes, *, room: Callable[[], int], beyond_max: int, is_last: Callable[[], bool]
     ) -> None:
         self._probes, self._room, self._beyond_max, self._is_last = probes, room, beyond_max, is_last
-        self.waiting = 0  # accepted, and in no place yet
+        self.placed = self.beyond = 0  # so many wait: with a place, and without
+
+    @property
+    def has_place(self) -> bool:
+        """Whether there is one for the next."""
+        return self._room() > self.placed
 
     @property
     def is_open(self) -> bool:
-        """Whether one more may be accepted in this turn."""
-        return self._room() - self.waiting > -self._beyond_max
+        """Whether one more may be accepted."""
+        return self.has_place or self.beyond < self._beyond_max
 
     def is_probe(self, first: bytes) -> bool:
         return self._probes.begins(first)
 
     def answer(self, first: bytes) -> tuple[bytes, bool] | None:
         """As `Probes.answer`."""
-        return self._probes.answer(first, is_last=self._is_last() or self._room() <= self.waiting)
+        return self._probes.answer(first, is_last=self._is_last() or not self.has_place)
 
-    def leave(self) -> None:
-        """One of those who wait is in a place, or is closed."""
-        self.waiting -= 1
+    def enter(self, stream: trio.SocketStream, first: bytes | None, *, is_answered: bool) -> Newcomer:
+        """It waits from here on, until it leaves."""
+        newcomer = Newcomer(stream, first, is_answered, self.has_place)
+        self._count(newcomer, 1)
+        return newcomer
+
+    def leave(self, newcomer: Newcomer) -> None:
+        self._count(newcomer, -1)
+
+    def _count(self, newcomer: Newcomer, change: int) -> None:
+        if newcomer.has_place:
+            self.placed += change
+        else:
+            self.beyond += change
 
 
 def listen(one: socket.socket, url: str, reception: Reception, *, is_tls: bool) -> "Listener":
@@ -156,7 +173,6 @@ class Listener(trio.abc.Listener[Newcomer]):
         if first == b"" or (answer is not None and answer[1]):
             stream.socket.close()
             return
-        self._reception.waiting += 1
-        newcomer = Newcomer(stream, first, answer is not None)
-        goes_first = answer is None and (first is None or self._reception.is_probe(first))
-        (self._due if goes_first else self._line).append(newcomer)
+        newcomer = self._reception.enter(stream, first, is_answered=answer is not None)
+        may_be_probe = answer is None and (first is None or self._reception.is_probe(first))
+        (self._due if may_be_probe or not newcomer.has_place else self._line).append(newcomer)

@@ -90,6 +90,5 @@ class Room:
             standing, connection = self._found[0]
             if connection.standing == standing:
                 return self._found[0]
-            self._found.popleft()  # it is in use by now, or is closed
-        self._found_for = None
+            self._found.popleft()  # it was told to go, or is in use by now
         return None
