@@ -191,6 +191,9 @@ class Server:
         self._requests_by = now + patience_seconds
         self._leave_held()
         self._accepting.cancel()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for connection in (*self._connections, *self._spare):
             connection.close_if_idle(by=self._requests_by)
 
@@ -277,6 +280,7 @@ class Server:
                 await self.wind_down()
                 for _ in range(2):  # then all that was accepted is among the connections
                     await trio.lowlevel.checkpoint()
+                self._close_idle()  # those too that had their answer since the stop, before it was said to be the last
                 with self._grace:
                     while self._connections or self._spare:
                         await self._waiting_for_closes.park()
