@@ -220,20 +220,20 @@ class Server:
             await self.handle(newcomer)
 
     async def _serve(self, stream: trio.abc.HalfCloseableStream, newcomer: Newcomer | None = None) -> None:
-        network = _network(stream)
+        network, first = _network(stream), None if newcomer is None else newcomer.first
         for connections, terms in ((self._connections, self._terms), (self._spare, self._probe_terms)):
             if self._has_room(connections, network, newcomer):
                 connection = TcpConnection(
                     terms,
                     stream,
                     self._tls_context(stream),
-                    first=newcomer and newcomer.first,
+                    first=first,
                     is_answered=newcomer is not None and newcomer.is_answered,
                     on_granted=lambda one: self._strangers.discard(one, network),
                 )
                 await self._run(connections, connection, network)
                 return
-        await self._refuse(stream, newcomer and newcomer.first)
+        await self._refuse(stream, first)
 
     async def _run(self, connections: dict[TcpConnection, None], connection: TcpConnection, network: Network) -> None:
         connections[connection] = None
