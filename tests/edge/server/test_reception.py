@@ -12,7 +12,8 @@ from hookd.edge.server.gate import REQUESTS_PER_TURN, TurnCount
 from hookd.edge.server.http1 import HypercornConfig
 from hookd.edge.server.probes import Probes
 from hookd.edge.server.reception import ACCEPTED_PER_TURN, STARTED_PER_TURN, Newcomer, Reception, listen
-from hookd.edge.server.room import Room, Use
+from hookd.edge.server.room import Room
+from hookd.edge.server.standing import Use
 
 from tests.edge.server.harness import GET_HELD, GET_LIVEZ, GET_OK, Harness, read_response, serving
 

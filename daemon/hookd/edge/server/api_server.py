@@ -107,16 +107,9 @@ class Server:
         self._connections_max, self._spare_max = connections_max, spare_connections(connections_max)
         self._handshakes_failed = self._connections_refused = self._connections_displaced = 0
         self._connections: dict[TcpConnection, None] = {}  # a set in order of arrival
-        self._strangers: Strangers[TcpConnection] = Strangers()  # among those
-        self._spare: dict[TcpConnection, None] = {}  # beyond connections_max
+        self._strangers, self._spare = Strangers[TcpConnection](), dict[TcpConnection, None]()  # among those; beyond
         self._room, self._spare_room = self._new_room(self._connections, self._strangers), self._new_room(self._spare)
-        self._reception = Reception(
-            self._terms.probes,
-            room=lambda: max(0, connections_max - len(self._connections)),
-            beyond_max=max(1, self._spare_max // 2),
-            is_last=self._terms.context.terminated.is_set,
-        )
-        self._waiting_for_closes = trio.lowlevel.ParkingLot()
+        self._reception, self._waiting_for_closes = self._new_reception(), trio.lowlevel.ParkingLot()
         self._accepting, self._grace, self._requests_by = trio.CancelScope(), trio.CancelScope(), math.inf
 
     def _new_terms(
@@ -144,6 +137,14 @@ class Server:
             turns=self._terms.gates.turns,
             connections_max=self._connections_max,
             header_timeout_seconds=self._terms.header_timeout_seconds,
+        )
+
+    def _new_reception(self) -> Reception:
+        return Reception(
+            self._terms.probes,
+            room=lambda: max(0, self._connections_max - len(self._connections)),
+            beyond_max=max(1, self._spare_max // 2),
+            is_last=self._terms.context.terminated.is_set,
         )
 
     async def serve(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:

@@ -13,31 +13,22 @@ turn displaces several.
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import trio
 
+from hookd.edge.server.standing import Use
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from hookd.edge.server.gate import TurnCount
+    from hookd.edge.server.standing import Standing
     from hookd.edge.server.strangers import Network, Strangers
     from hookd.edge.server.tcp_connection import TcpConnection
 
 HEAD_PATIENCE_SECONDS = 1.0
-
-
-class Use(IntEnum):
-    """Of a connection that could make room."""
-
-    LINGERS = 0  # it has ended its own side, and waits for the peer's end
-    KEPT = 1  # and idle, between two requests
-    HEADLESS = 2  # no whole head has come
-
-
-Standing = tuple[Use, float]
 
 
 class Room:

@@ -38,7 +38,7 @@ from hookd.core.bind import GRANTED, UNIX_PEER
 from hookd.edge.server.app_tasks import AppTasks
 from hookd.edge.server.arrivals import RECEIVE_BYTES_MAX, Arrivals
 from hookd.edge.server.http1 import Http1
-from hookd.edge.server.room import Use
+from hookd.edge.server.standing import Use
 from hookd.edge.server.tls import TlsStream, server_stream
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hookd.edge.server.gate import Gate, Gates
     from hookd.edge.server.http1 import HypercornConfig, Log
     from hookd.edge.server.probes import Probes
-    from hookd.edge.server.room import Standing
+    from hookd.edge.server.standing import Standing
 
     Address = tuple[str, int] | None
 
