@@ -60,7 +60,7 @@ class Timer:
 
 
 class Alarm:
-    __slots__ = ("_is_moved", "_looked_at", "_now", "_rings_at", "_scope", "_timer", "_within")
+    __slots__ = ("_has_rung", "_is_moved", "_looked_at", "_now", "_rings_at", "_scope", "_timer", "_within")
 
     def __init__(self, timer: Timer | None = None) -> None:
         """In a task: the loop's clock is asked itself, at half of what `trio.current_time` costs."""
@@ -70,6 +70,7 @@ class Alarm:
         self._rings_at = math.inf  # when the present thing, or the last, is over
         self._looked_at = math.inf  # when the timer looks next; infinity: it does not know it
         self._is_moved = False  # the scope has a deadline of trio's own
+        self._has_rung = False  # by the timer; a deadline of trio's does not say so
         self._within = _Within(self)
 
     def __enter__(self) -> Self:
@@ -87,14 +88,13 @@ class Alarm:
 
     def renew(self) -> None:
         """Another thing begins: what rang for the one before does not cut it."""
-        if self._scope is not None and self._now() >= self._rings_at:
+        if self._has_rung or (self._is_moved and self._now() >= self._rings_at):
             self.leave(None, None, None)
 
     def within(self, seconds: float) -> "_Within":
         self._rings_at = rings_at = self._now() + seconds
         if self._scope is None:
             self._scope = trio.CancelScope()
-            self._is_moved = False
             self._scope.__enter__()
         if self._looked_at > rings_at:  # the timer would be late
             self._scope.deadline, self._is_moved = rings_at, True
@@ -112,6 +112,7 @@ class Alarm:
             if self._rings_at > now:
                 self._looked_at = self._rings_at
             else:
+                self._has_rung = True
                 self._scope.cancel()
         return self._looked_at
 
@@ -120,6 +121,7 @@ class Alarm:
     ) -> bool:
         """Leaves the scope, as its `with` would. True where the error is the scope's own cancellation."""
         scope, self._scope = self._scope, None
+        self._is_moved = self._has_rung = False
         return scope is not None and bool(scope.__exit__(kind, error, traceback))
 
 

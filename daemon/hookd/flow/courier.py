@@ -215,7 +215,7 @@ class Courier:
         lane.note_begin(now)
         self._pacer.began(is_failing=flight.is_failing)
         self._keeper.fly(flight)
-        self._go_on(lane)
+        self._go_on(lane, now)
         return True
 
     def recover(self, flight: Flight) -> None:
@@ -271,9 +271,10 @@ class Courier:
         except Exception as crash:
             self._keeper.contain(self, crash)
 
-    def _go_on(self, lane: Lane) -> None:
+    def _go_on(self, lane: Lane, now: float | None = None) -> None:
         """After something was added to the lane, or an attempt from it has begun or ended: offers it if one may begin.
 
+        The clock is read where that is wanted, unless it was just read: `now`.
         To wake the task costs as much as a signature. So it is woken only to wait for a later moment, or to end.
         """
         if lane.is_offered:
@@ -282,7 +283,9 @@ class Courier:
         if begins_from == math.inf or not self._has_room(lane):  # without room: when an attempt ends
             if not self._flying:
                 self._end_if_done()
-        elif begins_from <= (now := self._clock.now().monotonic):
+            return
+        now = self._clock.now().monotonic if now is None else now
+        if begins_from <= now:
             self._pacer.offer(lane, self, now, is_failing=lane.health.is_failing)
         else:
             self.wake()

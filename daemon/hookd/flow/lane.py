@@ -29,6 +29,7 @@ from hookd.core.rate import Rate
 from hookd.flow.line import Line
 
 _order = count()
+_PENDING = Status.PENDING  # to reach a member through its enum takes Python 3.11 a while
 
 
 class _Row(msgspec.Struct, order=True, gc=False):
@@ -243,11 +244,18 @@ class Lane:
 
     def _first(self) -> Delivery | None:
         """That of the event at the front of the firsts, once those are passed over that no longer wait there."""
-        while self._firsts:
-            delivery = self._firsts[0].delivery_to(self.endpoint_id)
-            if delivery is not None and not delivery.attempt_count and delivery.is_waiting:
+        firsts = self._firsts
+        while firsts:
+            delivery = firsts[0].delivery_to(self.endpoint_id)
+            # As `is_waiting` has it of one that was never attempted. That is a call more, four times an event.
+            if (
+                delivery is not None
+                and not delivery.attempt_count
+                and delivery.status is _PENDING
+                and delivery.particulars.abandoned_as is None
+            ):
                 return delivery
-            self._firsts.popleft()
+            firsts.popleft()
         return None
 
     def _firsts_next(self) -> tuple[Event, ...]:

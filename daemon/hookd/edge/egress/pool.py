@@ -99,7 +99,8 @@ class Pool:
         idle = self._idle.setdefault(connection.key, [])
         idle.append(connection)
         self._due[connection] = now + self._idle_seconds
-        self._first_due.set()
+        if len(self._due) == 1:
+            self._first_due.set()
         if len(idle) > self._idle_per_key_max:
             idle[0].close()
         if len(self._due) > self._idle_max:

@@ -53,8 +53,8 @@ class RequestHead:
         """
         lines = b""
         if varying:
-            text = "".join([f"{_varying(name)}: {value}\r\n" for name, value in varying])
-            lines = text.encode("latin-1")
+            names, values = zip(*varying, strict=True)
+            lines = (_varying_form(names) % values).encode("latin-1")
             _refuse_other_lines(lines, len(varying))
         length = b"content-length: %d\r\n" % len(body) if body or self._has_length else b""
         if len(self._same) + len(lines) + len(body) > SENT_AT_ONCE_BYTES_MAX:
@@ -102,9 +102,10 @@ def _kind(name: bytes) -> int:
     return _OURS if lowered in _OUR_NAMES else _OTHER
 
 
-@lru_cache(maxsize=64)  # asked five times a request
-def _varying(name: str) -> str:
-    """The name itself, where a field of that name may differ from one request to the next."""
-    if _kind(name.encode("ascii")) != _OTHER:
-        raise httpx.LocalProtocolError("a header's name is one that cannot vary")
-    return name
+@lru_cache(maxsize=64)  # every attempt has the same names, or those with `traceparent`
+def _varying_form(names: tuple[str, ...]) -> str:
+    """The lines of fields that may differ from one request to the next, with a place for each value."""
+    for name in names:
+        if _kind(name.encode("ascii")) != _OTHER:
+            raise httpx.LocalProtocolError("a header's name is one that cannot vary")
+    return "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])

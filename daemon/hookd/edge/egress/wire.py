@@ -52,32 +52,24 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 class ResponseReader:
     """Reads one response to one request. What `feed` raises is httpx.RemoteProtocolError and nothing else."""
 
-    __slots__ = (
-        "_fields",
-        "_framing",
-        "_head",
-        "_head_bytes",
-        "_head_ended",
-        "_interims",
-        "_keeps_alive",
-        "_long_heads",
-        "_parser",
-        "_plain",
-        "body",
-        "body_bytes_max",
-        "endpoint",
-        "failure",
-        "has_begun",
-        "has_head",
-        "has_leftover",
-        "has_place",
-        "is_blemished",
-        "is_complete",
-        "is_cut",
-        "is_head_only",
-        "is_untouched",
-        "status_code",
-    )
+    # As they stand at first; to set each anew would take as long as to read a plain answer.
+    status_code = 0
+    has_place = False  # of a long head, until `let_go`
+    is_untouched = True  # not one byte came, but line ends
+    has_begun = False  # what came may be an answer's: as far as it goes it is HTTP
+    has_head = False
+    is_blemished = False  # it counts by its status, and nothing after it on the connection would
+    is_cut = False
+    is_complete = False
+    has_leftover = False
+    failure: httpx.TransportError | None = None
+    _plain: PlainAnswer | None = None  # whose fields nobody has asked for
+    _framing: bytes | None = None  # of a blemished head
+    _head_bytes = 0
+    _interims = 0
+    _keeps_alive = False
+    _head_ended = False
+    _parser: httptools.HttpResponseParser
 
     def __init__(
         self,
@@ -90,26 +82,11 @@ class ResponseReader:
         """`endpoint` is whose place a long head takes among `long_heads`."""
         self._long_heads = long_heads
         self.endpoint = endpoint
-        self.has_place = False  # of a long head, until `let_go`
         self.body_bytes_max = body_bytes_max
         self.is_head_only = is_head_only  # the answer to HEAD: lengths in it are of no body that comes
-        self.status_code = 0
         self._fields: Fields = []
-        self._plain: PlainAnswer | None = None  # whose fields nobody has asked for
         self.body = bytearray()
-        self.is_untouched = True  # not one byte came, but line ends
-        self.has_begun = False  # what came may be an answer's: as far as it goes it is HTTP
-        self.has_head = False
-        self.is_blemished = False  # it counts by its status, and nothing after it on the connection would
-        self.is_cut = False
-        self.has_leftover = False
-        self.failure: httpx.TransportError | None = None
-        self._framing: bytes | None = None  # of a blemished head
         self._head = bytearray()  # of the one being read, where it did not come in one piece
-        self._head_bytes = 0
-        self._interims = 0
-        self.is_complete = False
-        self._keeps_alive = False
 
     @property
     def leaves_connection_clean(self) -> bool:
