@@ -3,8 +3,9 @@
 One daemon, in steps: it is empty; so many clients are registered; as many events are delivered as it remembers; so many
 more pass through, with a short backlog; as many wait for a paused endpoint; they are delivered. What counts is the
 process' own memory (`RssAnon`): the recorder's index is in it, its files are not. An event is given over its payload,
-which is taken off. `back` is what is held then over what was held before those events came, when it remembered as many:
-at most 1.10, once they have passed through, and once they have waited all at once.
+which is taken off: at most 450 B. `back` is what is held then over what was held before those events came, when it
+remembered as many: at most 1.10 once they have passed through. Once they have waited all at once it has no bar: what a
+flood took stays with the process (docs/decisions.md).
 """
 
 import json
@@ -23,7 +24,9 @@ CLIENTS = 10_000
 EVENTS = 1_000_000
 REMEMBERED = 200_000
 BACK_MAX = 1.10
+UNSETTLED_BYTES_MAX = 450
 THROUGH, WAITED = "back, having passed through", "back, having waited all at once"
+UNSETTLED = "an unsettled event over its payload, bytes"
 TYPE = "invoice.paid"
 
 
@@ -47,8 +50,9 @@ def main(events: int, clients: int, remembered: int, quick: bool, json_path: str
     for name, figure in seen.items():
         print(f"{name:44}{figure:14,.2f}")
     finish("memory", [{"memory": seen}], json_path=json_path)
-    if over := [name for name in (THROUGH, WAITED) if seen[name] > BACK_MAX and not quick]:
-        sys.exit(f"over the bar of {BACK_MAX}: {'; '.join(over)}")
+    bars = {THROUGH: BACK_MAX, UNSETTLED: UNSETTLED_BYTES_MAX}
+    if over := [f"{name} {bar}" for name, bar in bars.items() if seen[name] > bar and not quick]:
+        sys.exit(f"over the bar: {'; '.join(over)}")
 
 
 def measure(hookd: Child, port: int, *, events: int, clients: int, remembered: int) -> dict[str, float]:
@@ -78,7 +82,7 @@ def measure(hookd: Child, port: int, *, events: int, clients: int, remembered: i
         "once they have passed through, MiB": through / 2**20,
         THROUGH: through / before,
         "with all unsettled, MiB": waiting / 2**20,
-        "an unsettled event over its payload, bytes": (waiting - through) / events - payload_bytes,
+        UNSETTLED: (waiting - through) / events - payload_bytes,
         "once all are delivered, MiB": after / 2**20,
         WAITED: after / before,
     }
