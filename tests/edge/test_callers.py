@@ -44,6 +44,7 @@ class Door:
         self._nursery = nursery
         connections_max = flow.effective.settings.http.connections_max
         self.server = Server(create_app(flow.services()), [], log=flow.log, connections_max=connections_max)
+        trio.lowlevel.add_instrument(self.server._terms.gates.turns)  # as `serve` does
 
     async def send(self, data: bytes) -> Any:
         ours, theirs = trio.testing.lockstep_stream_pair()
