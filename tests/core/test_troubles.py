@@ -195,20 +195,20 @@ def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
             {"ailing": of(Ailment.PAUSED, oldest_expires_at=NOW + 3000)},
             (
                 "acme/eu is down since 07:59:00Z (answered 404) and only probed; 40 deliveries are unsettled, 20 % of "
-                "its client's budget; the oldest is given up by 08:50:00Z."
+                "its client's budget; the oldest is given up by 08:50:00Z at the latest."
             ),
         ),
         (
             {**FULL, "largest": DOWN._replace(oldest_expires_at=NOW + 60 * 60 * 20)},
             (
                 "Producers are refused (503): the budget is full; initech/default holds 61 % of it, down since "
-                "07:50:00Z; the oldest is given up by 2027-01-16 04:00:00Z."
+                "07:50:00Z; the oldest is given up by 2027-01-16 04:00:00Z at the latest."
             ),
         ),
         (
             {"fullest": SLOW._replace(budget_used=0.9, oldest_expires_at=NOW + 60)},
             (
-                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z; when the budget is "
+                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z at the latest; when the budget is "
                 "full, its events get 429."
             ),
         ),

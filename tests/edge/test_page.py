@@ -151,7 +151,7 @@ async def test_overview_says_the_worst_first(autojump_clock, nursery) -> None:
     assert "hookd resend /reports/crash-9f0c.jsonl --url http://localhost" in said
     assert 'href="clients/initech/endpoints/default"' in page
     assert 'href="#run-before"' in page
-    assert re.search(r"initech/default paused by operator 100 % 4 0 of 2 0s none yet none none yet", said)
+    assert re.search(r"initech/default paused by operator 100 % 4 0 of 2 0s never in this run none none yet", said)
     assert "4 of 4 unsettled events" in said
     unclaimed.clear()
     said = text_of(await shown(api, "/"))
@@ -237,7 +237,7 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert "Its last 2 attempts failed, the first" in said
     assert "answered 404" in said
     assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0 ms 404", said)
-    assert "The oldest is given up in 59m 54s, at 09:00:00Z, if nothing settles it before. While you pause the" in said
+    assert "The oldest is given up in 59m 54s, at 09:00:00Z, at the latest: its last attempt may come sooner. While you pause the" in said
     assert 'href="../../../clients/acme/events/evt_1"' in page
     for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page

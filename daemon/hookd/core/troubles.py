@@ -293,7 +293,7 @@ def _why(endpoint: AilingEndpoint, now: Situation) -> str:
 def _deadline(endpoint: AilingEndpoint, now: Situation) -> str:
     """The latest: other things may end it before."""
     at = endpoint.oldest_expires_at
-    return "" if at is None else f"; the oldest is given up by {moment(rfc3339(at), now.now)}"
+    return "" if at is None else f"; the oldest is given up by {moment(rfc3339(at), now.now)} at the latest"
 
 
 def _since(endpoint: AilingEndpoint, now: Situation) -> str:
