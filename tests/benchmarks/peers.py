@@ -35,7 +35,7 @@ from tests.benchmarks.end_to_end import (
     post_batches,
 )
 from tests.benchmarks.end_to_end import measure as measure_hookd
-from tests.benchmarks.processes import ROOT, Child, NotInstalled, can_pin, cpu_seconds, require, sink
+from tests.benchmarks.processes import ROOT, Child, NotInstalled, cpu_seconds, on_core, pinned, require, sink
 from tests.benchmarks.turns import Figures, by_turns, finish, progress, show
 
 PROGRAMS = Path(__file__).with_name("peer_programs")
@@ -88,25 +88,13 @@ def hookd(count: int) -> Figures:
 
     def post(daemon: Child, settled: int) -> None:
         nonlocal spent
-        with on_core(DAEMON_CORE):
+        with pinned(DAEMON_CORE):
             began = time.process_time()
             post_batches(daemon, settled, events=count)
             spent = time.process_time() - began
 
     figures = measure_hookd(ROOT, post, count)
     return figures | {"cpu_us": figures["cpu_us"] + spent / count * 1e6, "redis_us": 0.0}
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """This process too, where there are two."""
-    before = os.sched_getaffinity(0)
-    if can_pin():
-        os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def bullmq(equal: str, count: int) -> Figures:
@@ -155,9 +143,8 @@ def _line(asked: "subprocess.Popen[str]") -> str:
 def program(
     command: list[str], env: dict[str, str], *, says_nothing: bool = False
 ) -> Iterator["subprocess.Popen[str]"]:
-    pinned = ["taskset", "--cpu-list", str(DAEMON_CORE)] if can_pin() else []
     process = subprocess.Popen(
-        [*pinned, *command],
+        [*on_core(DAEMON_CORE), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -185,9 +172,8 @@ def redis() -> Iterator[tuple[int, int]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        pinned = ["taskset", "--cpu-list", str(LOAD_CORE)] if can_pin() else []
         command = [
-            *pinned,
+            *on_core(LOAD_CORE),
             "redis-server",
             "--port",
             str(port),

@@ -132,9 +132,9 @@ def running(
     cwd: Path | None = None,
 ) -> Iterator[Child]:
     """The first line of its output ends with its port, after a colon."""
-    pinned = ["taskset", "--cpu-list", str(core)] if core is not None and can_pin() else []
+    through = [] if core is None else on_core(core)
     process = subprocess.Popen(
-        [*pinned, *command],
+        [*through, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -151,6 +151,11 @@ def running(
         process.wait(END_SECONDS)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def on_core(core: int) -> list[str]:
+    """What starts a command on that core stands before it; nothing where there is no choice."""
+    return ["taskset", "--cpu-list", str(core)] if can_pin() else []
 
 
 def can_pin() -> bool:

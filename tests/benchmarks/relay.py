@@ -25,7 +25,7 @@ import trio
 
 from tests.acceptance.harness import Daemon, wait_until
 from tests.benchmarks.end_to_end import DAEMON_CORE, LOAD_CORE
-from tests.benchmarks.processes import HAPROXY, NotInstalled, can_pin, haproxy, pinned, require
+from tests.benchmarks.processes import HAPROXY, NotInstalled, haproxy, on_core, pinned, require
 from tests.relay.harness import STREAM, Redis, RedisServer, Relay, added, cpu_seconds, definitions, dict_of
 
 CLIENTS = [f"healthy{n}" for n in range(9)]
@@ -74,12 +74,11 @@ def main(*, quick: bool = False) -> None:
 def throughput(folder: Path, rounds: int, *, quick: bool) -> None:
     folder.mkdir()
     names = [*CLIENTS, "tenth"]
-    through = ["taskset", "--cpu-list", str(DAEMON_CORE)] if can_pin() else []
     with (
         pinned(LOAD_CORE),
         haproxy(lambda fd: HAPROXY.format(fd=fd)) as sink,
         RedisServer(folder) as redis,
-        Daemon(folder / "d", through=through) as daemon,
+        Daemon(folder / "d", through=on_core(DAEMON_CORE)) as daemon,
     ):
         clients = definitions(folder, {name: f"http://127.0.0.1:{sink.port}/{name}" for name in names})
         with Relay(folder, redis.url, daemon.url, "--clients", clients) as relay:
