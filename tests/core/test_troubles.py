@@ -208,8 +208,8 @@ def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
         (
             {"fullest": SLOW._replace(budget_used=0.9, oldest_expires_at=NOW + 60)},
             (
-                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z at the latest; when the budget is "
-                "full, its events get 429."
+                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z at the latest; "
+                "when the budget is full, its events get 429."
             ),
         ),
     ],

@@ -237,7 +237,8 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert "Its last 2 attempts failed, the first" in said
     assert "answered 404" in said
     assert re.search(r"evt_1 2 \S+Z \([\d.]+s ago\) 0 ms 404", said)
-    assert "The oldest is given up in 59m 54s, at 09:00:00Z, at the latest: its last attempt may come sooner. While you pause the" in said
+    assert "The oldest is given up in 59m 54s, at 09:00:00Z, at the latest: its last attempt may come sooner." in said
+    assert "While you pause the" in said
     assert 'href="../../../clients/acme/events/evt_1"' in page
     for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
