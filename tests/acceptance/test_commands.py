@@ -257,8 +257,8 @@ def test_missing_files_are_66(tmp_path: Path) -> None:
 def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     """A client, an event, one that is both, one that several clients have, one of a client, and none."""
 
-    def told(name: str, code: int = 0) -> str:
-        done = hookd("explain", name, "--url", daemon.url)
+    def told(*names: str, code: int = 0) -> str:
+        done = hookd("explain", *names, "--url", daemon.url)
         assert done.returncode == code, done
         assert (done.stdout if code else done.stderr) == ""
         return done.stderr if code else done.stdout
@@ -271,12 +271,14 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     each = f"  hookd explain --url {daemon.url}"
     assert f"{each} acme/twin\n{each} down/twin\n" in told("twin")
     assert "event twin of client down, " in told("down/twin")
-    nothing = told("nope", 2)
+    nothing = told("nope", code=2)
     assert "no client 'nope' is registered" in nothing
     assert "no event 'nope' is held" in nothing
-    assert "404" in told("acme/nope", 2)
-    assert "name a CLIENT, an EVENT, CLIENT/EVENT or CLIENT/ENDPOINT" in told("../v1", 2)
-    of_endpoint = told("down/default")
+    assert "404" in told("acme/nope", code=2)
+    assert "name a CLIENT, an EVENT, CLIENT/EVENT or CLIENT/ENDPOINT" in told("../v1", code=2)
+    assert "event twin of client down, " in told("down", "twin")
+    assert "name a CLIENT, an EVENT" in told("a", "b", "c", code=2)
+    of_endpoint = told("down", "default")
     assert of_endpoint.startswith("client down, registered through the configuration file: ")
     assert "\n  default -> " in of_endpoint
     unknown = hookd("send", "nope", "order.paid", "--url", daemon.url)

@@ -53,7 +53,8 @@ def test_events_are_listed_and_filtered(tmp_path: Path) -> None:
 
 
 def test_endpoint_is_paused_tested_and_resumed(tmp_path: Path) -> None:
-    """And what waited goes out; a test says what was answered; who is not there ends with 2."""
+    """And what waited goes out; a test says what was answered; who is not there ends with 2. An endpoint may be named
+    as `hookd status` names it."""
     with Receiver() as receiver, Daemon(tmp_path, settings=NO_RETRY_SOON) as daemon:
         with daemon.api as api:
             api.put_client("acme", {"url": receiver.url})
@@ -66,7 +67,11 @@ def test_endpoint_is_paused_tested_and_resumed(tmp_path: Path) -> None:
         receiver.behaviour = lambda _: 500
         assert "answered 500" in said(ask(daemon, tmp_path, "test", "acme"), 3)
         assert json.loads(said(ask(daemon, tmp_path, "test", "acme", "--json"), 3))["status_code"] == 500
+        assert said(ask(daemon, tmp_path, "pause", "acme/default")) == "acme/default: paused by operator; 0 unsettled\n"
+        assert said(ask(daemon, tmp_path, "resume", "acme/default")) == "acme/default: ok; 0 unsettled\n"
+        assert "acme/default: answered 500" in said(ask(daemon, tmp_path, "test", "acme/default"), 3)
         for command in ("pause", "resume", "test"):
+            assert "CLIENT/ENDPOINT" in _refused(ask(daemon, tmp_path, command, "acme/"))
             assert "unknown-client" in _refused(ask(daemon, tmp_path, command, "nobody"))
             assert "not-found" in _refused(ask(daemon, tmp_path, command, "acme", "nothing"))
             assert "404" in _refused(ask(daemon, tmp_path, command, ".."))

@@ -119,7 +119,7 @@ def test_log_has_neither_greeting_nor_progress(tmp_path: Path) -> None:
         assert "curl" not in daemon.stderr
 
 
-def completed(words: str, url: str) -> list[str]:
+def completed(words: str, url: str, *, kind: str = "plain") -> list[str]:
     """What bash is offered for the last of them."""
     environ = environment(HOOKD_URL=url, _HOOKD_COMPLETE="bash_complete", COMP_WORDS=words)
     environ["COMP_CWORD"] = str(len(words.split(" ")) - 1)
@@ -132,19 +132,31 @@ def completed(words: str, url: str) -> list[str]:
         check=False,
     )
     assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    found = [line.partition(",") for line in done.stdout.splitlines() if line]
+    assert {what for what, _, _ in found} <= {kind}
+    return [value for _, _, value in found]
 
 
 def test_clients_are_completed_from_the_daemon_and_nothing_is_said_where_none_answers(tmp_path: Path) -> None:
-    """For each command that takes one; files and commands as click has them."""
+    """For each command that takes one; then the endpoints of that client, where the command takes one; files too."""
     with Receiver() as receiver, Daemon(tmp_path) as daemon:
         with daemon.api as api:
             for client_id in ("acme", "acorn", "zeta"):
-                api.put_client(client_id, {"url": receiver.url})
-        for command in ("explain", "send", "replay", "pause", "resume", "test", "events"):
+                api.put_client(client_id, *({"id": one, "url": receiver.url} for one in ("audit", "billing")))
+        takers = ("explain", "send", "replay", "pause", "resume", "test", "events", "retry", "redeliver", "cancel")
+        for command in takers:
             assert sorted(completed(f"hookd {command} ac", daemon.url)) == ["acme", "acorn"]
+        for command in ("explain", "pause", "resume", "test"):
+            assert completed(f"hookd {command} acme b", daemon.url) == ["billing"]
+            assert completed(f"hookd {command} nobody b", daemon.url) == []
+        assert completed("hookd retry acme b", daemon.url) == []
         assert daemon.stop() == 0
         assert completed("hookd explain ac", daemon.url) == []
+        assert completed("hookd pause acme b", daemon.url) == []
+    for files in ("check", "report", "resend", "run --config", "status --token-file", "relay --clients"):
+        assert completed(f"hookd {files} h", daemon.url, kind="file") == ["h"]
+    for directories in ("run --reports", "report --reports"):
+        assert completed(f"hookd {directories} h", daemon.url, kind="dir") == ["h"]
     assert completed("hookd print hookd.", daemon.url) == ["hookd.service", "hookd.socket", "hookd.toml"]
 
 

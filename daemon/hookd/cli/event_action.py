@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from hookd.cli.api_client import Remote, part
+from hookd.cli.completion import complete_names
 from hookd.cli.failures import asking, usage
 from hookd.cli.terminal import fit, json_text
 from hookd.core.printable import printable
 
-event_argument = click.argument("names", metavar="CLIENT EVENT", nargs=-1, required=True)
+event_argument = click.argument("names", metavar="CLIENT EVENT", nargs=-1, required=True, shell_complete=complete_names)
 
 
 def act(

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from hookd.cli.api_client import Remote, part
+from hookd.cli.completion import complete_names
 from hookd.cli.event_action import act
 from hookd.cli.failures import asking, usage
 from hookd.cli.options import json_option, token_option, url_option
@@ -25,7 +26,7 @@ UNSETTLED = ("pending", "failed")
 
 
 @click.command()
-@click.argument("names", metavar="CLIENT [EVENT]", nargs=-1, required=True)
+@click.argument("names", metavar="CLIENT [EVENT]", nargs=-1, required=True, shell_complete=complete_names)
 @click.option("--since", metavar="TIME", help="Accepted then or later: 2h, or 2026-11-21T18:35:00Z.")
 @click.option("--until", metavar="TIME", help="Accepted then or earlier.")
 @click.option("--type", "types", metavar="TYPE", multiple=True, help="Of this type alone: invoice.*; several times.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hookd.cli.completion import complete_file
 from hookd.cli.configuration import load_or_exit
 from hookd.core.printable import printable
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", shell_complete=complete_file)
 @click.option("--dev", is_flag=True, help="Judge it as `hookd run --dev` would.")
 def check(file: str, dev: bool) -> None:
     """Load and validate a configuration without binding; say what it can cost."""

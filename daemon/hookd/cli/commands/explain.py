@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import click
 
 from hookd.cli.api_client import Answer, Remote, part
-from hookd.cli.completion import complete_client
-from hookd.cli.failures import asking, fail
+from hookd.cli.completion import complete_names
+from hookd.cli.failures import asking, fail, usage
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text
 from hookd.core.explanation import Telling
@@ -25,12 +25,21 @@ WAITING_SHOWN_MAX = 10
 
 
 @click.command()
-@click.argument("name", metavar="CLIENT|EVENT|CLIENT/EVENT|CLIENT/ENDPOINT", shell_complete=complete_client)
+@click.argument(
+    "names",
+    metavar="CLIENT|EVENT|CLIENT/EVENT|CLIENT/ENDPOINT",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_names,
+)
 @url_option
 @token_option
 @json_option
-def explain(name: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+def explain(names: tuple[str, ...], url: str | None, token_file: str | None, as_json: bool) -> None:
     """What a client, an endpoint or an event waits for, since when, until when, and what ends it."""
+    if len(names) > 2:
+        usage("name a CLIENT, an EVENT, CLIENT/EVENT or CLIENT/ENDPOINT")
+    name = "/".join(names)  # the other commands take CLIENT EVENT, so does this one
     with asking():
         remote = Remote.named(url, token_file)
         try:

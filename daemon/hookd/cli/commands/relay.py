@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hookd.cli.api_client import Unreadable, token_in
+from hookd.cli.completion import complete_file
 from hookd.cli.failures import fail, usage
 from hookd.core.bind import URL_DEFAULT, parse_bind
 from hookd.core.json_depth import DEPTH_MAX
@@ -34,9 +35,14 @@ TAKEOVER_SECONDS_MIN = 5.0
 @click.option("--group", metavar="NAME", required=True, help="The consumer group; it is made where there is none.")
 @click.option("--to", metavar="URL", help="The daemon, or the proxy in front of several (HOOKD_URL).")
 @click.option("--feed", "feeds", metavar="URL", multiple=True, help="A daemon whose feed to read, one for each; --to.")
-@click.option("--token-file", metavar="FILE", help="A file with the token (HOOKD_TOKEN_FILE).")
 @click.option(
-    "--clients", metavar="FILE", help="Definitions of clients that a daemon may not know, as PUT /v1/clients."
+    "--token-file", metavar="FILE", shell_complete=complete_file, help="A file with the token (HOOKD_TOKEN_FILE)."
+)
+@click.option(
+    "--clients",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Definitions of clients that a daemon may not know, as PUT /v1/clients.",
 )
 @click.option(
     "--bind", metavar="HOST:PORT", default="127.0.0.1:8070", show_default=True, help="/livez, /readyz, /metrics."

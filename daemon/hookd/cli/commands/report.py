@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from hookd.cli.api_client import Refusal, Remote, Unreachable, Unreadable
+from hookd.cli.completion import complete_directory, complete_file
 from hookd.cli.configuration import load_or_exit
 from hookd.cli.failures import fail
 from hookd.cli.options import json_option, token_option, url_option
@@ -33,9 +34,11 @@ ASK_SECONDS_MAX = 3.0
 
 
 @click.command()
-@click.argument("file", required=False)
-@click.option("--reports", metavar="DIR", default=None, help="Where to look for the newest.")
-@click.option("--config", metavar="FILE", default=None, help="The daemon's configuration, which says where.")
+@click.argument("file", required=False, shell_complete=complete_file)
+@click.option("--reports", metavar="DIR", shell_complete=complete_directory, help="Where to look for the newest.")
+@click.option(
+    "--config", metavar="FILE", shell_complete=complete_file, help="The daemon's configuration, which says where."
+)
 @url_option
 @token_option
 @json_option

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from hookd.cli.api_client import NO_HOOKD, Answer, Remote, Unreachable
+from hookd.cli.completion import complete_file
 from hookd.cli.failures import asking, fail
 from hookd.cli.options import token_option, url_option
 from hookd.cli.report_files import read_summary, say_claimed
@@ -48,7 +49,7 @@ FRAMES = 1000
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", shell_complete=complete_file)
 @click.option("--exhausted", is_flag=True, help="The exhausted deliveries, in place of the undelivered.")
 @click.option("--client", "only_client", metavar="ID", help="Of this client only.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from hookd.cli.completion import complete_directory, complete_file
 from hookd.cli.configuration import load_configuration, load_or_exit, with_clients
 from hookd.cli.failures import fail
 from hookd.config.file import ConfigurationError
@@ -29,11 +30,15 @@ class Options(NamedTuple):
 
 
 @click.command()
-@click.option("--config", metavar="FILE", help="A TOML file; config/hookd.toml shows every key.")
+@click.option(
+    "--config", metavar="FILE", shell_complete=complete_file, help="A TOML file; config/hookd.toml shows every key."
+)
 @click.option("--bind", "binds", metavar="HOST:PORT", multiple=True, help="Listen here; port 0 picks one.")
 @click.option("--dev", is_flag=True, help="Allow plain http and loopback or private addresses as endpoints.")
 @click.option("--client", "clients", metavar="ID=URL", multiple=True, help="Register a client with one endpoint.")
-@click.option("--reports", metavar="DIR", help="Where the shutdown report is written.")
+@click.option(
+    "--reports", metavar="DIR", shell_complete=complete_directory, help="Where the shutdown report is written."
+)
 @click.pass_obj
 def run(
     held: list[str],

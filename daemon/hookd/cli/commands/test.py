@@ -5,7 +5,8 @@ import sys
 import click
 
 from hookd.cli.api_client import Remote, part
-from hookd.cli.completion import complete_client
+from hookd.cli.completion import complete_client, complete_endpoint
+from hookd.cli.endpoint_action import named
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.terminal import json_text, span, tell
@@ -19,12 +20,13 @@ TIMEOUT_SECONDS = 3700.0
 
 @click.command()
 @click.argument("client", shell_complete=complete_client)
-@click.argument("endpoint", default="default")
+@click.argument("endpoint", required=False, shell_complete=complete_endpoint)
 @url_option
 @token_option
 @json_option
-def test(client: str, endpoint: str, url: str | None, token_file: str | None, as_json: bool) -> None:
+def test(client: str, endpoint: str | None, url: str | None, token_file: str | None, as_json: bool) -> None:
     """Post one test event to an endpoint: exit 0 where it answered 2xx, else 3."""
+    client, endpoint = named(client, endpoint)
     with asking():
         remote = Remote.named(url, token_file, timeout_seconds=TIMEOUT_SECONDS)
         answer = remote.post(f"/v1/clients/{part(client)}/endpoints/{part(endpoint)}/test", b"")
