@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import trio
-from hookd.cli.api_client import Answer
-from hookd.cli.commands.explain import Found, HookdCommands, NotFound, explained, find
+from hookd.cli.api_client import Answer, Refusal
+from hookd.cli.commands.explain import Found, NotFound, explained, find
+from hookd.cli.paste import HookdCommands
 from hookd.core.attempt_text import excerpt_text, past_attempts
 from hookd.core.outcome import Blocked, TimedOut, Unreachable
 from hookd.core.rate import Rate
 from hookd.core.settings import DeliverySettings, RetrySettings, Settings
+from hookd.core.shard import HEADER
 from hookd.core.timestamps import rfc3339
 from hookd.flow.endings import ROWS_AT_ONCE
 from hookd.flow.report_lines import read_report_lines
@@ -338,7 +340,8 @@ async def test_unregistered_client_is_explained_by_what_waits_for_it(autojump_cl
     told = "\n".join(explained(found, str))
     assert "event e7 of client later" in told
     assert "Client later is not registered." in told
-    assert "Attempt 3 of 6 waits for its client to be registered." in told
+    waits = "Attempt 3 of 6 waits for its client's PUT, with this endpoint's id and its old secret."
+    assert waits in told
     with pytest.raises(NotFound):
         find(Asked(), "nobody")  # type: ignore[arg-type]
 
@@ -436,3 +439,35 @@ async def test_endpoint_that_is_ok_says_when_its_next_attempt_comes(autojump_clo
     api = await with_event(nursery, 500)
     await at(1)
     assert "The next attempt comes in 4s, at 08:00:05Z." in await of_client(api)
+
+
+class Behind:
+    """A proxy with several daemons behind it, or with none."""
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self._answers = answers
+
+    def get(self, path: str) -> Answer:
+        return self._answers.get(path, Answer(404, {}, {"type": "/problems/not-found", "detail": "a proxy"}))
+
+    def at_shard(self, _name: str) -> "Behind":
+        status = Answer(200, {}, {"now": rfc3339(EPOCH), "state": "running", "shard": "a"})
+        return Behind(self._answers | {"/v1/status": status})
+
+
+def test_proxy_without_a_daemon_is_said_to_be_that() -> None:
+    """Before, its own 404 for /v1/status was shown, and sent whoever was paged to another URL."""
+    empty = Behind({"/v1/clients/acme": Answer(503, {}, "no server", url="http://proxy")})
+    with pytest.raises(Refusal) as refused:
+        find(empty, "acme")  # type: ignore[arg-type]
+    assert "it says 503" in str(refused.value)
+    assert "asked was http://proxy, and a proxy says so whose daemon is down" in str(refused.value)
+
+
+def test_one_of_several_daemons_speaks_for_itself_alone() -> None:
+    """The clients that have an event of this id: those of the daemon that was asked, and perhaps others."""
+    unknown = {"type": "/problems/unknown-client", "detail": ""}
+    ambiguous = {"type": "/problems/ambiguous", "detail": "", "clients": ["acme", "beta"]}
+    answers = {"/v1/clients/e1": Answer(404, {HEADER: "a"}, unknown), "/v1/events/e1": Answer(409, {}, ambiguous)}
+    lines = explained(find(Behind(answers), "e1"), COMMANDS)  # type: ignore[arg-type]
+    assert lines[-1] == "This is shard a alone; another may know it, by the proxy's --url URL/shard/NAME."

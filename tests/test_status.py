@@ -6,7 +6,7 @@ import pytest
 import trio
 from hookd.cli.api_client import Answer
 from hookd.cli.commands.status import Overview, read, screen
-from hookd.cli.endpoint_rows import ROWS_MAX, Found
+from hookd.cli.endpoint_rows import ROWS_MAX, Found, Row, table
 from hookd.core.outcome import Unreachable
 
 from tests.edge.test_api import Api, event, started
@@ -142,6 +142,23 @@ async def test_empty_daemon_says_that_there_are_no_clients(autojump_clock, nurse
     assert screen(await overview_of(api), "")[-1] == "no clients are registered"
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("cannot connect: 127.0.0.1: Connection refused", "Connection refused"),
+        ("cannot connect: ::1: Connection refused", "Connection refused"),
+        ("cannot connect: no such name", "no such name"),
+        ("no answer within 15 s", "no answer within 15 s"),
+    ],
+)
+def test_last_failure_begins_with_the_reason(error: str, shown: str) -> None:
+    """On 80 columns each failure to connect read the same, `cannot connect:…`."""
+    health = {"state": "ok", "consecutive_failures": 1, "unsettled": 1, "in_flight": 0, "failing": False}
+    last = {"outcome": "unreachable", "status_code": None, "error": error}
+    health |= {"oldest_unsettled_seconds": 1.0, "last_outcome": last, "paused_by": None}
+    assert table(Found([Row("acme", "default", health)], 1, 1), 80)[-1].endswith(f"1s  {shown}")
+
+
 async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nursery) -> None:
     """Who waits for a PUT, and how the last run ended; what it left is not always known."""
     api = await started(nursery)
@@ -150,6 +167,6 @@ async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nu
     seen = Overview(status | {"waiting_for_client": 3, "previous_run": previous}, Found([], 0, 0))
     text = "\n".join(screen(seen, ""))
     assert "recovered    waiting for their client's PUT: 3 deliveries" in text
-    assert "run before   a1 ended crash, unknown undelivered, 0 recovered" in text
+    assert "run before   a1 crashed or was killed: unknown undelivered, 0 recovered" in text
     previous |= {"undelivered": 1200, "recovered": 1100}
     assert "1,200 undelivered, 1,100 recovered" in "\n".join(screen(seen, ""))

@@ -214,10 +214,12 @@ def test_status_without_a_daemon_is_69() -> None:
             done = hookd("status", "--url", given)
             assert (done.returncode, done.stdout) == (69, ""), done
             assert "Traceback" not in done.stderr
-    with Receiver() as receiver:
+            assert "Errno" not in done.stderr
+    with Receiver(503) as receiver:
         done = hookd("status", "--url", receiver.url)
         assert (done.returncode, done.stdout) == (69, "")
         assert "what answers there is no hookd" in done.stderr
+        assert f"asked was {receiver.url}, and a proxy says so whose daemon is down" in done.stderr
         assert "<html" not in done.stderr.lower()  # its page is not shown
 
 
@@ -264,7 +266,7 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
         return done.stderr if code else done.stdout
 
     assert "Attempt 1 of 3 is in flight since " in told("e1")
-    assert told("down").startswith("client down, registered through the configuration file: 2 unsettled deliveries")
+    assert told("down").startswith("client down, registered through the configuration or --client: 2 unsettled deliver")
     both = told("both")
     assert both.startswith("client both, ")
     assert "\nevent both of client down, " in both
@@ -279,7 +281,7 @@ def test_explain_names_events_clients_and_both(daemon: Daemon) -> None:
     assert "event twin of client down, " in told("down", "twin")
     assert "name a CLIENT, an EVENT" in told("a", "b", "c", code=2)
     of_endpoint = told("down", "default")
-    assert of_endpoint.startswith("client down, registered through the configuration file: ")
+    assert of_endpoint.startswith("client down, registered through the configuration or --client: ")
     assert "\n  default -> " in of_endpoint
     unknown = hookd("send", "nope", "order.paid", "--url", daemon.url)
     assert (unknown.returncode, unknown.stdout) == (2, "")

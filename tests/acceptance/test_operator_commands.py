@@ -34,6 +34,8 @@ def test_events_are_listed_and_filtered(tmp_path: Path) -> None:
         rows = said(ask(daemon, tmp_path, "events", "acme")).splitlines()
         assert rows[0].split() == ["ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE"]
         assert rows[1].split()[1:] == ["exhausted", "(refused)", "bad-0", "acme", "order.lost"]
+        columns = [(row.index(row.split()[-3]), row.index("acme"), row.index("order.")) for row in rows[1:]]
+        assert set(columns) == {tuple(rows[0].index(head) for head in ("EVENT", "CLIENT", "TYPE"))}
         assert [row.split()[2] for row in rows[2:]] == ["good-2", "good-1", "good-0"]
         lost = said(ask(daemon, tmp_path, "events", "--reason", "refused", "--since", "1h", "--json")).splitlines()
         assert [json.loads(row)["id"] for row in lost] == ["bad-0"]
@@ -88,16 +90,19 @@ def test_events_are_retried_and_replayed(tmp_path: Path) -> None:
             receiver.behaviour = lambda _: 200
             assert "e0: pending" in said(ask(daemon, tmp_path, "retry", "acme/e0"))
             wait_until(lambda: api.deliveries()["delivered"] == 1, what="the one that was retried")
-            assert "e0: nothing to do" in said(ask(daemon, tmp_path, "retry", "acme/e0"))
+            delivered = ask(daemon, tmp_path, "retry", "acme/e0")
+            assert "e0: nothing to do" in said(delivered)
+            assert f"hookd redeliver --url {daemon.url} acme e0" in delivered.stderr
             assert said(ask(daemon, tmp_path, "replay", "acme", "--dry-run")) == "2 match; nothing was reopened\n"
-            assert said(ask(daemon, tmp_path, "replay", "acme", "--until", "2020-01-01T00:00:00Z")).startswith(
-                "0 match"
-            )
+            none = ask(daemon, tmp_path, "replay", "acme", "--until", "2020-01-01T00:00:00Z")
+            assert said(none).startswith("0 match")
+            assert "made due now by --status failed" in none.stderr
             done = json.loads(said(ask(daemon, tmp_path, "replay", "acme", "--json")))
             assert (done["matched"], done["reopened"], done["left"]) == (2, 2, 0)
             wait_until(lambda: api.deliveries()["delivered"] == 3, what="those that were replayed")
         assert "unknown-event" in _refused(ask(daemon, tmp_path, "retry", "acme/nothing"))
-        assert "CLIENT/EVENT" in _refused(ask(daemon, tmp_path, "retry", "e0"))
+        alone = _refused(ask(daemon, tmp_path, "retry", "e0"))
+        assert "CLIENT/EVENT; all that waits of a client after a failure: hookd replay CLIENT --status" in alone
         assert "unknown-client" in _refused(ask(daemon, tmp_path, "replay", "nobody"))
         assert "--since is a length of time" in _refused(ask(daemon, tmp_path, "replay", "acme", "--since", "soon"))
 

@@ -57,7 +57,10 @@ def test_event_is_redelivered_by_its_name(tmp_path: Path) -> None:
             wait_until(lambda: api.deliveries()["delivered"] == 1, what="it to settle once more")
             said(ask(daemon, tmp_path, "redeliver", "acme/e1"))
             wait_until(lambda: api.deliveries()["in_flight"] == 1, what="it to be in flight")
-            assert "e1: nothing to do" in said(ask(daemon, tmp_path, "redeliver", "acme", "e1"))
+            owed = ask(daemon, tmp_path, "redeliver", "acme", "e1")
+            assert "e1: nothing to do" in said(owed)
+            retry = f"hookd retry --url {daemon.url} acme e1"
+            assert owed.stderr == f"hookd: it is still owed; for an attempt now: {retry}\n"
             explained = said(ask(daemon, tmp_path, "explain", "acme/e1"))
             assert "It was delivered before, and is sent once more." in explained
         for arguments, words in (

@@ -199,7 +199,7 @@ def test_stopped_relay_leaves_its_entries_to_the_next_at_once(tmp_path: Path, re
         with relayed(tmp_path, redis, daemon, "--clients", clients) as relay:
             wait(lambda: owed(relay, "posted") == 10, "they are posted")
             assert relay.stop(5.0) == 3
-            assert "10 entries are owed" in relay.stderr
+            assert "10 entries are owed, and pending" in relay.stderr
         assert [name for name in members(redis) if name.startswith("relay:")] == []
         with Relay(tmp_path, redis.url, daemon.url, "--takeover", "1h", name="second") as second:
             wait(lambda: owed(second, "posted") == 10, "the second has them")

@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: Any
     has_token: bool = False  # whether the question brought one
+    url: str = ""  # who was asked
 
     @property
     def shard(self) -> str | None:
@@ -63,6 +64,10 @@ class Answer(NamedTuple):
             self.status < 400 or str(self.body.get("type")).startswith("/problems/")
         )
 
+    @property
+    def is_of_gateway(self) -> bool:
+        return self.status in (502, 503, 504) and not self.is_hookds
+
     def problem_is(self, slug: str) -> bool:
         return self.is_hookds and self.body.get("type") == f"/problems/{slug}"
 
@@ -71,7 +76,8 @@ class Answer(NamedTuple):
         """What a refusal says, for people; another server's page is not shown, a line of plain text is."""
         if not self.is_hookds:
             said = f" ({printable(self._line)})" if self._line else ""
-            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}"
+            proxied = f"; asked was {self.url}, and a proxy says so whose daemon is down" if self.is_of_gateway else ""
+            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}{proxied}"
         slug = str(self.body.get("type", "")).rpartition("/")[2]
         return printable(f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}")
 
@@ -171,11 +177,13 @@ class Remote:
             )
             raise Unreachable(f"no https at {self.url}: {plain}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"no hookd answers at {self.url}: {error or type(error).__name__}") from error
+            reason = getattr(error, "strerror", None) or error or type(error).__name__
+            raise Unreachable(f"no hookd answers at {self.url}: {reason}") from error
         finally:
             connection.close()
         names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, _decoded(content, names.get("content-type", "")), self._token is not None)
+        body_of = _decoded(content, names.get("content-type", ""))
+        return Answer(response.status, names, body_of, self._token is not None, self.url)
 
 
 def part(text: str) -> str:

@@ -6,6 +6,7 @@ At most 20 endpoints are shown.
 """
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ ROW_COLUMNS = 64  # the rest of a row, its last failure with 16
 PAGE = 500  # clients: a page is 10 to 20 ms of the daemon's loop
 URGENCY = {"disabled": 0, "paused": 1, "throttled": 2}
 FAILING, WAITING, WELL = 3, 4, 5
+# In 16 columns there is room for the reason alone, or every failure to connect reads the same.
+CONNECTING = re.compile(r"^cannot connect: (?:[0-9a-fA-F.:]+: )?")
 
 
 class Row(NamedTuple):
@@ -121,7 +124,7 @@ def _last_failure(health: dict[str, Any]) -> str:
     last = health["last_outcome"]
     if last is None or (last["status_code"] is not None and last["status_code"] < 300):
         return ""
-    return f"answered {last['status_code']}" if last["error"] is None else str(last["error"])
+    return f"answered {last['status_code']}" if last["error"] is None else CONNECTING.sub("", last["error"])
 
 
 def shown_age(seconds: float | None) -> str:

@@ -5,6 +5,8 @@ width. Times and ages are core/time_text's. Messages go through `tell`, or end t
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 import click
 import msgspec
@@ -47,6 +49,22 @@ def width() -> int:
 def fit(row: str) -> str:
     """Cut to the terminal's width; a file or a pipe gets the whole row."""
     return clip(row, screen_size()[0]) if sys.stdout.isatty() else row
+
+
+def widths_of(rows: Iterable[Sequence[str]], least: Sequence[int] = ()) -> list[int]:
+    """Of each column the widest cell, as it is shown."""
+    widths = list(least)
+    for row in rows:
+        cells = [len(printable(cell)) for cell in row]
+        widths = [max(pair) for pair in zip_longest(widths, cells, fillvalue=0)]
+    return widths
+
+
+def aligned(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    """Made harmless, each column as wide as its widest cell."""
+    for row in rows:
+        cells = (f"{printable(cell):{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 def folded(line: str, columns: int, indent: int) -> list[str]:

@@ -19,6 +19,10 @@ from hookd.core.endpoint_egress import ProveTls
 from hookd.core.ids import is_id
 from hookd.core.settings import Settings
 
+MISSING = (
+    "needs secret_file, secret_env or secret (under --dev one is made); "
+    'for a file: echo "whsec_$(openssl rand -base64 32)" > FILE'
+)
 _SECRET_KEYS = ("secret", "secret_file", "secret_env")
 _ELSEWHERE = {"secret": _SECRET_KEYS[1:], **ELSEWHERE}
 
@@ -104,7 +108,7 @@ class ClientsReader:
             return plain | {"secret": secret}
         # Only url makes it an endpoint: without one the definition's own mistake says more than a missing secret.
         if "url" in entry and entry.keys().isdisjoint(_SECRET_KEYS) and not self._settings.dev:
-            self._findings.note_in_file(at, "needs secret_file, secret_env or secret (under --dev one is made)")
+            self._findings.note_in_file(at, MISSING)
         return plain
 
     def _path(self, at: KeyPath, pointer: str, entry: dict[str, Any]) -> KeyPath:

@@ -47,7 +47,7 @@ class Telling:
     # Clients
 
     def client(self, client: dict[str, Any]) -> Iterator[str]:
-        kept = "the configuration file" if client["managed_by_config"] else "the API"
+        kept = "the configuration or --client" if client["managed_by_config"] else "the API"
         yield (
             f"client {client['id']}, registered through {kept}: {client['unsettled']:,} unsettled "
             f"{plural('delivery', client['unsettled'])}"
@@ -212,7 +212,7 @@ class Telling:
         if _ends(delivery, endpoint):
             return
         if endpoint is None or health is None:
-            yield f"{attempt} waits for its client to be registered."
+            yield f"{attempt} waits for its client's PUT, with this endpoint's id and its old secret."
         elif health["state"] == "paused" and health["paused_by"] == "operator":
             yield f"{attempt} waits: an operator paused the endpoint{self._since(health)}. It goes on after:"
             yield f"  {self._resume(event['client_id'], endpoint)}"

@@ -48,7 +48,7 @@ def cancel(
     token_file: str | None,
     as_json: bool,
 ) -> None:
-    """Give up what is unsettled of an event, or of a client; what is in flight runs out."""
+    """Give up what is unsettled of an event, or of a client; an attempt in flight goes on to its end."""
     client_id, event_id = _named(names)
     if event_id and (since or until or types):
         usage("--since, --until and --type go with a client, not with one event")
@@ -74,8 +74,7 @@ def cancel(
     else:
         with asking(), waiting("cancelling"):
             done = _post(remote, client_id, asked, dry_run=False)
-        said = f"{done['matched']:,} match; {done['cancelled']:,} cancelled, {done['in_flight']:,} in flight run out"
-        click.echo(json_text(done) if as_json else said)
+        click.echo(json_text(done) if as_json else _done_text(done))
 
 
 def _named(names: tuple[str, ...]) -> tuple[str, str]:
@@ -106,6 +105,11 @@ def _count(remote: Remote, client_id: str, event_id: str, endpoint: str | None) 
 
 def _said(counted: dict[str, Any]) -> str:
     return f"{counted['matched']:,} match, {counted['in_flight']:,} of them in flight"
+
+
+def _done_text(done: dict[str, Any]) -> str:
+    flying = f"; {done['in_flight']:,} in flight, whose attempt goes on to its end" if done["in_flight"] else ""
+    return f"{done['matched']:,} match; {done['cancelled']:,} cancelled{flying}"
 
 
 def _is_meant(counted: dict[str, Any], name: str) -> bool:

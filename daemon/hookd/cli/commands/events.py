@@ -1,6 +1,7 @@
 """Owns `hookd events`: the events that are held, newest first, one line each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,10 +11,9 @@ from hookd.cli.api_client import Remote, part
 from hookd.cli.completion import complete_client
 from hookd.cli.failures import asking, fail, refused
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import fit, json_text, moment, tell
+from hookd.cli.terminal import aligned, fit, json_text, moment, tell, widths_of
 from hookd.cli.times import daemon_now, time_of
 from hookd.core.delivery import Status
-from hookd.core.printable import printable
 from hookd.core.quoting import quoted
 from hookd.core.retry import Reason
 from hookd.process.exit_codes import ExitCode
@@ -22,6 +22,7 @@ LIMIT_DEFAULT = 50
 # Of a filter that finds little: each page of the daemon's looks at 10,000 events.
 PAGES_MAX = 1000
 PAGE_LIMIT_MAX = 1000
+HEAD: tuple[str, ...] = ("ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE")
 
 
 @click.command()
@@ -60,13 +61,20 @@ def events(
             for event in rows:
                 click.echo(json_text(event))
         else:
-            click.echo(_row("ACCEPTED", "STATUS", "EVENT", "CLIENT", "TYPE"))
-            for event in rows:
-                click.echo(fit(printable(_of(event, now))))
+            _show(rows, now)
         if client is not None and not rows.found:
             _refuse_unregistered(remote, client, endpoint)
         if rows.has_more:
             tell(f"there are more than {limit:,}; --limit shows them")
+
+
+def _show(events: Iterable[dict[str, Any]], now: float) -> None:
+    """Each column is as wide as what the first thousand rows hold; it only grows after that."""
+    left, head, widths = iter(events), [HEAD], list[int]()
+    while rows := [*head, *(_row(event, now) for event in islice(left, PAGE_LIMIT_MAX))]:
+        widths, head = widths_of(rows, widths), []
+        for line in aligned(rows, widths):
+            click.echo(fit(line))
 
 
 def _refuse_unregistered(remote: Remote, client_id: str, endpoint_id: str | None) -> None:
@@ -106,13 +114,8 @@ class _Rows:
         self.has_more = cursor is not None
 
 
-def _of(event: dict[str, Any], now: float) -> str:
+def _row(event: dict[str, Any], now: float) -> tuple[str, ...]:
     status = "delivered (to nobody)" if event["unrouted"] else event["status"]
     reasons = sorted({delivery["reason"] for delivery in event["deliveries"] if delivery["reason"]})
     said = f"{status} ({', '.join(reasons)})" if reasons else status
-    return _row(moment(event["accepted_at"], now), said, event["id"], event["client_id"], event["type"])
-
-
-def _row(accepted: str, status: str, event_id: str, client_id: str, event_type: str) -> str:
-    """On 80 columns only the type is cut."""
-    return f"{accepted:9} {status:20} {event_id:28} {client_id:12} {event_type}"
+    return moment(event["accepted_at"], now), said, event["id"], event["client_id"], event["type"]

@@ -6,15 +6,15 @@ paste. What endpoints and producers wrote is made harmless before it reaches the
 Does not: decide or change anything.
 """
 
-import shlex
 from typing import Any, NamedTuple
 
 import click
 
-from hookd.cli.api_client import Answer, Remote, part
+from hookd.cli.api_client import Answer, Refusal, Remote, part
 from hookd.cli.completion import complete_names
 from hookd.cli.failures import asking, fail, usage
 from hookd.cli.options import json_option, token_option, url_option
+from hookd.cli.paste import HookdCommands
 from hookd.cli.terminal import json_text
 from hookd.core.explanation import Telling
 from hookd.core.printable import printable
@@ -22,6 +22,7 @@ from hookd.core.timestamps import parse_rfc3339
 from hookd.process.exit_codes import ExitCode
 
 WAITING_SHOWN_MAX = 10
+ANOTHER_SHARD = "another may know it, by the proxy's --url URL/shard/NAME"
 
 
 @click.command()
@@ -47,28 +48,6 @@ def explain(names: tuple[str, ...], url: str | None, token_file: str | None, as_
         except NotFound as error:
             fail(ExitCode.USAGE, f"nothing is called {name!r}: {error}")
         click.echo(found_json(found) if as_json else "\n".join(explained(found, HookdCommands(url, token_file))))
-
-
-class HookdCommands(NamedTuple):
-    """Those of this command line, with the options that this one was given; the environment holds for them as well."""
-
-    url: str | None = None
-    token_file: str | None = None
-
-    def resume(self, client_id: str, endpoint_id: str) -> str:
-        return self._command("resume", client_id, endpoint_id)
-
-    def retry(self, client_id: str, event_id: str) -> str:
-        return self._command("retry", client_id, event_id)
-
-    def explain(self, name: str) -> str:
-        return self._command("explain", name)
-
-    def _command(self, verb: str, *names: str) -> str:
-        given = {"--url": self.url, "--token-file": self.token_file}
-        options = [word for option, value in given.items() if value for word in (option, value)]
-        apart = ["--"] if any(name.startswith("-") for name in names) else []  # an id may, and would be an option
-        return shlex.join(["hookd", verb, *options, *apart, *names])
 
 
 class Found(NamedTuple):
@@ -127,9 +106,12 @@ def _with_endpoint(remote: Remote, client_id: str, endpoint_id: str, no_event: A
 
 
 def _shard_of(remote: Remote, name: str) -> str | None:
-    """A proxy in front of several passes on what names the client in its path, or the daemon in an event's id."""
+    """A proxy in front of several passes on what names the client in its path, or the daemon in an event's id. Raises
+    Refusal where it has no daemon to pass it to."""
     client_id, slash, _ = name.partition("/")
     answer = remote.get(f"/v1/clients/{_part(client_id)}")
+    if not answer.is_hookds:
+        raise Refusal(answer)  # that no daemon is there says more than that the proxy has no status of its own
     if not slash and answer.status == 404:
         return remote.get(f"/v1/events/{_part(name)}").shard or answer.shard
     return answer.shard
@@ -147,6 +129,8 @@ def explained(found: Found, commands: HookdCommands) -> list[str]:
     if found.ambiguous:
         lines.append("Several clients have an event of this id; name one of them:")
         lines += [f"  {commands.explain(f'{client_id}/{found.name}')}" for client_id in found.ambiguous]
+        if found.status.get("shard"):
+            lines.append(f"This is shard {found.status['shard']} alone; {ANOTHER_SHARD}.")
     return [printable(line) for line in lines]
 
 
@@ -159,7 +143,7 @@ def found_json(found: Found) -> str:
 
 def _absent(answer: Answer) -> str:
     """What the daemon says; of several it speaks for itself alone."""
-    others = f"; this is shard {answer.shard}: another may know it, by the proxy's --url URL/shard/NAME"
+    others = f"; this is shard {answer.shard}: {ANOTHER_SHARD}"
     return answer.problem + (others if answer.shard else "")
 
 

@@ -4,7 +4,9 @@ Rules: a request is noted before it is answered. Nothing that a peer sends ends 
 time are bounded. What a peer wrote is made harmless before it reaches the terminal. Signatures are verified by
 Standard Webhooks 1.0, and clocks may differ by five minutes.
 
-Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids.
+An id is of one client, and goes to each of its endpoints: so the same id on another path is no repeat.
+
+Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids of a path.
 
 Does not: speak TLS, keep payloads, or serve anyone but the developer who started it.
 """
@@ -38,6 +40,7 @@ from hookd.core.units import parse_duration
 from hookd.process.exit_codes import ExitCode
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
+PATH = "/hook"  # of what it says to try; any other is taken as well
 IDS_MAX = 100_000
 ID_CHARS_MAX = 64  # a longer one, which hookd does not send, is remembered by its digest
 TOLERANCE_SECONDS = 300
@@ -144,14 +147,14 @@ class Receiver(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         host = str(self.server_address[0])
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/hook"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}{PATH}"
 
     def take(self, request: ReceivedRequest) -> ReceivedAttempt:
         """Counts and prints it, before it is answered."""
         unverified = reason_not_verified(self._key, request.headers, request.body, now=request.at)
         event_id = request.headers.get("webhook-id", "")
         with self._lock:
-            known = self._remember(event_id)
+            known = self._remember(request.path, event_id)
             known.came += 1
             seen = ReceivedAttempt(
                 known.came, bool(event_id) and known.taken, unverified, self.manners.status(known.came)
@@ -163,9 +166,9 @@ class Receiver(ThreadingHTTPServer):
             self._print(request, seen)
         return seen
 
-    def note_answer(self, event_id: str, status: int) -> None:
+    def note_answer(self, path: str, event_id: str, status: int) -> None:
         with self._lock:
-            known = self._remember(event_id)
+            known = self._remember(path, event_id)
             known.taken = known.taken or 200 <= status < 300
 
     def summary(self) -> str:
@@ -182,16 +185,17 @@ class Receiver(ThreadingHTTPServer):
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
-    def _remember(self, event_id: str) -> Known:
-        if len(event_id) > ID_CHARS_MAX:
-            event_id = hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()
-        known = self._known.setdefault(event_id, Known())
+    def _remember(self, path: str, event_id: str) -> Known:
+        name = f"{event_id} {path}" if event_id else ""
+        if len(name) > ID_CHARS_MAX:
+            name = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        known = self._known.setdefault(name, Known())
         if len(self._known) > IDS_MAX:
             del self._known[next(iter(self._known))]
         return known
 
     def _print(self, request: ReceivedRequest, seen: ReceivedAttempt) -> None:
-        text = json_line(request, seen) if self._as_json else line(request, seen)
+        text = json_line(request, seen) if self._as_json else line(request, seen, _columns())
         try:
             click.echo(text)
         except OSError:  # `| head` has seen enough
@@ -223,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         # Noted first: the peer may have the answer, and send again, before this thread goes on.
-        self.server.note_answer(headers.get("webhook-id", ""), seen.status)
+        self.server.note_answer(self.path, headers.get("webhook-id", ""), seen.status)
         self._answer(seen.status, keep=True)
 
     def _answer(self, status: int, *, keep: bool = False) -> None:
@@ -295,12 +299,18 @@ def reason_not_verified(key: bytes | None, headers: Mapping[str, str], body: byt
     )
 
 
-def line(request: ReceivedRequest, seen: ReceivedAttempt) -> str:
-    """One request for people, cut to the terminal's width."""
+def _columns() -> int:
+    """A file or a pipe gets the whole line."""
+    return shutil.get_terminal_size((COLUMNS_MAX, 24)).columns if sys.stdout.isatty() else sys.maxsize
+
+
+def line(request: ReceivedRequest, seen: ReceivedAttempt, columns: int) -> str:
+    """One request for people, cut to so many columns. Its path is said where it is not the one that `serve` named."""
     headers = request.headers
     parts = [
         rfc3339(request.at)[11:19] + "Z",
         headers.get("webhook-id") or "(no webhook-id)",
+        *([] if request.path == PATH else [request.path]),
         headers.get("hookd-event-type", "-"),
         f"attempt {headers.get('hookd-attempt', '?')}",
         f"{len(request.body):,} B",
@@ -310,7 +320,7 @@ def line(request: ReceivedRequest, seen: ReceivedAttempt) -> str:
     if seen.is_duplicate:
         parts.append("DUPLICATE (answered 2xx before)")
     payload = request.body[:PAYLOAD_SHOWN_BYTES_MAX].decode(errors="replace")
-    return clip(printable("  ".join([*parts, payload])), shutil.get_terminal_size((COLUMNS_MAX, 24)).columns)
+    return clip(printable("  ".join([*parts, payload])), columns)
 
 
 def json_line(request: ReceivedRequest, seen: ReceivedAttempt) -> str:

@@ -13,6 +13,7 @@ from hookd.cli.completion import complete_file
 from hookd.cli.failures import fail, usage
 from hookd.core.bind import URL_DEFAULT, parse_bind
 from hookd.core.json_depth import DEPTH_MAX
+from hookd.core.plurals import are
 from hookd.core.units import parse_duration, parse_size
 from hookd.edge.logs import LogWriter, capture_libraries, form_on
 from hookd.edge.streams import STDERR
@@ -34,7 +35,7 @@ TAKEOVER_SECONDS_MIN = 5.0
 @click.option("--stream", metavar="NAME", required=True, help="The stream; an entry has client, type, id and payload.")
 @click.option("--group", metavar="NAME", required=True, help="The consumer group; it is made where there is none.")
 @click.option("--to", metavar="URL", help="The daemon, or the proxy in front of several (HOOKD_URL).")
-@click.option("--feed", "feeds", metavar="URL", multiple=True, help="A daemon whose feed to read, one for each; --to.")
+@click.option("--feed", "feeds", metavar="URL", multiple=True, help="A daemon whose feed to read, one for each (--to).")
 @click.option(
     "--token-file", metavar="FILE", shell_complete=complete_file, help="A file with the token (HOOKD_TOKEN_FILE)."
 )
@@ -106,7 +107,7 @@ def relay(held: list[str], /, **options: Any) -> None:
     if problem is not None:
         fail(*problem)
     if left:
-        fail(ExitCode.UNDELIVERED, f"{left:,} entries are owed; they stay pending in Redis, for the next relay")
+        fail(ExitCode.UNDELIVERED, f"{are(left, 'entry')} owed, and pending in Redis for the next relay")
 
 
 def _log() -> LogWriter:

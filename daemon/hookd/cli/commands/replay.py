@@ -19,6 +19,7 @@ from hookd.process.exit_codes import ExitCode
 # 270,000 events are looked at in about a second, and 20,000 reopened in one more.
 TIMEOUT_SECONDS = 300.0
 STATUSES = ("exhausted", "delivered", "failed")
+STATUSES_DEFAULT = ("exhausted",)
 
 
 @click.command()
@@ -28,7 +29,7 @@ STATUSES = ("exhausted", "delivered", "failed")
     "statuses",
     type=click.Choice(STATUSES),
     multiple=True,
-    default=("exhausted",),
+    default=STATUSES_DEFAULT,
     show_default=True,
     help="Reopen what was given up; send again what was delivered, also to endpoints that came later; make due now "
     "what waits after a failure. May be given several times.",
@@ -69,6 +70,8 @@ def replay(
         matches = "matches" if done["matched"] == 1 else "match"
         reopened = "nothing was reopened" if dry_run else f"{done['reopened']:,} reopened"
         click.echo(f"{done['matched']:,} {matches}; {reopened}")
+        if not done["matched"] and statuses == STATUSES_DEFAULT:
+            tell("nothing that matches was given up; what waits after a failure is made due now by --status failed")
     if done["without_payload"]:
         tell(f"{done['without_payload']:,} were delivered then and cannot be sent again: their payloads were dropped")
     if done["left"]:

@@ -64,6 +64,8 @@ def resend(
     summary, _ = read_summary(path)
     say_claimed(path)
     lines, unreadable = _read(path, kind, only_client)
+    if not lines and not unreadable:
+        tell(f"the report lists nothing of that: {kind}{f' of client {only_client}' if only_client else ''}")
     if dry_run:
         _end_dry_run(lines, unreadable, has_payloads=summary.payloads is not False)
     with asking():

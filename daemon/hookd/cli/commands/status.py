@@ -27,6 +27,7 @@ TOTALS_INDENT = 13
 WATCH_EVERY_SECONDS = 1.0
 STATUS_SECONDS_MAX = 5.0  # for each answer; who watches should see soon that none comes
 REST_FACTOR = 4
+ENDED = {"clean": "stopped", "reported": "stopped with a report", "crash": "crashed or was killed"}
 STATUSES = ("pending", "failed", "delivered", "exhausted")
 CLEAR, HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -168,8 +169,8 @@ def _unusual(status: dict[str, Any]) -> list[str]:
         lines.append(f"notices      {status['notices']:,} made{_told(status['operations'])}")
     if (previous := status["previous_run"]) is not None:
         undelivered = "unknown" if previous["undelivered"] is None else f"{previous['undelivered']:,}"
-        ended = f"ended {previous['ended']}, {undelivered} undelivered, {previous['recovered']:,} recovered"
-        lines.append(f"run before   {previous['run_id']} {ended}")
+        left = f"{undelivered} undelivered, {previous['recovered']:,} recovered"
+        lines.append(f"run before   {previous['run_id']} {ENDED.get(previous['ended'], previous['ended'])}: {left}")
     return lines
 
 

@@ -9,9 +9,10 @@ from hookd.cli.completion import complete_client, complete_endpoint
 from hookd.cli.endpoint_action import named
 from hookd.cli.failures import asking
 from hookd.cli.options import json_option, token_option, url_option
-from hookd.cli.terminal import json_text, span, tell
+from hookd.cli.terminal import json_text, tell
 from hookd.core.attempt_text import advice, outcome_text
 from hookd.core.printable import printable
+from hookd.core.time_text import took
 from hookd.process.exit_codes import ExitCode
 
 # An attempt may take an hour, as the endpoint's timeout says; the daemon answers when it is over.
@@ -32,7 +33,7 @@ def test(client: str, endpoint: str | None, url: str | None, token_file: str | N
         answer = remote.post(f"/v1/clients/{part(client)}/endpoints/{part(endpoint)}/test", b"")
         attempt = answer.taken("outcome", "status_code", "error", "duration_seconds")
     status = attempt["status_code"]
-    shown = f"{client}/{endpoint}: {outcome_text(attempt)}, after {span(attempt['duration_seconds'])}"
+    shown = f"{client}/{endpoint}: {outcome_text(attempt)}, after {took(attempt['duration_seconds'])}"
     click.echo(json_text(attempt) if as_json else printable(shown))
     for line in advice(attempt):
         tell(line)

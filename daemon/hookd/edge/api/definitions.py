@@ -83,7 +83,9 @@ def _has_certificates(definition: object) -> bool:
 
 def _refused(mistakes: Sequence[Mistake]) -> InvalidDefinition:
     first = mistakes[0]
-    return InvalidDefinition(f"the client is not valid: {first.pointer or 'it'} {first.detail}", mistakes=mistakes)
+    more = f"; and {len(mistakes) - 1:,} more, in errors" if len(mistakes) > 1 else ""
+    said = f"the client is not valid: {first.pointer or 'it'} {first.detail}{more}"
+    return InvalidDefinition(said, mistakes=mistakes)
 
 
 def _refuse_many_values(body: bytes, most: int) -> None:
