@@ -409,6 +409,7 @@ def test_secrets_are_read_beside_the_file_or_from_the_credentials_folder(file: P
     ("lines", "where", "what"),
     [
         ("", "F:1: clients[0]", "needs secret_file, secret_env or secret"),
+        ("", "F:1: clients[0]", 'for a file: echo "whsec_$(openssl rand -base64 32)" > FILE'),
         ('secret_file = "none"', "F:4: clients[0].secret_file", "cannot be read"),
         ('secret_file = "empty"', "F:4: clients[0].secret_file", "is empty"),
         ('secret_file = "bad"', "F:4: clients[0].secret_file", "must be"),

@@ -215,11 +215,11 @@ def test_status_without_a_daemon_is_69() -> None:
             assert (done.returncode, done.stdout) == (69, ""), done
             assert "Traceback" not in done.stderr
             assert "Errno" not in done.stderr
-    with Receiver(503) as receiver:
+    with Receiver() as receiver:
         done = hookd("status", "--url", receiver.url)
         assert (done.returncode, done.stdout) == (69, "")
         assert "what answers there is no hookd" in done.stderr
-        assert f"asked was {receiver.url}, and a proxy says so whose daemon is down" in done.stderr
+        assert f"; asked was {receiver.url}\n" in done.stderr
         assert "<html" not in done.stderr.lower()  # its page is not shown
 
 

@@ -160,11 +160,12 @@ def test_report_marker_and_claim_are_shown_harmlessly(report: Path) -> None:
     report.write_text(hostile)
     (report.parent / f"{report.name}.claimed-by-\x1b[31m\u202erun").write_text("")
     marker = {"run_id": BOO, "version": BOO, "host": BOO, "pid": 1, "started_at": NOW.replace("20:", "21:")}
-    marker |= {"at": NOW.replace("20:", "22:"), "counts": {BOO: 1}}
+    marker |= {"at": NOW.replace("20:", "22:"), "counts": {BOO: 1, "in_flight": 2, "events": {"failed": 3}}}
     (report.parent / "run-x.open").write_text(json.dumps(marker, ensure_ascii=False))
     said = said_by("report", "--reports", str(report.parent))
     assert "RUN \\x1b[31m\\x1b]0;boo" in said
-    assert "its counts then: " in said
+    assert "its counts then: 1 \\x1b[31m" in said
+    assert ", 2 in flight; events 3 failed\n" in said
     assert "run \\x1b[31m\\u202erun took up" in said
     shown = hookd("report", str(report), "--json").stdout
     assert shown.rstrip("\n").isprintable()

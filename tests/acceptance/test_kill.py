@@ -141,7 +141,6 @@ def test_crash_report_says_what_is_known_of_each(tmp_path: Path) -> None:
     daemon, run_id = killed_with_one_of_each(tmp_path)
     shown = hookd("report", "--reports", str(daemon.reports))
     assert f"RUN {run_id} ENDED WITHOUT A REPORT" in shown.stderr
-    assert re.search(r"^hookd: its counts then: \d+ accepted, .*; events \d+ pending, ", shown.stderr, re.M)
     with Daemon(tmp_path, settings=SETTINGS) as after:
         (path,) = after.reports.glob("crash-*.jsonl")
         summary, lines = read_report(path)

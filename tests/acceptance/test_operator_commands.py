@@ -147,7 +147,7 @@ def test_rows_are_cut_on_a_terminal_and_whole_in_a_pipe(tmp_path: Path) -> None:
             wait_until(lambda: not api.status()["memory"]["unsettled_events"], what="the event to settle")
         environ = environment(COLUMNS="80")
         piped = hookd("events", "--url", daemon.url, cwd=tmp_path, env=environ)
-        assert said(piped).splitlines()[1].endswith(f"acme         {event_type}")
+        assert said(piped).splitlines()[1].endswith(f"acme    {event_type}")
         main, side = pty.openpty()
         with started("events", "--url", daemon.url, stdout=side, env=environ) as listing:
             os.close(side)  # the command's own is the last: its end ends the reading

@@ -187,5 +187,15 @@ def test_status_watched_at_80_columns_keeps_every_total_and_the_last_column(tmp_
         watched.resize(100, 30)
         lines = watched.wait_for(f"{'initech/default':<30} disabled", "answered 410")
         assert sum(line.startswith("client/endpoint") for line in lines) == 1
+        watched.resize(100, 12)
+        watched.wait_for("lines more than this terminal has")
         watched.press(b"\x03")
         assert watched.wait() == 0
+
+
+def test_help_has_whole_sentences() -> None:
+    """On 80 columns click cuts off what is longer than the rest of a line."""
+    shown = hookd("--help")
+    assert shown.returncode == 0
+    assert "..." not in shown.stdout.partition("Commands:")[2]
+    assert max(map(len, shown.stdout.splitlines())) <= 80

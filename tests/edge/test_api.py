@@ -859,6 +859,7 @@ async def test_put_of_an_invalid_client_is_422_with_pointers(autojump_clock, nur
     api = await started(nursery)
     answer = refused_as(await api.put("/v1/clients/new", definition), 422, "invalid-client")
     assert answer.pointers == pointers
+    assert answer.body["detail"].endswith("; and 1 more, in errors") == (len(pointers) == 2)
     refused_as(await api.get("/v1/clients/new"), 404, "unknown-client")
 
 

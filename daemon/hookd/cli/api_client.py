@@ -64,10 +64,6 @@ class Answer(NamedTuple):
             self.status < 400 or str(self.body.get("type")).startswith("/problems/")
         )
 
-    @property
-    def is_of_gateway(self) -> bool:
-        return self.status in (502, 503, 504) and not self.is_hookds
-
     def problem_is(self, slug: str) -> bool:
         return self.is_hookds and self.body.get("type") == f"/problems/{slug}"
 
@@ -76,8 +72,8 @@ class Answer(NamedTuple):
         """What a refusal says, for people; another server's page is not shown, a line of plain text is."""
         if not self.is_hookds:
             said = f" ({printable(self._line)})" if self._line else ""
-            proxied = f"; asked was {self.url}, and a proxy says so whose daemon is down" if self.is_of_gateway else ""
-            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}{proxied}"
+            proxied = ", and a proxy says so whose daemon is down" if self.status in (502, 503, 504) else ""
+            return f"{NO_HOOKD}: it says {self.status}, and no problem of hookd's{said}; asked was {self.url}{proxied}"
         slug = str(self.body.get("type", "")).rpartition("/")[2]
         return printable(f"{self.status} {slug}: {self.body.get('detail', '')}{self._advice}")
 

@@ -36,9 +36,17 @@ from hookd.core.no_room import NO_ROOM
 from hookd.edge.streams import STDOUT
 from hookd.process.exit_codes import ExitCode
 
+HELP_CHARS_MAX = 300
+
 
 class _Commands(click.Group):
-    """A stdout that takes nothing (a full disk) ends a command with a sentence."""
+    """A stdout that takes nothing (a full disk) ends a command with a sentence. The help has each command's whole first
+    sentence: on 80 columns click cuts off two of three."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name].get_short_help_str(HELP_CHARS_MAX)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -63,7 +71,7 @@ def hookd() -> None:
     hookd receive                   a receiver to develop against
     hookd send acme invoice.paid '{"amount": 42}'
     hookd status                    how it is, and whose endpoints need someone
-    hookd explain acme              what it waits for, until when, and what ends it
+    hookd explain acme              what it waits for, until when, what ends it
     """
 
 

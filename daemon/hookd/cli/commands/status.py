@@ -147,7 +147,8 @@ def _put(text: str, *, redraws: bool, apart: bool) -> None:
     columns, lines_max = screen_size()
     lines = text.split("\n")
     if len(lines) >= lines_max:
-        lines = [*lines[: max(1, lines_max - 2)], "…"]
+        shown = max(1, lines_max - 2)
+        lines = [*lines[:shown], f"… {counted(len(lines) - shown, 'line')} more than this terminal has"]
     click.echo(HOME + "".join(f"{clip(line, columns)}{CLEAR_LINE}\n" for line in lines) + CLEAR_BELOW, nl=False)
 
 
