@@ -22,7 +22,7 @@ from hookd.demo.acts.restart import RestartSeen
 from hookd.demo.acts.slow import SlowSeen, most_within
 from hookd.demo.acts.traffic import TrafficSeen, is_balanced
 from hookd.demo.pace import ATTEMPTS_MAX, CONCURRENCY
-from hookd.demo.performance import play, programme
+from hookd.demo.performance import play, programme, this_command
 from hookd.demo.receivers import verifies
 from hookd.demo.stage import DemoFailed, Stage
 from standardwebhooks.webhooks import Webhook
@@ -443,3 +443,12 @@ def test_totals_balance_only_if_they_sum() -> None:
     events = {"accepted": 10, "pending": 1, "failed": 2, "delivered": 3, "exhausted": 4, "unrouted": 3}
     assert is_balanced(events)
     assert not is_balanced(events | {"delivered": 2})
+
+
+def test_command_to_paste_is_the_one_that_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a clone `hookd` is in no PATH: `hookd run …` was not found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [".venv/bin/hookd", "demo"])
+    assert this_command() == ".venv/bin/hookd"
+    (tmp_path / "hookd").touch(mode=0o700)
+    assert this_command() == "hookd"

@@ -232,7 +232,7 @@ def _say_report(stage: Stage) -> None:
         stage.say(f"its report cannot be shown: {failed}")
 
 
-def _this_command() -> str:
+def this_command() -> str:
     """As it can be pasted: in a clone `hookd` is in no PATH."""
     called = Path(sys.argv[0])
     if shutil.which("hookd") is not None or called.name != "hookd":
@@ -242,7 +242,7 @@ def _this_command() -> str:
 
 def _say_how_to_run(stage: Stage) -> None:
     stage.say("Run it for real; any HTTP server is a receiver, 9000 stands for its port:")
-    stage.say(f"  {_this_command()} run --dev --client acme=http://127.0.0.1:9000/hook")
+    stage.say(f"  {this_command()} run --dev --client acme=http://127.0.0.1:9000/hook")
     stage.say("and try:")
     stage.say("  curl -s http://127.0.0.1:8080/v1/clients/acme/events --json \\")
     stage.say("""    '{"type": "invoice.paid", "payload": {"amount": 42}}'""")
