@@ -4,7 +4,8 @@ import math
 
 import pytest
 import trio
-from hookd.flow.alarm import Alarm, Timer
+from hookd.flow.alarm import Alarm
+from hookd.flow.timer import Timer
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock

@@ -478,6 +478,36 @@ async def test_courier_crashing_while_its_endpoint_is_removed_settles_what_flew(
     assert flow.balanced()
 
 
+async def test_courier_rests_even_where_its_work_ends_meanwhile(autojump_clock, nursery) -> None:
+    """What comes in within the second waits for its end, whoever wakes the courier: it is the same one."""
+    clock = VirtualClock()
+    flow = Flow(clock=clock)
+    await flow.start(nursery)
+    crashing, good = Held(), Held()
+    flow.put("acme", endpoint("a", URL), endpoint("b", HEALTHY))
+    flow.sender.script(URL, crashing)
+    flow.sender.script(HEALTHY, good)
+    flow.admit()
+    await now()
+    flow.put("acme", endpoint("b", HEALTHY), end_unsettled=True)
+    await now()
+    clock.fail_once()
+    crashing.release(503)
+    await now()
+    good.release(200)
+    await now()
+    assert flow.dispatch.crashed_couriers == 1
+    event = flow.admit()
+    flow.dispatch.wake("acme")
+    await at(0.9)
+    assert len(flow.sender.to(HEALTHY)) == 1
+    await at(2)
+    assert event.status is Status.DELIVERED
+    assert [sent.at for sent in flow.sender.to(HEALTHY)] == [0, 1]
+    await at(3)
+    assert flow.dispatch.couriers() == []
+
+
 async def test_dispatch_crashing_propagates(autojump_clock) -> None:
     """Dispatch's own crash is not contained: it ends whoever runs it."""
 
@@ -550,7 +580,7 @@ async def test_unused_endpoint_leaves_no_task_behind(autojump_clock, nursery) ->
 
 
 async def test_waiting_retries_hold_no_tasks(autojump_clock, nursery) -> None:
-    """A thousand deliveries that wait for their retry are rows: the client's courier is the only task more."""
+    """A thousand deliveries that wait for their retry are rows, and the timer has one entry for them all."""
     flow = Flow(Settings(delivery=DeliverySettings(timeout_seconds=3.0)))
     await flow.start(nursery)
     await now()
@@ -560,7 +590,7 @@ async def test_waiting_retries_hold_no_tasks(autojump_clock, nursery) -> None:
     flow.intake.admit_whole([submission() for _ in range(1000)])
     await at(3.1)
     assert len(flow.sender.transcript) == 1000
-    assert trio.lowlevel.current_statistics().tasks_living == before + 1
+    assert trio.lowlevel.current_statistics().tasks_living == before
 
 
 def test_endpoint_repr_shows_no_secret() -> None:

@@ -1,6 +1,9 @@
 """A rate: attempts of an endpoint begin no faster, whatever waits, fails or is hurried."""
 
+from collections import Counter
+
 import pytest
+import trio
 from hookd.core.client import Endpoint
 from hookd.core.outcome import Unreachable
 from hookd.core.rate import Rate
@@ -88,3 +91,35 @@ async def test_what_waits_for_its_rate_is_not_overdue(autojump_clock, nursery) -
     flow.admit_many(3)
     await at(50)
     assert min(courier.next_due(50.0) for courier in flow.dispatch.couriers()) == 60.0
+
+
+async def test_what_rates_hold_back_holds_no_tasks(autojump_clock, nursery) -> None:
+    """Twenty clients, each with a backlog: and the timer steps no oftener than moments come up."""
+    flow = Flow()
+    await flow.start(nursery)
+    clients = [f"c{number}" for number in range(20)]
+    for client_id in clients:
+        flow.put(client_id, endpoint(url=f"https://{client_id}.example/", rate=Rate.of("2/s")))
+        flow.admit_many(2, client_id)
+    await at(0.5)
+    before = trio.lowlevel.current_statistics().tasks_living
+    for client_id in clients:
+        flow.admit_many(6, client_id)
+    await at(0.9)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    await at(3.5)
+    trio.lowlevel.remove_instrument(steps)
+    assert sorted(begun(flow)) == [float(second) for second in (0, 1, 2, 3) for _ in range(40)]
+    assert steps.of["hookd.flow.timer.Timer.run"] <= 6  # one for each of the seconds, and as many for what is sooner
+
+
+class Steps(trio.abc.Instrument):
+    """How often each task had a turn."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.of[task.name] += 1

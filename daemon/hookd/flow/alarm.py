@@ -7,56 +7,23 @@
 
 Rules:
  1. One cancel scope is entered once, for one thing after the other. Only one that rang is left.
- 2. The timer looks at each alarm when one of its things would have been over, and then again when the present one will
-    be. So to begin a thing moves nothing, unless it has less time than the timer's next look. Then its scope has a
-    deadline of trio's own, as it always has without a timer.
+ 2. The timer (flow/timer) looks at each alarm when one of its things would have been over, and then again when the
+    present one will be. So to begin a thing moves nothing, unless it has less time than the timer's next look. Then its
+    scope has a deadline of trio's own, as it always has without a timer.
  3. The deadline stands when its thing is done: to unset it costs as much as to set it. So it may ring later, while the
     task waits for its next thing: that wait is cancelled, and so is all up to the end of the `with Alarm()`.
  4. Whoever has another thing in hand says `renew` before anything else, and waits for nothing up to `within`. A scope
     that rang meanwhile is left there, and the new thing has nothing of it.
-Limits: the timer has one entry for each alarm, about 100 B, for as long as its last thing had time.
+Limits: the timer has one entry for each alarm, for as long as its last thing had time.
 """
 
-import heapq
 import math
-from itertools import count
 from types import TracebackType
 from typing import Self
 
 import trio
 
-
-class Timer:
-    """Looks at alarms, in one task."""
-
-    def __init__(self) -> None:
-        self._looks: list[tuple[float, int, Alarm]] = []  # when, by the loop's clock; and alarms do not compare
-        self._order = count()
-        self._sooner = trio.Event()
-
-    def look_at(self, alarm: "Alarm", at: float) -> None:
-        """`at` will be `alarm.look`'s."""
-        heapq.heappush(self._looks, (at, next(self._order), alarm))
-        if self._looks[0][2] is alarm:
-            self._sooner.set()
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            self._sooner = trio.Event()
-            at = self._looks[0][0] if self._looks else math.inf
-            with trio.move_on_at(at) as waiting:
-                await self._sooner.wait()
-            if waiting.cancelled_caught:
-                self._look(at)
-
-    def _look(self, at: float) -> None:
-        """By the time that was waited for, not by the clock's: after a stop of the process answers are read first."""
-        while self._looks and self._looks[0][0] <= at:
-            _, order, alarm = heapq.heappop(self._looks)
-            again_at = alarm.look(at)
-            if again_at < math.inf:
-                heapq.heappush(self._looks, (again_at, order, alarm))
+from hookd.flow.timer import Timer
 
 
 class Alarm:
@@ -105,11 +72,11 @@ class Alarm:
             self._scope.deadline, self._is_moved = math.inf, False
         return self._within
 
-    def look(self, now: float) -> float:
+    def look(self, at: float) -> float:
         """The timer's: rings if it is time. Returns when to look again, infinity for never."""
         self._looked_at = math.inf
         if self._scope is not None:
-            if self._rings_at > now:
+            if self._rings_at > at:
                 self._looked_at = self._rings_at
             else:
                 self._has_rung = True

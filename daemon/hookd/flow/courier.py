@@ -4,8 +4,8 @@ Rules:
  1. Each client that has work has one courier, which its keeper, flow/dispatch, releases when none is left.
  2. The courier offers a lane to the pacer when an attempt may begin from it: something is due, the endpoint's state
     allows it, and its window has room. The pacer decides when the attempt begins.
- 3. When a delivery comes in, or an attempt ends, its lane is looked at there and then. The courier has a task only once
-    it has to wait for a later moment, or to look at every lane: most deliveries come, go out and settle without.
+ 3. When a delivery comes in, or an attempt ends, its lane is looked at there and then. Where one has to wait for a
+    later moment, or all may have changed, the timer (flow/timer) has the courier look at each. It has no task.
  4. Lanes outlive a crash, which the keeper contains. From then on nothing begins for `REST_SECONDS`.
  5. What is registered and how each endpoint is doing is read off the lanes. Whoever changes the registration hands it
     on through `take_client`.
@@ -34,6 +34,7 @@ from hookd.flow.endpoint_states import EndpointStates
 from hookd.flow.lane import Lane
 from hookd.flow.pacer import Pacer
 from hookd.flow.ports import Clock
+from hookd.flow.timer import SOON
 
 REST_SECONDS = 1.0
 _FAILURES = PausedBy.FAILURES  # as core/health has it
@@ -51,7 +52,7 @@ class Flight(msgspec.Struct, frozen=True, gc=False):
 
 
 class Keeper(Protocol):
-    """Whoever has the tasks."""
+    """Whoever has the tasks and the timer."""
 
     @property
     def is_running(self) -> bool:
@@ -62,12 +63,12 @@ class Keeper(Protocol):
         """Has the flight made by its courier's `fly`."""
         ...
 
-    def keep(self, courier: "Courier") -> None:
-        """Has the courier's `run` run, again after each crash, until it has no work; then it is released."""
+    def look_at(self, courier: "Courier", at: float) -> None:
+        """Has the courier's `look` called by then at the latest (the loop's clock), until it is released."""
         ...
 
     def release(self, courier: "Courier") -> None:
-        """The courier has no work left, and no task."""
+        """The courier has no work left."""
         ...
 
     def contain(self, courier: "Courier", crash: Exception) -> None:
@@ -103,9 +104,8 @@ class Courier:
         self._lanes: dict[str, Lane] = {}
         self._flying: dict[int, Flight] = {}
         self._flights = 0
-        self._is_kept = False
         self._is_resting = False  # after a crash
-        self._woken: trio.Event | None = None  # while the task waits
+        self._rests_until = math.inf  # by the loop's clock
 
     def add(self, event: Event, delivery: Delivery, *, expedited: bool = False) -> None:
         """A delivery that waits, new here or with another due time; an expedited one goes before all others."""
@@ -123,16 +123,12 @@ class Courier:
 
     def wake(self) -> None:
         """Has every lane looked at, soon."""
-        if self._woken is not None:
-            self._woken.set()
-        if not self._is_kept:
-            self._is_kept = True
-            self._keeper.keep(self)
+        self._keeper.look_at(self, SOON)
 
     def rest(self) -> None:
         """After a crash: nothing begins for a while. A bug that comes again at once must not hold up the others."""
-        self._is_resting = True
-        self.wake()
+        self._is_resting, self._rests_until = True, trio.current_time() + REST_SECONDS
+        self._keeper.look_at(self, self._rests_until)
 
     def take_client(self, client: Client | None) -> None:
         """The client as it is registered from here on; None: it is registered no more."""
@@ -186,15 +182,18 @@ class Courier:
                 ready_from = min(ready_from, lane.offered_at if lane.is_offered else lane.owed_from())
         return ready_from
 
-    async def run(self) -> None:
-        """Looks at every lane whenever it is woken, and when the next may begin, until nothing waits or flies."""
-        while self.has_work:
-            if self._is_resting:
-                await trio.sleep(REST_SECONDS)
-                self._is_resting = False
-            self._woken = trio.Event()
-            with trio.move_on_at(self._offer_ready()):
-                await self._woken.wait()
+    def look(self, at: float) -> float:
+        """The timer's: offers the lanes from which an attempt may begin; returns when the next of the others may."""
+        try:
+            if self._is_resting and at < self._rests_until:
+                return self._rests_until
+            self._is_resting = False
+            if self.has_work:
+                return self._offer_ready()
+            self._keeper.release(self)
+        except Exception as crash:
+            self._keeper.contain(self, crash)
+        return math.inf
 
     def begin(self, lane: Lane) -> bool:
         """The pacer's word: begins one attempt from the lane if that may still be."""
@@ -275,26 +274,19 @@ class Courier:
         """After something was added to the lane, or an attempt from it has begun or ended: offers it if one may begin.
 
         The clock is read where that is wanted, unless it was just read: `now`.
-        To wake the task costs as much as a signature. So it is woken only to wait for a later moment, or to end.
         """
         if lane.is_offered:
             return
         begins_from = lane.begins_from()  # infinity where nothing waits, which costs least to see
         if begins_from == math.inf or not self._has_room(lane):  # without room: when an attempt ends
-            if not self._flying:
-                self._end_if_done()
+            if not self._flying and not self._is_resting and not self.has_work:
+                self._keeper.release(self)
             return
         now = self._clock.now().monotonic if now is None else now
         if begins_from <= now:
             self._pacer.offer(lane, self, now, is_failing=lane.health.is_failing)
         else:
-            self.wake()
-
-    def _end_if_done(self) -> None:
-        if self._is_kept:
-            self.wake()
-        elif not self.has_work:
-            self._keeper.release(self)
+            self._keeper.look_at(self, begins_from)
 
     def _may_begin(self, lane: Lane, now: float) -> bool:
         return lane.begins_from() <= now and self._has_room(lane)

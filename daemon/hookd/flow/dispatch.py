@@ -16,10 +16,11 @@ import trio
 from hookd.core.client import Client
 from hookd.core.delivery import Delivery
 from hookd.core.event import Event
-from hookd.flow.alarm import Alarm, Timer
+from hookd.flow.alarm import Alarm
 from hookd.flow.courier import REST_SECONDS, Courier, Flight, Keeper
 from hookd.flow.flight_tasks import FlightTasks
 from hookd.flow.ports import Log
+from hookd.flow.timer import Timer
 
 # Deliveries; about 3 ms. One event a turn put a healthy endpoint 18 s behind a backlog of 100,000 for others.
 ROUTED_AT_ONCE = 1000
@@ -136,11 +137,11 @@ class Dispatch:
         assert self._nursery is not None
         self._flights.begin(flight, self._nursery)
 
-    def keep(self, courier: Courier) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(self._keep, courier)
+    def look_at(self, courier: Courier, at: float) -> None:
+        self._timer.look_at(courier, at)
 
     def release(self, courier: Courier) -> None:
+        self._timer.forget(courier)
         if self._couriers.get(courier.client_id) is courier:  # the pacer may still ask one that was released
             del self._couriers[courier.client_id]
 
@@ -150,14 +151,6 @@ class Dispatch:
         except* Exception as crash:
             flight.courier.recover(flight)
             self.contain(flight.courier, crash)
-
-    async def _keep(self, courier: Courier) -> None:
-        while courier.has_work:
-            try:
-                await courier.run()
-            except* Exception as crash:
-                self.contain(courier, crash)
-        self.release(courier)  # `has_work` was asked with no wait since: nothing can have come in between
 
     def contain(self, courier: Courier, crash: Exception) -> None:
         self.crashed_couriers += 1

@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 
 import trio
 
-from hookd.flow.alarm import Alarm, Timer
+from hookd.flow.alarm import Alarm
+from hookd.flow.timer import Timer
 
 Work = TypeVar("Work")
 
