@@ -55,6 +55,7 @@ from hookd.flow import (
     reopening,
     replay,
     resend,
+    timer,
 )
 from hookd.process import crash_reports, reloading, supervisor
 
@@ -111,6 +112,9 @@ MUTANTS = (
     Mutant("one_attempt_more", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count >"),
     Mutant("one_attempt_less", Terms, "is_used_up", "delivery.attempt_count >=", "delivery.attempt_count + 1 >="),
     Mutant("wake_up_lost", courier.Courier, "add", "self._look(lane)", "pass"),
+    Mutant("moment_not_waited_for", courier.Courier, "_go_on", "self._keeper.look_at(self, begins_from)", "pass"),
+    Mutant("sooner_look_lost", timer.Timer, "look_at", "at >= self._next.get(one, math.inf)", "one in self._next"),
+    Mutant("look_forgets_the_next", timer.Timer, "_look", "self.look_at(one, one.look(at))", "one.look(at)"),
     Mutant(
         "slot_leaked",
         courier.Courier,
