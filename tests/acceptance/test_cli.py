@@ -146,7 +146,8 @@ def test_wrong_usage_is_2(tmp_path: Path) -> None:
 
 
 def test_daemon_that_cannot_start_says_why_by_exit_code(tmp_path: Path) -> None:
-    """A port taken: 69. A report directory that even root cannot write, or a bind for all without tokens: 78."""
+    """A port taken, none handed over: 69. A report directory or a recorder's that even root cannot make, a bind for all
+    without tokens: 78. Each says what to do about it."""
     (tmp_path / "file").write_text("")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -154,15 +155,30 @@ def test_daemon_that_cannot_start_says_why_by_exit_code(tmp_path: Path) -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         commands = {
             "taken": ["run", "--bind", bind],
+            "received there": ["receive", "--port", bind.rpartition(":")[2]],
+            "not handed over": ["run", "--bind", "fd://77"],
             "unwritable": ["run", "--bind", "127.0.0.1:0", "--reports", "file/reports"],
             "open to all": ["run", "--bind", "0.0.0.0:0"],
         }
         done = hookd_each(commands, tmp_path)
+    settings = {"recorder.directory": "file/recorder"}
+    done["unrecorded"] = hookd("run", "--bind", "127.0.0.1:0", env=environment(settings), cwd=tmp_path)
     assert {one.stdout for one in done.values()} == {""}
-    assert {name: one.returncode for name, one in done.items()} == {"taken": 69, "unwritable": 78, "open to all": 78}
-    assert bind in done["taken"].stderr
-    assert "report_directory" in done["unwritable"].stderr
-    assert "tokens" in done["open to all"].stderr
+    unavailable = ("taken", "received there", "not handed over")
+    assert {name: one.returncode for name, one in done.items()} == {
+        name: 69 if name in unavailable else 78 for name in done
+    }
+    for name, words in {
+        "taken": f"hookd: cannot bind {bind}: Address already in use; another process listens there, maybe another "
+        "hookd: stop it, or name another address with --bind, HOOKD_HTTP__BIND or http.bind\n",
+        "received there": "Address already in use; name another with --port\n",
+        "not handed over": "cannot bind fd://77: Bad file descriptor; nobody handed over a socket of that number",
+        "unwritable": "drain.report_directory cannot be used: ",
+        "open to all": "; bind to 127.0.0.1, or add tokens",
+        "unrecorded": "Not a directory; name another recorder.directory, or switch the recorder off with",
+    }.items():
+        assert words in done[name].stderr, done[name]
+    assert done["unwritable"].stderr.endswith("Not a directory; --reports names another\n")
 
 
 @pytest.fixture(scope="module")

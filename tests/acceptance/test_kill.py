@@ -229,6 +229,9 @@ def test_second_daemon_on_one_directory_exits_69(tmp_path: Path, shared: str) ->
         second = hookd("run", "--dev", "--bind", "127.0.0.1:0", "--reports", str(reports), env=env)
         assert second.returncode == 69
         assert "another daemon" in second.stderr
+        assert {"reports": "stop it, or name another folder with --reports", "recorder": "stop it, or name another"}[
+            shared
+        ] in second.stderr
         assert api.status()["state"] == "running"
         assert first.stop() == 0
 

@@ -36,6 +36,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 AUTO = "auto"
 # No segment is larger, with payloads of up to 32 MiB. A file that only bears such a name may be of any size.
 _READ_BYTES_MAX = 1 << 27
+_ELSEWHERE = 'name another recorder.directory, or switch the recorder off with recorder.directory = ""'
 _FILE = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})\.(segment|spare)")
 
 
@@ -44,7 +45,7 @@ class CannotRecord(Exception):
 
 
 class InUse(Exception):
-    """Another daemon has the folder."""
+    """Another daemon has the folder; the message says what to do."""
 
 
 class Place(NamedTuple):
@@ -139,7 +140,7 @@ class RecorderDirectory:
             name = found.ours[0] if found.ours else own_folder.make(self._parent, where.name)
             self._fd = own_folder.opened(self._parent, name)
         except OSError as error:
-            raise CannotRecord(f"{where.directory}: {error.strerror}") from error
+            raise CannotRecord(f"{where.directory}: {error.strerror}; {_ELSEWHERE}") from error
         self.passed_over: list[PassedOver] = found.passed_over
         self.where = Place(where.directory, name)
         self._lock(self._fd, name)
@@ -172,7 +173,8 @@ class RecorderDirectory:
             try:
                 self.unlink(one.name)
             except OSError as error:
-                raise CannotRecord(f"{self.where}/{one.name} cannot be removed: {error.strerror}") from error
+                detail = f"{self.where}/{one.name} cannot be removed: {error.strerror}"
+                raise CannotRecord(f"{detail}; {_ELSEWHERE}") from error
 
     def recorder(self, run: Run, plan: SegmentLayout, *, payloads: bool) -> SegmentRecorder:
         """This run's. Raises CannotRecord where there is no room for the least of it."""
@@ -194,10 +196,8 @@ class RecorderDirectory:
         except NoRoom:
             segments.discard()
             least = approximate_size(SEGMENTS_MIN * plan.segment_bytes)
-            raise CannotRecord(
-                f"{self.where}: no room for its first segments ({least}); make some, name another "
-                'recorder.directory, or switch the recorder off with recorder.directory = ""'
-            ) from None
+            detail = f"{self.where}: no room for its first segments ({least})"
+            raise CannotRecord(f"{detail}; make some, {_ELSEWHERE}") from None
 
     def close(self) -> None:
         """Removes the folder where it is empty."""
@@ -246,12 +246,14 @@ class RecorderDirectory:
 
     def _lock(self, fd: int, name: str) -> None:
         """Raises InUse."""
+        taken = f"{self.where.directory}/{name}: another daemon records there"
+        advice = "stop it, or name another recorder.directory"
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUse(f"{self.where.directory}/{name}: another daemon records there") from None
+            raise InUse(f"{taken}: {advice}") from None
         if not self._is_at(fd, name):  # its owner has removed it in this very moment
-            raise InUse(f"{self.where.directory}/{name}: another daemon records there")
+            raise InUse(f"{taken}: {advice}")
 
     def _is_at(self, fd: int, name: str) -> bool:
         try:
@@ -273,7 +275,7 @@ class RecorderDirectory:
             os.rmdir(name, dir_fd=self._parent)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:  # files of other names are left alone
-                raise CannotRecord(f"{self.where.directory}/{name}: {error.strerror}") from error
+                raise CannotRecord(f"{self.where.directory}/{name}: {error.strerror}; {_ELSEWHERE}") from error
 
     def _read(self, name: str) -> bytes:
         """Empty where it cannot be read; it is counted like a file that is no segment."""

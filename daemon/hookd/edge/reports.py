@@ -45,6 +45,7 @@ TERMINATION_LOG_BYTES_MAX = 4096  # what Kubernetes keeps
 LOCK_SECONDS_MAX = 0.5
 LOCK_AGAIN_SECONDS = 0.02
 CLAIM = ".claimed-by-"
+_ELSEWHERE = "name another folder with --reports, HOOKD_DRAIN__REPORT_DIRECTORY or drain.report_directory"
 
 
 class CannotWriteReports(Exception):
@@ -52,7 +53,7 @@ class CannotWriteReports(Exception):
 
 
 class InUse(Exception):
-    """Another daemon has the directory."""
+    """Another daemon has the directory; the message says what to do."""
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -103,7 +104,7 @@ class ReportDirectory:
         while not _locked(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 os.close(fd)
-                raise InUse(f"{self._directory}: another daemon writes its reports there")
+                raise InUse(f"{self._directory}: another daemon writes its reports there: stop it, or {_ELSEWHERE}")
             time.sleep(LOCK_AGAIN_SECONDS)
         for half in (*self._directory.glob(".*.jsonl.tmp"), *self._directory.glob(".run-*.open.tmp")):
             with contextlib.suppress(OSError):

@@ -258,7 +258,8 @@ def _own_reports(directory: str) -> ReportDirectory:
         reports.prove_writable()
         reports.lock()
     except CannotWriteReports as error:
-        raise CannotStart(ExitCode.CONFIG, f"drain.report_directory cannot be used: {error}") from error
+        detail = f"drain.report_directory cannot be used: {error}; --reports names another"
+        raise CannotStart(ExitCode.CONFIG, detail) from error
     except report_files.InUse as error:
         raise CannotStart(ExitCode.UNAVAILABLE, str(error)) from error
     return reports

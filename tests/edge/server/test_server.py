@@ -306,10 +306,11 @@ async def test_inherited_socket_is_served() -> None:
 
 
 def test_bind_conflict_is_cannot_bind() -> None:
-    """The message names the bind and the system's words; sockets bound before it are closed."""
+    """The message names the bind, the system's words and what to do; sockets bound before it are closed."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(CannotBind, match=rf"^{bind}: Address already in use$"):
+        advice = r".*maybe another hookd: stop it, or .*http\.bind"
+        with pytest.raises(CannotBind, match=rf"^{bind}: Address already in use; {advice}$"):
             bound_sockets(["127.0.0.1:0", bind])
 
 

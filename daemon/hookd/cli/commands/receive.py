@@ -77,7 +77,7 @@ def receive(
     except BadSecret as error:
         failures.usage(f"--secret: {error}")
     except CannotListen as error:
-        failures.fail(ExitCode.UNAVAILABLE, f"cannot bind {error}")
+        failures.fail(ExitCode.UNAVAILABLE, f"cannot bind {error}; name another with --port")
 
 
 class CannotListen(Exception):

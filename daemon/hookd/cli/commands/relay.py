@@ -96,7 +96,7 @@ def relay(held: list[str], /, **options: Any) -> None:
     try:
         left = trio.run(Relaying(settings, log, signals.attach).run)
     except* OSError as group:
-        problem = ExitCode.UNAVAILABLE, f"cannot bind {options['bind']}: {_first(group)}"
+        problem = ExitCode.UNAVAILABLE, f"cannot bind {options['bind']}: {_first(group)}; name another with --bind"
     except* Denied as group:
         problem = ExitCode.NO_PERMISSION, f"the daemon refuses the token: {_first(group)}"
     except* LogRefused as group:

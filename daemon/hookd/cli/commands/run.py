@@ -61,7 +61,8 @@ def run(
         fail(ExitCode.UNAVAILABLE, f"cannot bind {error}")
     open_to_others = ", ".join(exposed(sockets))
     if open_to_others and not settings.http.tokens:
-        fail(ExitCode.CONFIG, f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured")
+        detail = f"other machines can reach {open_to_others}, and no [[http.tokens]] are configured"
+        fail(ExitCode.CONFIG, f"{detail}; bind to 127.0.0.1, or add tokens")
     try:
         code = run_process(settings, sockets, held, _reload(options, settings.clients, open_to_others))
     except CannotStart as error:

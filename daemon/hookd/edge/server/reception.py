@@ -94,7 +94,7 @@ def listen(one: socket.socket, url: str, reception: Reception, *, is_tls: bool) 
     try:
         one.listen(BACKLOG)
     except OSError as error:  # two may bind the same address with SO_REUSEADDR; only one may listen
-        raise CannotBind(f"{url}: {error.strerror}") from error
+        raise CannotBind(url, error) from error
     return Listener(one, reception, is_tls=is_tls)
 
 

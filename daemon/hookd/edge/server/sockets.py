@@ -5,6 +5,7 @@ Rules: all of them or none. Two may bind the same address while neither listens 
 Known limit: the socket file of a `unix:` bind stays behind and is replaced by the next start.
 """
 
+import errno
 import os
 import socket
 import stat
@@ -15,8 +16,22 @@ from collections.abc import Sequence
 BACKLOG = 4096
 
 
+_ELSEWHERE = "name another address with --bind, HOOKD_HTTP__BIND or http.bind"
+_ADVICE = {
+    errno.EADDRINUSE: f"another process listens there, maybe another hookd: stop it, or {_ELSEWHERE}",
+    errno.EADDRNOTAVAIL: f"this machine has no such address: {_ELSEWHERE}",
+    errno.EACCES: f"this user may not listen there: {_ELSEWHERE}",
+    errno.EBADF: "nobody handed over a socket of that number: start hookd by who holds it, or name an address",
+}
+
+
 class CannotBind(Exception):
-    """The message names the bind and says what the system answered."""
+    """The message names the bind, and says what the system answered and what to do. Who has it cannot be told."""
+
+    def __init__(self, bind: str, error: Exception) -> None:
+        number = error.errno if isinstance(error, OSError) and error.errno else 0
+        answer = getattr(error, "strerror", None) or error
+        super().__init__(f"{bind}: {answer}; {_ADVICE.get(number, _ELSEWHERE)}")
 
 
 def bound_sockets(binds: Sequence[str]) -> list[socket.socket]:
@@ -49,7 +64,7 @@ def _bound_socket(bind: str) -> socket.socket:
             raise ValueError("not HOST:PORT, unix:/path or fd://N")
         return _tcp_socket(host.strip("[]"), int(port))
     except (OSError, ValueError, OverflowError) as error:
-        raise CannotBind(f"{bind}: {getattr(error, 'strerror', None) or error}") from error
+        raise CannotBind(bind, error) from error
 
 
 def _tcp_socket(host: str, port: int) -> socket.socket:
