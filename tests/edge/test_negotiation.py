@@ -1,6 +1,7 @@
 """What HTTP asks of every route alike, through the application: methods, Accept, query parameters, odd paths."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -99,6 +100,49 @@ async def test_nothing_redirects(autojump_clock, nursery, method, path) -> None:
     answer = refused_as(await api.call(method, path), 404, "not-found")
     assert "location" not in answer.headers
     assert ("slash" in answer.body["detail"]) == path.endswith("/")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "meant"),
+    [
+        ("POST", "/v1/clients/acme/events/batch", 405, "/v1/events/batch"),
+        ("POST", "/v1/clients/acme/events/lookup", 405, "/v1/events/lookup"),
+        ("GET", "/v1/clients/acme/events", 405, "GET /v1/events?client_id="),
+        ("DELETE", "/v1/clients/acme/events/e1", 405, "/v1/clients/CLIENT/events/ID/cancel"),
+        ("POST", "/v1/clients", 405, "PUT /v1/clients/CLIENT"),
+        ("PATCH", "/v1/clients/acme/endpoints/default", 404, "PUT /v1/clients/CLIENT"),
+        ("GET", "/v1/clients/acme/endpoints", 404, "/v1/clients/CLIENT"),
+        ("POST", "/v1/clients/acme/endpoints/default/enable", 404, "resume"),
+        ("POST", "/v1/events/e1/retry", 404, "/v1/clients/CLIENT/events/ID/"),
+        ("POST", "/v1/replay", 404, "/v1/clients/CLIENT/"),
+        ("POST", "/events", 404, "/v1/events"),
+        ("POST", "/v1/event", 404, "/v1/events"),
+        ("POST", "/V1/Messages", 404, "/v1/events"),
+        ("GET", "/v1/client", 404, "/v1/clients"),
+        ("GET", "/status", 404, "/v1/status"),
+        ("GET", "/healthz", 404, "/livez"),
+        ("GET", "/v1/nothing/like/it", 404, "/openapi.json lists"),
+    ],
+)
+async def test_path_that_strangers_try_is_told_what_was_meant(
+    autojump_clock, nursery, method, path, status, meant
+) -> None:
+    """What it names is there."""
+    api = await started(nursery)
+    answer = refused_as(await api.call(method, path), status, {404: "not-found", 405: "method-not-allowed"}[status])
+    said = answer.body["detail"].partition("; ")[2].removeprefix("Allow lists what it takes")
+    assert meant in said, answer.body
+    named = {one.replace("CLIENT", "acme").replace("ID", "e1") for one in re.findall(r"/[a-zA-Z0-9/.]+", said)}
+    there = await all_routes()
+    for one in named:
+        assert one in there or any(route.startswith(one) for route in there if one.endswith("/")), one
+
+
+async def test_path_with_two_slashes_first_is_named_as_it_came(autojump_clock, nursery) -> None:
+    """Not as the route that would be there with one."""
+    api = await started(nursery)
+    answer = refused_as(await api.call("POST", "//v1/events"), 404, "not-found")
+    assert "there is no route '//v1/events'" in answer.body["detail"]
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)

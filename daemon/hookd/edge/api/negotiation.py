@@ -22,6 +22,7 @@ from werkzeug.routing import MapAdapter
 
 from hookd.core.quoting import quoted
 from hookd.core.refusal import NotAcceptable, NotFound, Refused
+from hookd.edge.api.near_misses import hint
 from hookd.edge.api.operations import Operation
 from hookd.edge.api.problems import of_status
 from hookd.edge.api.queries import read_query
@@ -115,7 +116,8 @@ def routing_refused(request: ApiRequest, error: HTTPException, answer: Callable[
     if isinstance(error, UnknownRoute):
         refused.detail = _no_route(request)
     elif isinstance(error, MethodNotAllowed):
-        refused.detail = f"{_path(request)} does not take {quoted(request.method, ascii)}; Allow lists what it takes"
+        detail = f"{_path(request)} does not take {quoted(request.method, ascii)}; Allow lists what it takes"
+        refused.detail = f"{detail}{_hint(request)}"
     response = answer(refused)
     if isinstance(error, MethodNotAllowed):
         response.headers["allow"] = _allow(error.valid_methods or ())
@@ -125,11 +127,16 @@ def routing_refused(request: ApiRequest, error: HTTPException, answer: Callable[
 def _no_route(request: ApiRequest) -> str:
     if len(request.path) > 1 and request.path.endswith("/"):
         return f"there is no route {_path(request)}: no route ends with a slash"
-    return f"there is no route {_path(request)}; /openapi.json lists those that there are"
+    return f"there is no route {_path(request)}{_hint(request) or '; /openapi.json lists those that there are'}"
+
+
+def _hint(request: ApiRequest) -> str:
+    return hint(request.method, request.scope["path"])
 
 
 def _path(request: ApiRequest) -> str:
-    return quoted(request.path, ascii)
+    """As it came: werkzeug's has one slash where two stand first."""
+    return quoted(request.scope["path"], ascii)
 
 
 def _quality(ranges: Collection[tuple[str, float]], media_type: str) -> float:
