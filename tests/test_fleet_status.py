@@ -50,6 +50,14 @@ async def fleet_of(nursery: trio.Nursery, *, clients: int = 3) -> Fleet:
     return read_fleet([*remotes, Recorded("http://c.example:1", None)])
 
 
+async def test_unclaimed_reports_of_all_daemons_are_one_sum(autojump_clock, nursery) -> None:
+    fleet = await fleet_of(nursery)
+    for one, count in zip(fleet.answering, (2, 3), strict=True):
+        assert one.status is not None
+        one.status["unclaimed_reports"] = count
+    assert "unclaimed    5 reports list undelivered deliveries; hookd report shows them" in fleet_screen(fleet)
+
+
 async def test_screen_has_a_row_for_each_daemon_and_their_totals(autojump_clock, nursery) -> None:
     """Those that do not answer say why; whose endpoint needs someone says where."""
     lines = fleet_screen(await fleet_of(nursery))

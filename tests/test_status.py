@@ -8,9 +8,11 @@ from hookd.cli.api_client import Answer
 from hookd.cli.commands.status import Overview, read, screen
 from hookd.cli.endpoint_rows import ROWS_MAX, Found, Row, table
 from hookd.core.outcome import Unreachable
+from hookd.edge.api.services import Standing
+from hookd.flow.ports import Unclaimed
 
 from tests.edge.test_api import Api, event, started
-from tests.flow.harness import at, endpoint, now
+from tests.flow.harness import Reloaded, at, endpoint, now
 
 
 class Pages:
@@ -170,3 +172,18 @@ async def test_what_was_recovered_and_the_run_before_are_said(autojump_clock, nu
     assert "run before   a1 crashed or was killed: unknown undelivered, 0 recovered" in text
     previous |= {"undelivered": 1200, "recovered": 1100}
     assert "1,200 undelivered, 1,100 recovered" in "\n".join(screen(seen, ""))
+
+
+async def test_reports_that_nobody_took_up_are_counted(autojump_clock, nursery) -> None:
+    """As the page and the metrics have it, and where to look; without any, no line."""
+    left = [Unclaimed(f"/reports/{number}", f"r{number}") for number in range(2)]
+    for unclaimed, line in (
+        (left, "unclaimed    2 reports list undelivered deliveries; hookd report shows them"),
+        (left[:1], "unclaimed    1 report lists undelivered deliveries; hookd report shows them"),
+        ([], None),
+    ):
+        api = await started(nursery, standing=lambda unclaimed=unclaimed: Standing(unclaimed, Reloaded(), {}))
+        overview = await overview_of(api)
+        assert overview.status["unclaimed_reports"] == len(unclaimed)
+        found = [one for one in screen(overview, "") if one.startswith("unclaimed")]
+        assert found == ([] if line is None else [line])

@@ -9,7 +9,7 @@ Limits: of each daemon's clients an id and DIGEST_BYTES are held; of those that 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -87,8 +87,15 @@ def fleet_screen(fleet: Fleet) -> list[str]:
     """At most 100 columns."""
     lines = [f"hookd: {len(fleet.members)} daemons, {len(fleet.answering)} answer", _COLUMNS.format(*_HEADS)]
     lines += [_line(one) for one in fleet.members]
-    lines += ["", *_totals(fleet), *_registered(fleet)]
+    lines += ["", *_totals(fleet), *_registered(fleet), *unclaimed_lines(one.status for one in fleet.answering)]
     return [clip(printable(line)) for line in lines + table(fleet.found)]
+
+
+def unclaimed_lines(statuses: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """Of all of them in one line; none where everything was taken up."""
+    count = sum((status or {}).get("unclaimed_reports", 0) for status in statuses)
+    lists = "report lists" if count == 1 else "reports list"
+    return [f"unclaimed    {count:,} {lists} undelivered deliveries; hookd report shows them"] if count else []
 
 
 def fleet_json(fleet: Fleet) -> dict[str, Any]:

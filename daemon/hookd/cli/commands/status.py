@@ -15,7 +15,7 @@ import click
 from hookd.cli.api_client import Remote, Unreachable
 from hookd.cli.endpoint_rows import Found, clients, first_rows, rows_of, shown_age, table
 from hookd.cli.failures import asking, fail
-from hookd.cli.fleet import fleet_json, fleet_screen, read_fleet
+from hookd.cli.fleet import fleet_json, fleet_screen, read_fleet, unclaimed_lines
 from hookd.cli.options import json_option, token_option
 from hookd.cli.terminal import COLUMNS_MAX, clip, folded, json_text, screen_size, span, width
 from hookd.core.plurals import counted
@@ -172,7 +172,7 @@ def _unusual(status: dict[str, Any]) -> list[str]:
         undelivered = "unknown" if previous["undelivered"] is None else f"{previous['undelivered']:,}"
         left = f"{undelivered} undelivered, {previous['recovered']:,} recovered"
         lines.append(f"run before   {previous['run_id']} {ENDED.get(previous['ended'], previous['ended'])}: {left}")
-    return lines
+    return lines + unclaimed_lines([status])
 
 
 def _told(operations: dict[str, int]) -> str:

@@ -186,6 +186,7 @@ def status_view(services: Services, gauges: Gauges) -> StatusView:
         crashed_couriers=services.dispatch.crashed_couriers,
         waiting_for_client=gauges.waiting_for_client,
         previous_run=services.previous_run(),
+        unclaimed_reports=len(services.standing().unclaimed_reports),
         report_directory=services.report_directory,
         recorder=services.ledger.recorder.state,
     )

@@ -262,5 +262,6 @@ class StatusView(msgspec.Struct):
     crashed_couriers: Count
     waiting_for_client: Annotated[Count, Meta(description="Recovered deliveries of clients that are not registered")]
     previous_run: PreviousRun | None
+    unclaimed_reports: Annotated[Count, Meta(description="List undelivered deliveries that nobody took up")]
     report_directory: Annotated[str, Meta(description="Where this run's report will be, on the daemon's machine")]
     recorder: Annotated[RecorderState, Meta(description="Failed: the run goes on, and a kill would leave no list")]
