@@ -360,13 +360,31 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
     daemon.signal("SIGHUP")
     status = await daemon.get("/v1/status")
     assert (status["clients"], status["memory"]["unsettled_events_max"]) == (0, 7)
-    assert daemon.log.of("config.reloaded")[0]["restart_needed_for"] == ["http"]
+    assert daemon.log.of("config.reloaded") == [
+        {"clients": 0, "deliveries_ended": 0, "tokens": [], "restart_needed_for": ["http"]}
+    ]
     assert chosen == [LogSettings(level="error")]
     reloaded = await daemon.metrics()
     assert number(reloaded, successful) == 1
     assert number(reloaded, at) > daemon.started_at
     daemon.signal("SIGTERM")
     await until(lambda: daemon.exit_code is not None)
+
+
+async def test_reload_that_gives_up_what_waits_says_how_much(start):
+    """Nobody is asked, as a PUT would ask; so the line of the reload has the sum, as a warning."""
+    settings = make_settings()
+    daemon = await start(settings, reload=lambda: msgspec.structs.replace(settings, clients=()))
+    daemon.supervisor._registration.pause("acme", "default")
+    for number in range(3):
+        assert (await daemon.post(id=f"e{number}")).status_code == 202
+    daemon.signal("SIGHUP")
+    (removed,), (reloaded,) = daemon.log.of("endpoint.removed"), daemon.log.of("config.reloaded")
+    assert (removed["level"], removed["deliveries_ended"]) == ("warning", 3)
+    assert (reloaded["level"], reloaded["deliveries_ended"]) == ("warning", 3)
+    daemon.signal("SIGTERM")
+    await until(lambda: daemon.exit_code is not None)
+    assert daemon.exit_code is ExitCode.CLEAN
 
 
 async def test_reload_that_cannot_read_for_a_bug_changes_nothing_and_the_run_goes_on(start):

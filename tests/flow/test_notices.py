@@ -385,6 +385,20 @@ async def test_removed_endpoint_did_not_recover(autojump_clock, nursery) -> None
     assert kinds(flow)[2:] == ["endpoint.disabled", "delivery.exhausted"]
 
 
+async def test_what_a_configuration_drops_is_told_as_given_up(autojump_clock, nursery) -> None:
+    """How many, and why: nobody was asked."""
+    flow = Flow(settings())
+    await flow.start(nursery)
+    managed = Client(id="acme", endpoints=(endpoint(paused=True),), managed_by_config=True)
+    assert flow.registration.take_config([managed]) == 0
+    for _ in range(3):
+        flow.admit()
+    assert flow.registration.take_config([]) == 3
+    await at(70)
+    row = told(flow, "acme")[-1]
+    assert (row.type, row.counts, row.reasons) == (Kind.EXHAUSTED, {"exhausted": 3}, {"endpoint_removed": 3})
+
+
 @pytest.mark.second_round
 async def test_endpoints_beyond_what_is_watched_are_counted(autojump_clock, nursery) -> None:
     """What holds on is told once there is room."""

@@ -75,23 +75,26 @@ class Registration:
         self._unregister(client_id)
         self.follow(old, None)
 
-    def take_config(self, clients: Iterable[Client]) -> None:
+    def take_config(self, clients: Iterable[Client]) -> int:
         """The config file's clients, at the start and at SIGHUP. Raises RegistryFull with nothing changed.
 
-        A client that the file no longer names is removed, if the file managed it.
+        A client that the file no longer names is removed, if the file managed it. Nobody is asked about what waits for
+        what the file drops: it is given up. Returns how many deliveries that are.
         """
         wanted = {client.id: client for client in clients}
         kept = [client for client in self._registry if not client.managed_by_config and client.id not in wanted]
         self._registry.refuse_if_full(len(kept) + len(wanted))
         self._registry.refuse_if_many_tls_contexts(tls_identities([*kept, *wanted.values()]))
+        ended = 0
         for old in [client for client in self._registry if client.managed_by_config and client.id not in wanted]:
             self._unregister(old.id)
-            self.follow(old, None)
+            ended += self.follow(old, None)
         for client in wanted.values():
             before = self._registry.find(client.id)
             client = self.with_old_secrets(before, client)
             self._register(client)
-            self.follow(before, client)
+            ended += self.follow(before, client)
+        return ended
 
     def pause(self, client_id: str, endpoint_id: str) -> None:
         """By an operator: no attempt begins until it is resumed; what is in flight finishes."""
@@ -171,19 +174,22 @@ class Registration:
                 unsettled_deliveries=count,
             )
 
-    def follow(self, old: Client | None, client: Client | None) -> None:
-        """Does to the deliveries what the registry says now; None: the client is registered no more."""
+    def follow(self, old: Client | None, client: Client | None) -> int:
+        """Does to the deliveries what the registry says now; None: the client is registered no more.
+
+        Returns how many deliveries waited for endpoints that are no more, and are given up.
+        """
         if client is None:
             assert old is not None
-            self._end_all(old.id, old.endpoints)
-            return
-        self._end_all(client.id, removed_endpoints(old, client))
+            return self._end_all(old.id, old.endpoints)
+        ended = self._end_all(client.id, removed_endpoints(old, client))
         self._pause_or_resume(old, client)
         if old is None and self._ledger.waiting_count(client.id):
             self._adopt(client)
         if old is not None:
             self._retarget(client.id, _moved(old, client))
         self._dispatch.wake(client.id)
+        return ended
 
     def _pause_or_resume(self, old: Client | None, client: Client) -> None:
         for endpoint in client.endpoints:
@@ -217,10 +223,18 @@ class Registration:
                 self._end(client.id, endpoint_id, None)
         self._adoption.begin(client.id)
 
-    def _end_all(self, client_id: str, removed: Sequence[Endpoint]) -> None:
+    def _end_all(self, client_id: str, removed: Sequence[Endpoint]) -> int:
+        in_all = 0
         for endpoint in removed:
-            ended = self._end(client_id, endpoint.id, endpoint)
-            self._log("endpoint.removed", client_id=client_id, endpoint_id=endpoint.id, deliveries_ended=ended)
+            in_all += (ended := self._end(client_id, endpoint.id, endpoint))
+            self._log(
+                "endpoint.removed",
+                level="warning" if ended else "info",
+                client_id=client_id,
+                endpoint_id=endpoint.id,
+                deliveries_ended=ended,
+            )
+        return in_all
 
     def _end(self, client_id: str, endpoint_id: str, removed: Endpoint | None) -> int:
         """Ends what is owed to an endpoint that is registered no more, or never was; returns how much waited."""

@@ -75,7 +75,7 @@ class Reloading:
     def _take(self, settings: Settings, now: float) -> None:
         old, self._effective.settings = self._effective.settings, settings
         try:
-            self._registration.take_config(settings.clients)
+            ended = self._registration.take_config(settings.clients)
         except RegistryFull as refused:  # with the clients that the API registered; nothing was changed yet
             self._effective.settings = old
             return self._refuse([refused.detail])
@@ -85,7 +85,9 @@ class Reloading:
         self.is_successful, self.succeeded_at = True, now
         self._log(
             "config.reloaded",
+            level="warning" if ended else "info",
             clients=len(settings.clients),
+            deliveries_ended=ended,
             tokens=[token.name for token in settings.http.tokens],
             restart_needed_for=_restart_needed_for(old, settings),
         )
