@@ -4,7 +4,8 @@ Rules: where tokens are configured, a browser without one gets the shell: the sa
 a token and then for itself. What is not found is a problem as for any route; a browser gets it as a page.
 """
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 import msgspec
 import trio
@@ -63,6 +64,17 @@ def page_routes(services: Services) -> Blueprint:
         values = await overview.look(Wanted(asked.state, asked.name[:NAME_CHARACTERS_MAX]))
         return document.page("overview.html", visit=visit, **values)
 
+    async def page_of_one(template: str, read: Callable[[Visit], Awaitable[dict[str, Any]]]) -> Response:
+        """Of an endpoint or an event; where it is not there, a page that says so."""
+        visit = Visit.of(services, root="../../../")
+        if visit.is_stranger:
+            return document.page("shell.html", visit=visit)
+        try:
+            values = await read(visit)
+        except (UnknownClient, UnknownEvent, NotFound) as refused:
+            return _absent(document, visit, refused)
+        return document.page(template, visit=visit, **values)
+
     @routes.get("/clients/<client_id>/endpoints/<endpoint_id>")
     @operation(
         "An endpoint's page",
@@ -72,15 +84,11 @@ def page_routes(services: Services) -> Blueprint:
         has_shell=True,
     )
     async def get_endpoint_page(client_id: str, endpoint_id: str) -> Response:
-        visit = Visit.of(services, root="../../../")
-        if visit.is_stranger:
-            return document.page("shell.html", visit=visit)
-        try:
+        async def read(visit: Visit) -> dict[str, Any]:
             async with one_at_a_time:
-                values = await endpoint_page(services, visit, client_id, endpoint_id)
-        except (UnknownClient, NotFound) as refused:
-            return _absent(document, visit, refused)
-        return document.page("endpoint.html", visit=visit, **values)
+                return await endpoint_page(services, visit, client_id, endpoint_id)
+
+        return await page_of_one("endpoint.html", read)
 
     @routes.get("/clients/<client_id>/events/<event_id>")
     @operation(
@@ -91,14 +99,10 @@ def page_routes(services: Services) -> Blueprint:
         has_shell=True,
     )
     async def get_event_page(client_id: str, event_id: str) -> Response:
-        visit = Visit.of(services, root="../../../")
-        if visit.is_stranger:
-            return document.page("shell.html", visit=visit)
-        try:
-            event = find_event(services, client_id, event_id)
-        except (UnknownClient, UnknownEvent) as refused:
-            return _absent(document, visit, refused)
-        return document.page("event.html", visit=visit, **event_page(services, visit, event))
+        async def read(visit: Visit) -> dict[str, Any]:
+            return event_page(services, visit, find_event(services, client_id, event_id))
+
+        return await page_of_one("event.html", read)
 
     @routes.get("/find")
     @operation(
