@@ -11,8 +11,6 @@ import random
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +20,8 @@ from typing import NamedTuple, Self
 
 import pytest
 
-from tests.acceptance.harness import ROOT, Daemon, Received, Receiver, environment, wait_until
+from tests.acceptance.harness import Daemon, Received, Receiver, wait_until
+from tests.acceptance.outbox_relay import Relay
 from tests.examples import outbox
 
 KILLS = int(os.environ.get("OUTBOX_KILLS", "6"))
@@ -76,29 +75,6 @@ class Platform(threading.Thread):
             db.commit()
 
 
-class Relay:
-    """The example as a process, that can be killed and comes back."""
-
-    def __init__(self, directory: Path, port: int) -> None:
-        self._log = directory / "relay.stderr"
-        files = [str(directory / "outbox.db"), f"127.0.0.1:{port}", str(directory / "clients.json")]
-        self._command = [sys.executable, "-m", "tests.examples.outbox", *files]
-
-    def __enter__(self) -> Self:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, env=environment(), stderr=log)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.poll() is None, self._log.read_text()[-2000:]
-        self._process.kill()
-        self._process.wait()
-
-    def kill_and_start_again(self) -> None:
-        self.__exit__()
-        self.__enter__()
-
-
 class Kill(NamedTuple):
     """What was known when the daemon had just died."""
 
@@ -122,6 +98,10 @@ class Trial:
     @property
     def path(self) -> Path:
         return self.directory / "outbox.db"
+
+    def relay(self) -> Relay:
+        files = str(self.path), f"127.0.0.1:{self.port}", str(self.directory / "clients.json")
+        return Relay(self.directory / "relay.stderr", "tests.examples.outbox", *files)
 
     @contextmanager
     def daemon(self, run: int) -> Iterator[Daemon]:
@@ -159,7 +139,7 @@ def test_every_event_reaches_its_receiver_through_kills_and_lost_hosts(tmp_path:
     print(f"{seed=}")
     with Receiver(flaky) as receiver:
         trial = Trial(tmp_path, receiver, seed)
-        with Platform(trial.path) as platform, Relay(tmp_path, trial.port) as relay:
+        with Platform(trial.path) as platform, trial.relay() as relay:
             for run in range(KILLS):
                 with trial.daemon(run):
                     let_it_work(trial)

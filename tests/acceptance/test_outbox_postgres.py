@@ -7,18 +7,17 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from tests.acceptance.harness import ROOT, Daemon, Received, Receiver, environment, wait_until
+from tests.acceptance.harness import Daemon, Received, Receiver, wait_until
+from tests.acceptance.outbox_relay import Relay
 from tests.acceptance.test_outbox import SECRET, SETTINGS, port_for_good
 
 psycopg = pytest.importorskip("psycopg", reason="no psycopg here")
@@ -60,29 +59,6 @@ def server() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
-
-
-class Relay:
-    """The example as a process, that can be killed and comes back."""
-
-    def __init__(self, directory: Path, name: str, conninfo: str, port: int, clients: Path) -> None:
-        self._log = directory / f"{name}.stderr"
-        module = "tests.examples.outbox_postgres"
-        self._command = [sys.executable, "-m", module, conninfo, f"127.0.0.1:{port}", str(clients)]
-
-    def __enter__(self) -> Self:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, env=environment(), stderr=log)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.poll() is None, self._log.read_text()[-2000:]
-        self._process.kill()
-        self._process.wait()
-
-    def kill_and_start_again(self) -> None:
-        self.__exit__()
-        self.__enter__()
 
 
 def place_orders(db: "psycopg.Connection", platform: str, numbers: Sequence[int]) -> None:
@@ -133,7 +109,8 @@ def test_two_platforms_lose_nothing_by_kills_of_daemon_and_relay(tmp_path: Path)
         for name, platform in (("shop-1", "shop"), ("shop-2", "shop"), ("bank-1", "bank")):
             conninfo = f"host={folder} user=outbox dbname={platform}"
             clients = tmp_path / f"{platform}.json"
-            relays[name] = Relay(tmp_path, name, conninfo, port, clients)
+            arguments = conninfo, f"127.0.0.1:{port}", str(clients)
+            relays[name] = Relay(tmp_path / f"{name}.stderr", "tests.examples.outbox_postgres", *arguments)
         for run in range(KILLS + 1):
             endpoint = {"url": f"{receiver.url}/{run}", "secret": SECRET}
             for platform, client_ids in CLIENTS.items():
