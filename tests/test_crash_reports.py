@@ -24,7 +24,7 @@ from hookd.edge.reports import ReportDirectory
 from hookd.process.crash_reports import Crashed, write_crash_reports
 
 from tests.edge.test_reports import make_summary
-from tests.test_supervisor import ListLog
+from tests.supervised import ListLog
 
 WALL = 1_800_000_000.0
 

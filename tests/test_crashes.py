@@ -17,7 +17,7 @@ from hookd.flow.final_report import REPORT_SECONDS_MAX
 from hookd.flow.ports import DeliveryRequest
 from hookd.process.exit_codes import ExitCode
 
-from tests.test_supervisor import SECRET, Daemon, NotedDiscard, ScriptedSender, make_settings, until
+from tests.supervised import SECRET, NotedDiscard, ScriptedSender, _start, make_settings, until  # noqa: F401 - a fixture
 
 
 class BrokenReports(ReportDirectory):
@@ -40,30 +40,14 @@ class BrokenReports(ReportDirectory):
             raise self._error
 
 
-@pytest.fixture(name="start")
-def _start(tmp_path: Path, nursery: trio.Nursery) -> Callable[..., Any]:
-    async def start(**more: Any) -> Daemon:
-        daemon = Daemon(tmp_path, **{"settings": make_settings(), **more})
-        nursery.start_soon(daemon.run)
-        with trio.fail_after(10):
-            await daemon.listening.wait()
-        return daemon
-
-    return start
-
-
 @pytest.mark.parametrize("error", [MemoryError(), AssertionError("a bug of ours")])
 @pytest.mark.parametrize("method", ["write", "path_of"])
 async def test_crash_of_the_reporter_ends_in_exit_1_and_keeps_the_recorder(start, tmp_path, method, error):
     """The summary is in the log by then; that there is no file is said, with the traceback; the recorder stays."""
     recorder = NotedDiscard()
     daemon = await start(reports=BrokenReports(tmp_path, method, error), recorder=recorder)
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.BUG
+    await daemon.hang(id="e1")
+    assert await daemon.stop() is ExitCode.BUG
     assert daemon.log.of("report")[0]["deliveries"].undelivered == 1
     assert type(error).__name__ in daemon.log.of("report.crashed")[0]["traceback"]
     assert f"THE REPORT COULD NOT BE WRITTEN: {type(error).__name__}" in daemon.log.texts[-1]
@@ -84,17 +68,14 @@ async def test_file_system_that_hangs_at_the_report_holds_the_exit_for_its_time_
 
     recorder = NotedDiscard()
     daemon = await start(recorder=recorder, in_thread=in_thread)
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang(id="e1")
     daemon.signal("SIGTERM")
     await until(lambda: bool(daemon.log.of("drain.started")))
     mock_clock.jump(0.5)
     await reached.wait()
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     mock_clock.jump(REPORT_SECONDS_MAX)
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.BUG
+    assert await daemon.end() is ExitCode.BUG
     assert "the file system gave no answer within 30 s" in daemon.log.texts[1]
     assert recorder.discards == 0
 
@@ -122,9 +103,7 @@ async def test_want_of_memory_in_one_clients_attempt_is_that_attempts_failure(st
     await until(lambda: bool(daemon.log.of("attempt.crashed")))
     assert (await daemon.post(id="e2")).status_code == 202
     await until(lambda: len(daemon.sender.sent) == 2)
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert await daemon.stop() is ExitCode.UNDELIVERED
     summary, line = daemon.report()
     assert summary["events"]["delivered"] == 1
     assert (line["event_id"], line["last_outcome"]["outcome"]) == ("e1", "invalid")

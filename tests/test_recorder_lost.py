@@ -12,7 +12,7 @@ from hookd.core.sizing import recorder_layout
 from hookd.edge.recorder_files import Place, RecorderDirectory
 from hookd.process.exit_codes import ExitCode
 
-from tests.test_supervisor import Daemon, _start, make_settings, until  # noqa: F401 - a fixture
+from tests.supervised import Daemon, _start, make_settings, until  # noqa: F401 - a fixture
 
 RUN = Run("run1", "0", "host", 1, 1.8e9)
 
@@ -49,9 +49,7 @@ async def test_daemon_goes_on_without_the_recorder_that_somebody_removed(start, 
     assert readiness.endswith("readyz check passed\n")
     assert "hookd_recorder_failed 1.0\n" in await text_of(daemon, "/metrics")
     assert 'hookd_port_failures_total{port="recorder"} 1.0\n' in await text_of(daemon, "/metrics")
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert await daemon.stop() is ExitCode.UNDELIVERED
     summary, *lines = daemon.report()
     assert (summary["balanced"], summary["events"]["accepted"], len(lines)) == (True, 4, 3)
     assert summary["recorder_failure"].startswith("FileNotFoundError: ")
@@ -70,7 +68,6 @@ async def test_report_that_cannot_be_written_does_not_count_on_a_recorder_that_f
     await until(lambda: bool(daemon.log.of("recorder.failed")))
     shutil.rmtree(daemon.directory)
     daemon.directory.write_text("in the way")
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
     assert daemon.log.of("report.not_written")
     assert "the flight recorder is off" in daemon.log.texts[-1]

@@ -1,178 +1,28 @@
-"""The whole daemon in this process, through the supervisor alone: real HTTP on port 0, everything else injected."""
+"""The supervisor: how a run starts, reloads, drains and ends, on every channel."""
 
 import json
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import trio
 import trio.testing
-from hookd.core.client import Client, Endpoint
-from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.log_line import Line
-from hookd.core.no_recorder import NOTHING_RECORDED, NoRecorder
-from hookd.core.outcome import Exchange, Outcome, Responded
-from hookd.core.recorder import Recorder
-from hookd.core.run import Run
 from hookd.core.settings import DEFAULTS, LogSettings, RecoverySettings, Settings
-from hookd.edge.clock import SystemClock
-from hookd.edge.reports import READ_BYTES, ReportDirectory
-from hookd.edge.server import Server, bound_sockets
-from hookd.edge.systemd import Systemd
-from hookd.flow.ports import DeliveryRequest
+from hookd.edge.reports import READ_BYTES
 from hookd.process.exit_codes import ExitCode
-from hookd.process.outside import Outside
 from hookd.process.reloading import ReloadRefused
 from hookd.process.stopping import SECOND_SIGNAL_SECONDS
-from hookd.process.supervisor import Supervisor
 
 from tests.edge.test_reports import write_report
 from tests.flow.test_resend import written
-
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-class ScriptedSender:
-    """Answers 200, or hangs while `hangs` is set; keeps what it was asked to send."""
-
-    def __init__(self) -> None:
-        self.sent: list[DeliveryRequest] = []
-        self.hangs = False
-
-    async def send(self, request: DeliveryRequest, exchange: Exchange) -> Outcome:
-        self.sent.append(request)
-        exchange.sending_started = exchange.request_sent = True
-        if self.hangs:
-            await trio.sleep_forever()
-        return Responded(200)
-
-
-class ListLog:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-        self.texts: list[str] = []
-        self.lines_dropped = 0
-
-    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        self.lines.append((event, {"level": level, **fields} if level != "info" else fields))
-
-    def made(self, line: Line) -> None:
-        event, fields = line.told()
-        self(event, **fields)
-
-    def text(self, text: str) -> None:
-        self.texts.append(text)
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self.lines if name == event]
-
-
-class Daemon:
-    """One supervised run, and what a test needs to drive it."""
-
-    def __init__(
-        self,
-        directory: Path,
-        settings: Settings,
-        reload: Callable[[], Settings] | None = None,
-        environ: Mapping[str, str] | None = None,
-        recorder: Recorder = NOTHING_RECORDED,
-        reports: ReportDirectory | None = None,
-        sender: ScriptedSender | None = None,
-        **outside_more: Any,
-    ) -> None:
-        self.sender = sender or ScriptedSender()
-        self.log = ListLog()
-        self.directory = directory
-        self.urls: Sequence[str] = ()
-        self.listening = trio.Event()
-        self.exit_code: ExitCode | None = None
-        reports = reports or ReportDirectory(str(directory))
-        reports.prove_writable()
-        outside = Outside(
-            clock=SystemClock(),
-            log=self.log,
-            open_sender=lambda effective: nullcontext(self.sender),
-            reports=reports,
-            manager=Systemd(environ or {}),
-            server=partial(Server, sockets=bound_sockets(["127.0.0.1:0"]), log=self.log),
-            attach_signals=self._attach_signals,
-            random_bytes=lambda count: b"x" * count,
-            jitter_unit=lambda: 0.5,
-            new_event_id=partial(next, iter(f"evt_{number}" for number in range(10_000))),
-            announce=self._announce,
-            reload=reload or (lambda: settings),
-            recorder=recorder,
-            **outside_more,
-        )
-        self.started_at = outside.clock.now().wall
-        run = Run("run1", "0", "host", 1, self.started_at)
-        self.supervisor = Supervisor(EffectiveSettings(settings), outside, run, self.sender)
-
-    def _attach_signals(self, deliver: Callable[[str, float], None]) -> None:
-        self._deliver_signal = deliver
-
-    def signal(self, name: str, *, late_seconds: float = 0.0) -> None:
-        """It came so long ago: the loop was busy."""
-        self._deliver_signal(name, late_seconds)
-
-    def _announce(self, urls: Sequence[str]) -> None:
-        self.urls = urls
-        self.listening.set()
-
-    async def run(self) -> None:
-        self.exit_code = await self.supervisor.run()
-
-    async def metrics(self) -> str:
-        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
-            return (await http.get("/metrics")).text
-
-    async def post(self, **event: Any) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
-            return await http.post("/v1/events", json={"client_id": "acme", "type": "a", "payload": 1, **event})
-
-    async def get(self, path: str) -> Any:
-        async with httpx.AsyncClient(base_url=self.urls[0]) as http:
-            return (await http.get(path)).json()
-
-    def report(self) -> list[dict[str, Any]]:
-        (path,) = self.directory.glob("shutdown-*.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def make_settings(**drain: Any) -> Settings:
-    endpoint = Endpoint(id="default", url="http://127.0.0.1:1/", secret=SECRET)
-    client = Client(id="acme", endpoints=(endpoint,), managed_by_config=True)
-    return msgspec.structs.replace(
-        DEFAULTS, clients=(client,), drain=msgspec.structs.replace(DEFAULTS.drain, **{"timeout_seconds": 0.3, **drain})
-    )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
-        while not condition():
-            await trio.lowlevel.checkpoint()
-
-
-@pytest.fixture(name="start")
-def _start(tmp_path: Path, nursery: trio.Nursery) -> Callable[..., Any]:
-    async def start(settings: Settings | None = None, **more: Any) -> Daemon:
-        daemon = Daemon(tmp_path, settings or make_settings(), **more)
-        nursery.start_soon(daemon.run)
-        with trio.fail_after(10):
-            await daemon.listening.wait()
-        return daemon
-
-    return start
+from tests.in_the_way import put_file_in_place_of
+from tests.supervised import Daemon, NotedDiscard, ScriptedSender, _start, make_settings, until  # noqa: F401 - a fixture
 
 
 async def test_clean_stop_reports_that_nothing_was_left(start):
@@ -180,9 +30,7 @@ async def test_clean_stop_reports_that_nothing_was_left(start):
     daemon = await start()
     assert (await daemon.post()).status_code == 202
     await until(lambda: bool(daemon.sender.sent))
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.CLEAN
+    assert await daemon.stop() is ExitCode.CLEAN
     (summary,) = daemon.report()
     assert summary["balanced"] is True
     assert summary["trigger"] == "SIGTERM"
@@ -194,12 +42,8 @@ async def test_clean_stop_reports_that_nothing_was_left(start):
 async def test_undelivered_event_is_reported_and_the_exit_code_says_so(start):
     """A hung attempt is cut at the drain's deadline: exit 3, class outcome_unknown, outcome null."""
     daemon = await start()
-    daemon.sender.hangs = True
-    await daemon.post(id="e1", payload={"a": [1, 2]})
-    await until(lambda: bool(daemon.sender.sent))
-    daemon.signal("SIGINT")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.UNDELIVERED
+    await daemon.hang(id="e1", payload={"a": [1, 2]})
+    assert await daemon.stop("SIGINT") is ExitCode.UNDELIVERED
     summary, line = daemon.report()
     assert summary["undelivered"] == {"never_attempted": 0, "attempted_failed": 0, "outcome_unknown": 1}
     assert (line["event_id"], line["class"], line["payload"]) == ("e1", "outcome_unknown", {"a": [1, 2]})
@@ -210,9 +54,7 @@ async def test_undelivered_event_is_reported_and_the_exit_code_says_so(start):
 async def test_reads_stay_up_while_it_drains_and_intake_is_refused(start):
     """On-call can watch the drain: status and events are read, known ids answered, new events refused."""
     daemon = await start(make_settings(timeout_seconds=30.0))
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang(id="e1")
     daemon.signal("SIGTERM")
     await until(lambda: bool(daemon.log.of("drain.started")))
     assert (await daemon.get("/v1/status"))["state"] == "draining"
@@ -222,8 +64,7 @@ async def test_reads_stay_up_while_it_drains_and_intake_is_refused(start):
     assert (await daemon.post(id="e1")).status_code == 200
     drain_started = trio.current_time()
     await until(lambda: trio.current_time() - drain_started > SECOND_SIGNAL_SECONDS)  # no echo of the first
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
     summary, _ = daemon.report()
     assert summary["forced"] is True
 
@@ -234,8 +75,7 @@ async def test_signals_that_come_together_are_one(start):
     daemon.sender.hangs = True
     await daemon.post()
     daemon.signal("SIGTERM")
-    daemon.signal("SIGINT")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop("SIGINT")
     summary = daemon.report()[0]
     assert (summary["forced"], summary["trigger"]) == (False, "SIGTERM")
 
@@ -248,40 +88,27 @@ async def test_signals_that_came_together_are_one_however_late_the_loop_hears_of
     daemon.signal("SIGTERM")
     await trio.sleep(2 * SECOND_SIGNAL_SECONDS)
     daemon.signal("SIGTERM", late_seconds=2 * SECOND_SIGNAL_SECONDS - 0.01)
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.end()
     assert daemon.report()[0]["forced"] is False
 
 
 async def test_crash_of_dispatch_ends_in_a_report_and_exit_1(start):
     """A bug in dispatch is not contained: everything unsettled is reported, and the exit code says bug."""
     daemon = await start()
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang(id="e1")
     daemon.supervisor._intake._arrivals.send_nowait(SimpleNamespace())  # what no event of ours can be
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.BUG
+    assert await daemon.end() is ExitCode.BUG
     summary, line = daemon.report()
     assert (summary["trigger"], line["event_id"]) == ("error", "e1")
     assert "AttributeError" in daemon.log.of("flow.crashed")[0]["traceback"]
 
 
-def put_file_in_place_of(directory: Path) -> None:
-    """So that it cannot be made again."""
-    shutil.rmtree(directory)
-    directory.write_text("")
-
-
 async def test_report_directory_that_was_removed_is_made_again(start):
     """For the report alone, and for its owner alone; the exit code says what the report says."""
     daemon = await start()
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang(id="e1")
     shutil.rmtree(daemon.directory)
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.UNDELIVERED
+    assert await daemon.stop() is ExitCode.UNDELIVERED
     assert [line.get("event_id") for line in daemon.report()] == [None, "e1"]
     assert stat.S_IMODE(daemon.directory.stat().st_mode) == 0o700
 
@@ -290,24 +117,12 @@ async def test_report_that_cannot_be_written_is_said_and_the_summary_stays(start
     """With a file in the directory's place the summary is in the log and on stderr all the same. The exit code is 1:
     3 would say that a report names what was left."""
     daemon = await start()
-    daemon.sender.hangs = True
-    await daemon.post()
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang()
     put_file_in_place_of(daemon.directory)
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.BUG
+    assert await daemon.stop() is ExitCode.BUG
     assert daemon.log.of("report.not_written")
     assert "UNDELIVERED: 1" in daemon.log.texts[0]
     assert "COULD NOT BE WRITTEN" in daemon.log.texts[1]
-
-
-class NotedDiscard(NoRecorder):
-    def __init__(self) -> None:
-        self.discards = 0
-
-    def discard(self) -> None:
-        self.discards += 1
 
 
 @pytest.mark.parametrize("report_is_written", [True, False])
@@ -319,8 +134,7 @@ async def test_recorder_goes_once_the_report_is_on_disk_and_not_before(start, re
     assert json.loads(marker.read_text())["run_id"] == "run1"
     if not report_is_written:
         put_file_in_place_of(daemon.directory)
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
     assert recorder.discards == report_is_written
     assert not marker.exists()
 
@@ -367,8 +181,7 @@ async def test_reload_takes_the_configuration_whole_or_not_at_all(start):
     reloaded = await daemon.metrics()
     assert number(reloaded, successful) == 1
     assert number(reloaded, at) > daemon.started_at
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
 
 
 async def test_reload_that_gives_up_what_waits_says_how_much(start):
@@ -382,9 +195,7 @@ async def test_reload_that_gives_up_what_waits_says_how_much(start):
     (removed,), (reloaded,) = daemon.log.of("endpoint.removed"), daemon.log.of("config.reloaded")
     assert (removed["level"], removed["deliveries_ended"]) == ("warning", 3)
     assert (reloaded["level"], reloaded["deliveries_ended"]) == ("warning", 3)
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.CLEAN
+    assert await daemon.stop() is ExitCode.CLEAN
 
 
 async def test_reload_that_cannot_read_for_a_bug_changes_nothing_and_the_run_goes_on(start):
@@ -399,9 +210,7 @@ async def test_reload_that_cannot_read_for_a_bug_changes_nothing_and_the_run_goe
     assert refused["mistakes"] == ["hookd could not read it: MemoryError: no room for a file of 256 MiB"]
     assert "in reload" in refused["traceback"]
     assert (await daemon.post()).status_code == 202
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.CLEAN
+    assert await daemon.stop() is ExitCode.CLEAN
 
 
 async def test_reload_that_crashes_half_way_ends_in_a_report_and_exit_1(start):
@@ -411,12 +220,9 @@ async def test_reload_that_crashes_half_way_ends_in_a_report_and_exit_1(start):
         raise MemoryError
 
     daemon = await start(make_settings(timeout_seconds=3600.0), choose_lines=choose_lines)
-    daemon.sender.hangs = True
-    await daemon.post(id="e1")
-    await until(lambda: bool(daemon.sender.sent))
+    await daemon.hang(id="e1")
     daemon.signal("SIGHUP")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.BUG
+    assert await daemon.end() is ExitCode.BUG
     summary, line = daemon.report()
     assert (summary["trigger"], line["event_id"]) == ("error", "e1")
     assert "MemoryError" in daemon.log.of("signal.crashed")[0]["traceback"]
@@ -430,8 +236,7 @@ async def test_peer_that_holds_its_connection_does_not_hold_the_exit(start):
         await half.send_all(
             b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
         )
-        daemon.signal("SIGTERM")
-        await until(lambda: daemon.exit_code is not None)
+        await daemon.stop()
     assert daemon.exit_code is ExitCode.CLEAN
 
 
@@ -452,8 +257,7 @@ async def test_connection_outlives_a_refusal_that_comes_before_the_body(start):
                     assert chunk, "the connection was closed"
                     received += chunk
             assert b"connection: close" not in received.lower()
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
 
 
 async def test_large_body_that_nobody_reads_ends_the_connection_after_the_answer(start):
@@ -468,8 +272,7 @@ async def test_large_body_that_nobody_reads_ends_the_connection_after_the_answer
                 received += chunk
     assert received.startswith(b"HTTP/1.1 404")
     assert b"connection: close" in received.lower()
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
 
 
 class ManagerSocket:
@@ -515,7 +318,7 @@ async def test_service_manager_hears_of_every_step(start, manager):
     assert not any(message.startswith("STOPPING") for message in heard)
     daemon.signal("SIGTERM")
     await until(lambda: has("STOPPING=1\nEXTEND_TIMEOUT_USEC=34000000"))
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.end()
     assert heard.index("READY=1") < heard.index("STOPPING=1\nEXTEND_TIMEOUT_USEC=34000000")
 
 
@@ -540,8 +343,7 @@ async def test_termination_log_has_the_summary_and_its_failure_is_only_logged(st
     """At most 4 KiB, whole lines; a path that cannot be written costs neither the report nor the exit code."""
     path = tmp_path / "termination-log"
     daemon = await start(make_settings(termination_log=str(path)))
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
     assert path.read_text() == daemon.log.texts[0]
 
     path.unlink()
@@ -549,9 +351,7 @@ async def test_termination_log_has_the_summary_and_its_failure_is_only_logged(st
     for old in tmp_path.glob("shutdown-*"):
         old.unlink()
     daemon = await start(make_settings(termination_log=str(path)))
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
-    assert daemon.exit_code is ExitCode.CLEAN
+    assert await daemon.stop() is ExitCode.CLEAN
     assert daemon.log.of("termination_log.not_written")
     assert daemon.report()
 
@@ -563,8 +363,7 @@ async def test_old_reports_go_at_the_start_and_after_a_report_and_what_is_held_i
     daemon = await start(make_settings(reports_kept=2))
     assert [path.name[9:17] for path in sorted(tmp_path.glob("shutdown-*"))] == ["20260101", "20260103", "20260104"]
     assert daemon.log.of("reports.held") == [{"level": "warning", "unclaimed": 1, "reports_kept": 2}]
-    daemon.signal("SIGTERM")
-    await until(lambda: daemon.exit_code is not None)
+    await daemon.stop()
     assert [path.name[9:17] for path in sorted(tmp_path.glob("shutdown-*"))][:2] == ["20260101", "20260104"]
 
 

@@ -36,6 +36,7 @@ from tests.acceptance.harness import (
     report_texts,
     wait_until,
 )
+from tests.in_the_way import put_file_in_place_of
 
 DRAIN_SECONDS = 0.5
 # drain.timeout + 2 s is the promise; the rest is for the report, and for a machine that has other things to do.
@@ -142,11 +143,6 @@ BREAKAGES = {
         "File exists", lambda path: put_file_in_place_of(path), lambda path: path.unlink(), is_mounted=False
     ),
 }
-
-
-def put_file_in_place_of(directory: Path) -> None:
-    shutil.rmtree(directory)
-    directory.write_text("somebody's own\n")
 
 
 @pytest.mark.parametrize("name", BREAKAGES)

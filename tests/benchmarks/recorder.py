@@ -126,8 +126,8 @@ def measure_report(unsettled: int) -> None:
     from hookd.edge.reports import ReportDirectory
     from hookd.process.crash_reports import write_crash_reports
 
+    from tests.supervised import ListLog
     from tests.test_crash_reports import Killed
-    from tests.test_supervisor import ListLog
 
     base = tempfile.mkdtemp(dir="/dev/shm")
     try:
