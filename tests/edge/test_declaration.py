@@ -11,8 +11,8 @@ from hookd.core.client import Client
 from hookd.core.settings import IntakeSettings, RegistrySettings, Settings
 
 from tests.edge.test_api import Answer, Api, refused_as, started
-from tests.edge.turns import turns_of_another
 from tests.flow.harness import endpoint, now
+from tests.turns import turns_of_another
 
 CLIENTS = "/v1/clients"
 URL, OTHER = "https://acme.example/hook", "https://other.example/hook"

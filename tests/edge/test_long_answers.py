@@ -16,8 +16,8 @@ from hookd.edge.server.api_server import Server
 
 from tests.edge.server.harness import read_all
 from tests.edge.test_api import Api, started
-from tests.edge.turns import turns_of_another
 from tests.flow.harness import Flow, Hang, endpoint
+from tests.turns import turns_of_another
 
 MIB = 2**20
 # What a page may hold beside its rows: the brackets, the cursor.

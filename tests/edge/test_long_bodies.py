@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.edge.test_api import Answer, Api, answer_of, event, started
-from tests.edge.turns import turns_of_another
+from tests.turns import turns_of_another
 
 BODY_BYTES = 4 * 2**20
 # The body as it comes, what reading it takes, and what any request takes, a list of errors among it.

@@ -28,8 +28,8 @@ from hookd.flow.ports import Unclaimed
 from tests.core.test_loss import EARLY, line, summary
 from tests.edge.test_api import Api, started
 from tests.edge.test_auth import DASHBOARD, OPS, bearer, with_tokens
-from tests.edge.turns import turns_of_another
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Reloaded, at, endpoint, now
+from tests.turns import turns_of_another
 
 FILES = resources.files("hookd.edge.api.page")
 STYLE = FILES.joinpath("page.css").read_text(encoding="utf-8")

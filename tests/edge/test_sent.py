@@ -7,8 +7,8 @@ from hookd.core.settings import RetentionSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
 
 from tests.edge.test_api import Answer, Api, event, refused_as, started
-from tests.edge.turns import turns_of_another
 from tests.flow.harness import EPOCH, URL, Hang, at, endpoint, now
+from tests.turns import turns_of_another
 
 OTHER = "https://other.example/"
 SOON = Settings(retry=RetrySettings(schedule_seconds=(5.0,), jitter=0.0))

@@ -2,11 +2,11 @@
 
 from random import Random
 
-import trio
 from hookd.flow.backlogs import CLIENTS_MAX, Backlog, LargestBacklogs
 from hookd.flow.gauges import LOOKED_AT_AT_ONCE
 
 from tests.flow.harness import Flow, now
+from tests.turns import turns_of_another
 
 
 def found_of(all_of_them: list[Backlog]) -> list[Backlog]:
@@ -37,15 +37,7 @@ async def test_others_have_a_turn_while_many_clients_are_looked_at(autojump_cloc
         flow.put(f"c{number}")
         flow.admit(f"c{number}")
     await now()
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await trio.lowlevel.checkpoint()
-
-    nursery.start_soon(take_turns)
-    gauges = await flow.gauge_collector.take()
+    async with turns_of_another() as turns:
+        gauges = await flow.gauge_collector.take()
     assert len(gauges.backlogs) == CLIENTS_MAX
-    assert turns >= 8  # between the nine slices of three looks
+    assert turns.count >= 8  # between the nine slices of three looks

@@ -11,6 +11,7 @@ from hookd.flow.replay import LOOKED_AT_AT_ONCE, LOOKS_PER_REOPENING, Replayed, 
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, Slow, at, endpoint, now, only, standing, statuses
 from tests.flow.test_resend import line
+from tests.turns import turns_of_another
 
 OTHER = "https://other.example/hook"
 ONE_ATTEMPT = RetrySettings(schedule_seconds=())
@@ -173,21 +174,11 @@ async def test_great_replay_gives_others_turns_and_never_exceeds_the_window(auto
     settings = {"intake": IntakeSettings(unsettled_events_max=50_000, client_events_max=50_000)}
     flow, given_up = await outage(nursery, 2_000, **settings)
     flow.put("other", endpoint(url=OTHER))
-    turns, done = 0, trio.Event()
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while not done.is_set():
-            turns += 1
-            await trio.lowlevel.checkpoint()
-
     flow.sender.script(URL, Slow(0.01, 200))
-    async with trio.open_nursery() as counting:
-        counting.start_soon(count_turns)
+    async with turns_of_another() as turns:
         replayed = await flow.replay.replay("acme", Wanted())
-        done.set()
     assert replayed == Replayed(2_000, 2_000)
-    assert turns >= 2_000 // REOPENED_AT_ONCE
+    assert turns.count >= 2_000 // REOPENED_AT_ONCE
     neighbour = flow.admit("other")
     await now()
     assert neighbour.status is Status.DELIVERED

@@ -314,12 +314,9 @@ async def test_others_have_a_turn_and_a_drain_stops_it(autojump_clock, nursery, 
     flow.sender.script(URL, 200 if which is DELIVERED else 404)
     flow.admit_many(LOOKED_AT_AT_ONCE)
     await at(60)
-    turns = 0
 
     async def interfere() -> None:
-        nonlocal turns
-        while turns < 5:
-            turns += 1
+        for _ in range(5):
             await trio.lowlevel.checkpoint()
         flow.intake.close()
 

@@ -24,7 +24,7 @@ from tests.edge.server.harness import (
     read_response,
     serving,
 )
-from tests.edge.turns import turns_of_another
+from tests.turns import turns_of_another
 
 SYSTEM_MAX = int(Path("/proc/sys/net/core/somaxconn").read_text())
 ESTABLISHED = b"\x01"  # the first byte of TCP_INFO

@@ -14,8 +14,8 @@ class Turns:
 
     async def take(self) -> None:
         while True:
-            await trio.lowlevel.checkpoint()
             self.count += 1
+            await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
