@@ -52,7 +52,7 @@ FRAMES = 1000
 @click.argument("file", shell_complete=complete_file)
 @click.option("--exhausted", is_flag=True, help="The exhausted deliveries, in place of the undelivered.")
 @click.option("--client", "only_client", metavar="ID", help="Of this client only.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; no daemon is asked.")
 @url_option
 @token_option
 def resend(
@@ -83,9 +83,10 @@ def resend(
 
 
 def _end_dry_run(lines: list["Line"], unreadable: int, *, has_payloads: bool) -> NoReturn:
-    """No daemon is asked, so a client that is not registered is not seen here."""
     click.echo(f"would be sent: {len(lines) if has_payloads else 0:,}")
-    if lines and not has_payloads:
+    if lines and has_payloads:
+        tell("no daemon was asked: whether their clients are registered shows when they are sent")
+    elif lines:
         tell(f"{len(lines):,} no-payload: {ADVICE['no-payload']}")
     sys.exit(ExitCode.UNDELIVERED if unreadable or (lines and not has_payloads) else ExitCode.CLEAN)
 
