@@ -137,7 +137,7 @@ MUTANTS = (
         "is_quiet",
         "return not self._network_stream.has_input()",
         "return self._network_stream.has_input() or True",
-        first=26,
+        first=45,
     ),
     Mutant(
         "report_cut_short",
@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant("budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(client.held,)"),
     Mutant(
-        "client_budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(self.whole.held,)", first=19
+        "client_budget_kept", budget.Budget, "leave", "(self.whole.held, client.held)", "(self.whole.held,)", first=32
     ),
     Mutant(
         "budget_exceeded",
@@ -232,7 +232,7 @@ MUTANTS = (
         "if exchange.sending_started and exchange.answer is None:",
         "if False:",
         seeds=40,
-        first=3,
+        first=13,
     ),
     Mutant(
         "removed_go_on_waiting",
@@ -401,9 +401,9 @@ MUTANTS = (
         "_is_answered",
         "if response.status_code == REQUEST_TIMEOUT:",
         "if False:",
-        first=8,
+        first=25,
     ),
-    Mutant("reconnected_unsaid", transport.Transport, "exchange", "progress.reconnected = True", "pass", first=8),
+    Mutant("reconnected_unsaid", transport.Transport, "exchange", "progress.reconnected = True", "pass", first=26),
     Mutant("link_of_any_age", pool.Pool, "_is_old", ">= self.age_seconds_max", ">= 1e9", first=38),
     Mutant(
         "second_address_late",
@@ -625,9 +625,9 @@ MUTANTS = (
     ),
     # What an endpoint asks for itself
     Mutant("rate_not_counted", lane.Lane, "note_begin", "self.health.rate_log.note(self._rate, now)", "pass", first=2),
-    Mutant("rate_kept_with_one_more", rate.RateLog, "begins_from", "self._fit(rate.burst)", "self._fit(2)", first=2),
-    Mutant("strict_order_in_parallel", courier.Courier, "_has_room", "lane.in_flight or self.", "self.", first=2),
-    Mutant("strict_order_by_arrival", line.Line, "add", "(event.sequence, ", "(0, ", first=2),
+    Mutant("rate_kept_with_one_more", rate.RateLog, "begins_from", "self._fit(rate.burst)", "self._fit(2)", first=8),
+    Mutant("strict_order_in_parallel", courier.Courier, "_has_room", "lane.in_flight or self.", "self.", first=8),
+    Mutant("strict_order_by_arrival", line.Line, "add", "(event.sequence, ", "(0, ", first=8),
     Mutant(
         "give_up_on_ignored",
         attempt.Attempter,
@@ -708,7 +708,12 @@ MUTANTS = (
     ),
     # Sent again
     Mutant(
-        "redelivered_is_not_recorded", recorder.SegmentRecorder, "reopened", "self._note_row(", "(lambda *_: None)("
+        "redelivered_is_not_recorded",
+        recorder.SegmentRecorder,
+        "reopened",
+        "self._note_row(",
+        "(lambda *_: None)(",
+        first=8,
     ),
     Mutant(
         "redelivered_counts_as_reopened",
@@ -759,7 +764,7 @@ MUTANTS = (
         "_may_tell",
         "+ NOTICE_EVERY_SECONDS",
         "+ 20.0",
-        first=6,
+        first=8,
     ),
     Mutant(
         "state_change_told_again",
