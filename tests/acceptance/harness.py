@@ -442,7 +442,7 @@ class Receiver:
         self.log: list[Received] = []
         self._numbers: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._released = threading.Event()
+        self._released, self._released_with = threading.Event(), 200
         self._closing = False
         self._errors: list[BaseException] = []
         self._server = _server(self)
@@ -468,8 +468,9 @@ class Receiver:
     def hanging(self) -> int:
         return sum(received.status is None for received in list(self.log))
 
-    def release(self) -> None:
-        """Those that hang are answered 200, and nothing hangs any more."""
+    def release(self, status: int = 200) -> None:
+        """Those that hang are answered so, and nothing hangs any more."""
+        self._released_with = status
         self._released.set()
 
     def ids(self) -> Counter[str]:
@@ -488,7 +489,7 @@ class Receiver:
             self._released.wait()
             if self._closing:
                 return
-            answer = 200
+            answer = self._released_with
         if isinstance(answer, bytes):
             handler.wfile.write(answer)
             received.status = int(answer.split()[1])
