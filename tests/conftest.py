@@ -9,8 +9,10 @@ import pytest
 from hypothesis import settings
 
 LONGEST = "test_readme.py"
+# Of what Hypothesis draws for a property that names no number of its own.
+EXAMPLES = int(os.environ.get("HOOKD_TEST_EXAMPLES", "100"))
 
-settings.register_profile("hookd", deadline=None)
+settings.register_profile("hookd", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("hookd")
 
 
