@@ -3,15 +3,19 @@
 import math
 
 from hookd.core.client import Client, Endpoint
+from hookd.core.deadline import Cause, Deadline
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
-from hookd.core.health import Health
+from hookd.core.expiring_event import expiring
+from hookd.core.health import Health, PausedBy
 from hookd.core.registry import Registry
 from hookd.core.settings import RetrySettings, Settings
 from hookd.core.terms import Terms
+from hookd.core.timestamps import Moment
 
 URL = "https://x.example/"
+WALL = 1_800_000_000.0
 
 
 class Desk:
@@ -82,3 +86,65 @@ def test_next_attempt_is_promised_only_where_one_may_begin_before_the_expiry() -
         None,
     )
     assert desk.terms.age_clock("a", "usual", now=7.0) == desk.terms.age_clock("a", "removed", now=7.0) == 7.0
+
+
+def test_deadline_is_the_age_or_the_last_attempt_whichever_comes_first() -> None:
+    """By the schedule in force, jitter left out; exact where the next attempt is the last. In wall time."""
+    desk = Desk()
+    event, delivery = desk.event("own", due_at=10.0)
+    now = Moment(5.0, WALL)
+    for attempts, deadline in [
+        (0, Deadline(WALL + 5 + 3, Cause.ATTEMPTS, is_exact=False)),
+        (1, Deadline(WALL + 5 + 2, Cause.ATTEMPTS, is_exact=False)),
+        (2, Deadline(WALL + 5, Cause.ATTEMPTS)),
+        (9, Deadline(WALL + 5, Cause.ATTEMPTS)),
+    ]:
+        delivery.attempt_count = attempts
+        assert desk.terms.deadline(event, delivery, now=now) == deadline
+    delivery.attempt_count, delivery.due_at = 0, 97.5
+    assert desk.terms.deadline(event, delivery, now=now) == Deadline(WALL + 95, Cause.AGE)
+    delivery.due_at = 200.0
+    assert desk.terms.deadline(event, delivery, now=now) == Deadline(WALL + 95, Cause.AGE)
+
+
+def test_deadline_of_what_is_in_flight_counts_that_attempt() -> None:
+    """As if it failed now."""
+    desk = Desk()
+    event, delivery = desk.event("own")
+    delivery.due_at, delivery.in_flight, delivery.attempt_count = None, True, 1
+    assert desk.terms.deadline(event, delivery, now=Moment(5.0, WALL)) == Deadline(WALL + 3, Cause.ATTEMPTS, False)
+    delivery.attempt_count = 3
+    assert desk.terms.deadline(event, delivery, now=Moment(5.0, WALL)) == Deadline(WALL, Cause.ATTEMPTS)
+
+
+def test_deadline_while_only_probes_begin_is_the_age() -> None:
+    """They use up no attempt. An operator's pause ends nothing, and a reopened delivery has its schedule anew."""
+    desk = Desk()
+    event, delivery = desk.event("own")
+    delivery.attempt_count = delivery.attempts_before = 7
+    now = Moment(5.0, WALL)
+    assert desk.terms.deadline(event, delivery, now=now) == Deadline(WALL + 3, Cause.ATTEMPTS, is_exact=False)
+    health = desk.health["own"]
+    health.paused_by, health.next_probe_at = PausedBy.FAILURES, 6.0
+    assert desk.terms.deadline(event, delivery, now=now) == Deadline(WALL + 95, Cause.AGE)
+    health.paused_by, delivery.is_probing = None, True
+    assert desk.terms.deadline(event, delivery, now=now) == Deadline(WALL + 95, Cause.AGE)
+    health.pause(5.0)
+    assert desk.terms.deadline(event, delivery, now=now) is None
+
+
+def test_deadline_is_the_event_s_own_expiry_where_that_comes_first() -> None:
+    """And is called so."""
+    desk = Desk()
+    event, delivery = desk.event("own", due_at=50.0)
+    now = Moment(5.0, WALL)
+    for seconds, deadline in [
+        (20, Deadline(WALL + 20, Cause.EXPIRY)),
+        (47, Deadline(WALL + 47, Cause.EXPIRY)),
+        (90, Deadline(WALL + 48, Cause.ATTEMPTS, is_exact=False)),
+    ]:
+        assert desk.terms.deadline(expiring(event, WALL + seconds, now=now), delivery, now=now) == deadline
+    delivery.due_at = 99.0
+    assert desk.terms.deadline(expiring(event, WALL + 200, now=now), delivery, now=now) == Deadline(
+        WALL + 95, Cause.AGE
+    )

@@ -3,9 +3,12 @@
 from itertools import combinations
 
 import pytest
+from hookd.core.deadline import Cause, Deadline
 from hookd.core.loss import loss_of
+from hookd.core.refusals import Spell
 from hookd.core.run_history import PreviousRun
-from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, headline, troubles
+from hookd.core.timestamps import Moment
+from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, troubles, well
 
 from tests.core.test_loss import line, summary
 
@@ -19,6 +22,17 @@ SLOW = AilingEndpoint("acme", "eu", 78, 0.01, None, "no answer within 2 s")
 def of(ailment: Ailment, count: int = 1, **changes: object) -> dict[Ailment, Group]:
     fields = {"unsettled": 40, "budget_used": 0.2, "since": NOW - 60, "last_error": "answered 404"} | changes
     return {ailment: Group(count, AilingEndpoint("acme", "eu", ailment=ailment, **fields))}  # type: ignore[arg-type]
+
+
+def headline(situation: Situation) -> str:
+    """The first line: the worst trouble, or that there is none."""
+    found = troubles(situation)
+    return found[0].sentence if found else well(situation)
+
+
+def spell(count: int, *, began: float = -300, last: float = -1) -> Spell:
+    """Seconds before now."""
+    return Spell(count, NOW + began, Moment(1000 + last, NOW + last))
 
 
 FULL = {"unsettled_events": 100_000, "unsettled_events_max": 100_000}
@@ -35,15 +49,18 @@ SAID = [
     ),
     (
         "full",
-        {**FULL, "largest": DOWN},
-        "Producers are refused (503): the budget is full; initech/default holds 61 % of it, down since 07:50:00Z.",
+        {**FULL, "largest": DOWN, "refused": spell(1234)},
+        (
+            "Producers are refused (503) for all clients, 1,234 times since 07:55:00Z: the budget is full; "
+            "initech/default holds 61 % of it, down since 07:50:00Z."
+        ),
     ),
     (
         "client-full",
-        {"full_clients": 3, "fullest": DOWN},
+        {"full_clients": 3, "fullest": DOWN, "fullest_refused": spell(12, began=-60)},
         (
-            "Events of initech are refused (429): its budget is full, and so are those of 2 more clients; "
-            "initech/default holds 98 % of it, down since 07:50:00Z."
+            "Events of initech are refused (429), 12 times since 07:59:00Z: its budget is full, and so are those of 2 "
+            "more clients; initech/default holds 98 % of it, down since 07:50:00Z."
         ),
     ),
     (
@@ -75,10 +92,10 @@ SAID = [
     ),
     (
         "disabled",
-        {"ailing": of(Ailment.DISABLED, last_error="answered 410")},
+        {"ailing": of(Ailment.DISABLED, last_error="answered 410", gone=37)},
         (
-            "acme/eu answered 410 and is disabled since 07:59:00Z: what comes for it is given up; 40 deliveries are "
-            "unsettled, 20 % of its client's budget."
+            "acme/eu answered 410 and is disabled since 07:59:00Z: whatever comes for it is given up at once, 37 "
+            "deliveries so far; 40 deliveries are unsettled, 20 % of its client's budget."
         ),
     ),
     (
@@ -118,7 +135,7 @@ SAID = [
         {"ailing": of(Ailment.PAUSED_BY_OPERATOR, unsettled=0, since=None)},
         (
             "acme/eu is paused by an operator: nothing is sent and nothing expires until someone resumes it; nothing "
-            "is unsettled for it."
+            "waits for it."
         ),
     ),
     ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
@@ -192,23 +209,23 @@ def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
     ("fields", "sentence"),
     [
         (
-            {"ailing": of(Ailment.PAUSED, oldest_expires_at=NOW + 3000)},
+            {"ailing": of(Ailment.PAUSED, deadline=Deadline(NOW + 3000, Cause.AGE))},
             (
                 "acme/eu is down since 07:59:00Z (answered 404) and only probed; 40 deliveries are unsettled, 20 % of "
-                "its client's budget; the oldest is given up by 08:50:00Z at the latest."
+                "its client's budget; the oldest is given up for its age at 08:50:00Z."
             ),
         ),
         (
-            {**FULL, "largest": DOWN._replace(oldest_expires_at=NOW + 60 * 60 * 20)},
+            {**FULL, "largest": DOWN._replace(deadline=Deadline(NOW + 60 * 60 * 20, Cause.EXPIRY))},
             (
-                "Producers are refused (503): the budget is full; initech/default holds 61 % of it, down since "
-                "07:50:00Z; the oldest is given up by 2027-01-16 04:00:00Z at the latest."
+                "Producers are refused (503) for all clients: the budget is full; initech/default holds 61 % of it, "
+                "down since 07:50:00Z; the oldest is given up by its own expires_at at 2027-01-16 04:00:00Z."
             ),
         ),
         (
-            {"fullest": SLOW._replace(budget_used=0.9, oldest_expires_at=NOW + 60)},
+            {"fullest": SLOW._replace(budget_used=0.9, deadline=Deadline(NOW + 60, Cause.ATTEMPTS, False))},
             (
-                "acme/eu holds 90 % of its client's budget; the oldest is given up by 08:01:00Z at the latest; "
+                "acme/eu holds 90 % of its client's budget; the oldest has its last attempt about 08:01:00Z; "
                 "when the budget is full, its events get 429."
             ),
         ),
@@ -295,10 +312,59 @@ def test_run_before_is_told_by_how_it_ended(run: PreviousRun, sentence: str) -> 
     assert headline(Situation(NOW, previous_run=run)) == sentence
 
 
-def test_refusals_of_the_last_minute_are_told_when_there_is_room_again() -> None:
-    """A budget that is full in bursts is not quiet between them."""
-    found = troubles(Situation(NOW, refused_full=34, refused_client_full=1, largest=None))
-    assert [one.sentence for one in found] == [
-        "Producers were refused (503) 34 times in the last minute: the budget or the recorder was full.",
-        "Requests were refused (429) once in the last minute: a share was full.",
-    ]
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"refused": spell(34)},
+            (
+                "Producers were refused (503) for all clients, 34 times from 07:55:00Z to 07:59:59Z: the budget or the "
+                "recorder was full."
+            ),
+        ),
+        (
+            {"refused_client": ("acme", spell(1, began=-1))},
+            (
+                "Events of acme were refused (429), once at 07:59:59Z: its budget, or its share of the recorder, was "
+                "full."
+            ),
+        ),
+        (
+            {"refused_client": (None, spell(2))},
+            "Requests were refused (429), 2 times from 07:55:00Z to 07:59:59Z: a token's share was full.",
+        ),
+    ],
+)
+def test_refusals_of_the_last_minute_are_told_when_there_is_room_again(
+    fields: dict[str, object], sentence: str
+) -> None:
+    """A budget that is full in bursts is not quiet between them: how often, since when, and whose."""
+    assert headline(Situation(NOW, endpoints=1, **fields)) == sentence  # type: ignore[arg-type]
+
+
+def test_refusal_of_more_than_a_minute_ago_is_over() -> None:
+    """Where there is room again."""
+    old = spell(34, last=-61)
+    assert troubles(Situation(NOW, refused=old, refused_client=("acme", old))) == []
+
+
+def test_one_client_that_is_refused_alone_is_said_to_be_alone() -> None:
+    """Whoever reads it knows that the others are served; where nobody is, it is not said."""
+    said = headline(Situation(NOW, full_clients=1, fullest=DOWN))
+    assert said.startswith("Events of initech alone are refused (429): its budget is full;")
+    [_, said] = (one.sentence for one in troubles(Situation(NOW, full_clients=1, fullest=DOWN, **FULL)))
+    assert said.startswith("Events of initech are refused (429): its budget is full;")
+
+
+@pytest.mark.parametrize(
+    ("ailment", "words"),
+    [
+        (Ailment.DISABLED, "whatever comes for it is given up at once, 1 delivery so far."),
+        (Ailment.PAUSED, "and only probed; what failed is given up."),
+        (Ailment.FAILING, "(answered 404); what failed is given up."),
+        (Ailment.THROTTLED, "(answered 404); nothing waits for it."),
+    ],
+)
+def test_nothing_unsettled_does_not_sound_as_if_all_were_well(ailment: Ailment, words: str) -> None:
+    """Where an endpoint fails and nothing is left, it was lost."""
+    assert headline(Situation(NOW, endpoints=1, ailing=of(ailment, unsettled=0, gone=1))).endswith(words)

@@ -54,5 +54,5 @@ async def test_what_ends_something_stands_apart_and_last(autojump_clock, nursery
     assert re.findall('data-post="[^"]*/([a-z-]+)"', offers) == ["test", "resume", "pause", "replay"]
     assert re.findall('data-post="[^"]*/([a-z-]+)"', endings) == ["cancel", "rotate-secret"]
     said = text_of(page)
-    assert "pause nothing is sent and nothing expires, until someone resumes it as a command" in said
+    assert "resume ends a pause, disabled and Retry-After as a command" in said
     assert "What ends something cancel gives up what is unsettled" in said

@@ -1,4 +1,4 @@
-"""The last fifteen minutes in numbers: what is kept, for how long, and what was refused lately."""
+"""The last fifteen minutes in numbers: what is kept, and for how long."""
 
 import itertools
 
@@ -75,17 +75,3 @@ async def test_given_up_are_those_of_the_ring(autojump_clock) -> None:
     assert ring.given_up() == 3
     ring.look(SAMPLES_MAX * EVERY_SECONDS)
     assert ring.given_up() == 0
-
-
-async def test_refusals_are_of_the_last_minute(autojump_clock) -> None:
-    """At first since the start; later since the sample of a minute ago."""
-    flow = Flow()
-    ring, refused = QuarterHour(flow.ledger), flow.ledger.counters.refused
-    refused["full"] += 3
-    assert ring.refused_lately(0.0, seconds=60.0) == (3, 0)
-    for second in range(0, 70, 5):
-        ring.look(float(second))
-    assert ring.refused_lately(66.0, seconds=60.0) == (0, 0)
-    refused["full"] += 2
-    refused["client-full"] += 1
-    assert ring.refused_lately(66.0, seconds=60.0) == (2, 1)

@@ -1,6 +1,7 @@
 """The page's look at every endpoint: what ails whom, who holds the most, who is listed, and what it costs."""
 
 import pytest
+from hookd.core.deadline import Cause, Deadline
 from hookd.core.health import Health
 from hookd.core.outcome import Responded, Unreachable
 from hookd.core.settings import DeliverySettings, IntakeSettings, Settings
@@ -164,8 +165,8 @@ async def test_named_endpoints_have_the_deadline_of_their_oldest(autojump_clock,
     made = await rounds.latest(Wanted())
     worst = made.ailing[Ailment.PAUSED].worst
     assert made.largest == made.fullest == worst
-    assert worst.oldest_expires_at == EPOCH + flow.effective.settings.retry.age_seconds_max
+    assert worst.deadline == Deadline(EPOCH + flow.effective.settings.retry.age_seconds_max, Cause.AGE)
     flow.registration.pause("down", "default")
     await at(40 + ROUND_SECONDS)
     made = await rounds.latest(Wanted())
-    assert made.ailing[Ailment.PAUSED_BY_OPERATOR].worst.oldest_expires_at is None
+    assert made.ailing[Ailment.PAUSED_BY_OPERATOR].worst.deadline is None

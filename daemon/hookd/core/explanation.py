@@ -65,9 +65,9 @@ class Telling:
 
     def endpoint(self, client_id: str, endpoint: dict[str, Any]) -> Iterator[str]:
         health = endpoint["health"]
-        if not health["unsettled"]:
-            yield "Nothing waits here."
-        else:
+        if not health["unsettled"] and health["state"] != "disabled":  # there the loss is told, below
+            yield f"Nothing waits here{': what failed is given up' if health['failing'] else ''}."
+        elif health["unsettled"]:
             yield (
                 f"{are(health['unsettled'], 'delivery')} unsettled, {health['in_flight']:,} in flight; the oldest for "
                 f"{span(health['oldest_unsettled_seconds'])}."
@@ -90,7 +90,9 @@ class Telling:
         health, state = endpoint["health"], endpoint["health"]["state"]
         resume = self._resume(client_id, endpoint)
         if state == "disabled":
-            yield "It answered 410: what comes for it is given up as gone. It ends by a PUT with another URL, or by:"
+            so_far = f": {counted(health['gone'], 'delivery')} so far" if health["gone"] else ""
+            yield f"It answered 410: whatever comes for it is given up at once, as gone{so_far}."
+            yield "It ends by a PUT with another URL, or by:"
             yield f"  {resume}"
         elif state == "paused" and health["paused_by"] == "operator":
             yield "No attempts, no probes, and nothing expires, until someone resumes it:"

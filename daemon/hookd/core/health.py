@@ -62,12 +62,13 @@ TOLD_OK: Told = (State.OK, None)
 
 
 class Health(msgspec.Struct, gc=False, eq=False):
-    """One endpoint's row, about 290 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
+    """One endpoint's row, about 300 B. The ledger counts in it and notes outcomes. Operators pause and resume."""
 
     unsettled: int = 0
     in_flight: int = 0
     abandoned: int = 0  # of the unsettled: those of an endpoint of this id that was removed
     disabled: bool = False
+    gone: int = 0  # deliveries given up since its 410, that one's own included
     since: float = -math.inf  # monotonic: when its present state began; says nothing while that is ok
     paused_by: PausedBy | None = None
     window: int = WINDOW_START
@@ -213,7 +214,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     def resume(self, now: float) -> None:
         """Ends `disabled`, a pause of either kind, and what is left of a Retry-After."""
         self._lift(now)
-        self.disabled = False
+        self.disabled, self.gone = False, 0
         self.since = -math.inf  # it may be throttled still; since when is not kept
         if self.paused_by is not None:
             self._end_pause()
@@ -222,6 +223,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
         """The endpoint has another URL. What was learnt of the old URL goes; an operator's pause stays."""
         self._lift(now)
         self.disabled = self.throttled = False
+        self.gone = 0
         if self.paused_by is _FAILURES:
             self._end_pause()
         self.window, self.successes = WINDOW_START, 0

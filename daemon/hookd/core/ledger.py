@@ -272,6 +272,7 @@ class Ledger(Abandonment):
             health.held_up_by = None
         self._move(event, delivery, Change.GAVE_UP, reason=reason, now=now)
         self.column_of(event).counters.given_up[reason] += 1
+        health.gone += reason is Reason.GONE
         if self._on_given_up is not None:
             self._on_given_up(event, delivery)
         return frees_others

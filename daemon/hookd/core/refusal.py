@@ -127,7 +127,10 @@ class RegistryFull(Refused):
 
 
 class ClientFull(Refused):
+    """`client_id` is set where it is the client's share of what it may hold, and not a token's of what it asks."""
+
     slug = "client-full"
+    client_id: str | None = None
 
 
 class Full(Refused):

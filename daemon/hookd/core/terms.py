@@ -6,18 +6,21 @@ Rules:
  3. An event's own expiry is a time, not an age: a pause or Retry-After does not put it off. Nothing expires while an
     operator holds the endpoint; what is past its expiry then is not attempted after that.
  4. No attempt is promised for a time when its delivery will have expired.
+ 5. A deadline is its age, its event's expiry or its last attempt, whichever comes first. Probes use up no attempt.
 It changes nothing.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from hookd.core.deadline import Cause, Deadline
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.expiring_event import ExpiringEvent, has_lapsed
-from hookd.core.health import Health
+from hookd.core.health import Health, PausedBy
 from hookd.core.registry import Registry
+from hookd.core.timestamps import Moment
 
 
 class Terms:
@@ -82,6 +85,32 @@ class Terms:
             return expires_at
         return min(expires_at, max(now, event.expires_monotonic))
 
+    def deadline(self, event: Event, delivery: Delivery, *, now: Moment) -> Deadline | None:
+        """When it is given up, as things are, if no attempt before brings it; None where `expires_at` is."""
+        expires_at = self.expires_at(event, delivery, now=now.monotonic)
+        if expires_at is None:
+            return None
+        is_own = type(event) is ExpiringEvent and expires_at >= event.expires_monotonic
+        found = Deadline(expires_at, Cause.EXPIRY if is_own else Cause.AGE)
+        last = self._last_attempt(event, delivery, now.monotonic)
+        found = found if last is None or last.at >= expires_at else last
+        return found._replace(at=now.wall + found.at - now.monotonic)
+
+    def _last_attempt(self, event: Event, delivery: Delivery, now: float) -> Deadline | None:
+        """When it begins (monotonic) if those before fail at once, jitter left out. None while only probes begin."""
+        next_at = now if delivery.in_flight else self.begins_at(event, delivery, now=now)
+        is_probed = self._health_of(event, delivery).paused_by is PausedBy.FAILURES or delivery.particulars.is_probing
+        if next_at is None or is_probed:
+            return None
+        next_at = max(now, next_at)  # it may be due, and wait for its turn
+        number = delivery.attempt_count + (not delivery.in_flight)
+        left = self.attempts_allowed(event, delivery) - number
+        if left <= 0:
+            return Deadline(next_at, Cause.ATTEMPTS)
+        failed, schedule_seconds = number - delivery.unscheduled_attempts, self._schedule_seconds(event, delivery)
+        waits = sum(schedule_seconds[failed - 1 : failed - 1 + left])
+        return Deadline(next_at + waits, Cause.ATTEMPTS, is_exact=False)
+
     def attempts_max(self, event: Event, delivery: Delivery) -> int:
         """How many attempts it gets, as it is shown; of a settled one, by the schedule in force then."""
         if delivery.is_settled or delivery.is_abandoned:
@@ -99,6 +128,12 @@ class Terms:
     def attempts_of_schedule(self, event: Event, delivery: Delivery) -> int:
         """How many attempts the schedule in force grants to a delivery."""
         return self._effective.attempts_of_schedule(self._registry.endpoint(event.client_id, delivery.endpoint_id))
+
+    def _schedule_seconds(self, event: Event, delivery: Delivery) -> Sequence[float]:
+        """That in force; of an endpoint that is not registered, the settings' own."""
+        endpoint = self._registry.endpoint(event.client_id, delivery.endpoint_id)
+        own = None if endpoint is None else endpoint.schedule_seconds
+        return self._effective.settings.retry.schedule_seconds if own is None else own
 
     def _health_of(self, event: Event, delivery: Delivery) -> Health:
         """The health of an unsettled delivery's endpoint: it is there as long as anything is unsettled."""

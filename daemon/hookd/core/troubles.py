@@ -5,6 +5,7 @@ Rules:
  2. The order is the order in which a person at night would look: refused producers, what is lost, what hookd alone
     does wrong, then endpoints. A loop that lags comes after these: by itself it hurts less than any of them.
  3. An endpoint counts once, by the worst that ails it. One endpoint of a kind is named, the one that holds the most.
+What to press first is core/first_steps's.
 Pure: the situation comes in as a value; `flow/rounds` and the totals fill it.
 """
 
@@ -12,8 +13,10 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from hookd.core.deadline import Deadline
 from hookd.core.loss import Loss
 from hookd.core.plurals import are, counted
+from hookd.core.refusals import Spell
 from hookd.core.run_history import PreviousRun
 from hookd.core.time_text import moment, span
 from hookd.core.timestamps import rfc3339
@@ -23,6 +26,8 @@ OVERDUE_SECONDS_MAX = 30.0
 LOOP_LAG_SECONDS_MAX = 0.25
 # By so much each request and each delivery is late: producers may no longer wait for their answer.
 LOOP_LAG_SECONDS_BAD = 1.0
+# A refusal no longer ago is told, though there is room again.
+OF_LATE_SECONDS = 60.0
 # Of those that a run before lost deliveries of; the page lists more of them below.
 LOSERS_NAMED = 3
 
@@ -47,11 +52,17 @@ class AilingEndpoint(NamedTuple):
     last_error: str | None
     ailment: Ailment | None = None  # None: it only has a backlog
     held_up_by: str | None = None  # of strict order: the event that fails, and is first
-    oldest_expires_at: float | None = None  # wall: when the oldest that is unsettled for it is given up for its age
+    deadline: Deadline | None = None  # of the oldest that is unsettled for it
+    gone: int = 0  # deliveries given up since it is disabled
 
     @property
     def name(self) -> str:
         return f"{self.client_id}/{self.endpoint_id}"
+
+    @property
+    def weight(self) -> tuple[float, int]:
+        """Of those with one ailment the heaviest is named; who is disabled holds nothing, and loses what comes."""
+        return self.budget_used, self.gone
 
 
 class Group(NamedTuple):
@@ -73,14 +84,15 @@ class Situation(NamedTuple):
     unsettled_events_max: int = 1
     unsettled_bytes: int = 0
     unsettled_bytes_max: int = 1
-    refused_full: int = 0  # requests answered 503 `full` in the last minute
-    refused_client_full: int = 0  # and 429 `client-full`
+    refused: Spell | None = None  # with 503 `full`, of late
+    refused_client: tuple[str | None, Spell] | None = None  # with 429 `client-full`, the last; None: a token's share
     given_up: int = 0  # deliveries in the last fifteen minutes, but for what a person ended
     given_up_last: str | None = None  # CLIENT/ENDPOINT of the newest that is held
     ailing: Mapping[Ailment, Group] = {}
     largest: AilingEndpoint | None = None  # who holds most of the whole budget
     full_clients: int = 0
     fullest: AilingEndpoint | None = None  # the endpoint that holds most of its client's budget
+    fullest_refused: Spell | None = None  # its client, with 429
     crashed_couriers: int = 0
     recorder_failure: str | None = None
     reports_problem: str | None = None
@@ -110,12 +122,6 @@ class Trouble(NamedTuple):
     ailment: Ailment | None = None  # where to look, if it is about several
 
 
-def headline(situation: Situation) -> str:
-    """The first line: the worst trouble, or that there is none."""
-    first = next(iter(troubles(situation)), None)
-    return well(situation) if first is None else first.sentence
-
-
 def well(situation: Situation) -> str:
     """What is said where nothing is wrong."""
     if not situation.endpoints:
@@ -143,21 +149,49 @@ def _refusing(now: Situation) -> Iterator[Trouble]:
         yield Trouble("draining", f"Producers are refused (503): hookd is stopping, {left}.")
     held = _held(now.largest, now)
     if now.used >= 1:
-        yield Trouble("full", f"Producers are refused (503): the budget is full{held}.", endpoint=now.largest)
-    elif now.refused_full:
-        times = _times(now.refused_full)
-        said = f"Producers were refused (503) {times} in the last minute: the budget or the recorder was full{held}."
+        said = f"Producers are refused (503) for all clients{_so_far(now.refused, now)}: the budget is full{held}."
         yield Trouble("full", said, endpoint=now.largest)
-    if now.full_clients and now.fullest is not None:
-        fullest = now.fullest
+    elif _is_of_late(now.refused, now):
+        times = _from_to(now.refused, now)
+        said = f"Producers were refused (503) for all clients{times}: the budget or the recorder was full{held}."
+        yield Trouble("full", said, endpoint=now.largest)
+    yield from _refusing_clients(now)
+
+
+def _refusing_clients(now: Situation) -> Iterator[Trouble]:
+    fullest = now.fullest
+    if now.full_clients and fullest is not None:
         rest = now.full_clients - 1
         more = f", and so are those of {counted(rest, 'more client')}" if rest else ""
+        alone = "" if rest or now.used >= 1 else " alone"
         whose = f"{fullest.name} holds {_share(fullest.budget_used)} of it{_why(fullest, now)}"
-        said = f"Events of {fullest.client_id} are refused (429): its budget is full{more}; {whose}."
+        refused = f"are refused (429){_so_far(now.fullest_refused, now)}"
+        said = f"Events of {fullest.client_id}{alone} {refused}: its budget is full{more}; {whose}."
         yield Trouble("client-full", said, endpoint=fullest)
-    elif now.refused_client_full:
-        said = f"Requests were refused (429) {_times(now.refused_client_full)} in the last minute: a share was full."
-        yield Trouble("client-full", said, endpoint=now.fullest)
+    elif now.refused_client is not None and _is_of_late(now.refused_client[1], now):
+        client_id, spell = now.refused_client
+        whose = "Requests" if client_id is None else f"Events of {client_id}"
+        why = "a token's share" if client_id is None else "its budget, or its share of the recorder,"
+        said = f"{whose} were refused (429){_from_to(spell, now)}: {why} was full."
+        is_named = fullest is not None and fullest.client_id == client_id
+        yield Trouble("client-full", said, endpoint=fullest if is_named else None)
+
+
+def _is_of_late(spell: Spell | None, now: Situation) -> bool:
+    return spell is not None and now.now - spell.last.wall <= OF_LATE_SECONDS
+
+
+def _so_far(spell: Spell | None, now: Situation) -> str:
+    """Of what goes on; nothing where nobody has asked."""
+    return "" if spell is None else f", {_times(spell.count)} since {moment(rfc3339(spell.began_at), now.now)}"
+
+
+def _from_to(spell: Spell | None, now: Situation) -> str:
+    """Of what is over, or pauses."""
+    if spell is None:
+        return ""
+    first, last = (moment(rfc3339(at), now.now) for at in (spell.began_at, spell.last.wall))
+    return f", {_times(spell.count)}{f' from {first} to {last}' if first != last else f' at {last}'}"
 
 
 def _lost(now: Situation) -> Iterator[Trouble]:
@@ -237,7 +271,8 @@ def _ailing(endpoint: AilingEndpoint, ailment: Ailment, now: Situation) -> str:
     since = _since(endpoint, now)
     match ailment:
         case Ailment.DISABLED:
-            return f"{name} answered 410 and is disabled{since}: what comes for it is given up"
+            lost = f", {counted(endpoint.gone, 'delivery')} so far" if endpoint.gone else ""
+            return f"{name} answered 410 and is disabled{since}: whatever comes for it is given up at once{lost}"
         case Ailment.PAUSED:
             return f"{name} is down{since}{error} and only probed"
         case Ailment.FAILING:
@@ -291,9 +326,7 @@ def _why(endpoint: AilingEndpoint, now: Situation) -> str:
 
 
 def _deadline(endpoint: AilingEndpoint, now: Situation) -> str:
-    """The latest: other things may end it before."""
-    at = endpoint.oldest_expires_at
-    return "" if at is None else f"; the oldest is given up by {moment(rfc3339(at), now.now)} at the latest"
+    return "" if endpoint.deadline is None else f"; the oldest {endpoint.deadline.within(now.now)}"
 
 
 def _since(endpoint: AilingEndpoint, now: Situation) -> str:
@@ -302,9 +335,17 @@ def _since(endpoint: AilingEndpoint, now: Situation) -> str:
 
 def _holding(endpoint: AilingEndpoint, now: Situation) -> str:
     if not endpoint.unsettled:
-        return "; nothing is unsettled for it"
+        return _HOLDS_NOTHING.get(endpoint.ailment, "; nothing waits for it")
     held = f"{are(endpoint.unsettled, 'delivery')} unsettled, {_share(endpoint.budget_used)} of its client's budget"
     return f"; {held}{_deadline(endpoint, now)}"
+
+
+# Of what is lost, or has failed, it would sound as if all were well.
+_HOLDS_NOTHING: dict[Ailment | None, str] = {
+    Ailment.DISABLED: "",
+    Ailment.PAUSED: "; what failed is given up",
+    Ailment.FAILING: "; what failed is given up",
+}
 
 
 def _share(share: float) -> str:

@@ -118,6 +118,7 @@ class Intake:
             if self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic):
                 self._notices.filling(client_id)
         except ClientFull as refused:
+            refused.client_id = client_id
             self._notices.full(client_id, refused.detail)
             if refused.retry_after_seconds is None:
                 waits = {} if waits is None else waits
@@ -378,9 +379,12 @@ def _whole_batch_refused(refused: Sequence[tuple[int, Refused]], wait_seconds: i
     mistakes = [
         mistake for index, item in refused for mistake in (item.mistakes or (Mistake(f"/{index}", item.detail),))
     ]
-    return type(first)(
+    made = type(first)(
         f"nothing of the batch was admitted: {len(refused):,} of its events refused, the first: {first.detail}",
         mistakes=mistakes,
         retry_after_seconds=max(wait_seconds, *(item.retry_after_seconds or 0 for _, item in refused)) or None,
         **first.extra,
     )
+    if isinstance(made, ClientFull) and isinstance(first, ClientFull):
+        made.client_id = first.client_id
+    return made

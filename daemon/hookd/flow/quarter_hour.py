@@ -1,8 +1,8 @@
-"""Owns the last fifteen minutes in numbers, for the status page's charts and for what was refused lately.
+"""Owns the last fifteen minutes in numbers, for the status page's charts, and what was refused lately.
 
 Rules: housekeeping shows it the counts each second, and it keeps those of every fifth. Nothing here is asked for again:
 a count that the ledger forgot stays as it was.
-Limits: `SAMPLES_MAX` rows of nine numbers, about 75 kB, however long it runs and whoever looks.
+Limits: `SAMPLES_MAX` rows of seven numbers, about 60 kB, and 40 kB of refusals, however long it runs and whoever looks.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hookd.core.counters import Counters, Histogram
 from hookd.core.delivery import Status
 from hookd.core.ledger import Ledger
+from hookd.core.refusals import Refusals
 from hookd.core.retry import Reason
 
 EVERY_SECONDS = 5.0
@@ -30,8 +31,6 @@ class Sample(NamedTuple):
     accepted: int
     delivered: int  # deliveries
     failed: int  # attempts
-    refused_full: int
-    refused_client_full: int
     given_up: int  # deliveries, but for what a person ended
     unsettled: int  # events
     lag_seconds: float | None  # p99 of the deliveries since the sample before; None: there were none
@@ -42,6 +41,7 @@ class QuarterHour:
         self._ledger = ledger
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
         self._lags = _counts(ledger.counters.lag_seconds)
+        self.refusals = Refusals()  # the API notes them
 
     def look(self, now: float) -> None:
         """To be called about each second; `now` is monotonic."""
@@ -52,15 +52,6 @@ class QuarterHour:
     def samples(self) -> list[Sample]:
         """The oldest first."""
         return list(self._samples)
-
-    def refused_lately(self, now: float, *, seconds: float) -> tuple[int, int]:
-        """Answers 503 `full` and 429 `client-full` in the last `seconds`, up to an interval more."""
-        counters = self._ledger.counters
-        before = next((one for one in reversed(self._samples) if now - one.monotonic >= seconds), None)
-        full, client_full = counters.refused["full"], counters.refused["client-full"]
-        if before is None:
-            return full, client_full
-        return full - before.refused_full, client_full - before.refused_client_full
 
     def given_up(self) -> int:
         """Deliveries given up since the oldest sample, since the start while the ring fills, but for a person's own."""
@@ -75,8 +66,6 @@ class QuarterHour:
             totals.accepted,
             totals.deliveries[Status.DELIVERED],
             _failed(counters),
-            counters.refused["full"],
-            counters.refused["client-full"],
             _given_up(counters),
             totals.unsettled_events,
             _quantile(counters.lag_seconds.bounds, [b - a for a, b in zip(before, self._lags, strict=True)]),

@@ -16,6 +16,7 @@ import trio
 
 from hookd.core.budget import budget_used
 from hookd.core.client import Client
+from hookd.core.deadline import Deadline
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.health import Health, State
 from hookd.core.ledger import Ledger
@@ -24,7 +25,7 @@ from hookd.core.timestamps import Moment
 from hookd.core.troubles import AilingEndpoint, Ailment, Group
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
-from hookd.flow.oldest_expiry import oldest_expires_at
+from hookd.flow.oldest_deadline import oldest_deadline
 from hookd.flow.ports import Clock
 
 ROUND_SECONDS = 5.0
@@ -74,7 +75,7 @@ class Round:
         """An endpoint with an ailment or a backlog."""
         if found.ailment is not None:
             before = self.ailing.get(found.ailment)
-            worst = found if before is None or found.budget_used > before.worst.budget_used else before.worst
+            worst = found if before is None or found.weight > before.worst.weight else before.worst
             self.ailing[found.ailment] = Group(1 if before is None else before.endpoint_count + 1, worst)
         if found.unsettled and (self.largest is None or found.unsettled > self.largest.unsettled):
             self.largest = found
@@ -100,11 +101,11 @@ class Round:
         found += [one for one in (self.largest, self.fullest, self.slowest) if one is not None]
         return {(one.client_id, one.endpoint_id) for one in found}
 
-    def note_deadlines(self, deadlines: Mapping[tuple[str, str], float | None]) -> None:
-        """When the oldest of each that is named is given up (wall)."""
+    def note_deadlines(self, deadlines: Mapping[tuple[str, str], Deadline | None]) -> None:
+        """Of the oldest of each that is named."""
 
         def dated(found: AilingEndpoint) -> AilingEndpoint:
-            return found._replace(oldest_expires_at=deadlines[found.client_id, found.endpoint_id])
+            return found._replace(deadline=deadlines[found.client_id, found.endpoint_id])
 
         self.ailing = {ailment: one._replace(worst=dated(one.worst)) for ailment, one in self.ailing.items()}
         self.largest = self.largest and dated(self.largest)
@@ -169,11 +170,11 @@ class Rounds:
         made.note_deadlines(await self._deadlines(made.named()))
         return made
 
-    async def _deadlines(self, named: set[tuple[str, str]]) -> dict[tuple[str, str], float | None]:
+    async def _deadlines(self, named: set[tuple[str, str]]) -> dict[tuple[str, str], Deadline | None]:
         """Others have a turn after each: one can take 2 ms."""
-        found: dict[tuple[str, str], float | None] = {}
+        found: dict[tuple[str, str], Deadline | None] = {}
         for names in named:
-            found[names] = oldest_expires_at(self._ledger, *names, self._clock.now())
+            found[names] = oldest_deadline(self._ledger, *names, self._clock.now())
             await trio.lowlevel.checkpoint()
         return found
 
@@ -187,7 +188,7 @@ class Rounds:
         if ailment_of(health, now) is None:
             held, intake = self._ledger.held(courier.client_id), self._effective.settings.intake
             used = budget_used(held, health.unsettled, intake)
-            made.slowest = _found(courier.client_id, endpoint_id, health, now, used, None)
+            made.slowest = ailing_of(courier.client_id, endpoint_id, health, now, used, None)
             made.slowest_seconds = late
 
     async def _slices(self, items: Sequence[T]) -> AsyncIterator[tuple[Sequence[T], Moment]]:
@@ -211,18 +212,18 @@ class Rounds:
                 continue
             used = budget_used(held, health.unsettled, intake)
             if ailment is not None or not made.passes_over(health.unsettled, used):
-                made.note(_found(client.id, endpoint.id, health, now, used, ailment))
+                made.note(ailing_of(client.id, endpoint.id, health, now, used, ailment))
         made.full_clients += held.events >= intake.client_events_max or held.bytes >= intake.client_bytes_max
 
 
-def _found(
+def ailing_of(
     client_id: str, endpoint_id: str, health: Health, now: Moment, used: float, ailment: Ailment | None
 ) -> AilingEndpoint:
     since = health.failing_since
     if since is None and ailment is not None and math.isfinite(health.since):
         since = now.wall - (now.monotonic - health.since)
     told = health.unsettled, used, since, health.last_error, ailment, health.held_up_by
-    return AilingEndpoint(client_id, endpoint_id, *told)
+    return AilingEndpoint(client_id, endpoint_id, *told, gone=health.gone)
 
 
 def ailment_of(health: Health, now: Moment) -> Ailment | None:

@@ -196,7 +196,10 @@ def _admit_partial(
     services: Services, items: Items, submissions: Sequence[Submission | Refused], client_id: str | None
 ) -> Response:
     answers = services.intake.admit_partial(submissions)
-    services.ledger.counters.refused.update(answer.slug for answer in answers if isinstance(answer, Refused))
+    refused, now = [answer for answer in answers if isinstance(answer, Refused)], services.clock.now()
+    services.ledger.counters.refused.update(answer.slug for answer in refused)
+    for each in refused:
+        services.housekeeping.quarter_hour.refusals.note(each, now)
     found = [
         _item(answer.event) if isinstance(answer, Admitted) else _refused_item(items[index], client_id, answer)
         for index, answer in enumerate(answers)

@@ -182,6 +182,7 @@ def create_app(services: Services) -> QuartTrio:
 
 def _counted(services: Services, error: Refused) -> Response:
     services.ledger.counters.refused[error.slug] += 1
+    services.housekeeping.quarter_hour.refusals.note(error, services.clock.now())
     return answer(error)
 
 

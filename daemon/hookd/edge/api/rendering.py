@@ -132,6 +132,7 @@ def health_view(services: Services, client_id: str, endpoint: Endpoint, oldest: 
         state=state,
         state_since=None if state is State.OK else _shown(health.since, now),
         paused_by=health.paused_by,
+        gone=health.gone if state is State.DISABLED else 0,
         failing=health.fails_straight(now.monotonic),
         failing_since=rfc3339_or_none(health.failing_since),
         consecutive_failures=health.consecutive_failures,

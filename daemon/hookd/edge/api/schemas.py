@@ -123,6 +123,7 @@ class HealthView(msgspec.Struct):
     state: Annotated[State, Meta(examples=["ok"])]
     state_since: Annotated[Time, Meta(description="Since when it is not ok")] | None
     paused_by: PausedBy | None
+    gone: Annotated[Count, Meta(description="While disabled: deliveries given up since its 410")]
     failing: Annotated[bool, Meta(description="All its attempts failed, for 30 s at least; whatever its state")]
     failing_since: Time | None
     consecutive_failures: Count

@@ -2,16 +2,18 @@
 
 An action is a POST to a route of the API: what it will do, to how many, and the same as a command. The person
 confirms it first. What changes as many as match is asked for a dry run before, and the person is told the count.
+One that would change nothing now keeps its place, greyed, with the reason: the others do not move under the hand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from hookd.core.delivery import Status
+from hookd.core.delivery import SETTLED, Status
+from hookd.core.health import PausedBy, State
 from hookd.edge.api.page.visit import Visit
-from hookd.edge.api.schemas import ClientView, EndpointView, EventView
+from hookd.edge.api.schemas import ClientView, DeliveryView, EndpointView, EventView, HealthView
 
 # Stands in what an action says, for what its dry run counts.
 MATCHED = "{matched}"
@@ -21,8 +23,8 @@ DOES = {
     "resume": "ends a pause, disabled and Retry-After",
     "pause": "nothing is sent and nothing expires, until someone resumes it",
     "replay": "sends again what was given up",
-    "retry": "makes due now what is not delivered",
-    "redeliver": "sends it again under the same id",
+    "retry": "tries now what is not delivered; whoever has it is left alone",
+    "redeliver": "sends it once more, also to who has it already; the same webhook-id tells them",
     "cancel": "gives up what is unsettled",
     "rotate-secret": "makes a new secret, which its client has to take",
 }
@@ -38,17 +40,20 @@ class Action(NamedTuple):
     says: str  # what it will do
     command: str
     body: str = ""  # JSON, where the route takes `dry_run` and `since` beside it; "": it needs no body
+    why_not: str = ""  # it would change nothing now
 
     @property
     def does(self) -> str:
-        return DOES[self.name]
+        return f"not now: {self.why_not}" if self.why_not else DOES[self.name]
 
     @property
     def ends(self) -> bool:
         return self.name in ENDINGS
 
 
-def endpoint_actions(visit: Visit, client: ClientView, endpoint: EndpointView) -> Iterator[Action]:
+def endpoint_actions(
+    visit: Visit, client: ClientView, endpoint: EndpointView, *, has_given_up: bool
+) -> Iterator[Action]:
     """In the order in which one would press them: look, then what is safe, then what ends something."""
     health, name = endpoint.health, f"{client.id}/{endpoint.id}"
     waiting = health.unsettled - health.in_flight
@@ -59,14 +64,28 @@ def endpoint_actions(visit: Visit, client: ClientView, endpoint: EndpointView) -
         "pause": f"Pause {name}: no attempts, no probes, no expiry, until someone resumes it. Deliveries that wait: "
         f"{waiting:,}. Attempts in flight, which run out: {health.in_flight:,}.",
     }
+    why_not = _why_not(health, has_given_up=has_given_up)
     for verb, text in says.items():
-        yield _of_endpoint(visit, verb, root, endpoint, text)
+        yield _of_endpoint(visit, verb, root, endpoint, text)._replace(why_not=why_not.get(verb, ""))
     replays = (
         f"Replay what was given up for {name} and is still held. Deliveries that match now: {MATCHED}. Each gets a "
         "whole schedule, as far as the budgets have room."
     )
-    yield _range(visit, "replay", root, endpoint, replays)
+    yield _range(visit, "replay", root, endpoint, replays)._replace(why_not=why_not.get("replay", ""))
     yield from _endpoint_endings(visit, client, endpoint)
+
+
+def _why_not(health: HealthView, *, has_given_up: bool) -> dict[str, str]:
+    found = {}
+    if health.state not in (State.PAUSED, State.DISABLED) and health.not_before is None:
+        found["resume"] = "it is neither paused nor disabled, and has asked for no wait"
+    if health.paused_by is PausedBy.OPERATOR:
+        found["pause"] = "an operator holds it already"
+    if not has_given_up:
+        found["replay"] = "nothing that was given up for it is held"
+    elif health.state is State.DISABLED:
+        found["replay"] = "it is disabled, so first resume it"
+    return found
 
 
 def _endpoint_endings(visit: Visit, client: ClientView, endpoint: EndpointView) -> Iterator[Action]:
@@ -95,7 +114,7 @@ def _range(visit: Visit, verb: str, root: str, endpoint: EndpointView, says: str
     return Action(verb, path, says, visit.curl(f"/{path}", body), body)
 
 
-def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Iterator[Action]:
+def event_actions(visit: Visit, event: EventView, client: ClientView | None, *, has_payload: bool) -> Iterator[Action]:
     """Those that have something to do, in the same order."""
     root, of = f"v1/clients/{event.client_id}/events/{event.id}", len(event.deliveries)
     unsettled = sum(one.status in (Status.PENDING, Status.FAILED) for one in event.deliveries)
@@ -119,5 +138,31 @@ def event_actions(visit: Visit, event: EventView, *, has_payload: bool) -> Itera
             f"Cancel {event.id}: what waits of it ({waiting:,} of {of:,}) is given up; what is in flight "
             f"({unsettled - waiting:,}) runs out, and is given up if that fails."
         )
+    why_not = {
+        "retry": _nowhere(client, [one for one in event.deliveries if not one.in_flight and not _has_it(one)]),
+        "redeliver": _nowhere(client, [one for one in event.deliveries if one.status in SETTLED])
+        if _went_to_all(client, event)
+        else "",
+    }
     for verb, text in says.items():
-        yield Action(verb, f"{root}/{verb}", text, visit.curl(f"/{root}/{verb}"))
+        command = visit.curl(f"/{root}/{verb}")
+        yield Action(verb, f"{root}/{verb}", text, command, why_not=why_not.get(verb, ""))
+
+
+def _has_it(delivery: DeliveryView) -> bool:
+    return delivery.status is Status.DELIVERED
+
+
+def _went_to_all(client: ClientView | None, event: EventView) -> bool:
+    """Whether no endpoint could be found for it that came later."""
+    owed = {one.endpoint_id for one in event.deliveries}
+    return client is None or all(one.id in owed for one in client.endpoints)
+
+
+def _nowhere(client: ClientView | None, deliveries: Sequence[DeliveryView]) -> str:
+    """Why none of these can be sent; empty where one can, and where there is none."""
+    states = {} if client is None else {one.id: one.health.state for one in client.endpoints}
+    found = {states.get(one.endpoint_id) for one in deliveries}
+    if not found or found - {None, State.DISABLED}:
+        return ""
+    return "its endpoint is disabled, so first resume that" if State.DISABLED in found else "its endpoint is removed"

@@ -1,22 +1,27 @@
 """Owns what the pages of one endpoint and of one event show: the words of `hookd explain`, attempts, and actions."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
+import trio
 
+from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
-from hookd.core.notice import Notice
+from hookd.core.first_steps import endpoint_step
+from hookd.core.health import Health
+from hookd.core.notice import Kind, Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
-from hookd.core.timestamps import rfc3339
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.attempt_runs import attempt_runs
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
-from hookd.edge.api.sent_routes import newest_attempts
+from hookd.edge.api.sent_routes import EVENTS_AT_ONCE, newest_attempts
 from hookd.edge.api.services import Services
-from hookd.flow.oldest_expiry import oldest_expires_at
+from hookd.flow.oldest_deadline import oldest_deadline
+from hookd.flow.rounds import ailing_of, ailment_of
 
 ATTEMPTS_MAX = 20
 NOTICES_MAX = 10
@@ -35,35 +40,62 @@ async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoi
     view = client_view(services, services.registry.get(client_id))
     [endpoint] = (one for one in view.endpoints if one.id == endpoint_id)
     telling = Telling(visit, visit.now)
-    expires_at = oldest_expires_at(services.ledger, client_id, endpoint_id, services.clock.now())
+    now = services.clock.now()
+    health = services.ledger.health(client_id, endpoint_id) or Health()
+    ailing = ailing_of(client_id, endpoint_id, health, now, endpoint.health.budget_used, ailment_of(health, now))
     attempts = await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX)
     return {
         "client": view,
         "endpoint": endpoint,
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
-        "oldest_expires_at": None if expires_at is None else rfc3339(expires_at),
+        "first": endpoint_step(ailing),
+        "deadline": oldest_deadline(services.ledger, client_id, endpoint_id, now),
         "attempt_runs": list(attempt_runs(attempts)),
         "notices": _latest_notices(services, client_id, endpoint_id),
-        "actions": list(endpoint_actions(visit, view, endpoint)),
+        "actions": list(
+            endpoint_actions(visit, view, endpoint, has_given_up=await _has_given_up(services, client_id, endpoint_id))
+        ),
     }
 
 
-def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[Notice]:
-    """The newest first, of those that the ring looks through in one go."""
+async def _has_given_up(services: Services, client_id: str, endpoint_id: str) -> bool:
+    """Whether something given up for it is held. A look at each event of the client, unless none of any is held."""
+    events = iter(list(services.ledger.of_client(client_id)) if services.ledger.totals().exhausted_held else ())
+    while looked_at := list(islice(events, EVENTS_AT_ONCE)):
+        for event in looked_at:
+            delivery = event.delivery_to(endpoint_id)
+            if delivery is not None and delivery.status is Status.EXHAUSTED:
+                return True
+        await trio.lowlevel.checkpoint()
+    return False
+
+
+def _latest_notices(services: Services, client_id: str, endpoint_id: str) -> list[tuple[Notice, str]]:
+    """Each with its state; the newest first, of those that the ring looks through in one go."""
     ring, clients = services.notices.feed.ring, frozenset({client_id})
     page = ring.page(max(0, ring.end - LOOKED_AT_AT_ONCE), limit=LOOKED_AT_AT_ONCE, clients=clients)
-    return [one for one in page.rows if one.endpoint_id == endpoint_id][: -NOTICES_MAX - 1 : -1]
+    newest = [one for one in page.rows if one.endpoint_id == endpoint_id][: -NOTICES_MAX - 1 : -1]
+    return [(one, _state_then(one)) for one in newest]
+
+
+def _state_then(notice: Notice) -> str:
+    """`ok` says only that nothing holds attempts back. Beside failures it would sound as if all were well."""
+    if notice.state == "ok" and notice.type is not Kind.RECOVERED:
+        return "failing" if notice.type is Kind.FAILING else ""
+    return notice.state or ""
 
 
 def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]:
     view = event_view(services, event)
-    client = services.registry.find(event.client_id)
-    shown = None if client is None else msgspec.to_builtins(client_view(services, client))
+    client, now = services.registry.find(event.client_id), services.clock.now()
+    seen = None if client is None else client_view(services, client)
+    shown = None if seen is None else msgspec.to_builtins(seen)
+    deadlines = [services.ledger.terms.deadline(event, one, now=now) for one in event.deliveries]
     telling, told = Telling(visit, visit.now), msgspec.to_builtins(view)
     deliveries = [
-        (delivery, _explained(list(telling.delivery(told, _latest(as_told), endpoint_of(shown, as_told)))))
-        for delivery, as_told in zip(view.deliveries, told["deliveries"], strict=True)
+        (one, deadline, _explained(list(telling.delivery(told, _latest(as_told), endpoint_of(shown, as_told)))))
+        for one, deadline, as_told in zip(view.deliveries, deadlines, told["deliveries"], strict=True)
     ]
     return {
         "event": view,
@@ -72,7 +104,7 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
         "has_payload": event.payload is not None,
         "payload_bytes": 0 if event.payload is None else len(event.payload),
         "payload_path": f"v1/clients/{event.client_id}/events/{event.id}/payload",
-        "actions": list(event_actions(visit, view, has_payload=event.payload is not None)),
+        "actions": list(event_actions(visit, view, seen, has_payload=event.payload is not None)),
     }
 
 

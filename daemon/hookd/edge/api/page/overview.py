@@ -5,15 +5,16 @@ round, which all who look share.
 """
 
 import shlex
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import trio
 
 from hookd.core.event import Event
+from hookd.core.first_steps import first_step
 from hookd.core.loss import Loss
-from hookd.core.troubles import Ailment, Situation, headline, troubles
+from hookd.core.troubles import Ailment, Situation, troubles, well
 from hookd.edge.api.page.charts import charts
 from hookd.edge.api.rendering import event_view, health_view
 from hookd.edge.api.schemas import HealthView
@@ -22,7 +23,6 @@ from hookd.flow.quarter_hour import ENDED_BY_PERSONS
 from hookd.flow.rounds import Round, Rounds, Wanted, ailment_of
 
 GIVEN_UP_MAX = 10
-REFUSED_SECONDS = 60.0
 
 
 class Row(NamedTuple):
@@ -33,12 +33,13 @@ class Row(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A report that nobody took up, as far as it can be read; `known` are the endpoints that have a page."""
+    """A report that nobody took up, as far as it can be read. Of the endpoints that it names: who is registered now."""
 
     path: str
     run_id: str | None
     loss: Loss
     known: Container[tuple[str, str]]
+    missing: Sequence[str]
 
 
 class Overview:
@@ -53,9 +54,8 @@ class Overview:
         situation = self.situation(made)
         found = troubles(situation)
         return {
-            "headline": headline(situation),
-            "worst": found[0] if found else None,
-            "others": found[1:],
+            "well": "" if found else well(situation),
+            "troubles": [(one, first_step(one, situation)) for one in found],
             "situation": situation,
             "run": services.run,
             "uptime_seconds": services.clock.now().monotonic - services.ledger.started.monotonic,
@@ -76,7 +76,8 @@ class Overview:
     def situation(self, made: Round) -> Situation:
         services, totals = self._services, self._services.ledger.totals()
         now, intake = services.clock.now(), services.effective.settings.intake
-        full, client_full = services.housekeeping.quarter_hour.refused_lately(now.monotonic, seconds=REFUSED_SECONDS)
+        quarter_hour, fullest = services.housekeeping.quarter_hour, made.fullest
+        refusals = quarter_hour.refusals
         run, unclaimed = services.previous_run(), services.standing().unclaimed_reports
         return Situation(
             now=now.wall,
@@ -88,14 +89,15 @@ class Overview:
             unsettled_events_max=intake.unsettled_events_max,
             unsettled_bytes=totals.unsettled_bytes,
             unsettled_bytes_max=intake.unsettled_bytes_max,
-            refused_full=full,
-            refused_client_full=client_full,
-            given_up=services.housekeeping.quarter_hour.given_up(),
+            refused=refusals.full(now.monotonic),
+            refused_client=refusals.last_client_full(now.monotonic),
+            given_up=quarter_hour.given_up(),
             given_up_last=self._given_up_last(),
             ailing=made.ailing,
             largest=made.largest,
             full_clients=made.full_clients,
-            fullest=made.fullest,
+            fullest=fullest,
+            fullest_refused=fullest and refusals.client_full(fullest.client_id, now.monotonic),
             crashed_couriers=services.dispatch.crashed_couriers,
             recorder_failure=services.ledger.recorder.failure,
             reports_problem=services.reports_problem(),
@@ -131,9 +133,10 @@ class Overview:
         registry, found = self._services.registry, []
         for one in reversed(self._services.standing().unclaimed_reports):
             if one.loss is not None:
-                owed = ((line.client_id, line.endpoint_id) for line in one.loss.largest)
+                owed = [(line.client_id, line.endpoint_id) for line in one.loss.largest]
                 known = {names for names in owed if registry.endpoint(*names) is not None}
-                found.append(Left(shlex.quote(one.path), one.run_id, one.loss, known))
+                missing = ["/".join(names) for names in owed if names not in known]
+                found.append(Left(shlex.quote(one.path), one.run_id, one.loss, known, missing))
         return found
 
     def _given_up(self) -> list[Any]:

@@ -1,0 +1,67 @@
+"""Owns what to press first about each trouble: one step that exists, a button's name, a command or a setting.
+
+Rules: it is as short as can be, and stands alone: a person at night does it without reading on. Where nothing helps but
+to wait, it says so. What frees room by giving something up comes last, and says what it costs.
+"""
+
+from hookd.core.plurals import are
+from hookd.core.troubles import AilingEndpoint, Ailment, Situation, Trouble
+
+
+def first_step(trouble: Trouble, now: Situation) -> str:
+    if trouble.kind in ("full", "filling"):
+        is_bytes = now.unsettled_bytes / now.unsettled_bytes_max > now.unsettled_events / now.unsettled_events_max
+        return _room(trouble.endpoint, f"intake.unsettled_{'bytes' if is_bytes else 'events'}_max")
+    if trouble.kind in ("client-full", "client-filling"):
+        return _room(trouble.endpoint, "the client's limit in [intake]")
+    if trouble.kind == "given-up":
+        return f"see why below. Once {now.given_up_last or 'it'} takes events again, press replay on its page."
+    if trouble.endpoint is not None and trouble.endpoint.ailment is not None:
+        return f"{'on the page of each: ' if trouble.ailment else ''}{endpoint_step(trouble.endpoint)}"
+    return _STEPS[trouble.kind]
+
+
+def endpoint_step(endpoint: AilingEndpoint) -> str:
+    """On its page, of one that something ails."""
+    match endpoint.ailment:
+        case Ailment.DISABLED:
+            return "ask its owner whether the events are wanted. If so, press resume, then replay."
+        case Ailment.PAUSED:
+            return "nothing until its owner has mended it: it is probed by itself. Then press resume, and it goes on."
+        case Ailment.FAILING if endpoint.held_up_by:
+            return f"look at what it answers to {endpoint.held_up_by}. Retry it once that is mended, or cancel it."
+        case Ailment.FAILING:
+            return "look at what it answers, and tell its owner. Once mended, press test, then replay."
+        case Ailment.HELD_UP:
+            return f"open {endpoint.held_up_by}. Retry it once its owner has mended that, or cancel it."
+        case Ailment.THROTTLED:
+            return "nothing to press: it goes on by itself, as it asked."
+        case Ailment.PAUSED_BY_OPERATOR:
+            return "press resume, unless the pause is still wanted: admin.acted in the log says who made it."
+        case None:
+            return ""
+
+
+def _room(endpoint: AilingEndpoint | None, setting: str) -> str:
+    """Who holds it goes first, then who comes."""
+    more = f"raise {setting} and send SIGHUP"
+    if endpoint is None or endpoint.ailment is None:
+        return f"{more}, or hold back the producer that sends most."
+    if endpoint.ailment is Ailment.PAUSED_BY_OPERATOR:
+        return f"on {endpoint.name}: press resume, unless the pause is still wanted. Else {more}."
+    given_up = are(endpoint.unsettled, "delivery")
+    return f"tell the owner of {endpoint.name}. Meanwhile {more}, or press cancel there: {given_up} given up."
+
+
+_STEPS = {
+    "draining": "nothing to press: its successor takes events. Once it has stopped, hookd report says what was left.",
+    "run-before": "the numbered steps below.",
+    "unclaimed": "the numbered steps below.",
+    "bug": "keep the log's courier.crashed and report it. Nothing is lost by that: what was accepted is still held.",
+    "recorder": "give its directory room (df /dev/shm), and restart at a quiet moment: a stop writes a report.",
+    "report": "give the report directory room and rights, before anyone stops hookd.",
+    "overdue": "look at loop lag and connections below. If neither is high, keep hookd status --json and report it.",
+    "lag": "look at what else runs on this machine. If nothing does, spread the clients over two daemons.",
+    "slow": "tell its owner, or give it a higher concurrency or a shorter timeout.",
+    "waiting-for-client": "PUT the client, or have the platform do it. Else they are given up at retry.age_max.",
+}

@@ -1,0 +1,71 @@
+"""What the page says to press first: a step for each trouble, as short as can be, of what exists."""
+
+import re
+
+import pytest
+from hookd.core.first_steps import endpoint_step, first_step
+from hookd.core.troubles import AilingEndpoint, Ailment, Situation, troubles
+from hookd.edge.api.page.actions import DOES
+
+from tests.core.test_troubles import FULL, NOW, SAID, of
+
+CHARACTERS_MAX = 160
+DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
+
+
+def step(**fields: object) -> str:
+    situation = Situation(NOW, endpoints=5, **fields)  # type: ignore[arg-type]
+    return first_step(troubles(situation)[0], situation)
+
+
+@pytest.mark.parametrize(("kind", "fields"), [said[:2] for said in SAID], ids=[said[0] for said in SAID])
+def test_each_trouble_has_a_step_that_is_short_and_exists(kind: str, fields: dict[str, object]) -> None:
+    """What it says to press is a button."""
+    said = step(**fields)
+    assert 0 < len(said) <= CHARACTERS_MAX, kind
+    assert set(re.findall(r"[Pp]ress ([a-z-]+)", said)) <= DOES.keys(), said
+
+
+@pytest.mark.parametrize(
+    ("ailment", "words"),
+    [
+        (Ailment.DISABLED, "ask its owner whether the events are wanted. If so, press resume, then replay."),
+        (Ailment.PAUSED, "nothing until its owner has mended it: it is probed by itself. Then press resume"),
+        (Ailment.FAILING, "look at what it answers, and tell its owner. Once mended, press test, then replay."),
+        (Ailment.THROTTLED, "nothing to press"),
+        (Ailment.PAUSED_BY_OPERATOR, "press resume, unless the pause is still wanted"),
+    ],
+)
+def test_step_is_by_what_ails_the_endpoint(ailment: Ailment, words: str) -> None:
+    """Of one on its own page; of several on each one's."""
+    assert step(ailing=of(ailment)).startswith(words)
+    assert step(ailing=of(ailment, 2)).startswith(f"on the page of each: {words}")
+
+
+@pytest.mark.parametrize("ailment", [Ailment.FAILING, Ailment.HELD_UP])
+def test_event_that_holds_up_others_is_retried_or_cancelled(ailment: Ailment) -> None:
+    """It is named."""
+    said = step(ailing=of(ailment, held_up_by="evt_1"))
+    assert "evt_1" in said
+    assert "Retry it once" in said
+    assert "or cancel it." in said
+
+
+def test_full_budget_is_emptied_where_it_is_held() -> None:
+    """By its owner; what gives something up stands last, and says what it costs. The limit that is full is named."""
+    assert step(largest=DOWN, **FULL) == (
+        "tell the owner of initech/default. Meanwhile raise intake.unsettled_events_max and send SIGHUP, or press "
+        "cancel there: 61,000 deliveries are given up."
+    )
+    held = DOWN._replace(ailment=Ailment.PAUSED_BY_OPERATOR)
+    assert step(largest=held, **FULL).startswith("on initech/default: press resume, unless the pause is still wanted.")
+    by_bytes = {"unsettled_bytes": 100, "unsettled_bytes_max": 100}
+    assert step(**by_bytes) == (
+        "raise intake.unsettled_bytes_max and send SIGHUP, or hold back the producer that sends most."
+    )
+    assert "raise the client's limit in [intake] and send SIGHUP," in step(full_clients=1, fullest=DOWN)
+
+
+def test_endpoint_that_nothing_ails_has_no_step() -> None:
+    """There is nothing to press."""
+    assert endpoint_step(DOWN._replace(ailment=None)) == ""

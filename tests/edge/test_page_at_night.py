@@ -1,0 +1,212 @@
+"""What a person at night asks of the page, and once searched for: since when, how often, what is lost, what first."""
+
+import re
+
+import pytest
+from hookd.core.notice import Kind, Notice
+from hookd.core.outcome import Responded, Unreachable
+from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.core.timestamps import rfc3339
+
+from tests.edge.test_api import Api, event, started
+from tests.edge.test_page import shown, text_of
+from tests.flow.harness import EPOCH, URL, Hang, at, now
+
+PATH = "/clients/acme/endpoints/default"
+FAILING_RETRY = Settings(retry=RetrySettings(schedule_seconds=()))
+
+
+async def said_at(api: Api, path: str) -> str:
+    return text_of(await shown(api, path))
+
+
+async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) -> None:
+    """With 503 everyone; a batch counts once, and what a partial batch went on without counts each."""
+    api = await started(nursery, Settings(intake=IntakeSettings(unsettled_events_max=2)))
+    api.flow.registration.pause("acme", "default")
+    api.flow.admit_many(2)
+    assert "Producers are refused (503) for all clients: the budget is full;" in await said_at(api, "/")
+    await at(5)
+    assert (await api.post("/v1/events", event())).status == 503
+    assert (await api.post("/v1/events/batch", [event(), event()])).status == 503
+    await at(10)
+    assert (await api.post("/v1/events/batch?partial=true", [event(), event()])).status == 202
+    assert "refused (503) for all clients, 4 times since 08:00:05Z: the budget" in await said_at(api, "/")
+    api.flow.registration.resume("acme", "default")
+    await at(16)
+    said = await said_at(api, "/")
+    assert said.startswith("Producers were refused (503) for all clients, 4 times from 08:00:05Z to 08:00:10Z: the")
+
+
+async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_clock, nursery) -> None:
+    """With 429: of one client, whether its event came alone or in a batch. It is named when there is room again."""
+    api = await started(nursery, Settings(intake=IntakeSettings(client_events_max=2)))
+    api.flow.registration.pause("acme", "default")
+    api.flow.admit_many(2)
+    await at(5)
+    assert (await api.post("/v1/events", event())).status == 429
+    assert (await api.post("/v1/events/batch", [event(), event()])).status == 429
+    said = await said_at(api, "/")
+    assert said.startswith("Events of acme alone are refused (429), 2 times since 08:00:05Z: its budget is full;")
+    api.flow.registration.resume("acme", "default")
+    await at(16)
+    said = await said_at(api, "/")
+    assert said.startswith("Events of acme were refused (429), 2 times at 08:00:05Z: its budget, or its share")
+    assert "First: raise the client's limit in [intake] and send SIGHUP" in said
+
+
+async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(autojump_clock, nursery) -> None:
+    """In the first line, not only below; nothing there sounds as if all were well."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(410), Responded(200))
+    api.flow.admit(event_id="first")
+    await at(1)
+    api.flow.admit_many(3)
+    await at(16)
+    said = await said_at(api, "/")
+    lost = "whatever comes for it is given up at once, 4 deliveries so far. First: ask its owner whether the events are"
+    assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost} wanted. If so, press resume" in said
+    assert "nothing is unsettled" not in said
+    said = await said_at(api, PATH)
+    assert "disabled since 08:00:00Z (16s ago) First: ask its owner whether the events are wanted." in said
+    assert "whatever comes for it is given up at once, as gone: 4 deliveries so far." in said
+    assert "Nothing waits here" not in said
+    assert (await api.get("/v1/clients/acme")).body["endpoints"][0]["health"]["gone"] == 4
+    await api.post(f"/v1{PATH}/resume")
+    assert (await api.get("/v1/clients/acme")).body["endpoints"][0]["health"]["gone"] == 0
+    api.flow.sender.script(URL, Responded(410))
+    api.flow.admit()
+    await at(22)
+    assert "given up at once, 1 delivery so far." in await said_at(api, "/")
+
+
+async def test_endpoint_that_lost_all_it_got_does_not_say_that_nothing_waits(autojump_clock, nursery) -> None:
+    """4xx without a schedule: what failed is given up."""
+    api = await started(nursery, FAILING_RETRY)
+    api.flow.sender.script(URL, *[Responded(404)] * 4)
+    for seconds in (0, 20, 40):
+        await at(seconds)
+        api.flow.admit()
+    await at(40.5)
+    said = await said_at(api, "/")
+    words = (
+        "acme/default fails each attempt since 08:00:00Z (answered 404); what failed is given up. First: look at what"
+    )
+    assert words in said
+    assert (
+        "3 deliveries were given up in the last 15 minutes, the latest for acme/default. First: see why below." in said
+    )
+    said = await said_at(api, PATH)
+    assert "First: look at what it answers, and tell its owner. Once mended, press test, then replay." in said
+    assert "Nothing waits here: what failed is given up." in said
+
+
+async def test_notice_of_failures_has_no_state_that_calls_it_ok(autojump_clock, nursery) -> None:
+    """The feed says `ok` of what no state holds back; of a recovered endpoint it is true."""
+    api = await started(nursery)
+    for kind, state in [(Kind.FAILING, "ok"), (Kind.EXHAUSTED, "ok"), (Kind.PAUSED, "paused"), (Kind.RECOVERED, "ok")]:
+        about = {"client_id": "acme", "endpoint_id": "default", "state": state}
+        api.flow.notices.feed.note(Notice(id=kind.value, type=kind, at=rfc3339(EPOCH), counts={}, **about))
+    page = await shown(api, PATH)
+    assert re.findall(r'data-label="Notice">hookd\.\w+\.(\w+)</td>\s*<td data-label="State">(\w*)<', page) == [
+        ("recovered", "ok"), ("paused", "paused"), ("exhausted", ""), ("failing", "failing"),
+    ]  # fmt: skip
+
+
+async def test_attempts_at_once_are_said_once_and_with_both_numbers(autojump_clock, nursery) -> None:
+    """In a list one number is in flight; the window stands beside its most."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Hang())
+    api.flow.admit()
+    await now()
+    page = await shown(api, "/")
+    assert 'data-label="In flight" class="right">1</td>' in page
+    assert "attempts at once 8 at most, 2 now" in await said_at(api, PATH)
+
+
+def greyed(page: str) -> dict[str, str]:
+    """Of each button that is: why."""
+    found = re.findall(
+        r'<button data-post="[^"]*/([a-z-]+)"[^>]* disabled>[^<]*</button>\s*<span>not now: ([^<]*)<', page
+    )
+    return dict(found)
+
+
+async def test_button_that_would_change_nothing_is_greyed_with_its_reason(autojump_clock, nursery) -> None:
+    """And no other: what an operator holds is resumed, what was given up is replayed, once it is not disabled."""
+    api = await started(nursery, FAILING_RETRY)
+    nothing = "nothing that was given up for it is held"
+    resume = "it is neither paused nor disabled, and has asked for no wait"
+    assert greyed(await shown(api, PATH)) == {"resume": resume, "replay": nothing}
+    api.flow.registration.pause("acme", "default")
+    assert greyed(await shown(api, PATH)) == {"pause": "an operator holds it already", "replay": nothing}
+    api.flow.registration.resume("acme", "default")
+    api.flow.sender.script(URL, Responded(404), Responded(410))
+    api.flow.admit()
+    await at(1)
+    assert greyed(await shown(api, PATH)) == {"resume": resume}
+    api.flow.admit()
+    await at(2)
+    assert greyed(await shown(api, PATH)) == {"replay": "it is disabled, so first resume it"}
+
+
+async def test_retry_after_can_be_lifted(autojump_clock, nursery) -> None:
+    """Of an endpoint that is throttled without one there is nothing to lift."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(429))
+    api.flow.admit()
+    await at(1)
+    assert "resume" in greyed(await shown(api, PATH))
+    assert "First: nothing to press: it goes on by itself" in await said_at(api, PATH)
+    health = api.flow.ledger.health("acme", "default")
+    assert health is not None
+    health.not_before = 100.0
+    assert "resume" not in greyed(await shown(api, PATH))
+
+
+async def test_event_that_no_endpoint_takes_is_not_retried(autojump_clock, nursery) -> None:
+    """Neither sent once more, as long as that is so."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(410))
+    api.flow.admit(event_id="evt_1")
+    await at(1)
+    path, disabled = "/clients/acme/events/evt_1", "its endpoint is disabled, so first resume that"
+    assert greyed(await shown(api, path)) == {"retry": disabled, "redeliver": disabled}
+    assert (await api.post(f"/v1{path}/retry")).status == 409
+    api.flow.registration.resume("acme", "default")
+    assert greyed(await shown(api, path)) == {}
+    await api.delete("/v1/clients/acme?end_unsettled=true")
+    removed = "its endpoint is removed"
+    assert greyed(await shown(api, path)) == {"retry": removed, "redeliver": removed}
+
+
+async def test_retry_and_redeliver_say_how_they_differ(autojump_clock, nursery) -> None:
+    """Who has it is left alone, or gets it once more."""
+    api = await started(nursery, FAILING_RETRY)
+    api.flow.sender.script(URL, Responded(500))
+    api.flow.admit(event_id="evt_1")
+    await at(1)
+    said = await said_at(api, "/clients/acme/events/evt_1")
+    assert "retry tries now what is not delivered; whoever has it is left alone" in said
+    assert "redeliver sends it once more, also to who has it already; the same webhook-id tells them" in said
+
+
+@pytest.mark.parametrize(
+    ("schedule_seconds", "line"),
+    [
+        ((10.0,), r"It has its last attempt in [\d.]+s, at 08:00:\d\dZ, and is given up if that fails"),
+        ((10.0, 20.0), r"It has its last attempt about in \d+s, at 08:00:\d\dZ, and is given up if that fails"),
+        ((10.0, 4000.0), r"It is given up for its age in 59m 59s, at 09:00:00Z"),
+    ],
+)
+async def test_event_has_the_earlier_of_its_last_attempt_and_its_age(
+    autojump_clock, nursery, schedule_seconds: tuple[float, ...], line: str
+) -> None:
+    """Which of both it is, is said."""
+    api = await started(nursery, Settings(retry=RetrySettings(schedule_seconds=schedule_seconds)))
+    api.flow.sender.script(URL, Unreachable("cannot connect"))
+    api.flow.admit(event_id="evt_1")
+    await at(1)
+    said = await said_at(api, "/clients/acme/events/evt_1")
+    assert re.search(line, said), said
+    assert len(re.findall(r"It (?:is given up for its age|has its last attempt)", said)) == 1
