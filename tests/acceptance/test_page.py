@@ -55,7 +55,9 @@ def test_outage_from_headline_to_retry_on_the_page_alone(tmp_path, browser) -> N
         api.post("globex", "inv-2")
         wait_until(lambda: api.status()["events"]["exhausted"] == 1)
         browser.open(daemon.url + "/")
-        assert "1 delivery was given up in the last 15 minutes, the latest for acme/default." in browser.text()
+        said = "1 delivery was given up in the last 15 minutes, the latest for acme/default (every attempt was used)."
+        assert said in browser.text()
+        assert "First: press resume, unless the pause is still wanted" in browser.text()
         assert "globex/default is paused by an operator since" in browser.text()
         browser.press("#troubles a[href^='clients/globex']")
         browser.wait_for_page("/clients/globex/endpoints/default")
@@ -171,7 +173,7 @@ def test_page_asks_for_a_token_and_keeps_it_in_this_tab(tmp_path, browser, scope
         browser.wait_for("document.querySelector('#endpoint') !== null")
         assert "Nothing waits here." in browser.text()
         greyed = browser.evaluate("Array.from(document.querySelectorAll('[data-post]'), (one) => one.disabled)")
-        assert greyed == [scope == "read"] * 4
+        assert greyed == [scope == "read"] * 5
         commands = browser.evaluate("Array.from(document.querySelectorAll('.action details'), (one) => one.open)")
         assert commands == greyed
         browser.open(daemon.url + "/")
@@ -191,6 +193,9 @@ def test_page_refreshes_itself_and_keeps_the_place_of_the_reader(tmp_path, brows
         browser.wait_for("document.querySelector('#endpoint').textContent.includes('paused by operator')")
         assert browser.evaluate("document.querySelector('#command-pause').open")
         assert browser.evaluate("document.activeElement.textContent") == "pause"
+        browser.press("button[data-post$=pause]")  # it would change nothing now, and says so beside
+        assert "pause not now: an operator holds it already" in browser.text()
+        assert not browser.evaluate("document.querySelector('dialog').open")
         held(browser, daemon)
 
 

@@ -4,9 +4,12 @@ import re
 
 import pytest
 from hookd.core.first_steps import endpoint_step, first_step
+from hookd.core.loss import loss_of
+from hookd.core.run_history import PreviousRun
 from hookd.core.troubles import AilingEndpoint, Ailment, Situation, troubles
 from hookd.edge.api.page.actions import DOES
 
+from tests.core.test_loss import line, summary
 from tests.core.test_troubles import FULL, NOW, SAID, of
 
 CHARACTERS_MAX = 160
@@ -30,8 +33,8 @@ def test_each_trouble_has_a_step_that_is_short_and_exists(kind: str, fields: dic
     ("ailment", "words"),
     [
         (Ailment.DISABLED, "ask its owner whether the events are wanted. If so, press resume, then replay."),
-        (Ailment.PAUSED, "nothing until its owner has mended it: it is probed by itself. Then press resume"),
-        (Ailment.FAILING, "look at what it answers, and tell its owner. Once mended, press test, then replay."),
+        (Ailment.PAUSED, "nothing until its owner has mended it: it is probed by itself. Then press retry-all."),
+        (Ailment.FAILING, "look at what it answers, and tell its owner. Once mended, press test, then retry-all."),
         (Ailment.THROTTLED, "nothing to press"),
         (Ailment.PAUSED_BY_OPERATOR, "press resume, unless the pause is still wanted"),
     ],
@@ -49,6 +52,46 @@ def test_event_that_holds_up_others_is_retried_or_cancelled(ailment: Ailment) ->
     assert "evt_1" in said
     assert "Retry it once" in said
     assert "or cancel it." in said
+
+
+@pytest.mark.parametrize("ailment", [Ailment.PAUSED, Ailment.FAILING])
+def test_where_nothing_waits_what_was_given_up_is_replayed(ailment: Ailment) -> None:
+    """There is nothing to retry."""
+    said = step(ailing=of(ailment, unsettled=0))
+    assert "retry-all" not in said
+    assert said.endswith("replay.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"previous_run": PreviousRun("9f0c", "crash", None, 0)},
+            "post again what your own records do not show as settled, under the same ids.",
+        ),
+        ({"previous_run": PreviousRun("9f0c", "crash", 5, 0)}, "hookd report says what it left."),
+        (
+            {
+                "previous_run": PreviousRun("9f0c", "crash", 5, 0),
+                "run_before_lost": loss_of(summary(line("acme", 5))),
+            },
+            "the numbered steps below.",
+        ),
+        ({"unclaimed_reports": 1}, "the numbered steps below."),
+    ],
+)
+def test_numbered_steps_are_promised_only_where_there_are_some(fields: dict[str, object], words: str) -> None:
+    """A killed run may have left no list, or one that cannot be read."""
+    assert step(**fields) == words
+
+
+def test_step_that_stands_above_is_not_told_twice() -> None:
+    """One endpoint holds the whole budget and its client's."""
+    situation = Situation(NOW, largest=DOWN, full_clients=1, fullest=DOWN, **FULL)  # type: ignore[arg-type]
+    [full, client_full] = troubles(situation)
+    assert client_full.sentence == "Events of initech are refused (429): its budget is full."
+    assert first_step(full, situation).startswith("tell the owner of initech/default.")
+    assert first_step(client_full, situation) == "as above."
 
 
 def test_full_budget_is_emptied_where_it_is_held() -> None:

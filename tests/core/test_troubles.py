@@ -6,6 +6,7 @@ import pytest
 from hookd.core.deadline import Cause, Deadline
 from hookd.core.loss import loss_of
 from hookd.core.refusals import Spell
+from hookd.core.retry import Reason
 from hookd.core.run_history import PreviousRun
 from hookd.core.timestamps import Moment
 from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, troubles, well
@@ -71,8 +72,8 @@ SAID = [
     ("unclaimed", {"unclaimed_reports": 1}, "1 report lists undelivered deliveries that nobody took up."),
     (
         "given-up",
-        {"given_up": 2, "given_up_last": "acme/eu"},
-        "2 deliveries were given up in the last 15 minutes, the latest for acme/eu.",
+        {"given_up": 2, "given_up_last": "acme/eu", "given_up_why": Reason.GONE},
+        "2 deliveries were given up in the last 15 minutes, the latest for acme/eu (it answered 410).",
     ),
     (
         "bug",
@@ -353,7 +354,7 @@ def test_one_client_that_is_refused_alone_is_said_to_be_alone() -> None:
     said = headline(Situation(NOW, full_clients=1, fullest=DOWN))
     assert said.startswith("Events of initech alone are refused (429): its budget is full;")
     [_, said] = (one.sentence for one in troubles(Situation(NOW, full_clients=1, fullest=DOWN, **FULL)))
-    assert said.startswith("Events of initech are refused (429): its budget is full;")
+    assert said.startswith("Events of initech are refused (429): its budget is full")
 
 
 @pytest.mark.parametrize(

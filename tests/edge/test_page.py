@@ -178,11 +178,11 @@ async def test_what_earlier_runs_left_is_listed_by_whose_it_is(autojump_clock, n
     said = text_of(page)
     newest, older = said[said.index("32 deliveries that") :].split("12 deliveries that nobody took up, of run one")
     assert newest.startswith("32 deliveries that nobody took up, of run two It was last heard of at 2026-11-30 03:")
-    assert "The oldest was accepted at 2026-11-30 01:00:00Z. No client has 32 of them." in newest
+    assert "The oldest was accepted at 2026-11-30 01:00:00Z. Not arrived: 32. May have arrived, since they" in newest
     assert "acme/default 30 2026-11-30 02:00:00Z answered 503, failing since 2026-11-30 01:00:00Z" in newest
     assert "<b>/default, not registered now 2 2026-11-30 01:00:00Z none: it was not failing" in newest
     steps = [
-        "Register the clients that are not: <b>/default. What has no endpoint is not taken.",
+        "Register who is missing: <b>/default. Of an endpoint that is not registered nothing is taken.",
         "hookd cannot send these: the report has no payloads. Post the events again from your own records, under the",
         "Only then: hookd resend '/my reports/crash-2.jsonl' --url http://localhost It sends nothing.",
     ]
@@ -190,8 +190,8 @@ async def test_what_earlier_runs_left_is_listed_by_whose_it_is(autojump_clock, n
     assert found == sorted(found)
     assert "It stopped at 2026-11-30 03:00:00Z." in older
     steps = [
-        "And 2 more endpoints with 2 deliveries. Register the clients that are not: c0/default, c1/default, c2/default",
-        "c9/default, and those of the 2 more endpoints. What has no endpoint",
+        "And 2 more endpoints with 2 deliveries. Register who is missing: c0/default, c1/default, c2/default",
+        "c9/default. Look at the 2 more endpoints as well. Of an endpoint",
         "Look at what it is: hookd report /reports/shutdown-1.jsonl Send them: hookd resend /reports/shutdown-1.jsonl",
         "Once all of it is taken, this marks the report as claimed, and it leaves this list.",
     ]
@@ -254,14 +254,14 @@ async def test_endpoint_page_has_explains_words_its_attempts_and_commands(autoju
     assert re.search(
         r"The oldest has its last attempt about in 42m \d+s, at 08:42:\d\dZ, and is given up if that", said
     )
-    assert "While you pause the" in said
+    assert "Nothing is given up while you pause the endpoint." in said
     assert 'href="../../../clients/acme/events/evt_1"' in page
     for verb in ("pause", "resume", "test", "rotate-secret"):
         assert f'data-post="../../../v1/clients/acme/endpoints/default/{verb}"' in page
         assert f"curl -X POST http://localhost/v1/clients/acme/endpoints/default/{verb}" in said
     body = """-H 'content-type: application/json' -d '{"endpoint_id":"default"}'"""
     for verb in ("replay", "cancel"):
-        [action] = re.findall(f"<button[^>]*v1/clients/acme/{verb}[^>]*>", page)
+        [action] = re.findall(f"<button[^>]*v1/clients/acme/{verb}[^>]*>(?={verb}<)", page)
         assert 'data-range="{&#34;endpoint_id&#34;:&#34;default&#34;}"' in action
         assert "Deliveries that match now: {matched}." in action
         assert f"curl -X POST http://localhost/v1/clients/acme/{verb} {body}" in said
@@ -308,13 +308,13 @@ def notice(api: Api, error: str, *, client_id: str = "acme", endpoint_id: str = 
 async def test_endpoint_page_offers_what_its_client_allows(autojump_clock, nursery) -> None:
     """Nothing waits: there is nothing to cancel. A client of the config file rotates there."""
     api = await started(nursery)
-    verbs = ["test", "resume", "pause", "replay", "rotate-secret"]
+    verbs = ["test", "resume", "pause", "replay", "replay", "rotate-secret"]  # retry-all is a replay of what failed
     path = "/clients/acme/endpoints/default"
     assert re.findall('data-post="[^"]*/([a-z-]+)"', await shown(api, path)) == verbs
     managed = Client(id="globex", endpoints=(endpoint(),), managed_by_config=True)
     api.flow.registration.take_config([managed])
     page = await shown(api, path.replace("acme", "globex"))
-    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == ["test", "resume", "pause", "replay"]
+    assert re.findall('data-post="[^"]*/([a-z-]+)"', page) == verbs[:-1]
 
 
 async def test_event_page_has_its_time_line_and_what_comes_next(autojump_clock, nursery) -> None:
@@ -435,7 +435,7 @@ async def test_token_of_scope_read_sees_actions_greyed_with_their_commands(autoj
         read = await shown(api, path, **bearer(DASHBOARD))
         admin = await shown(api, path, **bearer(OPS))
         assert read.count("disabled>") == read.count("data-post=") >= (1 if "endpoints" in path else 0)
-        assert admin.count("disabled>") == admin.count("<span>not now: ") < admin.count("data-post=")
+        assert " disabled>" not in admin
         assert DASHBOARD.token not in read
         assert OPS.token not in admin
     read = await shown(api, PAGES[1], **bearer(DASHBOARD))

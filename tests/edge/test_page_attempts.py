@@ -51,8 +51,9 @@ async def test_what_ends_something_stands_apart_and_last(autojump_clock, nursery
     api.flow.admit(event_id="evt_1")
     page = await shown(api, PATH)
     offers, endings = page[page.index('id="offers"') :].split('id="endings"')
-    assert re.findall('data-post="[^"]*/([a-z-]+)"', offers) == ["test", "resume", "pause", "replay"]
-    assert re.findall('data-post="[^"]*/([a-z-]+)"', endings) == ["cancel", "rotate-secret"]
+    buttons = re.compile("<button [^>]*>([^<]*)</button>")
+    assert buttons.findall(offers) == ["test", "resume", "pause", "replay", "retry-all"]
+    assert buttons.findall(endings.split('id="attempts"')[0]) == ["cancel", "rotate-secret"]
     said = text_of(page)
     assert "resume ends a pause, disabled and Retry-After as a command" in said
     assert "What ends something cancel gives up what is unsettled" in said

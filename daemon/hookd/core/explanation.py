@@ -38,11 +38,12 @@ class Commands(Protocol):
 
 
 class Telling:
-    """`now` is the daemon's wall clock."""
+    """`now` is the daemon's wall clock. `tells_end`: whether of a delivery is told when it is given up."""
 
-    def __init__(self, commands: Commands, now: float) -> None:
+    def __init__(self, commands: Commands, now: float, *, tells_end: bool = True) -> None:
         self._commands = commands
         self._now = now
+        self._tells_end = tells_end
 
     # Clients
 
@@ -90,8 +91,8 @@ class Telling:
         health, state = endpoint["health"], endpoint["health"]["state"]
         resume = self._resume(client_id, endpoint)
         if state == "disabled":
-            so_far = f": {counted(health['gone'], 'delivery')} so far" if health["gone"] else ""
-            yield f"It answered 410: whatever comes for it is given up at once, as gone{so_far}."
+            so_far = f", {counted(health['gone'], 'delivery')} so far" if health["gone"] else ""
+            yield f"It answered 410: whatever comes for it is given up at once as gone{so_far}."
             yield "It ends by a PUT with another URL, or by:"
             yield f"  {resume}"
         elif state == "paused" and health["paused_by"] == "operator":
@@ -164,7 +165,8 @@ class Telling:
             yield from self._in_flight(delivery, endpoint, of)
         else:
             yield from self._waiting(event, delivery, endpoint, f"Attempt {delivery['attempt_count'] + 1} {of}")
-        yield from self._end(event, delivery, endpoint)
+        if self._tells_end:
+            yield from self._end(event, delivery, endpoint)
 
     def _end(self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None) -> Iterator[str]:
         """What ends an unsettled delivery, if no 2xx does."""

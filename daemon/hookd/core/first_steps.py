@@ -12,10 +12,14 @@ def first_step(trouble: Trouble, now: Situation) -> str:
     if trouble.kind in ("full", "filling"):
         is_bytes = now.unsettled_bytes / now.unsettled_bytes_max > now.unsettled_events / now.unsettled_events_max
         return _room(trouble.endpoint, f"intake.unsettled_{'bytes' if is_bytes else 'events'}_max")
+    if trouble.kind == "client-full" and now.used >= 1 and _is_same(trouble.endpoint, now.largest):
+        return "as above."
     if trouble.kind in ("client-full", "client-filling"):
         return _room(trouble.endpoint, "the client's limit in [intake]")
     if trouble.kind == "given-up":
         return f"see why below. Once {now.given_up_last or 'it'} takes events again, press replay on its page."
+    if trouble.kind == "run-before":
+        return _run_before(now)
     if trouble.endpoint is not None and trouble.endpoint.ailment is not None:
         return f"{'on the page of each: ' if trouble.ailment else ''}{endpoint_step(trouble.endpoint)}"
     return _STEPS[trouble.kind]
@@ -27,11 +31,13 @@ def endpoint_step(endpoint: AilingEndpoint) -> str:
         case Ailment.DISABLED:
             return "ask its owner whether the events are wanted. If so, press resume, then replay."
         case Ailment.PAUSED:
-            return "nothing until its owner has mended it: it is probed by itself. Then press resume, and it goes on."
+            again = "press retry-all" if endpoint.unsettled else "its next event probes it; press replay"
+            return f"nothing until its owner has mended it: it is probed by itself. Then {again}."
         case Ailment.FAILING if endpoint.held_up_by:
             return f"look at what it answers to {endpoint.held_up_by}. Retry it once that is mended, or cancel it."
         case Ailment.FAILING:
-            return "look at what it answers, and tell its owner. Once mended, press test, then replay."
+            again = "retry-all" if endpoint.unsettled else "replay"
+            return f"look at what it answers, and tell its owner. Once mended, press test, then {again}."
         case Ailment.HELD_UP:
             return f"open {endpoint.held_up_by}. Retry it once its owner has mended that, or cancel it."
         case Ailment.THROTTLED:
@@ -40,6 +46,16 @@ def endpoint_step(endpoint: AilingEndpoint) -> str:
             return "press resume, unless the pause is still wanted: admin.acted in the log says who made it."
         case None:
             return ""
+
+
+def _run_before(now: Situation) -> str:
+    if now.previous_run is not None and now.previous_run.undelivered is None:
+        return "post again what your own records do not show as settled, under the same ids."
+    return "hookd report says what it left." if now.run_before_lost is None else _STEPS["unclaimed"]
+
+
+def _is_same(one: AilingEndpoint | None, other: AilingEndpoint | None) -> bool:
+    return one is not None and other is not None and one.name == other.name
 
 
 def _room(endpoint: AilingEndpoint | None, setting: str) -> str:
@@ -55,7 +71,6 @@ def _room(endpoint: AilingEndpoint | None, setting: str) -> str:
 
 _STEPS = {
     "draining": "nothing to press: its successor takes events. Once it has stopped, hookd report says what was left.",
-    "run-before": "the numbered steps below.",
     "unclaimed": "the numbered steps below.",
     "bug": "keep the log's courier.crashed and report it. Nothing is lost by that: what was accepted is still held.",
     "recorder": "give its directory room (df /dev/shm), and restart at a quiet moment: a stop writes a report.",

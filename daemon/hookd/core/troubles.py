@@ -17,6 +17,7 @@ from hookd.core.deadline import Deadline
 from hookd.core.loss import Loss
 from hookd.core.plurals import are, counted
 from hookd.core.refusals import Spell
+from hookd.core.retry import Reason
 from hookd.core.run_history import PreviousRun
 from hookd.core.time_text import moment, span
 from hookd.core.timestamps import rfc3339
@@ -88,6 +89,7 @@ class Situation(NamedTuple):
     refused_client: tuple[str | None, Spell] | None = None  # with 429 `client-full`, the last; None: a token's share
     given_up: int = 0  # deliveries in the last fifteen minutes, but for what a person ended
     given_up_last: str | None = None  # CLIENT/ENDPOINT of the newest that is held
+    given_up_why: Reason | None = None  # and its reason
     ailing: Mapping[Ailment, Group] = {}
     largest: AilingEndpoint | None = None  # who holds most of the whole budget
     full_clients: int = 0
@@ -164,9 +166,11 @@ def _refusing_clients(now: Situation) -> Iterator[Trouble]:
         rest = now.full_clients - 1
         more = f", and so are those of {counted(rest, 'more client')}" if rest else ""
         alone = "" if rest or now.used >= 1 else " alone"
-        whose = f"{fullest.name} holds {_share(fullest.budget_used)} of it{_why(fullest, now)}"
+        whose = f"; {fullest.name} holds {_share(fullest.budget_used)} of it{_why(fullest, now)}"
+        if now.used >= 1 and now.largest is not None and now.largest.name == fullest.name:
+            whose = ""  # it is told with the whole budget
         refused = f"are refused (429){_so_far(now.fullest_refused, now)}"
-        said = f"Events of {fullest.client_id}{alone} {refused}: its budget is full{more}; {whose}."
+        said = f"Events of {fullest.client_id}{alone} {refused}: its budget is full{more}{whose}."
         yield Trouble("client-full", said, endpoint=fullest)
     elif now.refused_client is not None and _is_of_late(now.refused_client[1], now):
         client_id, spell = now.refused_client
@@ -212,9 +216,21 @@ def _lost(now: Situation) -> Iterator[Trouble]:
         yield Trouble("unclaimed", said)
     if now.given_up:
         were = "was" if now.given_up == 1 else "were"
-        last = "" if now.given_up_last is None else f", the latest for {now.given_up_last}"
+        why = "" if now.given_up_why is None else f" ({_GIVEN_UP[now.given_up_why]})"
+        last = "" if now.given_up_last is None else f", the latest for {now.given_up_last}{why}"
         said = f"{counted(now.given_up, 'delivery')} {were} given up in the last 15 minutes{last}."
         yield Trouble("given-up", said)
+
+
+_GIVEN_UP = {
+    Reason.ATTEMPTS_USED: "every attempt was used",
+    Reason.EXPIRED: "too old",
+    Reason.GONE: "it answered 410",
+    Reason.REFUSED: "it answered a status of its give_up_on",
+    Reason.CRASHED: "in flight at three crashes",
+    Reason.CANCELLED: "cancelled",
+    Reason.ENDPOINT_REMOVED: "its endpoint was removed",
+}
 
 
 def _whose(loss: Loss | None, now: Situation) -> str:

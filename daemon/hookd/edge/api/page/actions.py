@@ -23,6 +23,7 @@ DOES = {
     "resume": "ends a pause, disabled and Retry-After",
     "pause": "nothing is sent and nothing expires, until someone resumes it",
     "replay": "sends again what was given up",
+    "retry-all": "tries now what failed and waits for a later attempt; where it is down, one of them first",
     "retry": "tries now what is not delivered; whoever has it is left alone",
     "redeliver": "sends it once more, also to who has it already; the same webhook-id tells them",
     "cancel": "gives up what is unsettled",
@@ -72,7 +73,19 @@ def endpoint_actions(
         "whole schedule, as far as the budgets have room."
     )
     yield _range(visit, "replay", root, endpoint, replays)._replace(why_not=why_not.get("replay", ""))
+    yield _retry_all(visit, root, endpoint)
     yield from _endpoint_endings(visit, client, endpoint)
+
+
+def _retry_all(visit: Visit, root: str, endpoint: EndpointView) -> Action:
+    """The same route: it makes due what failed, too."""
+    name, health = f"{root.rpartition('/')[2]}/{endpoint.id}", endpoint.health
+    says = f"Retry what failed for {name} and waits for a later attempt. Deliveries that match now: {MATCHED}."
+    path, body = f"{root}/replay", {"endpoint_id": endpoint.id, "statuses": [Status.FAILED.value]}
+    text = msgspec.json.encode(body).decode()
+    why_not = "an operator holds it, so first resume it" if health.paused_by is PausedBy.OPERATOR else ""
+    why_not = why_not if health.unsettled > health.in_flight else "nothing waits"
+    return Action("retry-all", path, says, visit.curl(f"/{path}", text), text, why_not)
 
 
 def _why_not(health: HealthView, *, has_given_up: bool) -> dict[str, str]:
@@ -139,7 +152,7 @@ def event_actions(visit: Visit, event: EventView, client: ClientView | None, *, 
             f"({unsettled - waiting:,}) runs out, and is given up if that fails."
         )
     why_not = {
-        "retry": _nowhere(client, [one for one in event.deliveries if not one.in_flight and not _has_it(one)]),
+        "retry": _not_retried(client, [one for one in event.deliveries if not one.in_flight and not _has_it(one)]),
         "redeliver": _nowhere(client, [one for one in event.deliveries if one.status in SETTLED])
         if _went_to_all(client, event)
         else "",
@@ -157,6 +170,15 @@ def _went_to_all(client: ClientView | None, event: EventView) -> bool:
     """Whether no endpoint could be found for it that came later."""
     owed = {one.endpoint_id for one in event.deliveries}
     return client is None or all(one.id in owed for one in client.endpoints)
+
+
+def _not_retried(client: ClientView | None, deliveries: Sequence[DeliveryView]) -> str:
+    """Why none of these can be retried. What was given up is taken back under a pause, too."""
+    pauses = {} if client is None else {one.id: one.health.paused_by for one in client.endpoints}
+    waits = all(one.status is not Status.EXHAUSTED for one in deliveries)
+    if deliveries and waits and all(pauses.get(one.endpoint_id) is PausedBy.OPERATOR for one in deliveries):
+        return "an operator holds its endpoint, so first resume that"
+    return _nowhere(client, deliveries)
 
 
 def _nowhere(client: ClientView | None, deliveries: Sequence[DeliveryView]) -> str:

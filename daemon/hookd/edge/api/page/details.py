@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 
+from hookd.core.deadline import Deadline
 from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
@@ -91,10 +92,10 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
     client, now = services.registry.find(event.client_id), services.clock.now()
     seen = None if client is None else client_view(services, client)
     shown = None if seen is None else msgspec.to_builtins(seen)
-    deadlines = [services.ledger.terms.deadline(event, one, now=now) for one in event.deliveries]
-    telling, told = Telling(visit, visit.now), msgspec.to_builtins(view)
+    deadlines = [_to_come(services.ledger.terms.deadline(event, one, now=now), now.wall) for one in event.deliveries]
+    told = msgspec.to_builtins(view)
     deliveries = [
-        (one, deadline, _explained(list(telling.delivery(told, _latest(as_told), endpoint_of(shown, as_told)))))
+        (one, deadline, _told(visit, told, as_told, shown, tells_end=deadline is None))
         for one, deadline, as_told in zip(view.deliveries, deadlines, told["deliveries"], strict=True)
     ]
     return {
@@ -106,6 +107,18 @@ def event_page(services: Services, visit: Visit, event: Event) -> dict[str, Any]
         "payload_path": f"v1/clients/{event.client_id}/events/{event.id}/payload",
         "actions": list(event_actions(visit, view, seen, has_payload=event.payload is not None)),
     }
+
+
+def _to_come(deadline: Deadline | None, now: float) -> Deadline | None:
+    return None if deadline is None or deadline.at <= now else deadline
+
+
+def _told(
+    visit: Visit, event: dict[str, Any], delivery: dict[str, Any], client: dict[str, Any] | None, *, tells_end: bool
+) -> list[Explained]:
+    """Where the time line has its deadline, no sentence has another."""
+    telling = Telling(visit, visit.now, tells_end=tells_end)
+    return _explained(list(telling.delivery(event, _latest(delivery), endpoint_of(client, delivery))))
 
 
 def _latest(delivery: dict[str, Any]) -> dict[str, Any]:

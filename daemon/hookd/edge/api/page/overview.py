@@ -14,6 +14,7 @@ import trio
 from hookd.core.event import Event
 from hookd.core.first_steps import first_step
 from hookd.core.loss import Loss
+from hookd.core.retry import Reason
 from hookd.core.troubles import Ailment, Situation, troubles, well
 from hookd.edge.api.page.charts import charts
 from hookd.edge.api.rendering import event_view, health_view
@@ -78,6 +79,7 @@ class Overview:
         now, intake = services.clock.now(), services.effective.settings.intake
         quarter_hour, fullest = services.housekeeping.quarter_hour, made.fullest
         refusals = quarter_hour.refusals
+        last = self._given_up_last()
         run, unclaimed = services.previous_run(), services.standing().unclaimed_reports
         return Situation(
             now=now.wall,
@@ -92,7 +94,8 @@ class Overview:
             refused=refusals.full(now.monotonic),
             refused_client=refusals.last_client_full(now.monotonic),
             given_up=quarter_hour.given_up(),
-            given_up_last=self._given_up_last(),
+            given_up_last=last and last[0],
+            given_up_why=last and last[1],
             ailing=made.ailing,
             largest=made.largest,
             full_clients=made.full_clients,
@@ -143,12 +146,12 @@ class Overview:
         """Those given up last."""
         return [event_view(self._services, event) for event in self._newest_exhausted()]
 
-    def _given_up_last(self) -> str | None:
-        """For whom; what a person ended is left out, as it is from the count."""
+    def _given_up_last(self) -> tuple[str, Reason] | None:
+        """For whom and why; what a person ended is left out, as it is from the count."""
         for event in self._newest_exhausted():
             for one in event.deliveries:
                 if one.reason is not None and one.reason not in ENDED_BY_PERSONS:
-                    return f"{event.client_id}/{one.endpoint_id}"
+                    return f"{event.client_id}/{one.endpoint_id}", one.reason
         return None
 
     def _newest_exhausted(self) -> list[Event]:

@@ -65,7 +65,8 @@ function replace(fresh) {
 }
 
 function key(element) {
-  return [element.tagName, element.getAttribute("href"), element.dataset.post, element.parentElement.id].join(" ");
+  return [element.tagName, element.getAttribute("href"), element.dataset.post, element.dataset.range,
+    element.parentElement.id].join(" ");
 }
 
 async function look() {
@@ -163,7 +164,7 @@ async function show(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button === null) return;
-  if (button.dataset.post !== undefined) act(button);
+  if (button.dataset.post !== undefined && !button.hasAttribute("aria-disabled")) act(button);
   if (button.dataset.show !== undefined) show(button);
   if (button.id === "confirm-yes" || button.id === "confirm-no") byId("confirm").close(button.id.slice("confirm-".length));
 });
