@@ -52,9 +52,10 @@ def test_budget_is_full(tmp_path, browser) -> None:
     with Daemon(tmp_path / "d", settings=limits) as daemon, daemon.api as api:
         held_up(api, "initech", 13)
         held_up(api, "acme", 7)
-        assert api.post("acme", "one-more").status == 503
-        first = "Producers are refused (503): the budget is full; initech/default holds 65 % of it, paused by operator"
-        taken(browser, daemon.url, "full.png", first, "20 of 20 unsettled events", **WIDE)
+        assert {api.post("acme", f"more-{number}").status for number in range(34)} == {503}
+        first = "Producers are refused (503) for all clients, 34 times since"
+        why = "the budget is full; initech/default holds 65 % of it, paused by operator"
+        taken(browser, daemon.url, "full.png", first, why, "First: ", "20 of 20 unsettled events", **WIDE)
 
 
 def test_run_before_was_killed(browser) -> None:
@@ -92,7 +93,7 @@ def test_outage_and_its_events(tmp_path, browser) -> None:
         wait_until(lambda: api.status()["events"]["exhausted"] == 5)
         wait_until(lambda: api.status()["endpoints"]["paused"] == 2, seconds=90)
         said = (
-            "5 deliveries were given up in the last 15 minutes",
+            "5 deliveries were given up in the last 15 minutes, the latest for umbrella/default (every attempt",
             "initech/default is down since",
             "globex/default is paused",
         )

@@ -357,6 +357,12 @@ def test_one_client_that_is_refused_alone_is_said_to_be_alone() -> None:
     assert said.startswith("Events of initech are refused (429): its budget is full")
 
 
+def test_one_refusal_is_no_span_of_time() -> None:
+    """It has a moment."""
+    said = headline(Situation(NOW, refused=spell(1), **FULL))  # type: ignore[arg-type]
+    assert said == "Producers are refused (503) for all clients, once, at 07:55:00Z: the budget is full."
+
+
 @pytest.mark.parametrize(
     ("ailment", "words"),
     [

@@ -4,15 +4,21 @@ import json
 import re
 from html import unescape
 
+import msgspec
 import pytest
+from hookd.core.loss import loss_of
 from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Responded, Unreachable
+from hookd.core.report import Undelivered
 from hookd.core.settings import IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
+from hookd.edge.api.services import Standing
+from hookd.flow.ports import Unclaimed
 
+from tests.core.test_loss import line, summary
 from tests.edge.test_api import Api, event, started
 from tests.edge.test_page import shown, text_of
-from tests.flow.harness import EPOCH, URL, Hang, at, now
+from tests.flow.harness import EPOCH, URL, Hang, Reloaded, at, now
 
 PATH = "/clients/acme/endpoints/default"
 FAILING_RETRY = Settings(retry=RetrySettings(schedule_seconds=()))
@@ -247,3 +253,14 @@ async def test_event_has_the_earlier_of_its_last_attempt_and_its_age(
     said = await said_at(api, "/clients/acme/events/evt_1")
     assert re.search(line, said), said
     assert len(re.findall(r"It (?:is given up for its age|has its last attempt)", said)) == 1
+
+
+async def test_what_may_have_arrived_is_counted_apart_from_what_has_not(autojump_clock, nursery) -> None:
+    """After a kill: these may come twice. No word of safety stands beside what hookd cannot send."""
+    lost = msgspec.structs.replace(summary(line("acme", 32), payloads=False), undelivered=Undelivered(20, 9, 3))
+    unclaimed = [Unclaimed("/reports/crash-1.jsonl", "one", loss_of(lost))]
+    api = await started(nursery, standing=lambda: Standing(unclaimed, Reloaded(), {}))
+    said = await said_at(api, "/")
+    assert "Not arrived: 29. May have arrived, since they were sent and no answer was read: 3. Those may come" in said
+    assert "Nobody of these is missing here, so nobody has to be registered." in said
+    assert "Safe" not in said

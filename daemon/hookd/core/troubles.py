@@ -187,7 +187,10 @@ def _is_of_late(spell: Spell | None, now: Situation) -> bool:
 
 def _so_far(spell: Spell | None, now: Situation) -> str:
     """Of what goes on; nothing where nobody has asked."""
-    return "" if spell is None else f", {_times(spell.count)} since {moment(rfc3339(spell.began_at), now.now)}"
+    if spell is None:
+        return ""
+    began = moment(rfc3339(spell.began_at), now.now)
+    return f", once, at {began}" if spell.count == 1 else f", {spell.count:,} times since {began}"
 
 
 def _from_to(spell: Spell | None, now: Situation) -> str:
