@@ -922,6 +922,7 @@ async def test_client_shows_its_health(autojump_clock, nursery) -> None:
         "state": "throttled",
         "state_since": rfc3339(EPOCH + 10),
         "paused_by": None,
+        "gone": 0,
         "failing": False,
         "failing_since": rfc3339(EPOCH + 10),
         "consecutive_failures": 1,

@@ -77,9 +77,8 @@ class Overview:
     def situation(self, made: Round) -> Situation:
         services, totals = self._services, self._services.ledger.totals()
         now, intake = services.clock.now(), services.effective.settings.intake
-        quarter_hour, fullest = services.housekeeping.quarter_hour, made.fullest
+        quarter_hour, fullest, last = services.housekeeping.quarter_hour, made.fullest, self._given_up_last()
         refusals = quarter_hour.refusals
-        last = self._given_up_last()
         run, unclaimed = services.previous_run(), services.standing().unclaimed_reports
         return Situation(
             now=now.wall,
