@@ -193,8 +193,13 @@ class Relay:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
+    def check_runs(self) -> None:
+        """Fails with what it said last, a whole traceback of nested groups with it, where it has ended by itself."""
+        code = self.process.poll()
+        assert code is None, f"the relay has ended with {code}; the end of {self._log}:\n{self.stderr[-30_000:]}"
+
     def kill_and_start_again(self) -> None:
-        assert self.process.poll() is None, self.stderr[-3000:]
+        self.check_runs()
         self.kill()
         self.__enter__()
 

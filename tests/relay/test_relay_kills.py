@@ -10,6 +10,7 @@ import os
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -114,10 +115,22 @@ class Trial:
             relay.kill()
         self.daemon.__exit__(None, None, None)
 
+    def check_runs(self) -> None:
+        for relay in self.relays:
+            relay.check_runs()
+
+    def wait_until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+        """Fails at once, and says why, where a relay has ended by itself."""
+
+        def is_met() -> bool:
+            self.check_runs()
+            return condition()
+
+        wait_until(is_met, seconds=seconds, what=what)
+
     def kill(self, victims: list[str]) -> None:
         """All of them first, and then each is started again."""
-        for relay in self.relays:
-            assert relay.process.poll() is None, relay.stderr[-3000:]
+        self.check_runs()
         if "hookd" in victims:
             self.daemon.kill()
         relays = [relay for number, relay in enumerate(self.relays) if f"relay{number}" in victims]
@@ -147,18 +160,18 @@ def test_nothing_is_lost_through_kills_of_all_three(tmp_path: Path) -> None:
         killed: Counter[str] = Counter()
         with Producer(redis, receiver.log) as producer:
             for _ in range(KILLS):
-                let_it_work(receiver, chance.randrange(1, 150))
+                let_it_work(trial, receiver, chance.randrange(1, 150))
                 chosen = chance.sample(victims, chance.choices([1, 2, 3, 4], [6, 3, 2, 1])[0])
                 killed.update(chosen)
                 trial.kill(chosen)
-        wait_until(redis.is_done, seconds=SETTLED_MAX_SECONDS, what="everything is acknowledged")
+        trial.wait_until(redis.is_done, seconds=SETTLED_MAX_SECONDS, what="everything is acknowledged")
         again = check(redis, receiver, producer.confirmed, trial.unanswered())
         print(f"{KILLS} kills {dict(killed)}, {len(producer.confirmed)} entries, {again}")
 
 
-def let_it_work(receiver: Receiver, count: int) -> None:
+def let_it_work(trial: Trial, receiver: Receiver, count: int) -> None:
     enough = len(receiver.log) + count
-    wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
+    trial.wait_until(lambda: len(receiver.log) >= enough, seconds=60, what=f"{enough} requests")
 
 
 def answer(received: Received) -> Any:
