@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from hookd.relay.parking import DELIVERED, Ending, Row, State
-from hookd.relay.redis_log import Names, Passed, RedisLog, open_log
+from hookd.relay.redis_log import LogAway, Names, Passed, RedisLog, open_log
 
 from tests.relay.harness import GROUP, STREAM, RedisServer, needs_redis
 
@@ -173,3 +174,15 @@ async def test_stopped_relay_leaves_everything_at_once(tmp_path: Path) -> None:
         assert len(taken.entries) == 500
         assert taken.cursors == {"http://feed": "here"}
         assert [member.name for member in (await second.survey()).members] == ["relay:b"]
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")  # the library's, of what it did not open
+async def test_log_that_has_ended_is_away(tmp_path: Path) -> None:
+    """Whoever still has it, as a post that reads its events again has: the library's own error would end the relay."""
+    async with two_relays(tmp_path) as (redis, first, _):
+        redis.add("acme", ["e0"])
+        ids = [entry.id for entry in (await first.read(10, 10_000)).entries]
+        async with open_log(redis.url, first.names) as log:
+            assert (await log.fetch(rows_of(ids)))[0].entries
+        with pytest.raises(LogAway):
+            await log.fetch(rows_of(ids))

@@ -1,6 +1,7 @@
 """`hookd relay` between a real Redis and a real daemon: what is acknowledged when, and what becomes of the rest."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -398,9 +399,14 @@ def test_probes_and_exit_codes(tmp_path: Path, redis: RedisServer) -> None:
         (*given, "--token-file", str(tmp_path / "missing")): 66,
         (*given, "--clients", str(tmp_path / "bad.json")): 78,
         (*given, "--to", "ftp://x"): 2,
+        (*given, "--to", "http://two..dots"): 2,
+        (*given, "--feed", "http://bücher.example"): 2,
         (*given, "--takeover", "1s"): 2,
         (*given, "--held-bytes-max", "64"): 2,
         (*given[:2], "http://x", *given[3:]): 2,
+        (*given[:2], f"{redis.url}?db=first", *given[3:]): 2,
+        (*given[:2], f"rediss://127.0.0.1/0?ssl_ca_certs={tmp_path}/missing", *given[3:]): 2,
+        (*given, "--stream", os.fsdecode(b"\xff")): 2,
     }
     for arguments, code in wrong.items():
         done = hookd(*arguments)

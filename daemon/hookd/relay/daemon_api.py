@@ -23,6 +23,8 @@ _OF_THE_CLIENT = {"unknown-client": Reason.UNKNOWN, "client-full": Reason.FULL}
 # Of a whole request. A proxy's 502 and 504, as a bug's 500, leave open what arrived.
 _UNCERTAIN = (500, 502, 504)
 _DENIED = (401, 403)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: JSON of thousands of levels
+_RETRY_AFTER_SECONDS_MAX = 3600  # longer than any lane is parked
 NO_FEED = "there is no settlement feed; if this is a proxy, name each daemon behind it by --feed"
 
 
@@ -136,7 +138,7 @@ class DaemonApi:
         try:
             deliveries = msgspec.json.decode(_good(answer).body)["deliveries"]
             return str(next((one["reason"] for one in deliveries if one["reason"]), ""))
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (*_UNREADABLE, KeyError, TypeError) as error:
             raise Unanswered(f"its answer cannot be read: {error}") from error
 
     async def put_client(self, client_id: str, definition: bytes) -> str | None:
@@ -153,7 +155,7 @@ def refusal_of(problem: Mapping[str, Any]) -> Refused:
     """Of one event."""
     slug = str(problem.get("type", "")).rpartition("/")[2]
     after = problem.get("retry_after_seconds")
-    seconds = float(after) if isinstance(after, int | float) else None
+    seconds = float(min(after, _RETRY_AFTER_SECONDS_MAX)) if isinstance(after, int | float) else None
     reason = None if slug in _FOR_GOOD else _OF_THE_CLIENT.get(slug, Reason.UNAVAILABLE)
     return Refused(reason, slug, str(problem.get("detail", "")), seconds)
 
@@ -162,7 +164,7 @@ def _refused(answer: HttpAnswer) -> Refused:
     """Of a whole request. Raises Unanswered where it leaves open what arrived."""
     try:
         problem = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         problem = None
     is_hookds = isinstance(problem, dict) and str(problem.get("type", "")).startswith("/problems/")
     if answer.status in _UNCERTAIN:
@@ -186,5 +188,5 @@ def _good(answer: HttpAnswer) -> HttpAnswer:
 def _decoded(decoder: msgspec.json.Decoder[Any], answer: HttpAnswer) -> Any:
     try:
         return decoder.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Unanswered(f"its answer cannot be read: {error}") from error

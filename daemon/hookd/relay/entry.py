@@ -82,3 +82,13 @@ def _item(event_id: str, event_type: str, payload: bytes, fields: Mapping[str, b
     if expires_at:
         expiry = b',"expires_at":%b' % msgspec.json.encode(expires_at.decode(errors="replace"))
     return b'{"id":"%b","type":"%b"%b,"payload":%b}' % (event_id.encode(), event_type.encode(), expiry, payload)
+
+
+def position_of(entry_id: str) -> tuple[int, int]:
+    """Of an entry's id, to be compared."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def text_of(position: tuple[int, int]) -> str:
+    return f"{position[0]}-{position[1]}"

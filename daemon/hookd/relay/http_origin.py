@@ -6,6 +6,7 @@ not used. No redirect is followed and no proxy used.
 Limits: ANSWER_BYTES_MAX of one answer; as many idle connections as there were requests at once, 30 KiB each with TLS.
 """
 
+import re
 import select
 import ssl
 from collections.abc import Mapping
@@ -51,13 +52,23 @@ class _Link:
         poll.register(self._socket.fileno(), select.POLLIN)
         return trio.current_time() - self.idle_since < IDLE_SECONDS_MAX and not poll.poll(0)
 
+    @property
+    def is_done(self) -> bool:
+        """The answer was read to its end, and nothing came behind it: that would be read as the next one's."""
+        return (
+            self.state.our_state is h11.DONE and self.state.their_state is h11.DONE and not self.state.trailing_data[0]
+        )
+
 
 def checked_origin(url: str) -> str:
     """Raises ValueError for what is no URL of an origin, with or without a path before ours."""
+    if not re.fullmatch("[!-~]+", url):
+        raise ValueError(f"{url!r}: write it in ASCII, as it is sent")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is no URL of a daemon; write http://HOST:PORT")
     parts.port  # noqa: B018 - raises where it is no number
+    parts.hostname.encode("idna")  # as it is looked up; raises where a part of it is empty or too long
     return url.rstrip("/")
 
 
@@ -83,7 +94,7 @@ class HttpOrigin:
         try:
             with trio.fail_after(seconds):
                 answer = await self._exchange(link, method, path, body, headers)
-            is_kept = link.state.our_state is h11.DONE and link.state.their_state is h11.DONE
+            is_kept = link.is_done
         except trio.TooSlowError:
             raise Unanswered(f"no answer within {seconds:g} s") from None
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:

@@ -11,11 +11,12 @@ from itertools import islice
 
 import trio
 
+from hookd.relay.entry import position_of, text_of
 from hookd.relay.feed_reader import FeedReader
 from hookd.relay.parking import Row
 from hookd.relay.redis_log import IDS_MAX, GroupGone, LogAway, LogRefused, Names, Read, RedisLog, open_log
 from hookd.relay.relay_log import RelayLog
-from hookd.relay.relay_state import Bell, RelayState, position_of, text_of
+from hookd.relay.relay_state import Bell, RelayState
 
 READ_MAX = 500
 READ_MIN = 500  # fewer are not read while there is something to post: a small read makes small requests
@@ -60,8 +61,6 @@ class LogConnection:
                     await self._connected(log)
             except* (LogAway, GroupGone, LogRefused) as group:
                 problems = list(_leaves(group))
-            finally:
-                self._state.log = None
             if not problems:
                 continue
             self._heed(problems)
@@ -105,12 +104,15 @@ class LogConnection:
         self._last_id, self._is_dry = "0-0", False
         self._state.log = log
         self._state.changed()
-        async with trio.open_nursery() as nursery:
-            for task in (self._read_entries, self._wait_for_entries, self._acknowledge, self._hand_back, self._keep):
-                nursery.start_soon(task, log)
-            await self._stopping.wait()
-            nursery.cancel_scope.cancel()
-        self._state.log = None
+        tasks = self._read_entries, self._wait_for_entries, self._acknowledge, self._hand_back, self._keep
+        try:
+            async with trio.open_nursery() as nursery:
+                for task in tasks:
+                    nursery.start_soon(task, log)
+                await self._stopping.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._state.log = None  # before the library ends its connections, which takes its time
         await log.release()
 
     async def _look_at_own(self, log: RedisLog) -> None:
@@ -123,9 +125,7 @@ class LogConnection:
         missing = [entry_id for entry_id in own if entry_id not in self._table.rows]
         for at in range(0, len(missing), IDS_MAX):
             self._table.add(await log.own(missing[at : at + IDS_MAX]), is_doubtful=True)
-        kept = await log.kept(READ_UP_TO)
-        if kept:
-            self._state.read_up_to = max(self._state.read_up_to, position_of(kept))
+        self._state.read_up_to = max(self._state.read_up_to, await log.kept_position(READ_UP_TO))
         self._state.lease.renew(seen_at)
 
     # --- entries come -------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import trio
 
-from hookd.relay.daemon_api import SETTLED, DaemonApi, Item, Refused, Taken, refusal_of
+from hookd.relay.daemon_api import SETTLED, DaemonApi, Denied, Item, Refused, Taken, refusal_of
 from hookd.relay.definitions_file import CannotRead, DefinitionsFile, NoDefinitions
 from hookd.relay.http_origin import Unanswered, Unsent
 from hookd.relay.parking import DELIVERED, Ending, Lane, Reason, Row
-from hookd.relay.redis_log import TRIMMED, GroupGone, LogAway
+from hookd.relay.redis_log import TRIMMED, GroupGone, LogAway, LogRefused
 from hookd.relay.relay_log import RelayLog
 from hookd.relay.relay_state import RelayState
 
@@ -122,7 +122,7 @@ class Posting:
         """It was known, and given up before."""
         try:
             reason = await self._api.reason_of(row.client_id, row.event_id)
-        except (Unsent, Unanswered):
+        except (Unsent, Unanswered, Denied):
             self._table.unanswered([row])
         else:
             self._table.settle(row, Ending("exhausted", reason))
@@ -181,7 +181,7 @@ class Posting:
             if log is None:
                 raise LogAway("no connection")
             read, lost = await log.fetch(wanted)
-        except (LogAway, GroupGone):
+        except (LogAway, GroupGone, LogRefused):
             self._park(lane, Reason.UNAVAILABLE, None)
             return False
         of_id = {row.entry_id: row for row in wanted}

@@ -8,6 +8,7 @@ Does not: decide (owed.py), or begin again (log_connection.py).
 
 import hashlib
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from coredis.retry import NoRetryPolicy
 
 from hookd.core.quoting import cut
 from hookd.relay import scripts
-from hookd.relay.entry import ENTRY_BYTES_MAX, TOO_LARGE, Entry, Unpostable, read_entry
+from hookd.relay.entry import ENTRY_BYTES_MAX, TOO_LARGE, Entry, Unpostable, position_of, read_entry
 from hookd.relay.parking import Row
 
 COMMAND_SECONDS_MAX = 5.0
@@ -56,6 +57,32 @@ class LogRefused(Exception):
 
 class GroupGone(Exception):
     """The stream, or its group, is not there."""
+
+
+@asynccontextmanager
+async def _translated(seconds: float = math.inf) -> AsyncIterator[None]:
+    """Whatever comes out of the library, or of an answer that is not of the form which was asked for."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except (LogAway, LogRefused, GroupGone):
+        raise
+    except AuthenticationError as error:
+        raise LogRefused(str(error)) from error
+    except (trio.TooSlowError, TimeoutError) as error:
+        raise LogAway(f"no answer within {seconds:g} s") from error
+    except StreamConsumerGroupError as error:
+        raise GroupGone(str(error)) from error
+    except ResponseError as error:
+        if NO_KEY in str(error):
+            raise GroupGone(str(error)) from error
+        raise LogAway(str(error)) from error
+    except (RedisError, OSError) as error:
+        raise LogAway(str(error) or type(error).__name__) from error
+    except Exception as error:
+        # Its streams' (anyio's), its parser's (ValueError, UnicodeError, IndexError …), or its pool's, which raises
+        # RuntimeError where it has just ended.
+        raise LogAway(f"the connection cannot be used: {type(error).__name__}: {error}") from error
 
 
 class Names(NamedTuple):
@@ -113,12 +140,25 @@ class TakenOver(NamedTuple):
 
 
 def checked_url(url: str) -> str:
-    """Raises ValueError unless it is one of Redis."""
+    """Raises ValueError unless it is one of Redis, and what it asks for can be had: a file, a number."""
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path.strip("/")):
         raise ValueError("write redis://HOST:PORT/DB, rediss://… or unix:///PATH")
     parts.port  # noqa: B018 - raises where it is no number
+    try:
+        _client(url, 1)
+    except Exception as error:  # the library's own, Python's of a value, the system's of a file
+        raise ValueError(f"cannot be used: {error}") from error
     return url
+
+
+def checked_name(name: str) -> str:
+    """Of a stream or a group. Raises ValueError where it is no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
+    return name
 
 
 class RedisLog:
@@ -132,12 +172,13 @@ class RedisLog:
 
     async def make_group(self) -> None:
         """From the stream's beginning on. It may be there."""
-        async with _translated():
+        async with _translated(COMMAND_SECONDS_MAX):
             try:
                 await self._client.xgroup_create(self.names.stream, self.names.group, "0", mkstream=True)
             except StreamDuplicateConsumerGroupError:
                 pass  # another relay was first
 
+    @_translated()
     async def read(self, count: int, bytes_max: int, passing: Sequence[str] = (), newest: str = "0-0") -> Read:
         """New entries. Those of clients that are `passing` stay in Redis, under their names, if newer than `newest`.
 
@@ -156,12 +197,14 @@ class RedisLog:
             streams = {self.names.stream: last_id}
             await self._waiting_client.xread(streams=streams, count=1, block=int(seconds * 1000))
 
+    @_translated()
     async def survey(self) -> Survey:
         """Says that the relay is alive, and reads how all stands."""
         lag, pending, members = await self._run(scripts.SURVEY)
         found = [Member(_text(name), count, idle / 1000) for name, count, idle in members]
         return Survey(lag, pending, found)
 
+    @_translated()
     async def settle(self, rows: Sequence[Row], kept: Mapping[str, str]) -> tuple[int, set[str], str]:
         """How many were acknowledged, which entries could not be, and why. `kept` goes into the relays' hash."""
         delivered = [row.entry_id for row in rows if row.ending is None or row.ending.kind == "delivered"]
@@ -174,6 +217,7 @@ class RedisLog:
         done, failed, problem = await self._run(scripts.SETTLE, *arguments)
         return done, {_text(one) for one in failed}, _text(problem)
 
+    @_translated()
     async def park(self, client_id: str, rows: Sequence[Row]) -> tuple[set[str], int]:
         """Hands them back; which of them went, and how many of that client's are there now."""
         arguments: list[str | int] = []
@@ -182,12 +226,14 @@ class RedisLog:
         gone, count = await self._run(scripts.PARK, client_id, *arguments)
         return {_text(one) for one in gone}, count
 
+    @_translated()
     async def take_back(self, client_id: str, count: int, bytes_max: int) -> Read:
         bytes_max = min(bytes_max, READ_BYTES_MAX)
         found, trimmed, beyond = await self._run(scripts.TAKE_BACK, client_id, count, bytes_max, ENTRY_BYTES_MAX)
         again = frozenset(_text(one[0]) for one in found if one[7] > 1)
         return _read(found)._replace(again=again, trimmed=len(trimmed), beyond=beyond)
 
+    @_translated()
     async def take_over(self, member: str, *, idle_seconds: float, count: int) -> TakenOver:
         """Some of what a relay has left behind, if it is gone; its cursors with them."""
         found, trimmed, cursors, taken = await self._run(
@@ -197,6 +243,7 @@ class RedisLog:
         kept = dict(zip(texts[::2], texts[1::2], strict=True))
         return TakenOver([_named(one) for one in found], len(trimmed), kept, taken)
 
+    @_translated()
     async def own_ids(self) -> list[str]:
         """Every entry that is pending under the relay's name."""
         ids: list[str] = []
@@ -208,31 +255,41 @@ class RedisLog:
                 return ids
             start = f"({ids[-1]}"
 
+    @_translated()
     async def own(self, entry_ids: Sequence[str]) -> list[Entry]:
         """Those of at most 1,000 that are still the relay's own."""
         return [_named(one) for one in await self._run(scripts.OWN, *entry_ids)]
 
+    @_translated()
     async def fetch(self, rows: Sequence[Row]) -> tuple[Read, set[str]]:
         """Their events, as far as they fit, and those that are not the relay's any more. A repetition is counted."""
         arguments: list[str | int] = []
         for row in rows:
             arguments += [row.entry_id, int(row.is_again and not row.is_counted)]
         found, lost = await self._run(scripts.FETCH, READ_BYTES_MAX, ENTRY_BYTES_MAX, *arguments)
+        if not {_text(one[0]) for one in found}.union(map(_text, lost)) <= {row.entry_id for row in rows}:
+            raise LogAway("the answer is that of another command")
         return _read(found), {_text(one) for one in lost}
 
+    @_translated()
     async def release(self) -> None:
         """Leaves what is pending to the other relays."""
         while await self._run(scripts.RELEASE) == IDS_MAX:
             pass
 
+    @_translated()
+    async def kept_position(self, name: str) -> tuple[int, int]:
+        """Of an entry's id that is kept there, to be compared."""
+        return position_of(await self.kept(name) or "0-0")
+
     async def kept(self, name: str) -> str:
         """What the relays' hash has under this name, or nothing."""
-        async with _translated():
+        async with _translated(COMMAND_SECONDS_MAX):
             found = await self._client.hget(self.names.keys[3], name)
         return _text(found or b"")
 
     async def _run(self, script: str, *arguments: str | int) -> Any:
-        async with _translated():
+        async with _translated(COMMAND_SECONDS_MAX):
             given = [*self._own, *arguments]
             try:
                 return await self._client.evalsha(_digest(script), self.names.keys, given)
@@ -243,43 +300,23 @@ class RedisLog:
 @asynccontextmanager
 async def open_log(url: str, names: Names) -> AsyncIterator[RedisLog]:
     """Connected. Raises LogAway or LogRefused, in a group, as all that is raised inside: the library has a nursery."""
-    options: dict[str, Any] = {"stream_timeout": None, "connect_timeout": CONNECT_SECONDS_MAX}
-    if urlsplit(url).scheme == "rediss" and "ssl_" not in url:
-        options["ssl_context"] = ssl.create_default_context()  # coredis by itself would check no name
-
-    def client(connections_max: int) -> Any:
-        return coredis.Redis.from_url(
-            url,
-            decode_components=True,
-            retry_policy=NoRetryPolicy(),
-            max_connections=connections_max,
-            **options,
-        )
-
-    async with client(2) as first, client(1) as second:
+    async with _translated(COMMAND_SECONDS_MAX):
+        clients = _client(url, 2), _client(url, 1)
+    async with clients[0] as first, clients[1] as second:
         log = RedisLog(first, second, names)
-        async with _translated():
+        async with _translated(COMMAND_SECONDS_MAX):
             await first.ping()
         yield log
 
 
-@asynccontextmanager
-async def _translated(seconds: float = COMMAND_SECONDS_MAX) -> AsyncIterator[None]:
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except AuthenticationError as error:
-        raise LogRefused(str(error)) from error
-    except (trio.TooSlowError, TimeoutError) as error:
-        raise LogAway(f"no answer within {seconds:g} s") from error
-    except StreamConsumerGroupError as error:
-        raise GroupGone(str(error)) from error
-    except ResponseError as error:
-        if NO_KEY in str(error):
-            raise GroupGone(str(error)) from error
-        raise LogAway(str(error)) from error
-    except (RedisError, OSError, trio.BrokenResourceError) as error:
-        raise LogAway(str(error) or type(error).__name__) from error
+def _client(url: str, connections_max: int) -> Any:
+    """Not connected. Raises anything, where the URL has what the library does not take, or a file that is not there."""
+    options: dict[str, Any] = {"stream_timeout": None, "connect_timeout": CONNECT_SECONDS_MAX}
+    if urlsplit(url).scheme == "rediss" and "ssl_" not in url:
+        options["ssl_context"] = ssl.create_default_context()  # coredis by itself would check no name
+    return coredis.Redis.from_url(
+        url, decode_components=True, retry_policy=NoRetryPolicy(), max_connections=connections_max, **options
+    )
 
 
 @cache

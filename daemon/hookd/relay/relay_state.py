@@ -96,13 +96,3 @@ class RelayState:
 
     def is_away(self, now: float) -> bool:
         return self._has_failed and now - self._answered_at > AWAY_SECONDS
-
-
-def position_of(entry_id: str) -> tuple[int, int]:
-    """Of an entry's id, to be compared."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
-def text_of(position: tuple[int, int]) -> str:
-    return f"{position[0]}-{position[1]}"

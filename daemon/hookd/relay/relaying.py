@@ -87,6 +87,8 @@ class Relaying:
                 nursery.start_soon(serve_probes, listeners, self._pages())
                 await self._work(listeners[0].socket.getsockname()[:2])
                 nursery.cancel_scope.cancel()
+        for api in (self._to, *(feed.api for feed in self._feeds)):
+            await api.aclose()
         return len(self.state.table.rows)
 
     async def _work(self, address: tuple[str, int]) -> None:

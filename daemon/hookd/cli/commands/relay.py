@@ -123,7 +123,7 @@ def _settings(options: dict[str, Any]) -> "RelaySettings":
     from hookd.relay.definitions_file import CannotRead, DefinitionsFile, NoDefinitions
     from hookd.relay.http_origin import checked_origin
     from hookd.relay.lanes import Limits
-    from hookd.relay.redis_log import checked_url
+    from hookd.relay.redis_log import checked_name, checked_url
     from hookd.relay.relaying import RelaySettings
 
     to = options["to"] or os.environ.get("HOOKD_URL") or URL_DEFAULT
@@ -132,8 +132,8 @@ def _settings(options: dict[str, Any]) -> "RelaySettings":
     try:
         return RelaySettings(
             redis_url=_option("redis", options["redis_url"], checked_url),
-            stream=options["stream"],
-            group=options["group"],
+            stream=_option("stream", options["stream"], checked_name),
+            group=_option("group", options["group"], checked_name),
             to=_option("to", to, checked_origin),
             feeds=[_option("feed", feed, checked_origin) for feed in options["feeds"] or (to,)],
             bind=_option("bind", options["bind"], _address),
