@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import NO_RETRY_SOON, Daemon, Receiver, environment, hookd, wait_until
+from tests.acceptance.harness import NO_RETRY_SOON, Api, Daemon, Receiver, environment, hookd, wait_until
 from tests.acceptance.test_commands import READER, read_terminal, started, token_table
+
+ROOT = "root-token-0123456789"
 
 
 def ask(daemon: Daemon, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -157,3 +159,45 @@ def test_rows_are_cut_on_a_terminal_and_whole_in_a_pipe(tmp_path: Path) -> None:
         assert len(shown) == 80
         assert "exhausted (refused)" in shown
         assert shown.endswith("…")
+
+
+def test_token_that_is_held_to_a_client_does_for_it_all_that_its_scope_allows(tmp_path: Path) -> None:
+    """No command about that client needs what speaks of the whole daemon; one about another, or about all, is 77."""
+    config = tmp_path / "hookd.toml"
+    config.write_text(token_table("reader") + 'clients = ["acme"]\n' + token_table("root"))
+    for name, token in (("reader", READER), ("root", ROOT)):
+        (tmp_path / name).write_text(token)
+        (tmp_path / name).chmod(0o600)
+    headers = {"authorization": f"Bearer {ROOT}"}
+
+    def register(api: Api) -> None:
+        for client_id in ("acme", "globex"):
+            assert api.ask("PUT", f"/v1/clients/{client_id}", {"url": receiver.url}, headers).status == 201
+
+    def asked(*command: str) -> subprocess.CompletedProcess[str]:
+        return ask(daemon, tmp_path, *command, "--token-file", "reader")
+
+    with Receiver(500) as receiver:
+        with Daemon(tmp_path, "--config", str(config), settings=NO_RETRY_SOON) as daemon:
+            with daemon.api as api:
+                register(api)
+                for client_id in ("acme", "globex"):
+                    event = {"type": "order.paid", "payload": 1, "id": f"of-{client_id}"}
+                    assert api.ask("POST", f"/v1/clients/{client_id}/events", event, headers).status == 202
+            wait_until(lambda: "1 matches" in asked("replay", "acme", "--status", "failed", "--dry-run").stdout)
+            for name in ("acme", "of-acme", "acme/of-acme", "acme/default"):
+                assert "acme" in said(asked("explain", name)), name
+            for since in ("1h", "2026-01-01T00:00:00Z"):
+                assert "of-acme" in said(asked("events", "acme", "--since", since))
+                assert "1 matches" in said(asked("replay", "acme", "--status", "failed", "--dry-run", "--since", since))
+                assert "1 match" in said(asked("cancel", "acme", "--dry-run", "--since", since))
+            for other in (["explain", "globex"], ["explain", "of-globex"], ["events", "globex", "--since", "1h"]):
+                assert "forbidden" in _refused(asked(*other), 77)
+            assert "forbidden" in _refused(asked("status"), 77)
+            assert daemon.stop() == 3
+        (report,) = map(str, (tmp_path / "reports").glob("*.jsonl"))
+        with Daemon(tmp_path, "--config", str(config), settings=NO_RETRY_SOON) as daemon:
+            with daemon.api as api:
+                register(api)
+            assert "admitted: 1" in said(asked("resend", report, "--client", "acme"))
+            assert "forbidden" in _refused(asked("resend", report), 77)

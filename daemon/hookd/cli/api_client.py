@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from copy import copy
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -56,6 +57,14 @@ class Answer(NamedTuple):
     def shard(self) -> str | None:
         """Which daemon of several answered."""
         return self.headers.get(HEADER)
+
+    @property
+    def date(self) -> float | None:
+        """When it was answered, by the clock of whoever did, to the second; None where that is not said."""
+        try:
+            return parsedate_to_datetime(self.headers.get("date", "")).timestamp()
+        except ValueError:
+            return None
 
     @property
     def is_hookds(self) -> bool:

@@ -60,7 +60,7 @@ def cancel(
         if event_id:
             counted = _count(remote, client_id, event_id, endpoint) if dry_run or asks else {}
         else:
-            now = daemon_now(remote, since, until) if since or until else 0.0
+            now = daemon_now(remote) if since or until else 0.0
             asked: dict[str, Any] = {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
             asked |= {"types": types or None, "endpoint_id": endpoint}
             counted = _post(remote, client_id, asked, dry_run=True) if dry_run or asks else {}

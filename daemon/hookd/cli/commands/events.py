@@ -53,7 +53,7 @@ def events(
     """The events that are held, newest first; of one client, or of all."""
     with asking():
         remote = Remote.named(url, token_file)
-        now = daemon_now(remote, since, until)
+        now = daemon_now(remote)
         asked = {"client_id": client, "endpoint_id": endpoint, "status": status, "reason": reason, "type": event_type}
         asked |= {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
         rows = _Rows(remote, {name: value for name, value in asked.items() if value is not None}, limit)

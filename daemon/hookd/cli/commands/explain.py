@@ -16,9 +16,9 @@ from hookd.cli.failures import asking, fail, usage
 from hookd.cli.options import json_option, token_option, url_option
 from hookd.cli.paste import HookdCommands
 from hookd.cli.terminal import json_text
+from hookd.cli.times import now_of
 from hookd.core.explanation import Telling
 from hookd.core.printable import printable
-from hookd.core.timestamps import parse_rfc3339
 from hookd.process.exit_codes import ExitCode
 
 WAITING_SHOWN_MAX = 10
@@ -57,7 +57,7 @@ class Found(NamedTuple):
     client: dict[str, Any] | None
     events: list[tuple[dict[str, Any], dict[str, Any] | None]]  # each with its client, where that is registered
     ambiguous: list[str]  # clients that have an event of this id, where there are several
-    status: dict[str, Any]
+    status: dict[str, Any]  # empty where the token may not see it
     now: float
 
 
@@ -71,8 +71,9 @@ def find(remote: Remote, name: str) -> Found:
     if answered.status == 404 and (shard := _shard_of(remote, name)) is not None:
         remote = remote.at_shard(shard)
         answered = remote.get("/v1/status")
-    status = answered.taken("now", "state")
-    now = parse_rfc3339(status["now"])
+    is_held = answered.problem_is("forbidden")  # what speaks of the whole daemon is not for a token of certain clients
+    status = {} if is_held else answered.taken("now", "state")
+    now = now_of(answered)
     client_id, slash, event_id = name.partition("/")
     if slash:
         answer = remote.get(f"/v1/clients/{_part(client_id)}/events/{_part(event_id)}")
@@ -81,7 +82,8 @@ def find(remote: Remote, name: str) -> Found:
         event = answer.taken("id", "deliveries")
         return Found(name, None, [(event, _client_of(remote, event))], [], status, now)
     asked = remote.get(f"/v1/clients/{_part(name)}")
-    client = None if asked.status == 404 else asked.taken("id", "endpoints")
+    is_none = asked.status == 404 or (is_held and asked.problem_is("forbidden"))  # it may name an event
+    client = None if is_none else asked.taken("id", "endpoints")
     answer = remote.get(f"/v1/events/{_part(name)}")
     ambiguous = answer.body.get("clients", []) if answer.status == 409 else []
     if answer.status in (404, 409):
@@ -89,6 +91,8 @@ def find(remote: Remote, name: str) -> Found:
         if waiting:
             return Found(name, None, [(event, None) for event in waiting], [], status, now)
         if client is None and not ambiguous:
+            if asked.status != 404:
+                asked.taken()  # raises
             raise NotFound(f"{asked.problem}; {_absent(answer)}")
         return Found(name, client, [], ambiguous, status, now)
     event = answer.taken("id", "deliveries")
@@ -120,7 +124,7 @@ def _shard_of(remote: Remote, name: str) -> str | None:
 def explained(found: Found, commands: HookdCommands) -> list[str]:
     """Lines of text."""
     lines: list[str] = []
-    if found.status["state"] == "draining":
+    if found.status.get("state") == "draining":
         lines.append("The daemon is draining: what is not settled when it stops is listed in its report.")
     if found.client is not None:
         lines += Telling(commands, found.now).client(found.client)

@@ -57,7 +57,7 @@ def replay(
     """Send a client's events again after an outage: exit 3 where some had no room."""
     with asking():
         remote = Remote.named(url, token_file, timeout_seconds=TIMEOUT_SECONDS)
-        now = daemon_now(remote, since, until) if since or until else 0.0
+        now = daemon_now(remote) if since or until else 0.0
         asked: dict[str, Any] = {"statuses": statuses, "dry_run": dry_run}
         asked |= {"since": time_of("--since", since, now), "until": time_of("--until", until, now)}
         asked |= {"types": types or None, "endpoint_id": endpoint}

@@ -68,9 +68,10 @@ def resend(
         tell(f"the report lists nothing of that: {kind}{f' of client {only_client}' if only_client else ''}")
     if dry_run:
         _end_dry_run(lines, unreadable, has_payloads=summary.payloads is not False)
+    claims = kind == "undelivered" and only_client is None
     with asking():
         remote = Remote.named(url, token_file)
-        run_id = _run_id(remote)
+        run_id = _run_id(remote) if claims else ""  # a token that is held to certain clients may not ask for it
         tally = Resending(remote, lines).run()
     if unreadable:
         tally.counts[UNREADABLE] = unreadable
@@ -78,7 +79,7 @@ def resend(
         click.echo(f"{printable(word)}: {count:,}")
     if not set(tally.counts) <= TAKEN:
         _end_owing(tally)
-    if kind == "undelivered" and only_client is None and _claim(path, run_id):
+    if claims and _claim(path, run_id):
         click.echo(printable(f"claimed: {path.with_name(f'{path.name}{CLAIM}{run_id}')}"), err=True)
 
 
