@@ -124,6 +124,22 @@ def test_summary_names_what_each_endpoint_is_owed_and_how_it_failed_last() -> No
     assert [line.last_error for line in run.told().clients] == [None]
 
 
+def test_lines_stand_in_the_order_of_acceptance() -> None:
+    """Also that of an event whose row was written anew: one that was reopened, and one that was carried."""
+    run = Run()
+    reopened = run.open("reopened", "a")
+    run.attempt(reopened, "a", Responded(404), GiveUp(Reason.ATTEMPTS_USED))
+    run.open("carried", "a")
+    run.open("second", "a")
+    run.ledger.reopen(reopened, reopened.deliveries[0], now=run.now)
+    assert [line.event_id for line in crash.lines(run.recording())] == ["reopened", "carried", "second"]
+    for number in range(200):  # four segments and more: the oldest two are carried
+        run.attempt(run.open(f"settled_{number}", "b"), "b", Responded(200), Success())
+        if number == 100:
+            run.open("third", "a")
+    assert [line.event_id for line in crash.lines(run.recording())] == ["reopened", "carried", "second", "third"]
+
+
 def test_lines_are_what_is_owed_and_what_was_given_up_beside_it() -> None:
     """The undelivered with their class, then the exhausted with their reason."""
     told = [

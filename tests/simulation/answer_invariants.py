@@ -197,6 +197,7 @@ def check_end(world: "World", run: "Run", code: int | None, report: bytes) -> No
     listed = _check_balance(world, run, lines)
     for key, line in listed.items():
         _check_line(world, key, line)
+    trait_invariants.check_listed(world, world.checks.posted_as, undelivered, "the report")
     _check_complete(world, summary, listed)
     _check_attempts_made(world, listed)
     return None

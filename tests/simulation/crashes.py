@@ -49,6 +49,7 @@ class CrashReportCheck:
             return
         for line in self.lines:
             self._check_line(line)
+        trait_invariants.check_listed(self.world, self.model.find, self.undelivered, "a crash report")
         self._check_complete()
         self._check_counts()
         self._check_attempts()

@@ -629,6 +629,22 @@ MUTANTS = (
     Mutant("strict_order_in_parallel", courier.Courier, "_has_room", "lane.in_flight or self.", "self.", first=8),
     Mutant("strict_order_by_arrival", line.Line, "add", "(event.sequence, ", "(0, ", first=8),
     Mutant(
+        "crash_report_in_the_order_of_the_records",
+        recording.Recording,
+        "take_segments",
+        "dict(sorted(self.events.items()))",
+        "self.events",
+        first=79,
+    ),
+    Mutant(
+        "report_in_the_order_of_reopening",
+        report,
+        "undelivered",
+        'sorted(ledger.unsettled, key=attrgetter("sequence"))',
+        "ledger.unsettled",
+        first=187,
+    ),
+    Mutant(
         "give_up_on_ignored",
         attempt.Attempter,
         "_verdict",

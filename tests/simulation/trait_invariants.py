@@ -6,12 +6,15 @@ S16: no more attempts begin in any window of a rate than its burst.
 S17: with strict order one attempt is in flight at most, and none of an event is sent once one that was surely accepted
      later was sent. Accepted later is what was asked for after the answer to the other was read. What was taken back
      was accepted by an earlier run, however late it is posted again. What was reopened by hand goes late by right.
+     A report lists what is undelivered in the order of acceptance: the next start takes it back in this order.
 S18: after an answer that the endpoint gives up on there is no attempt but by hand, and `refused` has such an answer.
 S25: an endpoint with trace_context is sent the traceparent of a request that brought the event, at each attempt and in
      each run that takes it over; others are sent none, and nobody tracestate or baggage.
 """
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.model import Attempt, Duty, Exchange, Posted, Registered
 
@@ -51,6 +54,23 @@ def check_sent(world: "World", endpoint: Registered, exchange: Exchange, posted:
     answer = last[1].answer
     if answer is not None and answer.status != 410 and gives_up(endpoint, answer.status):
         world.fail("S18", f"{what} is attempted after it answered {answer.status}, which it gives up on")
+
+
+def check_listed(
+    world: "World", find: Callable[[str, str], Posted | None], undelivered: Sequence[dict[str, Any]], what: str
+) -> None:
+    """`undelivered` are a report's lines, and `find` knows the events of its run."""
+    accepted_behind, behind = math.inf, ""  # when one that stands further behind was surely accepted
+    for line in reversed(undelivered):
+        posted = find(line["client_id"], line["event_id"])
+        if posted is None or posted.is_resent or posted.may_be_forgotten:
+            continue
+        if any(duty.is_recovered for duty in posted.duties.values()):
+            continue
+        if accepted_behind < posted.first_asked_at:
+            world.fail("S17", f"{what} lists {posted.id} before {behind}, which was accepted earlier")
+        if posted.answered_at is not None and posted.answered_at < accepted_behind:
+            accepted_behind, behind = posted.answered_at, posted.id
 
 
 def check_refused(world: "World", endpoint: Registered, duty: Duty, what: str) -> None:

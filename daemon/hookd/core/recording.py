@@ -7,6 +7,8 @@ Rules:
  2. A segment that is longer than its header says was the newest when the recorder failed: the run went on without.
  3. It claims nothing that is not known. Once records are missing, any of them may have been an attempt's: whatever was
     unsettled before counts as maybe received. In flight at the end counts so, too.
+ 4. Its events stand in the order of acceptance, by the run's own numbers. Their rows do not: one that was carried, or
+    reopened, is written anew behind newer ones. A start takes them back in this order, which strict order rests on.
 It takes segments as they come from core/recorder; where they stand is edge/recorder_files's.
 """
 
@@ -44,7 +46,7 @@ class Recording:
         self.run_id = run_id
         self.header: Header | None = None
         self.counts = Counts()
-        self.events: dict[int, Event] = {}  # the unsettled, by the run's own numbers
+        self.events: dict[int, Event] = {}  # the unsettled, by the run's own numbers; at the end in order
         self.last_wall = 0.0  # the latest time that stands in a record
         self.unread_bytes = 0
         self.records_missing = 0
@@ -67,6 +69,7 @@ class Recording:
             self._take_segment(number, data)
         if self._is_torn or self.is_broken_off:
             self._doubt()
+        self.events = dict(sorted(self.events.items()))
         for event in self.events.values():
             for delivery in event.deliveries:
                 delivery.maybe_received |= delivery.in_flight
