@@ -167,13 +167,28 @@ async def test_lines_over_a_budget_are_refused_whole(autojump_clock, nursery) ->
         flow.resend.resend([line("e2")])
 
 
+async def test_client_that_was_full_comes_back_whole_where_it_was(autojump_clock, nursery) -> None:
+    """An event of several endpoints asks once, whether its lines come together or one by one."""
+    flow = Flow(Settings(intake=IntakeSettings(client_events_max=2)))
+    await flow.start(nursery)
+    flow.sender.script(URL, Hang())
+    flow.sender.script(OTHER, Hang())
+    flow.put("acme", endpoint("a", URL), endpoint("b", OTHER))
+    lines = [line(event_id, endpoint_id=endpoint_id) for event_id in ("e1", "e2") for endpoint_id in "ab"]
+    assert flow.resend.resend(lines[:3]) == [Answer.ADMITTED] * 3
+    assert flow.resend.resend(lines[3:]) == [Answer.ADMITTED]
+    with pytest.raises(ClientFull):
+        flow.resend.resend([line("e3", endpoint_id="a")])
+    assert flow.balanced()
+
+
 @pytest.mark.parametrize("lacking_bytes", [0, 1])
-async def test_line_of_an_event_that_is_held_asks_for_all_of_its_deliveries(
+async def test_line_of_an_event_that_is_held_asks_for_its_new_delivery_alone(
     autojump_clock, nursery, lacking_bytes
 ) -> None:
-    """The most that it could take, as if it came anew: exactly that fits."""
-    held_bytes, more_bytes = (cost_bytes(len(PAYLOAD), count) for count in (3, 4))
-    flow = Flow(Settings(intake=IntakeSettings(client_bytes_max=held_bytes + more_bytes - lacking_bytes)))
+    """It has its budget for the others: exactly that fits."""
+    all_bytes = cost_bytes(len(PAYLOAD), 4)
+    flow = Flow(Settings(intake=IntakeSettings(client_bytes_max=all_bytes - lacking_bytes)))
     await flow.start(nursery)
     endpoints = [endpoint(one, f"https://{one}.example/") for one in "abcd"]
     for one in endpoints:

@@ -53,6 +53,10 @@ class Demand(msgspec.Struct, gc=False):
         self.bytes += other.bytes
         self.row_bytes += other.row_bytes
 
+    def beyond(self, held: "Demand") -> "Demand":
+        """What of it is asked for beside what the same event holds."""
+        return Demand(self.events - held.events, self.bytes - held.bytes, self.row_bytes - held.row_bytes)
+
 
 class Settling(msgspec.Struct, gc=False):
     """How fast budget was given back lately."""

@@ -11,7 +11,6 @@ Does not: decide what is sent again, or when. Retry, redeliver and replay do.
 
 from collections.abc import Sequence
 
-from hookd.core.budget import Demand
 from hookd.core.client import Endpoint
 from hookd.core.delivery import SETTLED, Delivery
 from hookd.core.event import Event
@@ -79,8 +78,7 @@ class Reopening:
         demand_of = operations.budget.demand if event.is_operational else self._ledger.demand
         demand = demand_of(len(event.payload), [*held, *(one.url for one in later)])
         if not is_settled:
-            has = demand_of(len(event.payload), held)
-            demand = Demand(0, demand.bytes - has.bytes, demand.row_bytes - has.row_bytes)
+            demand = demand.beyond(demand_of(len(event.payload), held))
         if event.is_operational:
             operations.refuse_if_full(event.client_id, demand, now=now.monotonic)
         else:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from hookd.core.budget import Demand
-from hookd.core.delivery import CRASHES_MAX, Delivery
+from hookd.core.delivery import CRASHES_MAX, SETTLED, Delivery
 from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
@@ -147,21 +147,25 @@ class Resend:
         return Answer.ADMITTED
 
     def _refuse_if_no_room(self, admitted: Sequence[ReportLine], now: Moment) -> None:
-        """Asks for the most it could take: an event in several lines is counted in each."""
+        """Asks for what it takes: an event once, and of one that is unsettled already for its new deliveries alone."""
         whole = Demand()
         clients: dict[str, Demand] = {}
-        for line in admitted:
-            payload = line.original_payload()
-            assert payload is not None
-            known = self._ledger.find(line.client_id, line.event_id)
-            endpoint = self._registry.endpoint(line.client_id, line.endpoint_id)
-            assert endpoint is not None
-            urls = [endpoint.url, *(delivery.url for delivery in (known.deliveries if known is not None else ()))]
-            demand = self._ledger.demand(len(payload), urls)
+        for (client_id, event_id), lines in _by_event(admitted).items():
+            demand = self._demand(self._ledger.find(client_id, event_id), client_id, lines)
             whole.add(demand)
-            clients.setdefault(line.client_id, Demand()).add(demand)
+            clients.setdefault(client_id, Demand()).add(demand)
         for client_id, demand in clients.items():
             self._intake.refuse_if_no_room(client_id, client=demand, whole=whole, now=now)
+
+    def _demand(self, known: Event | None, client_id: str, lines: Sequence[ReportLine]) -> Demand:
+        payload = lines[0].original_payload()
+        assert payload is not None
+        held = [] if known is None else [delivery.url for delivery in known.deliveries]
+        more = [self._registry.get_endpoint(client_id, line.endpoint_id).url for line in lines]
+        demand = self._ledger.demand(len(payload), [*held, *more])
+        if known is None or known.status in SETTLED:
+            return demand
+        return demand.beyond(self._ledger.demand(len(payload), held))
 
     def _admit(self, line: ReportLine, now: Moment) -> None:
         payload = line.original_payload()
@@ -229,6 +233,13 @@ class Resend:
         opened_at = self._ledger.terms.age_clock(line.client_id, line.endpoint_id, now=now.monotonic)
         endpoint_id, url = sys.intern(line.endpoint_id), sys.intern(line.url)  # a report has each thousands of times
         return Delivery(endpoint_id=endpoint_id, url=url, opened_at=opened_at, due_at=math.inf)
+
+
+def _by_event(lines: Sequence[ReportLine]) -> dict[tuple[str, str], list[ReportLine]]:
+    found: dict[tuple[str, str], list[ReportLine]] = {}
+    for line in lines:
+        found.setdefault((line.client_id, line.event_id), []).append(line)
+    return found
 
 
 def _is_another(event: Event, line: ReportLine) -> bool:
