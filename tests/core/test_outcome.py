@@ -48,5 +48,6 @@ def test_only_a_2xx_is_a_success(code: int, succeeded: bool) -> None:
 def test_exchange_begins_with_nothing_sent_and_nothing_known() -> None:
     """What no sender touches was not sent: it may be sent again without doubt."""
     fresh = Exchange()
-    assert (fresh.sending_started, fresh.request_sent, fresh.reconnected) == (False, False, False)
+    assert (fresh.sending_started, fresh.request_sent) == (False, False)
+    assert (fresh.reconnected, fresh.unanswered_before) == (False, False)
     assert (fresh.answer, fresh.retry_after, fresh.excerpt) == (None, None, b"")

@@ -65,6 +65,7 @@ class Desk:
         endpoint: int = 0,
         sending_started: bool = True,
         request_sent: bool = True,
+        unanswered_before: bool = False,
         body: bytes = b"",
     ) -> Delivery:
         """An attempt that came to this; no outcome: it was cut."""
@@ -72,6 +73,7 @@ class Desk:
         self.ledger.begin_attempt(event, delivery, url=URL, now=self.now)
         exchange = Exchange()
         exchange.sending_started, exchange.request_sent = sending_started, request_sent
+        exchange.reconnected = exchange.unanswered_before = unanswered_before
         exchange.answer = outcome if isinstance(outcome, Responded) else None
         exchange.excerpt = body
         if outcome is None:
@@ -254,6 +256,13 @@ def test_class_of_a_request_without_an_answer_is_outcome_unknown(outcome: Outcom
     """Cut, timed out or reset while wholly or partly sent: the client may have it."""
     desk = Desk()
     delivery = desk.attempt(desk.open(), outcome, request_sent=request_sent)
+    assert report.class_of(delivery) == "outcome_unknown"
+
+
+def test_class_of_an_answer_to_the_second_sending_alone_is_outcome_unknown() -> None:
+    """A kept connection took the request and ended: who was behind it may have done the work before it broke."""
+    desk = Desk()
+    delivery = desk.attempt(desk.open(), Responded(503), unanswered_before=True)
     assert report.class_of(delivery) == "outcome_unknown"
 
 

@@ -314,6 +314,7 @@ def _named_by_value(world: "World", key: tuple[str, str, str], line: dict[str, A
 
 def check_maybe_received(world: "World", duty: Duty, line: dict[str, Any], what: str) -> None:
     is_unknown = duty.carried_unknown or any(one.has_sent for one in duty.attempts.values() if one.answer is None)
+    is_unknown |= any(one.was_sent_in_vain for one in duty.attempts.values())
     if is_unknown and not line["maybe_received"]:
         world.fail("S13", f"{what} may have been received, and is said not to have been")
 
@@ -322,7 +323,9 @@ def _check_class(world: "World", duty: Duty, line: dict[str, Any], what: str) ->
     """By what went over the wire."""
     unanswered = [one for one in duty.attempts.values() if one.answer is None]
     is_unknown = duty.carried_unknown or any(one.has_sent for one in unanswered)
+    is_unknown |= any(one.was_sent_in_vain for one in duty.attempts.values())
     may_be_unknown = is_unknown or any(one.may_have_sent for one in unanswered)
+    may_be_unknown |= any(one.may_have_been_sent_in_vain for one in duty.attempts.values())
     said = line["class"]
     if is_unknown:
         allowed = {"outcome_unknown"}

@@ -255,7 +255,9 @@ class CrashReportCheck:
     def _check_class(self, posted: Posted, duty: Duty, line: dict[str, Any], what: str) -> None:
         unanswered = [one for one in duty.attempts.values() if one.answer is None]
         must_be_unknown = duty.carried_unknown or any(one.has_sent or one.was_answered for one in unanswered)
+        must_be_unknown |= any(one.was_sent_in_vain for one in duty.attempts.values())
         may_be_unknown = must_be_unknown or any(one.may_have_sent for one in unanswered)
+        may_be_unknown |= any(one.may_have_been_sent_in_vain for one in duty.attempts.values())
         may_be_unknown |= self.model.is_torn or self._may_be_in_flight(duty, line)
         is_known = "attempted_failed" if line["attempt_count"] else "never_attempted"
         allowed = (

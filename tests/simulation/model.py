@@ -183,6 +183,15 @@ class Attempt:
         return any(exchange.entered_bytes for exchange in self.exchanges if exchange.sent_bytes)
 
     @property
+    def was_sent_in_vain(self) -> bool:
+        """A kept link took some of it and gave no answer; another sending followed, which may have been answered."""
+        return any(one.entered_bytes and one.sent_bytes and one.read_at is None for one in self.exchanges[:-1])
+
+    @property
+    def may_have_been_sent_in_vain(self) -> bool:
+        return any(one.sent_bytes and one.read_at is None for one in self.exchanges[:-1])
+
+    @property
     def kind(self) -> str:
         """What it came to, as far as that is certain."""
         answer = self.answer

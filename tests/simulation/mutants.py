@@ -353,6 +353,14 @@ MUTANTS = (
         "progress.reconnected = True; progress.request_sent = False",
     ),
     Mutant(
+        "sent_in_vain_and_called_safe",
+        transport.Transport,
+        "_is_answered",
+        "progress.unanswered_before = True",
+        "pass",
+        first=26,
+    ),
+    Mutant(
         "blemished_refused",
         wire.ResponseReader,
         "_read_head",

@@ -193,7 +193,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
         if self.particulars.is_probing:
             self.is_probing = False
             self.probe_failures += outcome is None or not is_success(outcome)
-        if exchange.sending_started and exchange.answer is None:
+        if exchange.sending_started and (exchange.answer is None or exchange.unanswered_before):
             self.maybe_received = True
 
     def take_past(

@@ -49,7 +49,15 @@ class Exchange:
     It outlives a cancelled `send`, so that a cut or timed out attempt still says how much of it went out.
     """
 
-    __slots__ = ("answer", "excerpt", "reconnected", "request_sent", "retry_after", "sending_started")
+    __slots__ = (
+        "answer",
+        "excerpt",
+        "reconnected",
+        "request_sent",
+        "retry_after",
+        "sending_started",
+        "unanswered_before",
+    )
 
     def __init__(self) -> None:
         self.sending_started = False  # a byte of the request may have left
@@ -57,6 +65,7 @@ class Exchange:
         self.answer: Responded | None = None  # the final head; decides, whatever becomes of the body
         self.retry_after: str | None = None  # the header of the final head, as it came
         self.reconnected = False  # a kept connection turned out stale, and the request was sent once more on a new one
+        self.unanswered_before = False  # that kept connection took it and gave no answer: the client may have it
         self.excerpt = b""  # the first bytes of the response's body
 
 

@@ -27,6 +27,7 @@ class Progress:
         self.sending_started = False
         self.request_sent = False
         self.reconnected = False
+        self.unanswered_before = False
 
 
 class FakeNetworkStream(trio.abc.Stream):

@@ -121,6 +121,7 @@ async def test_line_ends_and_then_an_end_on_a_kept_connection_are_a_stale_one(nu
 
 # --- 408
 
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 GIVEN_UP = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -178,6 +179,24 @@ async def test_attempt_that_fails_on_the_fresh_connection_says_that_it_reconnect
                 outcome = await sender_over(transport).send(request_to("http://hook.example/"), exchange)
             assert isinstance(outcome, Unreachable | TimedOut)
             assert (exchange.reconnected, exchange.sending_started, exchange.request_sent) == (True, True, True)
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_request_that_a_kept_connection_took_without_an_answer_is_doubted(is_answered: bool) -> None:
+    """Whatever the fresh one answers: who was behind it may have broken after the work. A 408 says that it had not."""
+    kept = FakeNetworkStream(OK)
+    async with faked(FakeDial(kept, FakeNetworkStream(UNAVAILABLE))) as transport, trio.open_nursery() as nursery:
+        _, first = await send(transport, "http://hook.example/")
+        assert not first.unanswered_before
+
+        async def say() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            kept.say(GIVEN_UP)
+
+        nursery.start_soon(*((say,) if is_answered else (end_when_asked, kept)))
+        outcome, exchange = await send(transport, "http://hook.example/")
+        assert (outcome, exchange.reconnected) == (Responded(503), True)
+        assert exchange.unanswered_before is not is_answered
 
 
 async def end_when_asked(network_stream: FakeNetworkStream) -> None:

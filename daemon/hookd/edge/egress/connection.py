@@ -39,6 +39,7 @@ class Progress(Protocol):
     sending_started: bool
     request_sent: bool
     reconnected: bool  # sent once more, on a fresh connection
+    unanswered_before: bool  # since the kept one took some of it, and gave no answer
 
 
 class Connection:

@@ -9,7 +9,8 @@
 What a request may carry in `extensions`, all of it optional:
 
     endpoint             any hashable: whose pool of connections to use. Default: one for each scheme, host and port
-    exchange             an object whose `sending_started`, `request_sent` and `reconnected` are set as that happens
+    exchange             an object whose `sending_started`, `request_sent`, `reconnected` and `unanswered_before` are
+                         set as that happens
     response_bytes_max   of the body to read, over the transport's own
 
 What it gives: a response with its status, its header fields as they came, and a `ResponseStream`. What it raises is
@@ -255,6 +256,7 @@ class Transport(httpx.AsyncBaseTransport):
         except httpx.TransportError:
             if response.has_begun or self._is_closed:
                 raise
+            progress.unanswered_before = True
             return False
         if response.status_code == REQUEST_TIMEOUT:
             response.let_go()
@@ -347,6 +349,7 @@ class _Unwatched:
     sending_started = False
     request_sent = False
     reconnected = False
+    unanswered_before = False
 
 
 class UrlParts(NamedTuple):
