@@ -79,6 +79,21 @@ def test_client_without_room_is_waited_for_and_the_others_go_on(tmp_path: Path, 
         wait_until(lambda: api.deliveries()["delivered"] == 23, what="23 delivered")
 
 
+def test_client_without_room_keeps_its_order(tmp_path: Path, summary: bytes) -> None:
+    """Its large event finds no room at first, and what would fit does not overtake it, as strict order wants."""
+    payloads = {"e1": b"x" * 1000, "e2": b"x" * 3000, "e3": b"x", "e4": b"x"}
+    lines = b"".join(line(event_id, b'"%s"' % text) for event_id, text in payloads.items())
+    limits = {**NO_RETRY_SOON, "intake.payload_bytes_max": "4KiB", "intake.client_bytes_max": "5KiB"}
+    with Receiver() as receiver, Daemon(tmp_path, settings=limits) as daemon, daemon.api as api:
+        api.put_client("acme", {"url": receiver.url, "order": "strict", "rate": "1/s"})
+        api.post("acme", "e0")  # from then on the next waits for a second
+        wait_until(lambda: api.deliveries()["delivered"] == 1, what="the first")
+        ended = Ended(tmp_path, summary, lines, daemon)
+        assert (ended.code, ended.counts) == (0, {ADMITTED: 4})
+        wait_until(lambda: api.deliveries()["delivered"] == 5, what="five delivered")
+        assert [received.event_id for received in receiver.log] == ["e0", *payloads]
+
+
 def test_conflicts_are_told_and_hold_nothing_up(tmp_path: Path, summary: bytes) -> None:
     with Receiver() as receiver, Daemon(tmp_path) as daemon, daemon.api as api:
         api.put_client("acme", {"url": receiver.url})

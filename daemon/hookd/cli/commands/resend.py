@@ -1,8 +1,9 @@
 """Owns `hookd resend`: posts a report's lines, in pieces, to a running daemon, until each has an answer.
 
 Rules: it can be repeated, since the daemon knows the events that it has. A piece that is refused for its size, or for
-want of room, or for a mistake in one of its lines, is halved. One line alone that has no room waits behind the others,
-and what it waits for is said. A line that cannot be read, or has a mistake, is named; the others are sent.
+want of room, or for a mistake in one of its lines, is halved. Where one line alone has no room, all of its client wait
+behind the others, in their order, which strict order rests on; and what they wait for is said. A line that cannot be
+read, or has a mistake, is named; the others are sent.
 A report whose undelivered lines were all taken is claimed for the run that took them.
 """
 
@@ -172,16 +173,33 @@ class Resending:
         self._remote = remote
         self._pieces = deque(_pieces(lines))
         self._lines = len(lines)
-        self._refused = 0  # pieces of one line since the last that was taken
+        self._put_off: dict[str, list[Line]] = {}  # clients without room: what is left of them, in order
+        self._rest_seconds = 0
         self._said: set[str] = set()
         self.tally = Tally()
 
     def run(self) -> Tally:
         """Raises Unreachable, or Refusal where neither waiting nor halving mends it."""
         with click.progressbar(length=self._lines, label="resending", file=sys.stderr) as bar:
-            while self._pieces:
-                bar.update(self._post(self._pieces.popleft()))
+            while self._pieces or self._put_off:
+                if not self._pieces:
+                    self._rest()
+                if piece := self._of_the_others(self._pieces.popleft()):
+                    bar.update(self._post(piece))
         return self.tally
+
+    def _of_the_others(self, piece: list[Line]) -> list[Line]:
+        """Without lines of clients that were put off: those wait with them."""
+        for line in piece:
+            if line.client_id in self._put_off:
+                self._put_off[line.client_id].append(line)
+        return [line for line in piece if line.client_id not in self._put_off]
+
+    def _rest(self) -> None:
+        """All that is left was put off."""
+        time.sleep(self._rest_seconds)
+        self._pieces.extend(_pieces([line for lines in self._put_off.values() for line in lines]))
+        self._put_off.clear()
 
     def _post(self, piece: list[Line]) -> int:
         """How many lines have their answer now."""
@@ -192,7 +210,6 @@ class Resending:
         if not answer.is_hookds or not can_pass:
             answer.taken()  # raises
         if answer.status == 200:
-            self._refused = 0
             for line, word in zip(piece, _words(answer, len(piece)), strict=True):
                 self.tally.note(line, word)
             return len(piece)
@@ -208,20 +225,17 @@ class Resending:
             self.tally.note(piece[0], MISTAKEN)
             return 1
         else:
-            self._pieces.append(piece)
-            self._wait(piece[0], answer)
+            self._put_off_client(piece[0], answer)
         return 0
 
-    def _wait(self, line: Line, answer: Answer) -> None:
-        """Nothing, while others may fit; else as long as the daemon says, and that is said once for each client."""
-        self._refused += 1
+    def _put_off_client(self, line: Line, answer: Answer) -> None:
+        """Until the others had their turn, and for as long as the daemon says; that is said once for each client."""
         if line.client_id not in self._said:
             self._said.add(line.client_id)
             click.echo(err=True)  # below the bar
             tell(f"client {line.client_id} waits for room: {answer.problem}")
-        if self._refused >= len(self._pieces):
-            self._refused = 0
-            time.sleep(min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX))
+        self._put_off[line.client_id] = [line]
+        self._rest_seconds = min(int(answer.headers.get("retry-after", "1")), WAIT_SECONDS_MAX)
 
 
 def _words(answer: Answer, count: int) -> list[str]:
