@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.outcome import Exchange, Invalid, Responded, TimedOut, Unreachable
+from hookd.core.outcome import Blocked, Exchange, Invalid, Responded, TimedOut, Unreachable
 from hookd.core.settings import DeliverySettings, Settings
 from hookd.edge.egress.addresses import AddressPolicy
 from hookd.edge.egress.resolver import Resolver
@@ -117,6 +117,47 @@ async def test_line_ends_and_then_an_end_on_a_kept_connection_are_a_stale_one(nu
         nursery.start_soon(say_and_end)
         assert await post(transport) == (200, b"ok")
         assert transport.statistics().reconnects == 1
+
+
+# --- Another policy
+
+
+@pytest.mark.parametrize("changes_at", ["look-up", "dial"])
+async def test_connection_that_was_being_made_when_the_policy_changed_is_not_kept(
+    changes_at: str, nursery: trio.Nursery
+) -> None:
+    """What is looked up later is judged by the new one; what was judged already serves its request, and no other."""
+    at, goes_on = trio.Event(), trio.Event()
+
+    async def pause(here: str) -> None:
+        if here == changes_at and not at.is_set():
+            at.set()
+            await goes_on.wait()
+
+    async def resolve(host: str, port: int) -> list[str]:
+        await pause("look-up")
+        return ["10.0.0.1"]
+
+    async def dial(address: str, port: int) -> FakeNetworkStream:
+        await pause("dial")
+        return FakeNetworkStream(answer=OK)
+
+    allowing = AddressPolicy(allow_networks=["10.0.0.0/8"])
+    async with open_transport(policy=allowing, resolve=resolve, dial=dial) as transport:
+        outcomes: list[Any] = []
+
+        async def ask() -> None:
+            outcomes.append((await send(transport, "http://hook.example/"))[0])
+
+        nursery.start_soon(ask)
+        await at.wait()
+        transport.policy = AddressPolicy()
+        transport.close_idle()
+        goes_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await ask()
+        denied = Blocked("10.0.0.1")
+        assert outcomes == [Responded(200) if changes_at == "dial" else denied, denied]
 
 
 # --- 408

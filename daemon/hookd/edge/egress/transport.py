@@ -43,11 +43,12 @@ takes 130 with a request of `post_request` and 205 with an `httpx.Request` of te
 is the same with 1,000 other endpoints idle.
 
 Known limits: no HTTP/2. When descriptors run out that is a ConnectError that says so; keep
-`connections_max` below their limit. A change of policy does not touch requests in flight.
+`connections_max` below their limit. A change of policy does not touch requests whose connect has begun.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -78,7 +79,7 @@ from hookd.edge.egress.wire import ResponseReader
 REQUEST_TIMEOUT = 408  # RFC 9110 15.5.9: on another connection, if the client wants to
 
 # Addresses and a port to the first of them that is denied.
-Judge = Callable[[Iterable[str], int], str | None]
+Judge = Callable[[AddressPolicy, Iterable[str], int], str | None]
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -273,7 +274,7 @@ class Transport(httpx.AsyncBaseTransport):
         if way is not None and way.tls is not None and parts.scheme == "https":
             context = await self._tls_contexts.context(way.tls)
         if way is None or way.proxy is None:
-            connection = await self._connect_to(parts.host, parts.port, key, judge=self.policy.judge)
+            connection = await self._connect_to(parts.host, parts.port, key, judge=AddressPolicy.judge)
         else:
             connection = await self._connect_through(way.proxy, parts, key)
         if parts.scheme == "https":
@@ -282,7 +283,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _connect_to(self, host: str, port: int, key: Hashable, *, judge: Judge) -> Connection:
         addresses = await self._resolve(host, port)
-        denied = judge(addresses, port)
+        policy = self.policy  # as it is now: a reload may have come while the name was looked up
+        denied = judge(policy, addresses, port)
         if denied is not None:
             raise AddressDenied(denied)
         self._make_room()
@@ -290,6 +292,8 @@ class Transport(httpx.AsyncBaseTransport):
         literals = list(dict.fromkeys(str(canonical(each)) for each in addresses))
         looked_up_at = addresses.looked_up_at if isinstance(addresses, Addresses) else trio.current_time()
         network_stream = await dial_first(self._dial, literals, port)
+        if self.policy is not policy:  # one came while it was dialled: nobody is to have it after this request
+            looked_up_at = -math.inf
         return self._pool.adopt(network_stream, key, looked_up_at=looked_up_at)
 
     async def _connect_through(self, proxy: Proxy, parts: UrlParts, key: Hashable) -> Connection:
@@ -298,7 +302,7 @@ class Transport(httpx.AsyncBaseTransport):
             raise AddressDenied(denied)
         if proxy.is_judged and self.policy.denies_port(proxy.port):
             raise AddressDenied(f"{proxy.host}:{proxy.port} (the proxy; egress.deny_ports)")
-        judge = self.policy.judge if proxy.is_judged else self.policy.own_among
+        judge = AddressPolicy.judge if proxy.is_judged else AddressPolicy.own_among
         try:
             connection = await self._connect_to(proxy.host, proxy.port, key, judge=judge)
         except AddressDenied as denied_proxy:
