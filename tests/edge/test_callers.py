@@ -120,6 +120,7 @@ async def test_only_token_has_no_share(autojump_clock, nursery, tokens: tuple[To
 async def test_requests_in_progress_of_one_token_leave_connections_for_anothers(autojump_clock, nursery) -> None:
     """Two of four wait for settlements. Before: all four, and the other token got 503 for a minute."""
     door = await opened(nursery, GREEDY, OTHER, connections_max=4)
+    door.flow.set(http=settings(GREEDY, OTHER, connections_max=400).http)  # a reload: that takes a restart
     async with door.holding(2, request(GREEDY, "GET", f"{WAITING}{await cursor(door)}")):
         for _ in range(5):
             refused(await door.ask(request(GREEDY, "GET", "/v1/status")), "http.connections_max")
@@ -162,7 +163,7 @@ def test_nothing_is_kept_of_a_caller_without_a_request() -> None:
 def test_share_has_room_for_one_at_least() -> None:
     """One connection, one body, one page; an odd number is divided upward."""
     effective = EffectiveSettings(settings(GREEDY, OTHER, connections_max=1, sending_bytes_max=1))
-    caller = Caller("greedy", effective)
+    caller = Caller("greedy", effective, 1)
     caller.refuse_request_over_share()
     assert caller.body_over_share(50 * KIB) is None
     assert caller.body_over_share(50 * KIB + 1) is not None

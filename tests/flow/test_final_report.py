@@ -7,11 +7,12 @@ import pytest
 import trio
 from hookd.core.report import Line, Summary
 from hookd.core.run import Run
-from hookd.core.settings import DrainSettings, Settings
+from hookd.core.settings import DrainSettings, RecorderSettings, Settings
 from hookd.core.sizing import REPORT_LINE_BYTES
 from hookd.flow.final_report import FinalReport
 from hookd.flow.ports import Pruned
 
+from tests.core.recorder_harness import MemoryStore, make_recorder
 from tests.flow.harness import EPOCH, URL, Flow, Hang, now
 
 RUN = Run("r", "0", "h", 1, EPOCH)
@@ -148,6 +149,25 @@ async def test_disk_without_room_for_payloads_gets_the_report_without_them(autoj
     [said] = flow.log.of("report.without_payloads")
     assert (said["level"], said["error"]) == ("error", "OSError: [Errno 28] full")
     assert "[Errno 28] full" in flow.log.texts[-1]
+
+
+@pytest.mark.parametrize("payloads", [True, False])
+async def test_reload_does_not_change_what_the_recorder_holds(autojump_clock, nursery, payloads: bool) -> None:
+    """Where it holds payloads it stays for the next start; else the list without them is all that can be written."""
+    store = MemoryStore(4096, 16)
+    recorder = make_recorder(store, row_bytes=1024, segments_max=16, payloads=payloads)
+    flow, desk = Flow(Settings(recorder=RecorderSettings(payloads=payloads)), recorder=recorder), Desk()
+    await flow.start(nursery)
+    flow.put()
+    flow.sender.script(URL, Hang())
+    flow.admit(event_id="e1")
+    await now()
+    given = account(flow, desk)
+    flow.set(recorder=RecorderSettings(payloads=not payloads))
+    desk.fails = {"write": [OSError(28, "full")]}
+    assert await given.give(trigger="SIGTERM", forced=False, drain_seconds=0.0) is not payloads
+    assert bool(store.log) is payloads
+    assert len(desk.written) == (not payloads)
 
 
 async def test_report_that_crashes_is_said_with_its_traceback_and_its_text_stays(autojump_clock) -> None:

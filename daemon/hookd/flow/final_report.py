@@ -68,6 +68,7 @@ class FinalReport:
         self._effective = effective
         self._ledger = ledger
         self._recorder = ledger.recorder
+        self._records_payloads = effective.settings.recorder.payloads  # it does to its end: a reload means the next run
         self._reports = reports
         self._in_thread = in_thread
         self._clock = clock
@@ -144,7 +145,7 @@ class FinalReport:
 
     @property
     def _recorder_has_payloads(self) -> bool:
-        return self._effective.settings.recorder.payloads and self._recorder.is_on
+        return self._records_payloads and self._recorder.is_on
 
     def _text(self, summary: Summary) -> str:
         http = self._effective.settings.http

@@ -23,14 +23,15 @@ RETRY_AFTER_SECONDS = 1
 class Caller:
     """One token, while it has requests in progress."""
 
-    def __init__(self, name: str, effective: EffectiveSettings) -> None:
+    def __init__(self, name: str, effective: EffectiveSettings, connections_max: int) -> None:
         self.name = name
         self._effective = effective
+        self._connections_max = connections_max
         self.requests = self.body_bytes = self.answer_bytes = 0
 
     def refuse_request_over_share(self) -> None:
         """To be called before a request more is in progress. Raises ClientFull."""
-        most = self._share(self._effective.settings.http.connections_max, least=1)
+        most = self._share(self._connections_max, least=1)
         if most is not None and self.requests >= most:
             raise self._refusal(f"{self.requests:,} requests in progress", "http.connections_max", f"{most:,}")
 
@@ -66,13 +67,14 @@ class Callers:
 
     def __init__(self, effective: EffectiveSettings) -> None:
         self._effective = effective
+        self._connections_max = effective.settings.http.connections_max  # the server's, until a restart
         self._callers: dict[str, Caller] = {}
 
     def enter(self, name: str) -> Caller:
         """A request of this token begins. Raises ClientFull."""
         caller = self._callers.get(name)
         if caller is None:
-            caller = self._callers[name] = Caller(name, self._effective)
+            caller = self._callers[name] = Caller(name, self._effective, self._connections_max)
         caller.refuse_request_over_share()
         caller.requests += 1
         return caller
