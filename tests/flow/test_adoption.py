@@ -89,6 +89,29 @@ async def test_strict_order_begins_when_all_of_it_is_taken_over(autojump_clock, 
     assert [sent.event_id for sent in start.flow.sender.transcript] == [*(f"e{n}" for n in range(MANY)), "new"]
 
 
+async def test_strict_order_begins_where_nothing_was_left_to_take_over(autojump_clock, nursery) -> None:
+    """All that waited was for an endpoint that is gone, and the last of another client was taken over just then."""
+    many = [line(f"e{number}") for number in range(MANY)]
+    start = Start(Shelf(one=[*many, line("lost", client_id="b", endpoint_id="gone")]))
+    await start.recover(nursery)
+    flow = start.flow
+    flow.begin(nursery)
+    flow.put("acme", endpoint(url=OTHER))
+
+    class Then(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+            if flow.adoption._is_going_on and not flow.adoption._left and flow.registry.find("b") is None:
+                flow.put("b", endpoint(url=OTHER, order="strict"))
+
+    trio.lowlevel.add_instrument(Then())
+    while flow.registry.find("b") is None:
+        await trio.lowlevel.checkpoint()
+    flow.admit("b", "new")
+    await at(600)
+    assert flow.sender.times("new")
+    assert flow.balanced()
+
+
 async def test_declared_client_that_is_changed_again_at_once_gets_what_waited(autojump_clock, nursery, start) -> None:
     """It is the last of a long list, and is put again while the others are still followed."""
     listed = {f"c{number}": Client(id=f"c{number}", endpoints=(endpoint(),)) for number in range(500)}

@@ -42,7 +42,7 @@ class Adoption:
         self._left.extend(self._ledger.unsettled_events(client_id))
         self._ledger.note_adopting(client_id, is_adopting=True)
         self._clients.append(client_id)
-        if not self._is_going_on:
+        if not (self._is_going_on and self._left):  # with nothing left, what goes on ends at its next turn
             self._take_some()
         if self._left and not self._is_going_on:
             self._is_going_on = True
