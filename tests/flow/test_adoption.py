@@ -99,7 +99,7 @@ async def test_strict_order_begins_where_nothing_was_left_to_take_over(autojump_
     flow.put("acme", endpoint(url=OTHER))
 
     class Then(trio.abc.Instrument):
-        def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
             if flow.adoption._is_going_on and not flow.adoption._left and flow.registry.find("b") is None:
                 flow.put("b", endpoint(url=OTHER, order="strict"))
 
