@@ -175,6 +175,7 @@ class Resending:
         self._lines = len(lines)
         self._put_off: dict[str, list[Line]] = {}  # clients without room: what is left of them, in order
         self._rest_seconds = 0
+        self._rests = 0  # since anything was taken
         self._said: set[str] = set()
         self.tally = Tally()
 
@@ -196,8 +197,9 @@ class Resending:
         return [line for line in piece if line.client_id not in self._put_off]
 
     def _rest(self) -> None:
-        """All that is left was put off."""
-        time.sleep(self._rest_seconds)
+        """All that is left was put off. The daemon cannot say when what is in flight ends: at first for moments."""
+        time.sleep(min(self._rest_seconds, 2**self._rests))
+        self._rests += 1
         self._pieces.extend(_pieces([line for lines in self._put_off.values() for line in lines]))
         self._put_off.clear()
 
@@ -210,6 +212,7 @@ class Resending:
         if not answer.is_hookds or not can_pass:
             answer.taken()  # raises
         if answer.status == 200:
+            self._rests = 0
             for line, word in zip(piece, _words(answer, len(piece)), strict=True):
                 self.tally.note(line, word)
             return len(piece)
@@ -229,7 +232,7 @@ class Resending:
         return 0
 
     def _put_off_client(self, line: Line, answer: Answer) -> None:
-        """Until the others had their turn, and for as long as the daemon says; that is said once for each client."""
+        """Until the others had their turn, and for as long as the daemon says at most; said once for each client."""
         if line.client_id not in self._said:
             self._said.add(line.client_id)
             click.echo(err=True)  # below the bar
