@@ -158,7 +158,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
             if self.probe_in_flight or due_at == math.inf:
                 return math.inf
             return max(self.next_probe_at, self.not_before)
-        return max(due_at, self.not_before)
+        return due_at if due_at > self.not_before else self.not_before  # `max` takes three times as long
 
     def expedited_begins_from(self, due_at: float) -> float:
         """The same for a delivery that an operator expedited. It does not wait for a probe."""
@@ -168,7 +168,9 @@ class Health(msgspec.Struct, gc=False, eq=False):
 
     def room(self, concurrency: int) -> int:
         """How many attempts may be in flight: a paused endpoint's one is its probe."""
-        return 1 if self.paused_by is _FAILURES else min(self.window, concurrency)
+        if self.paused_by is _FAILURES:
+            return 1
+        return self.window if self.window < concurrency else concurrency
 
     def note(
         self,

@@ -144,11 +144,14 @@ class LogWriter:
         return not self._thread.is_alive() and not self._broken
 
     def _write_lines(self) -> None:
+        is_behind = False  # more was there than is written at once
         while (line := self._lines.get()) is not None:
-            self._closing.wait(GATHER_SECONDS)
+            if not is_behind:
+                self._closing.wait(GATHER_SECONDS)
             chunk, last = self._gather(line)
             self._write(chunk)
             self._taken_bytes += len(chunk)
+            is_behind = len(chunk) >= WRITE_BYTES_MAX
             if last:
                 return
 

@@ -154,8 +154,9 @@ class Lane:
         due_at = self.next_due()
         if due_at == math.inf:
             return due_at
-        is_expedited = bool(self._expedited) and self.is_expedited
-        begins_from = self.health.expedited_begins_from(due_at) if is_expedited else self.health.begins_from(due_at)
+        health = self.health
+        is_expedited = self._expedited and self.is_expedited
+        begins_from = health.expedited_begins_from(due_at) if is_expedited else health.begins_from(due_at)
         return begins_from if self._rate is None else max(begins_from, self.health.rate_log.begins_from(self._rate))
 
     def owed_from(self) -> float:
@@ -246,7 +247,9 @@ class Lane:
         """That of the event at the front of the firsts, once those are passed over that no longer wait there."""
         firsts = self._firsts
         while firsts:
-            delivery = firsts[0].delivery_to(self.endpoint_id)
+            bundle = firsts[0].bundle
+            # The only one of an event that is here is to here. To ask for it by its endpoint is a call more.
+            delivery = bundle if type(bundle) is Delivery else firsts[0].delivery_to(self.endpoint_id)
             # As `is_waiting` has it of one that was never attempted. That is a call more, four times an event.
             if (
                 delivery is not None

@@ -18,6 +18,8 @@ Not for answers to HEAD.
 
 import re
 
+import msgspec
+
 from hookd.edge.egress.blemished_head import Fields
 from hookd.edge.egress.long_heads import LONG_HEAD_BYTES
 
@@ -25,29 +27,27 @@ _HEAD = re.compile(
     rb"HTTP/1\.1 (20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9][0-9]) [ -~]*\r\n"
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*\r\n){1,64}\r\n"
 )
-# Both in lower case.
-_LENGTH = re.compile(rb"\ncontent-length: ?([0-9]{1,6})\r")
-_DECIDING = re.compile(rb"\n(?:content-length|transfer-encoding|connection|proxy-connection|upgrade):")
+# In lower case: a length that is plain, or any other line that decides.
+_DECIDING = re.compile(
+    rb"\n(?:content-length: ?([0-9]{1,6})\r|(?:content-length|transfer-encoding|connection|proxy-connection|upgrade):)"
+)
 
 
-class PlainAnswer:
-    __slots__ = ("_fields_at", "_lowered", "body_at", "data", "status_code")
-
-    def __init__(self, data: bytes, lowered: bytes, status_code: int, *, fields_at: int, body_at: int) -> None:
-        self.data = data
-        self._lowered = lowered  # the head
-        self.status_code = status_code
-        self._fields_at = fields_at
-        self.body_at = body_at
+class PlainAnswer(msgspec.Struct, frozen=True, gc=False):
+    data: bytes
+    lowered: bytes  # the head
+    status_code: int
+    fields_at: int
+    body_at: int
 
     def may_have(self, name: bytes) -> bool:
         """False where no field has this name, in lower case."""
-        return name in self._lowered
+        return name in self.lowered
 
     @property
     def fields(self) -> Fields:
         """As they came."""
-        lines = self.data[self._fields_at : self.body_at - 4].split(b"\r\n")[1:]
+        lines = self.data[self.fields_at : self.body_at - 4].split(b"\r\n")[1:]
         return [(name, value.strip(b" ")) for name, _, value in (line.partition(b":") for line in lines)]
 
 
@@ -60,9 +60,10 @@ def read_plain_answer(data: bytes, *, body_bytes_max: int) -> PlainAnswer | None
     if body_at > LONG_HEAD_BYTES:
         return None
     lowered = data[:body_at].lower()
-    length = _LENGTH.search(lowered)
-    if length is None or int(length[1]) != len(data) - body_at or len(data) - body_at > body_bytes_max:
+    lengths = _DECIDING.findall(lowered)
+    if len(lengths) != 1 or not lengths[0]:  # one is empty where another line decides
         return None
-    if len(_DECIDING.findall(lowered)) > 1:  # the length is one of them
+    body_bytes = len(data) - body_at
+    if int(lengths[0]) != body_bytes or body_bytes > body_bytes_max:
         return None
-    return PlainAnswer(data, lowered, int(head[1]), fields_at=head.end(1), body_at=body_at)
+    return PlainAnswer(data, lowered, int(head[1]), head.end(1), body_at)

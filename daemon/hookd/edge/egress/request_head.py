@@ -55,7 +55,8 @@ class RequestHead:
         if varying:
             names, values = zip(*varying, strict=True)
             lines = (_varying_form(names) % values).encode("latin-1")
-            _refuse_other_lines(lines, len(varying))
+            if not "".join(values).isprintable():  # what is printable ends no line: as nearly always
+                _refuse_other_lines(lines, len(varying))
         length = b"content-length: %d\r\n" % len(body) if body or self._has_length else b""
         if len(self._same) + len(lines) + len(body) > SENT_AT_ONCE_BYTES_MAX:
             return b"%b%b%b\r\n" % (self._same, lines, length), body

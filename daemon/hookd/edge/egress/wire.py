@@ -63,7 +63,9 @@ class ResponseReader:
     is_complete = False
     has_leftover = False
     failure: httpx.TransportError | None = None
+    body: bytes | bytearray = b""  # a bytearray where it does not come with its head
     _plain: PlainAnswer | None = None  # whose fields nobody has asked for
+    _head: bytes | bytearray = b""  # the one being read, where it did not come in one piece
     _framing: bytes | None = None  # of a blemished head
     _head_bytes = 0
     _interims = 0
@@ -85,8 +87,6 @@ class ResponseReader:
         self.body_bytes_max = body_bytes_max
         self.is_head_only = is_head_only  # the answer to HEAD: lengths in it are of no body that comes
         self._fields: Fields = []
-        self.body = bytearray()
-        self._head = bytearray()  # of the one being read, where it did not come in one piece
 
     @property
     def leaves_connection_clean(self) -> bool:
@@ -144,7 +144,7 @@ class ResponseReader:
             return False
         self._plain = plain
         self.status_code = plain.status_code
-        self.body += data[plain.body_at :]
+        self.body = data[plain.body_at :]
         self.is_untouched = False
         self.has_begun = self.has_head = self.is_complete = self._keeps_alive = True
         return True
@@ -184,7 +184,7 @@ class ResponseReader:
             self._keep_unended(begun)
             return b"", b""
         self._spend(end.end())
-        self._head = bytearray()
+        self._head = b""
         return bytes(begun[: end.end()]), bytes(begun[end.end() :])
 
     def _keep_unended(self, data: bytes | bytearray) -> None:
@@ -214,7 +214,7 @@ class ResponseReader:
         self._parser = httptools.HttpResponseParser(self)
         self._head_ended = False
         self.is_complete = self._keeps_alive = False
-        self._fields.clear()
+        self._fields, self.body = [], bytearray()
         status_code = self._read_strictly(head)
         if not status_code:
             status_code = self._read_blemished(head)
