@@ -35,6 +35,8 @@ from hookd.core.terms import Terms
 from hookd.core.timestamps import Moment
 from hookd.core.totals import Totals
 
+_SUCCEEDED = Change.SUCCEEDED  # as core/health has its own
+
 
 class Ledger(Abandonment):
     """`on_settled` gets each event that settles, in order; one that was reopened settles again.
@@ -229,9 +231,9 @@ class Ledger(Abandonment):
         match end.verdict:
             case Success():
                 # Before the move, which may change the event's.
-                owed_since = max(event.since, delivery.particulars.owed_since)
-                column.counters.observe_delivered(now.monotonic - owed_since)
-                self._move(event, delivery, Change.SUCCEEDED, now=now)
+                since, owed_since = event.since, delivery.particulars.owed_since
+                column.counters.observe_delivered(now.monotonic - (since if since > owed_since else owed_since))
+                self._move(event, delivery, _SUCCEEDED, now=now)
             case Retry(delay_seconds=delay_seconds):
                 delivery.due_at = now.monotonic + delay_seconds
                 self._move(event, delivery, Change.FAILED, now=now)

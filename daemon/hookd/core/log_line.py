@@ -22,6 +22,8 @@ REPORT_EVENTS = {"report", "report.text", "report.written", "report.not_written"
 REPORT_EVENTS |= {"report.without_payloads", "run.ended_without_report"}
 
 _encode = msgspec.json.Encoder().encode
+# What stands between a line's second and its own fields. To format it takes longer than to encode a line.
+_MILLISECONDS = [b'%03dZ","level":"info",' % milliseconds for milliseconds in range(1000)]
 
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -62,7 +64,7 @@ class LineForm(NamedTuple):
         except (OverflowError, ValueError, TypeError, RecursionError):
             return self._general(at, made)
         seconds, milliseconds = divmod(round(at * 1000), 1000)
-        return b'%b%03dZ","level":"info",%b\n' % (_head(seconds, self.priorities), milliseconds, encoded[1:])
+        return b"".join((_head(seconds, self.priorities), _MILLISECONDS[milliseconds], encoded[1:], b"\n"))
 
     def _general(self, at: float, made: Line) -> bytes:
         event, fields = made.told()

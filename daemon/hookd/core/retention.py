@@ -143,7 +143,8 @@ class Retention:
             return True
         else:
             events_max = retention.exhausted_events_max
-        return len(self._of(status)) > events_max or self._row_bytes[status] > rows_bytes_max(events_max)
+        kept = self._delivered if status is _DELIVERED else self._exhausted
+        return len(kept) > events_max or self._row_bytes[status] > rows_bytes_max(events_max)
 
     def _drop_payloads(self) -> None:
         while self._payload_bytes[_DELIVERED] > self._effective.settings.retention.delivered_bytes_max:

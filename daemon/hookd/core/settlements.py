@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Set
 from typing import NamedTuple
 
+import msgspec
+
 from hookd.core.delivery import Status
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
@@ -29,7 +31,7 @@ ENDS: tuple[tuple[Status, Reason | None], ...] = (
 _DELIVERED = Status.DELIVERED  # as core/health has its own
 
 
-class Settlement(NamedTuple):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     client_id: str
     status: Status

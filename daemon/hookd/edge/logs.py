@@ -192,19 +192,17 @@ class LogWriter:
         lines: list[bytes] = []
         owners: list[Owner] = []
         line: bytes | _Counted | None = first
-        size = 0
+        take, size = self._lines.get_nowait, 0
         while line is not None:
-            if isinstance(line, bytes):
-                data = line
-            else:
+            if isinstance(line, _Counted):
                 owners.append(line.owner)
-                data = line.data
-            lines.append(data)
-            size += len(data)
+                line = line.data
+            lines.append(line)
+            size += len(line)
             if size >= WRITE_BYTES_MAX:
                 break
             try:
-                line = self._lines.get_nowait()
+                line = take()
             except queue.Empty:
                 break
         self._room.free(owners)

@@ -44,6 +44,7 @@ class _Wanting(msgspec.Struct, gc=False):
     urls: list[str]
     openings: list[tuple[str, str, float]]  # of each delivery: endpoint id, URL as shown, its endpoint's age clock
     has_disabled: bool = False  # one of the endpoints is
+    demands: dict[int, Demand] = {}  # by the bytes of the payload
 
     def deliveries(self, due_at: float) -> tuple[Delivery, ...]:
         return tuple(
@@ -246,7 +247,11 @@ class Intake:
         if self._ends_at is not None:
             self.refuse_if_draining()
         if wanting.urls:
-            plan.demand(client_id, self._ledger.demand(len(submission.payload), wanting.urls))
+            payload_bytes = len(submission.payload)
+            demand = wanting.demands.get(payload_bytes)
+            if demand is None:
+                demand = wanting.demands[payload_bytes] = self._ledger.demand(payload_bytes, wanting.urls)
+            plan.demand(client_id, demand)
         planned = _Planned(submission, submission.id or self._new_id(), wanting)
         if submission.id is not None:
             plan.add(planned)

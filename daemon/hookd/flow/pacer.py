@@ -85,7 +85,6 @@ class Pacer:
         ticks = 0  # since a failing one began
         while True:
             ticks += 1
-            self._changed = trio.Event()
             # First, for else the well could leave them no room.
             if ticks >= TICKS_PER_FAILING_START and self._begin_some(self._failing, 1):
                 ticks = 0
@@ -93,6 +92,7 @@ class Pacer:
             if self._may_begin(self._failing) or self._may_begin(self._well):
                 await trio.lowlevel.checkpoint()
             else:
+                self._changed = trio.Event()
                 await self._changed.wait()
 
     def _begin_some(self, ring: list[_Offer], starts: int) -> int:

@@ -57,6 +57,7 @@ def settlement_routes(services: Services) -> Blueprint:
     return routes
 
 
-def _view(settlement: Settlement) -> SettlementView:
-    event_id, client_id, status, reason, settled_at = settlement
-    return SettlementView(event_id, client_id, status, reason, rfc3339(settled_at))
+def _view(settled: Settlement) -> SettlementView:
+    return SettlementView(
+        settled.event_id, settled.client_id, settled.status, settled.reason, rfc3339(settled.settled_at)
+    )

@@ -26,7 +26,7 @@ class ResponseStream(httpx.AsyncByteStream):
     __slots__ = ("_connection", "_give_back", "_is_settled", "_offset", "_response")
 
     def __init__(
-        self, connection: Connection, response: ResponseReader, *, give_back: Callable[[Connection], None]
+        self, connection: Connection, response: ResponseReader, give_back: Callable[[Connection], None]
     ) -> None:
         self._connection = connection
         self._response = response

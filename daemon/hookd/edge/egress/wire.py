@@ -75,11 +75,11 @@ class ResponseReader:
 
     def __init__(
         self,
-        *,
         body_bytes_max: int,
-        is_head_only: bool = False,
         long_heads: LongHeads | None = None,
         endpoint: Hashable = None,
+        *,
+        is_head_only: bool = False,
     ) -> None:
         """`endpoint` is whose place a long head takes among `long_heads`."""
         self._long_heads = long_heads
