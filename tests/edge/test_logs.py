@@ -140,6 +140,33 @@ def test_line_that_is_made_finds_no_more_room_than_any_other():
     assert received[0].count(b'"event":"thing.done"') == 3000 - dropped
 
 
+class CountedWaits(threading.Event):
+    count = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.count += 1
+        return super().wait(timeout)
+
+
+def test_writer_that_is_behind_does_not_wait_for_more_lines():
+    """64 KiB each 20 ms would be all that it writes, and a busy daemon's lines would fill the buffer."""
+    reader, writer = os.pipe()
+    log = LogWriter(writer, pretty=False, colours=False)
+    log._closing = waits = CountedWaits()
+    chunks = 12
+    line = "x" * 1000
+    for _ in range(chunks * WRITE_BYTES_MAX // len(line)):  # it is held up by its second write, as nobody reads yet
+        log("filler", text=line)
+    with os.fdopen(reader, "rb") as pipe:
+        assert len(pipe.read((chunks - 1) * WRITE_BYTES_MAX)) == (chunks - 1) * WRITE_BYTES_MAX
+        assert waits.count <= 3
+        pump = threading.Thread(target=pipe.read)
+        pump.start()
+        assert log.close(timeout_seconds=10)
+        os.close(writer)
+        pump.join(10)
+
+
 def test_note_of_a_start_is_harmless_in_either_form():
     for pretty in (False, True):
         note = LineForm(pretty).note(0.0, f"{HOSTILE} is no key", "warning")

@@ -113,6 +113,19 @@ values = st.text(st.characters(max_codepoint=0x1FF), max_size=8)
 several = st.lists(st.tuples(names, values), max_size=4)
 
 
+@given(st.lists(st.text(st.characters(max_codepoint=255), max_size=4), min_size=1, max_size=3))
+def test_values_that_vary_are_refused_for_control_characters_and_for_nothing_else(values: list[str]) -> None:
+    """A tab is one that may stand in a value."""
+    head = RequestHead(b"POST", b"/", b"example.com", [])
+    named = [(f"x-{number}", value) for number, value in enumerate(values)]
+    has_control = any((ord(one) < 32 and one != "\t") or ord(one) == 127 for value in values for one in value)
+    if has_control:
+        with pytest.raises(httpx.LocalProtocolError):
+            head.request(named, b"")
+    else:
+        assert b"".join(head.request(named, b"")).count(b"\r\n") == len(values) + 6
+
+
 @given(several, several, st.sampled_from([b"POST", b"GET"]), st.binary(max_size=8))
 def test_head_written_once_and_one_written_whole_are_the_same_fields(
     same: list[tuple[str, str]], varying: list[tuple[str, str]], method: bytes, body: bytes
