@@ -3,10 +3,12 @@
 Fifty clients with an endpoint each, posted to by batches of a hundred over one connection, or singly over four. The
 receiver is haproxy, which answers 200 and costs next to nothing. The daemon has a core of its own; the load and the
 receiver share another. What counts is the daemon's CPU time: intake, signature, delivery, record, log, account.
-`--beside DIRECTORY` measures another checkout by turns: what a change costs or saves.
+`--beside DIRECTORY` measures another checkout by turns: what a change costs or saves. `--python COMMAND` measures the
+daemon on another interpreter by turns, which needs what requirements.lock has; given again, on several.
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,20 +40,23 @@ DAEMON_CORE, LOAD_CORE = 0, 1
 @click.command(help=__doc__)
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--beside", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout.")
+@click.option("--python", "others", multiple=True, help="Another interpreter, for the daemon alone.")
 @click.option("--quick", is_flag=True, help="Two rounds of a few events: whether it runs.")
 @click.option("--json", "json_path", help="Where all that was seen is written.")
-def main(rounds: int, beside: Path | None, quick: bool, json_path: str | None) -> None:
+def main(rounds: int, beside: Path | None, others: tuple[str, ...], quick: bool, json_path: str | None) -> None:
     share = 20 if quick else 1
     ways: dict[str, Callable[[Child, int], None]] = {
         "batches": partial(post_batches, events=BATCH_EVENTS // share),
         "singly": partial(post_singly, events=SINGLE_EVENTS // share),
     }
     counts = {"batches": BATCH_EVENTS // share, "singly": SINGLE_EVENTS // share}
-    sources = {"": ROOT} | ({" beside": beside} if beside else {})
+    base = " beside" if beside else "" if others else None
+    daemons = {"": partial(measure, ROOT)} | ({" beside": partial(measure, beside)} if beside else {})
+    for python in others:
+        name = f" {version(python)}"
+        daemons[name if name not in daemons else f"{name} {python}"] = partial(measure, ROOT, python=python)
     measures = {
-        f"{way}{name}": partial(measure, source, post, counts[way])
-        for way, post in ways.items()
-        for name, source in sources.items()
+        f"{way}{name}": partial(run, post, counts[way]) for way, post in ways.items() for name, run in daemons.items()
     }
     try:
         seen = by_turns(measures, rounds=2 if quick else rounds)
@@ -59,19 +64,30 @@ def main(rounds: int, beside: Path | None, quick: bool, json_path: str | None) -
         click.echo(f"skipped: {missing}")
         return
     for way in ways:
-        base = f"{way} beside" if beside else None
-        show([{name: figures for name, figures in each.items() if name.startswith(way)} for each in seen], base=base)
+        rows = [{name: figures for name, figures in each.items() if name.startswith(way)} for each in seen]
+        show(rows, base=None if base is None else f"{way}{base}")
     finish("end_to_end", seen, json_path=json_path)
 
 
+def version(python: str) -> str:
+    """With its compiler: two builds of one release are not the same."""
+    command = [python, "-c", "import platform; print(platform.python_version(), platform.python_compiler())"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=SETTLE_SECONDS).stdout.strip()
+
+
 def measure(
-    source: Path, post: Callable[[Child, int], None], count: int, fields: Mapping[str, object] = MappingProxyType({})
+    source: Path,
+    post: Callable[[Child, int], None],
+    count: int,
+    fields: Mapping[str, object] = MappingProxyType({}),
+    *,
+    python: str = sys.executable,
 ) -> Figures:
     """`fields` are of each endpoint, beside its URL."""
     with (
         tempfile.TemporaryDirectory() as directory,
         sink(core=LOAD_CORE) as port,
-        daemon(directory, source=source, core=DAEMON_CORE) as hookd,
+        daemon(directory, source=source, python=python, core=DAEMON_CORE) as hookd,
         Keeper(hookd.port) as api,
     ):
         for number in range(CLIENTS):

@@ -180,12 +180,13 @@ def daemon(
     settings: Mapping[str, str] = ROOMY,
     *,
     source: Path = ROOT,
+    python: str = sys.executable,
     core: int | None = None,
     turns: Path | None = None,
 ) -> Iterator[Child]:
     """`hookd run` of that checkout; with `turns` of this one, its loop's turns in that file (watched_daemon)."""
     program = ["hookd"] if turns is None else ["tests.benchmarks.watched_daemon", str(turns)]
-    command = [sys.executable, "-m", *program, "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
+    command = [python, "-m", *program, "run", "--dev", "--bind", "127.0.0.1:0", "--reports", directory]
     env = {**os.environ, "PYTHONPATH": str(source / "daemon"), **settings}
     with running(command, env, core=core, cwd=source) as found:
         yield found
