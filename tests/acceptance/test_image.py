@@ -26,7 +26,7 @@ DRIVE = Path(__file__).with_name("image_drive.py").read_bytes()
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 NEEDED = ("podman", "runc", "mmdebstrap")
 TIMED_OUT = 124  # of `timeout`
-BASE_SECONDS_MAX, BUILD_SECONDS_MAX, SECONDS_MAX = 90, 120, 60
+BASE_SECONDS_MAX, BUILD_SECONDS_MAX, SECONDS_MAX = 120, 150, 60
 NO_NETWORK = re.compile("Temporary failure in name resolution|Max retries exceeded|Read timed out|Connection broken")
 # What a test has besides: it posts over loopback, and keeps what it takes.
 SETTINGS = """
@@ -54,7 +54,7 @@ print([name for name, file in wanted.items() if file and not os.path.exists(file
 
 pytestmark = [
     pytest.mark.second_round,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(450),
     pytest.mark.skipif(WITHOUT_RECORDER, reason="the recorder is switched off for this run"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a base image"),
     pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"needs {', '.join(NEEDED)}"),
@@ -140,7 +140,8 @@ def made_base(archive: Path, suite: str) -> Path:
     options = [f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in ("doc", "man", "locale")]
     options += ["--dpkgopt=force-unsafe-io", "--variant=essential", "--include=python3-venv,ca-certificates,passwd"]
     command = [*bounded(BASE_SECONDS_MAX), "mmdebstrap", *options, *hooks, suite, str(archive)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = os.environ | {"TMPDIR": str(archive.parent)}
+    made = subprocess.run(command, capture_output=True, env=env, text=True, check=False)
     if made.returncode:
         pytest.skip(f"no base is made here within {BASE_SECONDS_MAX} s: {made.stderr[-300:]}")
     return archive
