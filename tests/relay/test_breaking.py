@@ -25,8 +25,11 @@ from trio.testing import MockClock
 from tests.relay.breaking import TRANSPORT, Breaking, BreakingDaemon, BreakingRedis, Fault, response
 from tests.relay.harness import GROUP, STREAM, Redis, RedisServer, added, definitions, dict_of, needs_redis
 
-# Where a connection is not made, the library leaves what it had made for it.
-pytestmark = [needs_redis, pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")]
+pytestmark = [
+    needs_redis,
+    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+    pytest.mark.usefixtures("library_leaves_streams"),
+]
 RATE = 20.0
 ALL = "HOOKD_TEST_RELAY_FAULTS" in os.environ
 SECONDS_MAX = 60.0 * RATE  # for what takes a second on a machine that does nothing else

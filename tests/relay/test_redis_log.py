@@ -176,7 +176,8 @@ async def test_stopped_relay_leaves_everything_at_once(tmp_path: Path) -> None:
         assert [member.name for member in (await second.survey()).members] == ["relay:b"]
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")  # the library's, of what it did not open
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+@pytest.mark.usefixtures("library_leaves_streams")
 async def test_log_that_has_ended_is_away(tmp_path: Path) -> None:
     """Whoever still has it, as a post that reads its events again has: the library's own error would end the relay."""
     async with two_relays(tmp_path) as (redis, first, _):
