@@ -137,7 +137,7 @@ def _is_past(moment: float | None, asked_at: float) -> bool:
     return moment is not None and moment < asked_at
 
 
-def check_status(world: "World", view: dict[str, Any]) -> None:
+def check_status(world: "World", view: dict[str, Any], asked_at: float) -> None:
     events, deliveries, memory = view["events"], view["deliveries"], view["memory"]
     for name, counts, total in (("events", events, "accepted"), ("deliveries", deliveries, "opened")):
         parts = sum(counts[status] for status in ("pending", "failed", "delivered", "exhausted"))
@@ -156,7 +156,8 @@ def check_status(world: "World", view: dict[str, Any]) -> None:
     maybe = sum(one.maybe for one in (*world.checks.posted.values(), *world.checks.nameless.values()))
     if not world.plan.retention_is_tiny and not len(posted) <= events["accepted"] <= len(posted) + maybe:
         world.fail("S1", f"{events['accepted']} accepted; {len(posted)} are known, and {maybe} may be")
-    in_flight = sum(one.is_open for one in world.checks.open_attempts)
+    # One that began in the moment of the question may have begun behind the look, and before the answer was read.
+    in_flight = sum(one.is_open and one.begun_at < asked_at for one in world.checks.open_attempts)
     own_in_flight = view["operations"]["in_flight"]
     if deliveries["in_flight"] + own_in_flight < in_flight and not _tests(world):
         world.fail("S1", f"{deliveries['in_flight']} in flight, of which {in_flight} were seen")

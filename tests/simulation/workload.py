@@ -439,7 +439,7 @@ class Workload:
         asked_at = self.world.now()
 
         def check(body: dict[str, Any]) -> None:
-            answer_invariants.check_status(self.world, body)
+            answer_invariants.check_status(self.world, body, asked_at)
             looks.check_status(self.world, body, asked_at)
 
         answered = await self._callers.ask("GET", "/v1/status", then=check)
