@@ -10,9 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 
 class Looker:
-    """Notes each look: until when the timer waited, and the time. Asks for the next ones in turn."""
+    """Notes each look: up to when the timer looks, and the time. Asks for the next ones in turn."""
 
-    def __init__(self, *next_ats: float) -> None:
+    def __init__(self, *next_ats: float, goes_by_clock: bool = True) -> None:
+        self.goes_by_clock = goes_by_clock
         self.seen: list[tuple[float, float]] = []
         self._next_ats = list(next_ats)
 
@@ -61,7 +62,7 @@ async def test_look_that_is_wanted_soon_is_in_the_next_turn(autojump_clock, nurs
     timer.look_at(one, SOON)
     assert one.seen == []
     await wait_all_tasks_blocked()
-    assert one.seen == [(SOON, 0)]
+    assert one.seen == [(0, 0)]
 
 
 async def test_who_is_forgotten_is_not_looked_at(autojump_clock, nursery) -> None:
@@ -75,16 +76,29 @@ async def test_who_is_forgotten_is_not_looked_at(autojump_clock, nursery) -> Non
 
 
 async def test_all_that_are_due_by_the_clock_are_looked_at_in_one_turn(mock_clock: MockClock, nursery) -> None:
-    """After a long turn of others; and each is told of the one moment that was waited for."""
-    timer, many = Timer(), [Looker() for _ in range(20)]
+    """After a long turn of others."""
+    many = await looked_at_late(mock_clock, nursery, goes_by_clock=True)
+    assert [one.seen for one in many[:11]] == [[(2, 2)]] * 11
+    assert [one.seen for one in many[11:]] == [[]] * 9
+
+
+async def test_by_the_moments_waited_for_each_is_looked_at_once_and_at_its_own(mock_clock: MockClock, nursery) -> None:
+    """Each in a turn of its own. What is due later is not looked at in vain: with n of them that were n² looks."""
+    many = await looked_at_late(mock_clock, nursery, goes_by_clock=False)
+    assert [one.seen for one in many[:11]] == [[(1 + number / 10, 2)] for number in range(11)]
+    assert [one.seen for one in many[11:]] == [[]] * 9
+
+
+async def looked_at_late(mock_clock: MockClock, nursery: trio.Nursery, *, goes_by_clock: bool) -> list[Looker]:
+    """Twenty that want a look at 1.0, 1.1 and so on, after the time has gone on to 2 at once."""
+    timer, many = Timer(), [Looker(goes_by_clock=goes_by_clock) for _ in range(20)]
     nursery.start_soon(timer.run)
     for number, one in enumerate(many):
         timer.look_at(one, 1 + number / 10)
     await wait_all_tasks_blocked()
     mock_clock.jump(2)
     await wait_all_tasks_blocked()
-    assert [one.seen for one in many[:11]] == [[(1, 2)]] * 11
-    assert [one.seen for one in many[11:]] == [[]] * 9
+    return many
 
 
 async def test_looks_that_are_wanted_no_more_are_let_go(autojump_clock, nursery) -> None:

@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant("wake_up_lost", courier.Courier, "add", "self._look(lane)", "pass"),
     Mutant("moment_not_waited_for", courier.Courier, "_go_on", "self._keeper.look_at(self, begins_from)", "pass"),
     Mutant("sooner_look_lost", timer.Timer, "look_at", "at >= self._next.get(one, math.inf)", "one in self._next"),
-    Mutant("look_forgets_the_next", timer.Timer, "_look", "self.look_at(one, one.look(at))", "one.look(at)"),
+    Mutant("look_forgets_the_next", timer.Timer, "_look", "self.look_at(one, one.look(until))", "one.look(until)"),
     Mutant(
         "slot_leaked",
         courier.Courier,

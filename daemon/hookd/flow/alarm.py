@@ -27,6 +27,7 @@ from hookd.flow.timer import Timer
 
 
 class Alarm:
+    goes_by_clock = False
     __slots__ = ("_has_rung", "_is_moved", "_looked_at", "_now", "_rings_at", "_scope", "_timer", "_within")
 
     def __init__(self, timer: Timer | None = None) -> None:

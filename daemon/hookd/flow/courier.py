@@ -77,6 +77,8 @@ class Keeper(Protocol):
 
 
 class Courier:
+    goes_by_clock = True
+
     def __init__(
         self,
         client_id: str,
