@@ -10,7 +10,7 @@ from hookd.core.troubles import AilingEndpoint, Ailment, Situation, troubles
 from hookd.edge.api.page.actions import DOES
 
 from tests.core.test_loss import line, summary
-from tests.core.test_troubles import FULL, NOW, SAID, of
+from tests.core.test_troubles import FULL, NOW, SAID, of, spell
 
 CHARACTERS_MAX = 160
 DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
@@ -107,6 +107,27 @@ def test_full_budget_is_emptied_where_it_is_held() -> None:
         "raise intake.unsettled_bytes_max and send SIGHUP, or hold back the producer that sends most."
     )
     assert "raise the client's limit in [intake] and send SIGHUP," in step(full_clients=1, fullest=DOWN)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("recorder.bytes_max", "raise recorder.bytes_max and restart, or hold back the producer that sends most."),
+        ("intake.receiving_bytes_max", "raise intake.receiving_bytes_max and send SIGHUP, or hold back the producer"),
+        ("http.sending_bytes_max", "look who asks for long answers and reads them slowly."),
+    ],
+)
+def test_step_is_about_the_limit_that_was_used_up(limit: str, words: str) -> None:
+    """Where the budget has room it is not the budget."""
+    assert step(refused=spell(1, limit=limit)).startswith(words)
+
+
+def test_step_of_a_share_that_was_used_up_names_its_limit() -> None:
+    """A client's of the recorder, or a token's: neither is mended in [intake]."""
+    assert step(refused_client=("acme", spell(1, limit="recorder.bytes_max"))).startswith("raise recorder.bytes_max")
+    assert step(refused_client=(None, spell(1, limit="http.connections_max"))) == (
+        "have who uses that token ask for less at once, or raise http.connections_max."
+    )
 
 
 def test_endpoint_that_nothing_ails_has_no_step() -> None:

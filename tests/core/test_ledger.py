@@ -16,7 +16,7 @@ from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.listing import BLOCK, PAGE_LOOKS_MAX, Wanted
 from hookd.core.outcome import Exchange, Responded, TimedOut
-from hookd.core.refusal import ClientFull, Full, Refused
+from hookd.core.refusal import ClientFull, Full, Refused, WantOfRoom
 from hookd.core.retention import EXCERPT_BYTES_MAX, EXCERPT_ROW_BYTES
 from hookd.core.retry import GiveUp, Reason, Retry, Success, Verdict
 from hookd.core.settings import DEFAULTS, IntakeSettings, RetentionSettings, Settings
@@ -705,6 +705,9 @@ def test_budget_at_its_limit_refuses_and_changes_nothing(
     with pytest.raises(refusal, match=r"intake\.(client|unsettled)_(events|bytes)_max") as refused:
         desk.ask("a", 10)
     assert refused.value.slug == slug
+    assert isinstance(refused.value, WantOfRoom)
+    assert f"{refused.value.limit} is" in refused.value.detail
+    assert refused.value.client_id == ("a" if refusal is ClientFull else None)
     # Nothing settled yet: of the whole that is the longest wait, of one client its next attempt says more.
     assert refused.value.retry_after_seconds == (60 if refusal is Full else None)
     assert (desk.ledger.totals(), desk.held()) == before

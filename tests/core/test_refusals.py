@@ -12,9 +12,7 @@ def at(seconds: float) -> Moment:
 
 
 def client_full(client_id: str | None) -> ClientFull:
-    refused = ClientFull("no room")
-    refused.client_id = client_id
-    return refused
+    return ClientFull("no room").at("intake.client_events_max", client_id)
 
 
 def test_spell_has_its_beginning_and_its_count() -> None:

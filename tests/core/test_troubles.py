@@ -31,9 +31,9 @@ def headline(situation: Situation) -> str:
     return found[0].sentence if found else well(situation)
 
 
-def spell(count: int, *, began: float = -300, last: float = -1) -> Spell:
+def spell(count: int, *, began: float = -300, last: float = -1, limit: str = "intake.unsettled_events_max") -> Spell:
     """Seconds before now."""
-    return Spell(count, NOW + began, Moment(1000 + last, NOW + last))
+    return Spell(count, NOW + began, Moment(1000 + last, NOW + last), limit)
 
 
 FULL = {"unsettled_events": 100_000, "unsettled_events_max": 100_000}
@@ -319,20 +319,31 @@ def test_run_before_is_told_by_how_it_ended(run: PreviousRun, sentence: str) -> 
         (
             {"refused": spell(34)},
             (
-                "Producers were refused (503) for all clients, 34 times from 07:55:00Z to 07:59:59Z: the budget or the "
-                "recorder was full."
+                "Producers were refused (503) for all clients, 34 times from 07:55:00Z to 07:59:59Z: "
+                "intake.unsettled_events_max was used up."
             ),
         ),
         (
-            {"refused_client": ("acme", spell(1, began=-1))},
+            {"refused": spell(1, began=-1, limit="http.sending_bytes_max"), "largest": DOWN},
             (
-                "Events of acme were refused (429), once at 07:59:59Z: its budget, or its share of the recorder, was "
-                "full."
+                "Requests were refused (503), once at 07:59:59Z: answers that their readers had not taken were at "
+                "http.sending_bytes_max."
             ),
         ),
         (
-            {"refused_client": (None, spell(2))},
-            "Requests were refused (429), 2 times from 07:55:00Z to 07:59:59Z: a token's share was full.",
+            {"refused_client": ("acme", spell(1, began=-1, limit="intake.client_bytes_max"))},
+            "Events of acme were refused (429), once at 07:59:59Z: intake.client_bytes_max was used up.",
+        ),
+        (
+            {"refused_client": ("acme", spell(1, began=-1, limit="recorder.bytes_max"))},
+            "Events of acme were refused (429), once at 07:59:59Z: its share of recorder.bytes_max was used up.",
+        ),
+        (
+            {"refused_client": (None, spell(2, limit="http.connections_max"))},
+            (
+                "Requests were refused (429), 2 times from 07:55:00Z to 07:59:59Z: a token's share of "
+                "http.connections_max was used up."
+            ),
         ),
     ],
 )

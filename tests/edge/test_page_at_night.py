@@ -10,13 +10,14 @@ from hookd.core.loss import loss_of
 from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Responded, Unreachable
 from hookd.core.report import Undelivered
-from hookd.core.settings import IntakeSettings, RetrySettings, Settings
+from hookd.core.settings import HttpSettings, IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
 
 from tests.core.test_loss import line, summary
 from tests.edge.test_api import Api, event, started
+from tests.edge.test_long_answers import wide
 from tests.edge.test_page import shown, text_of
 from tests.flow.harness import EPOCH, URL, Hang, Reloaded, at, now
 
@@ -43,7 +44,7 @@ async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) 
     api.flow.registration.resume("acme", "default")
     await at(16)
     said = await said_at(api, "/")
-    assert said.startswith("Producers were refused (503) for all clients, 4 times from 08:00:05Z to 08:00:10Z: the")
+    assert said.startswith("Producers were refused (503) for all clients, 4 times from 08:00:05Z to 08:00:10Z: ")
 
 
 async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_clock, nursery) -> None:
@@ -59,8 +60,21 @@ async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_
     api.flow.registration.resume("acme", "default")
     await at(16)
     said = await said_at(api, "/")
-    assert said.startswith("Events of acme were refused (429), 2 times at 08:00:05Z: its budget, or its share")
-    assert "First: raise the client's limit in [intake] and send SIGHUP" in said
+    assert said.startswith("Events of acme were refused (429), 2 times at 08:00:05Z: intake.client_")
+    assert "First: raise intake.client_events_max and send SIGHUP" in said
+
+
+async def test_answer_that_nobody_took_is_no_producer_that_was_refused(autojump_clock, nursery) -> None:
+    """The limit is its own, and so is what to do. Once it said that the budget or the recorder was full."""
+    api = await started(nursery)
+    wide(api.flow)
+    api.flow.admit_many(10)
+    api.flow.set(http=HttpSettings(sending_bytes_max=1))
+    assert (await api.get("/v1/events")).status == 503
+    api.flow.set(http=HttpSettings())
+    said = await said_at(api, "/")
+    assert said.startswith("Requests were refused (503), once at 08:00:00Z: answers that their readers had not taken")
+    assert "First: look who asks for long answers and reads them slowly." in said
 
 
 async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(autojump_clock, nursery) -> None:

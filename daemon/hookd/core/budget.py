@@ -202,7 +202,7 @@ class Budget:
             else f"client {client_id!r} has {held.bytes:,} unsettled bytes and asks for {client.bytes:,} more; "
             f"intake.client_bytes_max is {intake.client_bytes_max:,}",
             retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
-        )
+        ).at(f"intake.client_{'events' if lacking.events > 0 else 'bytes'}_max", client_id)
 
     def _refuse_if_share_of_recorder_full(self, client_id: str, usage: Usage, client: Demand, now: float) -> None:
         if self._client_share >= 1:
@@ -217,7 +217,7 @@ class Budget:
             f"client {client_id!r} has {held_bytes:,} bytes in the flight recorder and asks for {client.row_bytes:,} "
             f"more; its share of recorder.bytes_max is room for {bytes_max:,}",
             retry_after_seconds=None if seconds == math.inf else wait_seconds(seconds),
-        )
+        ).at("recorder.bytes_max", client_id)
 
     def _refuse_if_whole_full(self, whole: Demand, now: float) -> None:
         intake, held = self._effective.settings.intake, self.whole.held
@@ -233,7 +233,7 @@ class Budget:
             else f"{held.bytes:,} bytes are unsettled, {whole.bytes:,} more are asked for; "
             f"intake.unsettled_bytes_max is {intake.unsettled_bytes_max:,}",
             retry_after_seconds=wait_seconds(self.whole.settling.seconds_until_free(lacking, now)),
-        )
+        ).at(f"intake.unsettled_{'events' if lacking.events > 0 else 'bytes'}_max")
 
 
 def _mark(events_max: int, bytes_max: int) -> Demand:

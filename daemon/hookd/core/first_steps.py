@@ -10,12 +10,11 @@ from hookd.core.troubles import AilingEndpoint, Ailment, Situation, Trouble
 
 def first_step(trouble: Trouble, now: Situation) -> str:
     if trouble.kind in ("full", "filling"):
-        is_bytes = now.unsettled_bytes / now.unsettled_bytes_max > now.unsettled_events / now.unsettled_events_max
-        return _room(trouble.endpoint, f"intake.unsettled_{'bytes' if is_bytes else 'events'}_max")
+        return _room_for_all(trouble, now)
     if trouble.kind == "client-full" and now.used >= 1 and _is_same(trouble.endpoint, now.largest):
         return "as above."
     if trouble.kind in ("client-full", "client-filling"):
-        return _room(trouble.endpoint, "the client's limit in [intake]")
+        return _room_for_client(trouble, now)
     if trouble.kind == "given-up":
         return f"see why below. Once {now.given_up_last or 'it'} takes events again, press replay on its page."
     if trouble.kind == "run-before":
@@ -58,9 +57,28 @@ def _is_same(one: AilingEndpoint | None, other: AilingEndpoint | None) -> bool:
     return one is not None and other is not None and one.name == other.name
 
 
+def _room_for_all(trouble: Trouble, now: Situation) -> str:
+    limit = now.refused.limit if now.used < 1 and now.refused is not None and trouble.kind == "full" else ""
+    if limit == "http.sending_bytes_max":
+        return f"look who asks for long answers and reads them slowly. Else raise {limit} and restart."
+    is_bytes = now.unsettled_bytes / now.unsettled_bytes_max > now.unsettled_events / now.unsettled_events_max
+    return _room(trouble.endpoint, limit or f"intake.unsettled_{'bytes' if is_bytes else 'events'}_max")
+
+
+def _room_for_client(trouble: Trouble, now: Situation) -> str:
+    """Where it is full no more, at the limit that was."""
+    is_over = trouble.kind == "client-full" and not now.full_clients and now.refused_client is not None
+    if now.refused_client is None or not is_over:
+        return _room(trouble.endpoint, "the client's limit in [intake]")
+    client_id, spell = now.refused_client
+    if client_id is None:
+        return f"have who uses that token ask for less at once, or raise {spell.limit}."
+    return _room(trouble.endpoint, spell.limit)
+
+
 def _room(endpoint: AilingEndpoint | None, setting: str) -> str:
     """Who holds it goes first, then who comes."""
-    more = f"raise {setting} and send SIGHUP"
+    more = f"raise {setting} and {'restart' if setting == 'recorder.bytes_max' else 'send SIGHUP'}"
     if endpoint is None or endpoint.ailment is None:
         return f"{more}, or hold back the producer that sends most."
     if endpoint.ailment is Ailment.PAUSED_BY_OPERATOR:

@@ -146,7 +146,7 @@ class SegmentRecorder:
                 f"the event takes {row_bytes:,} bytes in the flight recorder, which was started for "
                 f"{self._layout.row_bytes:,} at most; larger limits need a restart",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+            ).at("recorder.bytes_max")
         return row_bytes
 
     def refuse_if_full(self, row_bytes: int) -> None:
@@ -157,7 +157,7 @@ class SegmentRecorder:
                 f"the flight recorder holds {self._rows_bytes:,} bytes of unsettled events and has room for {room:,}; "
                 f"{cause} allows no more",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+            ).at("recorder.bytes_max")
 
     def client_room(self, client_id: str, *, share: float) -> tuple[int, int]:
         """One row of the largest always fits. What the file system gives of `recorder.bytes_max` is not asked."""

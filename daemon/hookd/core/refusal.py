@@ -126,14 +126,24 @@ class RegistryFull(Refused):
     slug = "registry-full"
 
 
-class ClientFull(Refused):
+class WantOfRoom(Refused):
+    """`limit` is the setting that is used up."""
+
+    limit = ""
+    client_id: str | None = None
+
+    def at(self, limit: str, client_id: str | None = None) -> Self:
+        self.limit, self.client_id = limit, client_id
+        return self
+
+
+class ClientFull(WantOfRoom):
     """`client_id` is set where it is the client's share of what it may hold, and not a token's of what it asks."""
 
     slug = "client-full"
-    client_id: str | None = None
 
 
-class Full(Refused):
+class Full(WantOfRoom):
     slug = "full"
 
 

@@ -1,7 +1,8 @@
-"""Owns since when, and how often, producers were refused for want of room: with 503 for all, with 429 for one client.
+"""Owns since when, how often, and at which limit, requests were refused for want of room: with 503, or with 429.
 
-Rules: refusals that follow each other within SPELL_SECONDS are one spell, with its beginning and its count. A batch
-that is refused whole counts once. So does each event that a partial batch went on without.
+Rules: 503 is of all clients, 429 of one. Refusals that follow each other within SPELL_SECONDS are one spell, with its
+beginning, its count, and the limit of the last. A batch that is refused whole counts once. So does each event that a
+partial batch went on without.
 Limits: the spells of the CLIENTS_MAX clients that were refused last, 40 kB.
 """
 
@@ -19,6 +20,7 @@ class Spell(msgspec.Struct, frozen=True, gc=False):
     count: int
     began_at: float  # wall
     last: Moment
+    limit: str  # the setting that was used up, at the last
 
 
 class Refusals:
@@ -29,9 +31,9 @@ class Refusals:
     def note(self, refused: Refused, now: Moment) -> None:
         """Any refusal; those that are not for want of room change nothing."""
         if isinstance(refused, Full):
-            self._full = _gone_on(self._full, now)
+            self._full = _gone_on(self._full, refused.limit, now)
         elif isinstance(refused, ClientFull):
-            self._clients[refused.client_id] = _gone_on(self._clients.pop(refused.client_id, None), now)
+            self._clients[refused.client_id] = _gone_on(self._clients.pop(refused.client_id, None), refused.limit, now)
             if len(self._clients) > CLIENTS_MAX:
                 del self._clients[next(iter(self._clients))]
 
@@ -50,9 +52,11 @@ class Refusals:
         return None if spell is None else (client_id, spell)
 
 
-def _gone_on(spell: Spell | None, now: Moment) -> Spell:
+def _gone_on(spell: Spell | None, limit: str, now: Moment) -> Spell:
     lasting = _lasting(spell, now.monotonic)
-    return Spell(1, now.wall, now) if lasting is None else Spell(lasting.count + 1, lasting.began_at, now)
+    if lasting is None:
+        return Spell(1, now.wall, now, limit)
+    return Spell(lasting.count + 1, lasting.began_at, now, limit)
 
 
 def _lasting(spell: Spell | None, now: float) -> Spell | None:

@@ -29,6 +29,11 @@ LOOP_LAG_SECONDS_MAX = 0.25
 LOOP_LAG_SECONDS_BAD = 1.0
 # A refusal no longer ago is told, though there is room again.
 OF_LATE_SECONDS = 60.0
+# What is held for as long as a request takes, and no producer's fault.
+OF_MOMENTS = {
+    "http.sending_bytes_max": "answers that their readers had not taken",
+    "intake.receiving_bytes_max": "bodies that were being received",
+}
 # Of those that a run before lost deliveries of; the page lists more of them below.
 LOSERS_NAMED = 3
 
@@ -153,10 +158,13 @@ def _refusing(now: Situation) -> Iterator[Trouble]:
     if now.used >= 1:
         said = f"Producers are refused (503) for all clients{_so_far(now.refused, now)}: the budget is full{held}."
         yield Trouble("full", said, endpoint=now.largest)
-    elif _is_of_late(now.refused, now):
-        times = _from_to(now.refused, now)
-        said = f"Producers were refused (503) for all clients{times}: the budget or the recorder was full{held}."
-        yield Trouble("full", said, endpoint=now.largest)
+    elif now.refused is not None and _is_of_late(now.refused, now):
+        times, limit = _from_to(now.refused, now), now.refused.limit
+        if limit in OF_MOMENTS:
+            yield Trouble("full", f"Requests were refused (503){times}: {OF_MOMENTS[limit]} were at {limit}.")
+        else:
+            said = f"Producers were refused (503) for all clients{times}: {limit} was used up{held}."
+            yield Trouble("full", said, endpoint=now.largest)
     yield from _refusing_clients(now)
 
 
@@ -175,8 +183,9 @@ def _refusing_clients(now: Situation) -> Iterator[Trouble]:
     elif now.refused_client is not None and _is_of_late(now.refused_client[1], now):
         client_id, spell = now.refused_client
         whose = "Requests" if client_id is None else f"Events of {client_id}"
-        why = "a token's share" if client_id is None else "its budget, or its share of the recorder,"
-        said = f"{whose} were refused (429){_from_to(spell, now)}: {why} was full."
+        share = "a token's share of " if client_id is None else "its share of "
+        why = spell.limit if spell.limit.startswith("intake.client_") else f"{share}{spell.limit}"
+        said = f"{whose} were refused (429){_from_to(spell, now)}: {why} was used up."
         is_named = fullest is not None and fullest.client_id == client_id
         yield Trouble("client-full", said, endpoint=fullest if is_named else None)
 

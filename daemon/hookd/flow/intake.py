@@ -22,7 +22,7 @@ from hookd.core.event import Event, Submission
 from hookd.core.ledger import Ledger
 from hookd.core.logged_lines import EventAccepted
 from hookd.core.mistakes import Mistake
-from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused
+from hookd.core.refusal import ClientFull, Draining, IdConflict, Refused, WantOfRoom
 from hookd.core.registry import Registry
 from hookd.core.retry import Reason
 from hookd.core.timestamps import Moment
@@ -119,7 +119,6 @@ class Intake:
             if self._ledger.refuse_if_full(client_id, client=client, whole=whole, now=now.monotonic):
                 self._notices.filling(client_id)
         except ClientFull as refused:
-            refused.client_id = client_id
             self._notices.full(client_id, refused.detail)
             if refused.retry_after_seconds is None:
                 waits = {} if waits is None else waits
@@ -390,6 +389,6 @@ def _whole_batch_refused(refused: Sequence[tuple[int, Refused]], wait_seconds: i
         retry_after_seconds=max(wait_seconds, *(item.retry_after_seconds or 0 for _, item in refused)) or None,
         **first.extra,
     )
-    if isinstance(made, ClientFull) and isinstance(first, ClientFull):
-        made.client_id = first.client_id
+    if isinstance(made, WantOfRoom) and isinstance(first, WantOfRoom):
+        made.at(first.limit, first.client_id)
     return made

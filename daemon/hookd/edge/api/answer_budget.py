@@ -40,7 +40,7 @@ class AnswerBudget:
         if self.held_bytes + more_bytes > room_bytes:
             detail = "answers that their readers have not taken yet are at "
             detail += f"{'half of ' if reads else ''}http.sending_bytes_max, {format_size(bytes_max)}"
-            raise Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS).at("http.sending_bytes_max")
 
 
 class CountedAnswer:

@@ -47,7 +47,7 @@ class BodyBudget:
         if self.held_bytes + count > intake.receiving_bytes_max:
             bytes_max = format_size(intake.receiving_bytes_max)
             detail = f"all bodies being received are at intake.receiving_bytes_max, {bytes_max}"
-            return Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+            return Full(detail, retry_after_seconds=RETRY_AFTER_SECONDS).at("intake.receiving_bytes_max")
         self._hold(count, caller)
         return None
 

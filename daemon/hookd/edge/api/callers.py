@@ -59,7 +59,7 @@ class Caller:
 
     def _refusal(self, held: str, setting: str, share: str) -> ClientFull:
         detail = f"the token {self.name!r} has {held}; one token's share of {setting} is {share}"
-        return ClientFull(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+        return ClientFull(detail, retry_after_seconds=RETRY_AFTER_SECONDS).at(setting)
 
 
 class Callers:
