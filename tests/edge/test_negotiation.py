@@ -138,6 +138,16 @@ async def test_path_that_strangers_try_is_told_what_was_meant(
         assert one in there or any(route.startswith(one) for route in there if one.endswith("/")), one
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/v1/clients"), ("PUT", "/v1/events"), ("PUT", "/v1/events/batch")]
+)
+async def test_path_that_is_right_is_not_told_as_what_was_meant(autojump_clock, nursery, method, path) -> None:
+    """It only does not take the method: Allow has what it takes."""
+    api = await started(nursery)
+    answer = refused_as(await api.call(method, path), 405, "method-not-allowed")
+    assert answer.body["detail"].endswith("; Allow lists what it takes")
+
+
 async def test_path_with_two_slashes_first_is_named_as_it_came(autojump_clock, nursery) -> None:
     """Not as the route that would be there with one."""
     api = await started(nursery)

@@ -19,7 +19,7 @@ from hookd.core.urls import logged_url, shown_url
 
 # Each rotated secret is one more signature of 47 bytes in the header, and one more digest an attempt.
 OLD_SECRETS_MAX = 3
-# What a client takes besides its endpoints: its book, its courier and the courier's task, measured with a delivery
+# What a client takes besides its endpoints: its book, its courier and that one's look, measured with a delivery
 # waiting. What an endpoint takes besides its texts: its health, its lane, a schedule, old secrets.
 CLIENT_BYTES, ENDPOINT_BYTES = 5 * 1024, 1024
 # Of these, what the definitions take, before anybody works for them.

@@ -1,7 +1,7 @@
 """Owns what a request without a route probably meant: a few words for the paths and methods that strangers try first.
 
-Rules: a hint follows the refusal and changes nothing of it. The first row that fits is said. A path is matched as it
-came, by patterns that look at each character once.
+Rules: a hint follows the refusal and changes nothing of it. The first row that fits is said, unless it names the very
+path that refused the method. A path is matched as it came, by patterns that look at each character once.
 
 Does not: guess by likeness. `/openapi.json` lists every route, which the refusal says where no row fits.
 """
@@ -49,5 +49,5 @@ def hint(method: str, path: str) -> str:
     """`; WORDS`, or nothing where nothing like it is known."""
     for one in _NEAR_MISSES:
         if (not one.methods or method in one.methods) and one.path.fullmatch(path):
-            return f"; {one.hint}"
+            return "" if path in one.hint.replace(",", "").split() else f"; {one.hint}"
     return ""
