@@ -471,3 +471,18 @@ def test_one_of_several_daemons_speaks_for_itself_alone() -> None:
     answers = {"/v1/clients/e1": Answer(404, {HEADER: "a"}, unknown), "/v1/events/e1": Answer(409, {}, ambiguous)}
     lines = explained(find(Behind(answers), "e1"), COMMANDS)  # type: ignore[arg-type]
     assert lines[-1] == "This is shard a alone; another may know it, by the proxy's --url URL/shard/NAME."
+
+
+@pytest.mark.parametrize(
+    ("date", "at"),
+    [
+        ("Fri, 15 Jan 2027 08:00:00 GMT", 1_800_000_000.0),
+        ("", None),
+        ("soon", None),
+        ("Mon, 1 Jan 99999999999 00:00:00 GMT", None),
+        ("Mon, 1 Jan 2024 00:00:00 +99999999999999999", None),
+    ],
+)
+def test_date_of_an_answer_that_cannot_be_read_is_none(date: str, at: float | None) -> None:
+    """Whatever stands before hookd may write it: no traceback comes of it."""
+    assert Answer(403, {"date": date}, None).date == at

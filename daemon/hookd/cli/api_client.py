@@ -63,7 +63,7 @@ class Answer(NamedTuple):
         """When it was answered, by the clock of whoever did, to the second; None where that is not said."""
         try:
             return parsedate_to_datetime(self.headers.get("date", "")).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter of a year, or a zone, beyond any number of C's
             return None
 
     @property
