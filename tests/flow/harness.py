@@ -144,10 +144,11 @@ class Slow(NamedTuple):
 
 
 class Later(NamedTuple):
-    """Answers with a Retry-After header."""
+    """Answers with a Retry-After header, after so many seconds."""
 
     status_code: int
     retry_after: str
+    seconds: float = 0.0
 
 
 class Held:
@@ -239,7 +240,9 @@ async def _play(step: Step, exchange: Exchange) -> Outcome:
             exchange.sending_started = exchange.request_sent = True
             await trio.sleep(seconds)
             return _answer(exchange, status_code)
-        case Later(status_code, retry_after):
+        case Later(status_code, retry_after, seconds):
+            if seconds:
+                await trio.sleep(seconds)
             exchange.retry_after = retry_after
             return _answer(exchange, status_code)
         case Held():
