@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tests.flow.harness import Flow, Hang, Later, Slow, at, endpoint, now
+from tests.flow.harness import URL, Flow, Hang, Later, Slow, at, endpoint, now
 
 STEPS_MAX = 3000  # of a timer's task; more is a look that goes on for ever
 
@@ -260,6 +260,23 @@ async def test_lane_that_may_begin_no_more_when_its_turn_comes_is_looked_at_late
     assert flow.sender.times("second") == []
     await at(20)
     assert flow.sender.times("second") == [9.7]  # jitter upward
+
+
+async def test_what_is_due_and_has_no_room_is_waited_for_without_a_look(autojump_clock) -> None:
+    """The end of an attempt is what it waits for, and no moment: a look at each turn would go on all that time."""
+    flow = Flow()
+    async with trio.open_nursery() as nursery:
+        await flow.start(nursery)
+        flow.put()
+        flow.sender.script(URL, Slow(5, 200))
+        flow.admit_many(3)
+        await at(1)
+        trio.lowlevel.add_instrument(counted := Steps(nursery.cancel_scope))
+        flow.dispatch.wake("acme")
+        await at(4)
+        assert flow.sender.flying == 2
+        nursery.cancel_scope.cancel()
+    assert counted.count == 3  # woken, the look, and the end
 
 
 def _moved(one: Endpoint) -> Endpoint:
