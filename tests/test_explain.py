@@ -384,7 +384,7 @@ async def test_failed_event_shows_its_past_attempts_and_what_was_said(autojump_c
     told = (await of_event(api)).splitlines()
     assert told[2:7] == [
         "Attempt 3 of 6 began 08:00:35Z (0.8s ago) and took 0 ms: answered 503.",
-        "It said: answered 503",
+        'Its body: "answered 503"',
         "Those before it:",
         "1  08:00:00Z  unreachable, cannot connect after 0 ms",
         "2  08:00:05Z  answered 500 after 250 ms",
@@ -409,9 +409,9 @@ def test_long_history_says_how_many_are_not_kept() -> None:
 def test_excerpt_is_one_line_and_short_and_nothing_where_nothing_was_said() -> None:
     """What a person needs of an error page is its first words."""
     [line] = excerpt_text({"response_excerpt": "<html>\n  <b>no\tsuch page</b>" + "x" * 1000})
-    assert line.startswith("It said: <html> <b>no such page</b>xxx")
-    assert line.endswith("…")
-    assert len(line) == len("It said: ") + 200
+    assert line.startswith('Its body: "<html> <b>no such page</b>xxx')
+    assert line.endswith('…"')
+    assert len(line) == len('Its body: ""') + 200
     for nothing in (None, "", " \n "):
         assert list(excerpt_text({"response_excerpt": nothing})) == []
 

@@ -21,12 +21,12 @@ NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
         ),
         (
             Deadline(NOW + 60, Cause.ATTEMPTS),
-            "has its last attempt at 08:01:00Z",
+            "is given up at 08:01:00Z, if all its attempts fail",
             "has its last attempt in 1m 0s, at 08:01:00Z, and is given up if that fails",
         ),
         (
             Deadline(NOW + 60, Cause.ATTEMPTS, is_exact=False),
-            "has its last attempt about 08:01:00Z",
+            "is given up about 08:01:00Z, if all its attempts fail",
             "has its last attempt about in 1m 0s, at 08:01:00Z, and is given up if that fails",
         ),
     ],

@@ -6,11 +6,12 @@ import pytest
 from hookd.core.first_steps import endpoint_step, first_step
 from hookd.core.loss import loss_of
 from hookd.core.run_history import PreviousRun
-from hookd.core.troubles import AilingEndpoint, Ailment, Situation, troubles
+from hookd.core.situation import AilingEndpoint, Ailment, Group, Pace, Situation
+from hookd.core.troubles import troubles
 from hookd.edge.api.page.actions import DOES
 
 from tests.core.test_loss import line, summary
-from tests.core.test_troubles import FULL, NOW, SAID, of, spell
+from tests.core.test_troubles import BUSY, FULL, NOW, SAID, of, spell
 
 CHARACTERS_MAX = 160
 DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
@@ -27,14 +28,25 @@ def test_each_trouble_has_a_step_that_is_short_and_exists(kind: str, fields: dic
     said = step(**fields)
     assert 0 < len(said) <= CHARACTERS_MAX, kind
     assert set(re.findall(r"[Pp]ress ([a-z-]+)", said)) <= DOES.keys(), said
+    assert "cancel" not in said  # what gives something up is no choice among others
+    assert "timeout" not in said  # below its answer time each attempt would fail
 
 
 @pytest.mark.parametrize(
     ("ailment", "words"),
     [
-        (Ailment.DISABLED, "ask its owner whether the events are wanted. If so, press resume, then replay."),
-        (Ailment.PAUSED, "nothing until its owner has mended it: it is probed by itself. Then press retry-all."),
-        (Ailment.FAILING, "look at what it answers, and tell its owner. Once mended, press test, then retry-all."),
+        (
+            Ailment.DISABLED,
+            "ask its owner whether the events are wanted. If so, press test; once it takes that: resume, replay.",
+        ),
+        (
+            Ailment.PAUSED,
+            "tell its owner; it is probed by itself. If that takes long, press pause: nothing is given up then.",
+        ),
+        (
+            Ailment.FAILING,
+            "tell its owner what it answers. Meanwhile press pause: nothing is given up then. Once mended:",
+        ),
         (Ailment.THROTTLED, "nothing to press"),
         (Ailment.PAUSED_BY_OPERATOR, "press resume, unless the pause is still wanted"),
     ],
@@ -46,12 +58,12 @@ def test_step_is_by_what_ails_the_endpoint(ailment: Ailment, words: str) -> None
 
 
 @pytest.mark.parametrize("ailment", [Ailment.FAILING, Ailment.HELD_UP])
-def test_event_that_holds_up_others_is_retried_or_cancelled(ailment: Ailment) -> None:
+def test_event_that_holds_up_others_is_retried_and_not_cancelled(ailment: Ailment) -> None:
     """It is named."""
     said = step(ailing=of(ailment, held_up_by="evt_1"))
     assert "evt_1" in said
-    assert "Retry it once" in said
-    assert "or cancel it." in said
+    assert "press retry" in said
+    assert "cancel" not in said
 
 
 @pytest.mark.parametrize("ailment", [Ailment.PAUSED, Ailment.FAILING])
@@ -75,9 +87,16 @@ def test_where_nothing_waits_what_was_given_up_is_replayed(ailment: Ailment) -> 
                 "previous_run": PreviousRun("9f0c", "crash", 5, 0),
                 "run_before_lost": loss_of(summary(line("acme", 5))),
             },
-            "the numbered steps below.",
+            "hookd resend sends them, once their clients are registered: the steps under What earlier runs left.",
         ),
-        ({"unclaimed_reports": 1}, "the numbered steps below."),
+        (
+            {
+                "previous_run": PreviousRun("9f0c", "crash", 5, 0),
+                "run_before_lost": loss_of(summary(line("acme", 5), payloads=False)),
+            },
+            "post them again from your own records, under the same ids: the steps under What earlier runs left.",
+        ),
+        ({"unclaimed_reports": 1}, "the steps under What earlier runs left."),
     ],
 )
 def test_numbered_steps_are_promised_only_where_there_are_some(fields: dict[str, object], words: str) -> None:
@@ -88,32 +107,36 @@ def test_numbered_steps_are_promised_only_where_there_are_some(fields: dict[str,
 def test_step_that_stands_above_is_not_told_twice() -> None:
     """One endpoint holds the whole budget and its client's."""
     situation = Situation(NOW, largest=DOWN, full_clients=1, fullest=DOWN, **FULL)  # type: ignore[arg-type]
-    [full, client_full] = troubles(situation)
-    assert client_full.sentence == "Events of initech are refused (429): its budget is full."
+    [full] = troubles(situation)
+    assert "; initech's own budget is full too (429)." in full.sentence
     assert first_step(full, situation).startswith("tell the owner of initech/default.")
-    assert first_step(client_full, situation) == "as above."
 
 
 def test_full_budget_is_emptied_where_it_is_held() -> None:
-    """By its owner; what gives something up stands last, and says what it costs. The limit that is full is named."""
+    """By its owner; what gives something up is no choice beside that. The limit is named, with its value."""
     assert step(largest=DOWN, **FULL) == (
-        "tell the owner of initech/default. Meanwhile raise intake.unsettled_events_max and send SIGHUP, or press "
-        "cancel there: 61,000 deliveries are given up."
+        "tell the owner of initech/default. Meanwhile raise intake.unsettled_events_max (now 100,000) and reload "
+        "(systemctl reload hookd, or SIGHUP)."
     )
     held = DOWN._replace(ailment=Ailment.PAUSED_BY_OPERATOR)
     assert step(largest=held, **FULL).startswith("on initech/default: press resume, unless the pause is still wanted.")
     by_bytes = {"unsettled_bytes": 100, "unsettled_bytes_max": 100}
     assert step(**by_bytes) == (
-        "raise intake.unsettled_bytes_max and send SIGHUP, or hold back the producer that sends most."
+        "raise intake.unsettled_bytes_max (now 100B) and reload (systemctl reload hookd, or SIGHUP), or hold back the "
+        "producer that sends most."
     )
-    assert "raise the client's limit in [intake] and send SIGHUP," in step(full_clients=1, fullest=DOWN)
+    limit = "intake.client_events_max (now 40)"
+    assert f"raise {limit} and reload" in step(full_clients=1, fullest=DOWN, client_limit=limit)
 
 
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
         ("recorder.bytes_max", "raise recorder.bytes_max and restart, or hold back the producer that sends most."),
-        ("intake.receiving_bytes_max", "raise intake.receiving_bytes_max and send SIGHUP, or hold back the producer"),
+        (
+            "intake.receiving_bytes_max",
+            "raise intake.receiving_bytes_max and reload (systemctl reload hookd, or SIGHUP), or hold back",
+        ),
         ("http.sending_bytes_max", "look who asks for long answers and reads them slowly."),
     ],
 )
@@ -133,3 +156,39 @@ def test_step_of_a_share_that_was_used_up_names_its_limit() -> None:
 def test_endpoint_that_nothing_ails_has_no_step() -> None:
     """There is nothing to press."""
     assert endpoint_step(DOWN._replace(ailment=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("pace", "words"),
+    [
+        (Pace(1, 1, 3.5), "raise delivery.concurrency (now 1) and reload (systemctl reload hookd, or SIGHUP): soylent"),
+        (Pace(4, 4, 3.5, is_own=True), "PUT soylent with a higher concurrency for default (now 4)."),
+        (Pace(8, 1, 3.5), "tell the owner of soylent/default that it answers too slowly for what comes."),
+    ],
+)
+def test_slow_endpoint_has_one_step_whatever_it_leads_to(pace: Pace, words: str) -> None:
+    """What is refused for it, and what it holds, is one trouble with it."""
+    busy = BUSY._replace(pace=pace)
+    slow = {"slowest": busy, "slowest_seconds": 95.0, "fullest": busy}
+    refused = {**slow, "full_clients": 1, "fullest": busy._replace(budget_used=1.0)}
+    for fields in (slow, refused, {"largest": busy, "slowest": busy, **FULL}):
+        assert step(**fields).startswith(words)
+
+
+def test_trouble_that_is_told_above_has_no_second_step() -> None:
+    """Of what the endpoint that fills the budget lost as well."""
+    lost = {"given_up": 3, "given_up_last": "initech/default", "given_up_endpoint": DOWN}
+    situation = Situation(NOW, largest=DOWN, **lost, **FULL)  # type: ignore[arg-type]
+    assert [first_step(one, situation) != "" for one in troubles(situation)] == [True, False]
+    filling = {"unsettled_events": 90, "unsettled_events_max": 100, "ailing": {Ailment.PAUSED: Group(1, DOWN)}}
+    situation = Situation(NOW, largest=DOWN, **filling)  # type: ignore[arg-type]
+    [_, filling_step] = (first_step(one, situation) for one in troubles(situation))
+    assert filling_step == (
+        "raise intake.unsettled_events_max (now 100) and reload (systemctl reload hookd, or SIGHUP) before that."
+    )
+
+
+def test_what_was_given_up_for_who_takes_events_again_is_replayed() -> None:
+    """The endpoint that lost it is named."""
+    lost = {"given_up": 3, "given_up_last": "initech/default", "given_up_endpoint": DOWN._replace(ailment=None)}
+    assert step(**lost) == "open initech/default, and look whether it takes events again. Then press replay."

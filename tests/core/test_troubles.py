@@ -8,8 +8,9 @@ from hookd.core.loss import loss_of
 from hookd.core.refusals import Spell
 from hookd.core.retry import Reason
 from hookd.core.run_history import PreviousRun
+from hookd.core.situation import AilingEndpoint, Ailment, Group, Pace, Situation
 from hookd.core.timestamps import Moment
-from hookd.core.troubles import AilingEndpoint, Ailment, Group, Situation, troubles, well
+from hookd.core.troubles import owed, troubles, well
 
 from tests.core.test_loss import line, summary
 
@@ -53,7 +54,7 @@ SAID = [
         {**FULL, "largest": DOWN, "refused": spell(1234)},
         (
             "Producers are refused (503) for all clients, 1,234 times since 07:55:00Z: the budget is full; "
-            "initech/default holds 61 % of it, down since 07:50:00Z."
+            "initech/default holds 61 % of it, down since 07:50:00Z (cannot connect)."
         ),
     ),
     (
@@ -61,13 +62,13 @@ SAID = [
         {"full_clients": 3, "fullest": DOWN, "fullest_refused": spell(12, began=-60)},
         (
             "Events of initech are refused (429), 12 times since 07:59:00Z: its budget is full, and so are those of 2 "
-            "more clients; initech/default holds 98 % of it, down since 07:50:00Z."
+            "more clients; initech/default holds 98 % of it, down since 07:50:00Z (cannot connect)."
         ),
     ),
     (
         "run-before",
         {"previous_run": PreviousRun("9f0c", "crash", 4997, 0)},
-        "The run before was killed and left 4,997 deliveries undelivered. Nothing sends them until someone does.",
+        "The run before was killed and left 4,997 deliveries undelivered. hookd sends none of them by itself.",
     ),
     ("unclaimed", {"unclaimed_reports": 1}, "1 report lists undelivered deliveries that nobody took up."),
     (
@@ -135,8 +136,8 @@ SAID = [
         "paused_by_operator",
         {"ailing": of(Ailment.PAUSED_BY_OPERATOR, unsettled=0, since=None)},
         (
-            "acme/eu is paused by an operator: nothing is sent and nothing expires until someone resumes it; nothing "
-            "waits for it."
+            "acme/eu is paused by an operator: nothing is sent, nothing expires, and its backlog grows until someone "
+            "resumes it; nothing waits for it."
         ),
     ),
     ("lag", {"loop_lag_seconds": 0.4}, "The event loop lags by 0.4s: everything is late by that."),
@@ -191,11 +192,12 @@ def test_run_before_names_who_is_owed_most_and_since_when() -> None:
     said = headline(Situation(NOW, previous_run=killed, run_before_lost=lost))
     assert said == (
         "The run before was killed and left 15 deliveries undelivered: acme/default 5, initech/default 4, "
-        "hooli/default 3, 2 more endpoints, the oldest of 2026-11-30 02:00:00Z. Nothing sends them until someone does."
+        "hooli/default 3, 2 more endpoints, the oldest of 2026-11-30 02:00:00Z. Their payloads are kept: one command "
+        "sends them."
     )
     alone = loss_of(summary(line("soylent", 1, "2027-01-15T07:35:02.000Z")))
     said = headline(Situation(NOW, previous_run=killed, run_before_lost=alone))
-    assert "undelivered: soylent/default 1, the oldest of 07:35:02Z. Nothing" in said
+    assert "undelivered: soylent/default 1, the oldest of 07:35:02Z. Their payloads" in said
 
 
 def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
@@ -220,14 +222,15 @@ def test_what_fails_in_strict_order_names_the_event_that_is_first() -> None:
             {**FULL, "largest": DOWN._replace(deadline=Deadline(NOW + 60 * 60 * 20, Cause.EXPIRY))},
             (
                 "Producers are refused (503) for all clients: the budget is full; initech/default holds 61 % of it, "
-                "down since 07:50:00Z; the oldest is given up by its own expires_at at 2027-01-16 04:00:00Z."
+                "down since 07:50:00Z (cannot connect); the oldest is given up by its own expires_at at 2027-01-16 "
+                "04:00:00Z."
             ),
         ),
         (
             {"fullest": SLOW._replace(budget_used=0.9, deadline=Deadline(NOW + 60, Cause.ATTEMPTS, False))},
             (
-                "acme/eu holds 90 % of its client's budget; the oldest has its last attempt about 08:01:00Z; "
-                "when the budget is full, its events get 429."
+                "acme/eu holds 90 % of its client's budget; the oldest is given up about 08:01:00Z, if all its "
+                "attempts fail; when the budget is full, its events get 429."
             ),
         ),
     ],
@@ -302,8 +305,8 @@ def test_nothing_wrong_is_said_too(fields: dict[str, object], sentence: str) -> 
         (
             PreviousRun("9f0c", "reported", 12, 5),
             (
-                "The run before stopped and left 12 deliveries undelivered, of which this run took back 5. Nothing "
-                "sends them until someone does."
+                "The run before stopped and left 12 deliveries undelivered, of which this run took back 5. hookd "
+                "sends none of them by itself."
             ),
         ),
     ],
@@ -386,3 +389,114 @@ def test_one_refusal_is_no_span_of_time() -> None:
 def test_nothing_unsettled_does_not_sound_as_if_all_were_well(ailment: Ailment, words: str) -> None:
     """Where an endpoint fails and nothing is left, it was lost."""
     assert headline(Situation(NOW, endpoints=1, ailing=of(ailment, unsettled=0, gone=1))).endswith(words)
+
+
+BUSY = AilingEndpoint("soylent", "default", 39, 0.975, None, None, pace=Pace(1, 1, answer_seconds=3.5))
+
+
+def test_slow_endpoint_says_how_fast_it_goes_and_has_one_line() -> None:
+    """Not a second for its backlog, and no deadline where nothing fails."""
+    busy = BUSY._replace(deadline=Deadline(NOW + 60, Cause.ATTEMPTS, False))
+    [slow] = troubles(Situation(NOW, slowest=busy, slowest_seconds=70.0, fullest=busy))
+    assert slow.sentence == (
+        "soylent/default answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes: the first that waits "
+        "there has been due for 1m 10s; 39 deliveries are unsettled, 98 % of its client's budget; when that is full, "
+        "its events get 429."
+    )
+
+
+def test_refusals_that_go_on_are_not_told_as_over_and_have_their_cause() -> None:
+    """A budget that has room for a moment at 98 % is full again in the next; which one it was is known then."""
+    fields = {
+        "refused_client": ("soylent", spell(42, limit="intake.client_events_max")),
+        "slowest": BUSY,
+        "slowest_seconds": 70.0,
+        "fullest": BUSY,
+    }
+    [found] = troubles(Situation(NOW, **fields))  # type: ignore[arg-type]
+    assert (found.kind, found.endpoint) == ("client-full", BUSY)
+    assert found.sentence == (
+        "Events of soylent are refused (429), 42 times since 07:55:00Z: its budget is full again and again; "
+        "soylent/default holds 98 % of it: it answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes."
+    )
+    whole = {"unsettled_events": 98, "unsettled_events_max": 100, "refused": spell(3)}
+    [found] = troubles(Situation(NOW, **whole))  # type: ignore[arg-type]
+    assert found.sentence == (
+        "Producers are refused (503) for all clients, 3 times since 07:55:00Z: the budget is full again and again."
+    )
+
+
+def test_endpoint_that_is_the_cause_has_no_second_line() -> None:
+    """Of those that are down the next is told, and the others are named."""
+    down = [DOWN, *(DOWN._replace(client_id=name, budget_used=0.3) for name in ("hooli", "globex"))]
+    both = {"ailing": {Ailment.PAUSED: Group(3, down[0], tuple(down[1:]))}, "largest": DOWN, **FULL}
+    [full, others] = troubles(Situation(NOW, **both))  # type: ignore[arg-type]
+    assert (full.kind, full.endpoint, others.endpoint) == ("full", DOWN, down[1])
+    assert others.sentence.startswith("hooli/default is down since 07:50:00Z (cannot connect) and only probed;")
+    assert others.sentence.endswith(" 1 more is down: globex/default.")
+    alone = {"ailing": {Ailment.PAUSED: Group(1, DOWN)}, "largest": DOWN, **FULL}
+    assert [one.kind for one in troubles(Situation(NOW, **alone))] == ["full"]  # type: ignore[arg-type]
+
+
+def test_group_names_those_that_hold_the_most() -> None:
+    """Three; the rest is counted."""
+    group = Group(1, DOWN._replace(client_id="a", budget_used=0.1))
+    for name, used in (("b", 0.4), ("c", 0.2), ("d", 0.3), ("e", 0.05)):
+        group = group.joined_by(DOWN._replace(client_id=name, budget_used=used))
+    assert [one.client_id for one in (group.worst, *group.others)] == ["b", "d", "c"]
+    said = headline(Situation(NOW, ailing={Ailment.PAUSED: group}))
+    assert said.endswith(" 4 more are down: d/default, c/default and 2 more.")
+
+
+def test_what_was_given_up_is_told_with_the_endpoint_that_goes_on_losing() -> None:
+    """Why, and that it goes on, in one line; how long it can be replayed."""
+    gone = of(Ailment.DISABLED, unsettled=0, gone=33)
+    fields = {"given_up": 33, "given_up_last": "acme/eu", "given_up_why": Reason.GONE, "ailing": gone}
+    whose = {"given_up_endpoint": gone[Ailment.DISABLED].worst, "given_up_kept": "these, unless they are replayed."}
+    [found] = troubles(Situation(NOW, **fields, **whose))  # type: ignore[arg-type]
+    assert found.sentence == (
+        "33 deliveries were given up in the last 15 minutes, the latest for acme/eu. "
+        "acme/eu answered 410 and is disabled since 07:59:00Z: whatever comes for it is given up at "
+        "once, 33 deliveries so far."
+    )
+    assert (found.endpoint, found.lost) == (gone[Ailment.DISABLED].worst, "these, unless they are replayed.")
+
+
+@pytest.mark.parametrize(
+    ("ailment", "started", "is_early"),
+    [
+        (Ailment.FAILING, -65, True),
+        (Ailment.FAILING, -80, False),
+        (Ailment.PAUSED_BY_OPERATOR, -65, False),
+        (Ailment.DISABLED, -65, False),
+    ],
+)
+def test_failure_that_is_as_old_as_the_run_may_be_older(ailment: Ailment, started: int, is_early: bool) -> None:
+    """What ailed it before is not known; a pause and a 410 have their moment."""
+    said = headline(Situation(NOW, started_at=NOW + started, ailing=of(ailment)))
+    assert ("since 07:59:00Z or before this run" in said) == is_early
+
+
+def test_what_an_earlier_run_left_of_an_endpoint_says_who_can_send_it() -> None:
+    """hookd only what it has payloads of."""
+    lost = loss_of(summary(line("acme", 5), trigger="crash", payloads=False))
+    assert owed("acme/default", 5, lost).sentence == (
+        "A run before was killed and left 5 deliveries for acme/default undelivered. hookd cannot send them: it has no "
+        "payloads of them."
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"is_draining": True},
+        {**FULL, "refused": spell(2)},
+        {"refused": spell(34)},
+        {"full_clients": 1, "fullest": DOWN},
+        {"refused_client": ("acme", spell(1))},
+    ],
+)
+def test_who_holds_what_is_refused_is_said(fields: dict[str, object]) -> None:
+    """Not hookd: whoever reads it knows who has to send again."""
+    [found] = troubles(Situation(NOW, **fields))  # type: ignore[arg-type]
+    assert found.lost.endswith("It holds nothing of what it refuses: producers must send that again.")

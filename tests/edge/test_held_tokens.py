@@ -4,7 +4,7 @@ import json
 
 import pytest
 import trio
-from hookd.core.settings import HttpSettings, Settings, TokenSettings
+from hookd.core.settings import HttpSettings, IntakeSettings, Settings, TokenSettings
 from hookd.edge.api.operations import Operation
 
 from tests.edge.test_api import Answer, Api, event, refused_as, started
@@ -143,3 +143,19 @@ async def test_only_own_clients_can_be_declared_and_nothing_pruned(autojump_cloc
     both = {"clients": [*own["clients"], {"id": "globex", "url": OTHER}]}
     refused_as(await ask("PUT", "/v1/clients", both), 403, "forbidden")
     assert api.flow.registry.get("globex").endpoints[0].url != OTHER
+
+
+async def test_page_of_an_endpoint_names_no_other_client(autojump_clock, nursery) -> None:
+    """Who fills the whole budget is told to those who may see all clients."""
+    free = TokenSettings(name="all", scope="read", token="token-of-an-operator-0123")
+    limits = IntakeSettings(unsettled_events_max=2)
+    settings = Settings(http=HttpSettings(tokens=(TOKENS["read"], free)), intake=limits)
+    api = await started(nursery, settings)
+    api.flow.put("globex")
+    api.flow.registration.pause("globex", "default")
+    api.flow.admit_many(2, "globex")
+    path = "/clients/acme/endpoints/default"
+    [own, whole] = [(await As(api, token)("GET", path)).body.decode() for token in (TOKENS["read"], free)]
+    assert "globex/default holds 100 % of it" in whole
+    assert "globex" not in own
+    assert "Producers" not in own

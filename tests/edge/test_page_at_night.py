@@ -8,18 +8,20 @@ import msgspec
 import pytest
 from hookd.core.loss import loss_of
 from hookd.core.notice import Kind, Notice
-from hookd.core.outcome import Responded, Unreachable
+from hookd.core.outcome import Outcome, Responded, Unreachable
 from hookd.core.report import Undelivered
-from hookd.core.settings import HttpSettings, IntakeSettings, RetrySettings, Settings
+from hookd.core.settings import DeliverySettings, HttpSettings, IntakeSettings, RetrySettings, Settings
 from hookd.core.timestamps import rfc3339
+from hookd.edge.api.page.charts import charts
 from hookd.edge.api.services import Standing
 from hookd.flow.ports import Unclaimed
+from hookd.flow.quarter_hour import Sample
 
 from tests.core.test_loss import line, summary
 from tests.edge.test_api import Api, event, started
 from tests.edge.test_long_answers import wide
 from tests.edge.test_page import shown, text_of
-from tests.flow.harness import EPOCH, URL, Hang, Reloaded, at, now
+from tests.flow.harness import EPOCH, URL, Hang, Reloaded, Slow, at, now
 
 PATH = "/clients/acme/endpoints/default"
 FAILING_RETRY = Settings(retry=RetrySettings(schedule_seconds=()))
@@ -61,7 +63,7 @@ async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_
     await at(16)
     said = await said_at(api, "/")
     assert said.startswith("Events of acme were refused (429), 2 times at 08:00:05Z: intake.client_")
-    assert "First: raise intake.client_events_max and send SIGHUP" in said
+    assert "First: raise intake.client_events_max (now 2) and reload (systemctl reload hookd, or SIGHUP)" in said
 
 
 async def test_answer_that_nobody_took_is_no_producer_that_was_refused(autojump_clock, nursery) -> None:
@@ -86,11 +88,17 @@ async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(a
     api.flow.admit_many(3)
     await at(16)
     said = await said_at(api, "/")
-    lost = "whatever comes for it is given up at once, 4 deliveries so far. First: ask its owner whether the events are"
-    assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost} wanted. If so, press resume" in said
+    assert "Lost: these, unless someone presses replay on the endpoint's page within 1d 0h." in said
+    lost = "whatever comes for it is given up at once, 4 deliveries so far."
+    asks = "First: ask its owner whether the events are wanted. If so, press test"
+    assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost}" in said
+    assert asks in said
     assert "nothing is unsettled" not in said
     said = await said_at(api, PATH)
-    assert "disabled since 08:00:00Z (16s ago) First: ask its owner whether the events are wanted." in said
+    assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost}" in said
+    assert asks in said
+    assert "What was given up can be replayed for 1d 0h" in said
+    assert "A pause alone does not stop the giving up" in said
     assert "whatever comes for it is given up at once as gone, 4 deliveries so far." in said
     assert "Nothing waits here" not in said
     assert (await api.get("/v1/clients/acme")).body["endpoints"][0]["health"]["gone"] == 4
@@ -112,12 +120,14 @@ async def test_endpoint_that_lost_all_it_got_does_not_say_that_nothing_waits(aut
     await at(40.5)
     said = await said_at(api, "/")
     words = (
-        "acme/default fails each attempt since 08:00:00Z (answered 404); what failed is given up. First: look at what"
+        "(every attempt was used). acme/default fails each attempt since 08:00:00Z "
+        "or before this run (answered 404); what failed is given up. Lost: "
+        "these, unless someone presses replay on the endpoint's page within 1d 0h. First: tell its owner what it "
+        "answers."
     )
     assert words in said
-    assert "the last 15 minutes, the latest for acme/default (every attempt was used). First: see why below." in said
     said = await said_at(api, PATH)
-    assert "First: look at what it answers, and tell its owner. Once mended, press test, then replay." in said
+    assert "Once mended: test, resume, replay." in said
     assert "Nothing waits here: what failed is given up." in said
 
 
@@ -141,7 +151,7 @@ async def test_attempts_at_once_are_said_once_and_with_both_numbers(autojump_clo
     await now()
     page = await shown(api, "/")
     assert 'data-label="In flight" class="right">1</td>' in page
-    assert "attempts at once 8 at most, 2 now" in await said_at(api, PATH)
+    assert "attempts at once 8 at most, 2 allowed now" in await said_at(api, PATH)
 
 
 def greyed(page: str) -> dict[str, str]:
@@ -278,3 +288,133 @@ async def test_what_may_have_arrived_is_counted_apart_from_what_has_not(autojump
     assert "Not arrived: 29. May have arrived, since they were sent and no answer was read: 3. Those may come" in said
     assert "Nobody of these is missing here, so nobody has to be registered." in said
     assert "Safe" not in said
+
+
+def firsts(said: str) -> set[str]:
+    """What stands behind each First, up to where it ends."""
+    return set(re.findall(r"First: (.{26})", said))
+
+
+async def test_receiver_that_is_slow_is_the_cause_with_one_first_step(autojump_clock, nursery) -> None:
+    """The same on its own page. Nothing there is green, and nothing is said to expire."""
+    limits = Settings(intake=IntakeSettings(client_events_max=4), delivery=DeliverySettings(concurrency=1))
+    api = await started(nursery, limits)
+    api.flow.sender.script(URL, *[Slow(3.5, 200)] * 30)
+    api.flow.admit_many(4)
+    await at(9)
+    api.flow.admit_many(2)
+    assert (await api.post("/v1/events", event())).status == 429
+    await at(10)
+    for path in ("/", PATH):
+        said = await said_at(api, path)
+        assert "Events of acme alone are refused (429), once, at 08:00:09Z: its budget is full" in said
+        assert "of it: it answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes." in said
+        assert "Lost: nothing that hookd accepted. It holds nothing of what it refuses: producers must send" in said
+        assert firsts(said) == {"raise delivery.concurrency"}
+        assert "given up" not in said.partition("What can be pressed")[0].partition("Endpoints")[0]
+        page = await shown(api, path)
+        assert "chip good" not in page
+        assert "headline good" not in page
+    await at(12)
+    await at(13)
+    assert re.search(r"acme/default slow 75 % 3 1 .* waits for a place, due 08:00:09Z 200", await said_at(api, "/"))
+
+
+def headline_and_first(page: str) -> tuple[str, str, str]:
+    """The sentence, its colour and its first step."""
+    [(colour, sentence)] = re.findall(r'<p class="headline (\w+)"><a href="[^"]*">([^<]*)</a></p>', page)
+    return sentence, colour, re.findall(r"<b>First:</b>([^<]*)<", page)[0]
+
+
+@pytest.mark.parametrize("outcome", [Responded(410), Responded(404), Responded(503), Unreachable("cannot connect")])
+async def test_first_step_and_sentence_are_the_same_on_both_pages(autojump_clock, nursery, outcome: Outcome) -> None:
+    """One trouble, one word, one colour, one since, one step."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, *[outcome] * 40)
+    api.flow.admit_many(11)
+    await at(60)
+    [whole, own] = [headline_and_first(await shown(api, path)) for path in ("/", PATH)]
+    assert whole[0].endswith(own[0])  # before it stands what was given up, if anything was
+    assert whole[1:] == own[1:]
+    assert own[1] == "bad"
+
+
+async def test_what_a_run_before_left_stands_on_the_page_of_its_endpoint(autojump_clock, nursery) -> None:
+    """Linked from the list of it, and back; it does not say that all is well."""
+    api = await started(nursery)
+    lost = loss_of(summary(line("acme", 300), line("globex", 20), trigger="crash", payloads=False))
+    standing = Standing([Unclaimed("/reports/crash-9f0c.jsonl", "9f0c", lost)], Reloaded(), {})
+    api = Api(api.flow, standing=lambda: standing)
+    page = await shown(api, PATH)
+    assert "left 300 deliveries for acme/default undelivered. hookd cannot send them" in text_of(page)
+    assert "First: post them again from your own records" in text_of(page)
+    assert 'href="../../../#run-before"' in page
+    assert "headline good" not in page
+    said = await said_at(api, "/")
+    assert "None to list. What earlier runs left stands above." in said
+    assert "Of this run alone: what earlier runs left is not in it." in said
+
+
+async def test_endpoint_that_failed_last_is_not_green(autojump_clock, nursery) -> None:
+    """Before it has failed for 30 s nothing is called failing; its row and its page say that it failed."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(404), Responded(404))
+    api.flow.admit()
+    await at(6)
+    page = await shown(api, "/")
+    assert "chip good" not in page
+    assert '<span class="chip warn">failed last</span>' in page
+    assert '<p class="headline warn">failed last</p>' in await shown(api, PATH)
+
+
+async def test_charts_begin_with_the_run_and_no_lag_is_longer_than_it(autojump_clock, nursery) -> None:
+    """What was accepted before the first sample is no zero beside a full budget; a lag is a bucket's bound."""
+    samples = [Sample(one, 220, 20, 0, 0, 200, 300.0) for one in (12.0, 17.0)]
+    drawn = {one.name: one.words for one in charts(samples, 10.0)}
+    assert drawn["accepted a second"] == "0.0, at most 110.0"
+    assert drawn["from acceptance to delivery, p99 rounded up"] == "7s, at most 7s"
+
+
+async def test_sentence_and_row_have_the_same_number(autojump_clock, nursery) -> None:
+    """What a look at all endpoints found a moment ago is brought up to now."""
+    api = await started(nursery)
+    api.flow.registration.pause("acme", "default")
+    api.flow.admit_many(3)
+    assert "3 deliveries are unsettled" in await said_at(api, "/")
+    api.flow.admit_many(2)
+    said = await said_at(api, "/")
+    assert "5 deliveries are unsettled" in said
+    assert "paused by operator < 1 % 5 0" in said
+
+
+async def test_what_an_endpoint_answered_is_quoted_as_its_body(autojump_clock, nursery) -> None:
+    """An `ok` beside a 500 is not hookd's word."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, 500)
+    api.flow.admit(event_id="evt_1")
+    await at(1)
+    assert '500 "answered 500"' in await said_at(api, PATH)
+    assert '500 its body: "answered 500"' in await said_at(api, "/clients/acme/events/evt_1")
+
+
+async def test_refusals_stand_above_what_a_run_before_left_on_an_endpoints_page_too(autojump_clock, nursery) -> None:
+    """The worst first, as on the overview."""
+    api = await started(nursery, Settings(intake=IntakeSettings(client_events_max=2)))
+    api.flow.registration.pause("acme", "default")
+    api.flow.admit_many(2)
+    lost = loss_of(summary(line("acme", 300), trigger="crash"))
+    standing = Standing([Unclaimed("/reports/crash-9f0c.jsonl", "9f0c", lost)], Reloaded(), {})
+    said = await said_at(Api(api.flow, standing=lambda: standing), PATH)
+    assert 0 < said.index("its budget is full") < said.index("left 300 deliveries")
+
+
+async def test_event_that_came_to_a_disabled_endpoint_says_that_it_was_not_attempted(autojump_clock, nursery) -> None:
+    """Not that it was given up after 0 attempts."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(410))
+    api.flow.admit()
+    await at(1)
+    api.flow.admit(event_id="after")
+    await at(2)
+    said = await said_at(api, "/clients/acme/events/after")
+    assert "Given up (gone) without an attempt: the endpoint answered 410" in said

@@ -5,8 +5,8 @@ from hookd.core.deadline import Cause, Deadline
 from hookd.core.health import Health
 from hookd.core.outcome import Responded, Unreachable
 from hookd.core.settings import DeliverySettings, IntakeSettings, Settings
+from hookd.core.situation import Ailment
 from hookd.core.timestamps import Moment
-from hookd.core.troubles import Ailment
 from hookd.flow.rounds import KEPT_MAX, ROUND_SECONDS, ROWS_MAX, Rounds, Wanted, ailment_of
 
 from tests.flow.harness import EPOCH, URL, Flow, Hang, at, endpoint

@@ -22,6 +22,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     judged: bool = True  # False: the outcome says nothing of the endpoint as it is registered now
 
     def tell(self, health: Health) -> None:
+        health.answer_seconds = self.duration_seconds
         health.note(
             self.outcome,
             self.now,

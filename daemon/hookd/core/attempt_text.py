@@ -32,7 +32,7 @@ def excerpt_text(attempt: dict[str, Any]) -> Iterator[str]:
     said = " ".join((attempt["response_excerpt"] or "").split())
     if said:
         cut = said if len(said) <= EXCERPT_CHARS_MAX else f"{said[: EXCERPT_CHARS_MAX - 1]}…"
-        yield f"It said: {cut}"
+        yield f'Its body: "{cut}"'
 
 
 def past_attempts(attempts: list[dict[str, Any]], now: float) -> Iterator[str]:

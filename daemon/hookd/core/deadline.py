@@ -34,7 +34,7 @@ class Deadline(NamedTuple):
             case Cause.EXPIRY:
                 return f"is given up by its own expires_at at {when}"
             case Cause.ATTEMPTS:
-                return f"has its last attempt {'at' if self.is_exact else 'about'} {when}"
+                return f"is given up {'at' if self.is_exact else 'about'} {when}, if all its attempts fail"
 
     def alone(self, now: float) -> str:
         """The same where there is room, with how long that is."""

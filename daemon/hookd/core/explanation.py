@@ -188,7 +188,8 @@ class Telling:
         self, event: dict[str, Any], delivery: dict[str, Any], endpoint: dict[str, Any] | None
     ) -> Iterator[str]:
         reason, count = delivery["reason"], delivery["attempt_count"]
-        yield f"Given up ({reason}) after {counted(count, 'attempt')}: {GIVEN_UP[reason]}."
+        after = f"after {counted(count, 'attempt')}" if count else "without an attempt"
+        yield f"Given up ({reason}) {after}: {GIVEN_UP[reason]}."
         if endpoint is None:
             yield "Its endpoint is not registered, so it cannot be tried again."
             return

@@ -90,6 +90,7 @@ class Health(msgspec.Struct, gc=False, eq=False):
     failing_from: float = math.inf  # monotonic: the same moment
     last_outcome: Outcome | None = None
     last_delivered_at: float | None = None  # wall
+    answer_seconds: float | None = None  # its last attempt took so long
     held_up_by: str | None = None  # with strict order: the event that failed, and that all others wait for
     held_up_attempts: int = 0  # how many it has had
     rate_log_or_none: RateLog | None = None  # made where the endpoint has a rate

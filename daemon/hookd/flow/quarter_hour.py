@@ -36,6 +36,9 @@ class Sample(NamedTuple):
     lag_seconds: float | None  # p99 of the deliveries since the sample before; None: there were none
 
 
+NOTHING_YET = Sample(0.0, 0, 0, 0, 0, 0, None)
+
+
 class QuarterHour:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

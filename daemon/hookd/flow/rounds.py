@@ -21,14 +21,18 @@ from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.health import Health, State
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
+from hookd.core.situation import AilingEndpoint, Ailment, Group, Pace
 from hookd.core.timestamps import Moment
-from hookd.core.troubles import AilingEndpoint, Ailment, Group
+from hookd.core.troubles import OVERDUE_SECONDS_MAX
 from hookd.flow.courier import Courier
 from hookd.flow.dispatch import Dispatch
 from hookd.flow.oldest_deadline import oldest_deadline
 from hookd.flow.ports import Clock
 
 ROUND_SECONDS = 5.0
+# Who fills its client's budget, half of it at least, is called slow that soon: it is why events are refused.
+HALF_FULL = 0.5
+OVERDUE_SECONDS_FILLING = 1.0
 # After a round, none for so many times as long as it took.
 REST_PER_ROUND = 50
 ROWS_MAX = 25
@@ -75,8 +79,7 @@ class Round:
         """An endpoint with an ailment or a backlog."""
         if found.ailment is not None:
             before = self.ailing.get(found.ailment)
-            worst = found if before is None or found.weight > before.worst.weight else before.worst
-            self.ailing[found.ailment] = Group(1 if before is None else before.endpoint_count + 1, worst)
+            self.ailing[found.ailment] = Group(1, found) if before is None else before.joined_by(found)
         if found.unsettled and (self.largest is None or found.unsettled > self.largest.unsettled):
             self.largest = found
         if found.unsettled and (self.fullest is None or found.budget_used > self.fullest.budget_used):
@@ -96,18 +99,22 @@ class Round:
             heapq.heapreplace(self._rows, row)
 
     def named(self) -> set[tuple[str, str]]:
-        """Client and endpoint ids of those that a sentence may name: nine at most."""
-        found = [group.worst for group in self.ailing.values()]
+        """Client and endpoint ids of those that a sentence may tell of: some twenty at most."""
+        found = [one for group in self.ailing.values() for one in (group.worst, *group.others)]
         found += [one for one in (self.largest, self.fullest, self.slowest) if one is not None]
         return {(one.client_id, one.endpoint_id) for one in found}
 
-    def note_deadlines(self, deadlines: Mapping[tuple[str, str], Deadline | None]) -> None:
-        """Of the oldest of each that is named."""
+    def note_more(self, more: Mapping[tuple[str, str], tuple[Deadline | None, Pace | None]]) -> None:
+        """Of each that is named: the oldest's deadline, and what makes it slow."""
 
         def dated(found: AilingEndpoint) -> AilingEndpoint:
-            return found._replace(deadline=deadlines[found.client_id, found.endpoint_id])
+            deadline, pace = more[found.client_id, found.endpoint_id]
+            return found._replace(deadline=deadline, pace=pace)
 
-        self.ailing = {ailment: one._replace(worst=dated(one.worst)) for ailment, one in self.ailing.items()}
+        self.ailing = {
+            ailment: one._replace(worst=dated(one.worst), others=tuple(map(dated, one.others)))
+            for ailment, one in self.ailing.items()
+        }
         self.largest = self.largest and dated(self.largest)
         self.fullest = self.fullest and dated(self.fullest)
         self.slowest = self.slowest and dated(self.slowest)
@@ -167,16 +174,46 @@ class Rounds:
         async for client_ids, _ in self._slices(self._ledger.client_ids()):
             gone = [client_id for client_id in client_ids if self._registry.find(client_id) is None]
             made.waiting_for_client += sum(map(self._ledger.waiting_count, gone))
-        made.note_deadlines(await self._deadlines(made.named()))
+        made.note_more(await self._more_of(made.named()))
         return made
 
-    async def _deadlines(self, named: set[tuple[str, str]]) -> dict[tuple[str, str], Deadline | None]:
+    async def _more_of(self, named: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[Deadline | None, Pace | None]]:
         """Others have a turn after each: one can take 2 ms."""
-        found: dict[tuple[str, str], Deadline | None] = {}
+        found: dict[tuple[str, str], tuple[Deadline | None, Pace | None]] = {}
         for names in named:
-            found[names] = oldest_deadline(self._ledger, *names, self._clock.now())
+            now = self._clock.now()
+            found[names] = oldest_deadline(self._ledger, *names, now), self.pace_of(*names, now)
             await trio.lowlevel.checkpoint()
         return found
+
+    def look_at(self, client_id: str, endpoint_id: str, now: Moment) -> AilingEndpoint:
+        """One of them, as it is now."""
+        health = self._ledger.health(client_id, endpoint_id) or NOTHING_SENT
+        used = budget_used(self._ledger.held(client_id), health.unsettled, self._effective.settings.intake)
+        found = ailing_of(client_id, endpoint_id, health, now, used, ailment_of(health, now))
+        deadline = oldest_deadline(self._ledger, client_id, endpoint_id, now)
+        return found._replace(deadline=deadline, pace=self.pace_of(client_id, endpoint_id, now))
+
+    def as_now(self, found: AilingEndpoint) -> AilingEndpoint:
+        """With what it holds now: the rest of the page has no older numbers."""
+        health = self._ledger.health(found.client_id, found.endpoint_id) or NOTHING_SENT
+        used = budget_used(self._ledger.held(found.client_id), health.unsettled, self._effective.settings.intake)
+        return found._replace(unsettled=health.unsettled, budget_used=used, gone=health.gone)
+
+    def pace_of(self, client_id: str, endpoint_id: str, now: Moment) -> Pace | None:
+        """What makes it slow: nothing ails it, it is busy, and what is due waits for it. None if it is not so."""
+        endpoint, health = self._registry.endpoint(client_id, endpoint_id), self._ledger.health(client_id, endpoint_id)
+        if endpoint is None or health is None or not health.unsettled or ailment_of(health, now) is not None:
+            return None
+        used = budget_used(self._ledger.held(client_id), health.unsettled, self._effective.settings.intake)
+        overdue_seconds = now.monotonic - self._dispatch.next_attempt_to(client_id, endpoint_id)
+        if overdue_seconds <= (OVERDUE_SECONDS_MAX if used < HALF_FULL else OVERDUE_SECONDS_FILLING):
+            return None
+        concurrency = self._effective.concurrency(endpoint)
+        at_once = health.room(concurrency)
+        if health.in_flight < at_once:
+            return None  # it waits for hookd
+        return Pace(concurrency, at_once, health.answer_seconds, endpoint.concurrency is not None)
 
     def _look_at_lanes(self, made: Round, courier: Courier, now: Moment) -> None:
         late = now.monotonic - courier.next_due(now.monotonic)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hookd.core.time_text import span
-from hookd.flow.quarter_hour import Sample, rates
+from hookd.flow.quarter_hour import NOTHING_YET, SAMPLES_MAX, Sample, rates
 
 WIDTH, HEIGHT = 300, 60
 
@@ -17,15 +17,20 @@ class Chart(NamedTuple):
     words: str
 
 
-def charts(samples: Sequence[Sample]) -> list[Chart]:
-    """Each of 180 points at most."""
-    lags = [one.lag_seconds for one in samples]
+def charts(samples: Sequence[Sample], started: float) -> list[Chart]:
+    """Each of 181 points at most. `started` is monotonic: what came before the first sample was taken counts as well.
+
+    A lag is a bucket's upper bound; none is longer than the run.
+    """
+    lags = [min(one.lag_seconds or 0.0, max(0.0, one.monotonic - started)) for one in samples]
+    if samples and len(samples) < SAMPLES_MAX:
+        samples = [NOTHING_YET._replace(monotonic=min(started, samples[0].monotonic)), *samples]
     return [
         _chart("accepted a second", rates(samples, lambda one: one.accepted), "{:,.1f}".format),
         _chart("delivered a second", rates(samples, lambda one: one.delivered), "{:,.1f}".format),
         _chart("failed attempts a second", rates(samples, lambda one: one.failed), "{:,.1f}".format),
         _chart("unsettled events", [one.unsettled for one in samples], "{:,.0f}".format),
-        _chart("from acceptance to delivery, p99", [lag or 0.0 for lag in lags], span),
+        _chart("from acceptance to delivery, p99 rounded up", lags, span),
     ]
 
 

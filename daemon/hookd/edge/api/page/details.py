@@ -11,18 +11,16 @@ from hookd.core.deadline import Deadline
 from hookd.core.delivery import Status
 from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
-from hookd.core.first_steps import endpoint_step
-from hookd.core.health import Health
 from hookd.core.notice import Kind, Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.attempt_runs import attempt_runs
+from hookd.edge.api.page.overview import Overview
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
 from hookd.edge.api.sent_routes import EVENTS_AT_ONCE, newest_attempts
 from hookd.edge.api.services import Services
 from hookd.flow.oldest_deadline import oldest_deadline
-from hookd.flow.rounds import ailing_of, ailment_of
 
 ATTEMPTS_MAX = 20
 NOTICES_MAX = 10
@@ -35,23 +33,25 @@ class Explained(NamedTuple):
     is_command: bool
 
 
-async def endpoint_page(services: Services, visit: Visit, client_id: str, endpoint_id: str) -> dict[str, Any]:
+async def endpoint_page(
+    services: Services, overview: Overview, visit: Visit, client_id: str, endpoint_id: str
+) -> dict[str, Any]:
     """Raises UnknownClient or NotFound."""
     services.registry.get_endpoint(client_id, endpoint_id)
     view = client_view(services, services.registry.get(client_id))
     [endpoint] = (one for one in view.endpoints if one.id == endpoint_id)
     telling = Telling(visit, visit.now)
-    now = services.clock.now()
-    health = services.ledger.health(client_id, endpoint_id) or Health()
-    ailing = ailing_of(client_id, endpoint_id, health, now, endpoint.health.budget_used, ailment_of(health, now))
+    wrong, now = await overview.of_one(client_id, endpoint_id, sees_all=visit.sees_all), services.clock.now()
+    is_untold = not wrong and endpoint.health.failing_since is not None  # where nothing fails it would frighten
     attempts = await newest_attempts(services, client_id, endpoint_id, limit=ATTEMPTS_MAX)
     return {
         "client": view,
         "endpoint": endpoint,
         "state": telling.state(msgspec.to_builtins(endpoint.health)),
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
-        "first": endpoint_step(ailing),
-        "deadline": oldest_deadline(services.ledger, client_id, endpoint_id, now),
+        "troubles": wrong,
+        "deadline": oldest_deadline(services.ledger, client_id, endpoint_id, now) if is_untold else None,
+        "kept_seconds": services.effective.settings.retention.age_seconds_max,
         "attempt_runs": list(attempt_runs(attempts)),
         "notices": _latest_notices(services, client_id, endpoint_id),
         "actions": list(

@@ -13,7 +13,7 @@ from msgspec import Meta
 from quart import Blueprint, Response
 
 from hookd.core.refusal import NotFound, Refused, UnknownClient, UnknownEvent
-from hookd.core.troubles import Ailment
+from hookd.core.situation import Ailment
 from hookd.edge.api.event_routes import find_event
 from hookd.edge.api.negotiation import names
 from hookd.edge.api.operations import Scope, operation
@@ -86,7 +86,7 @@ def page_routes(services: Services) -> Blueprint:
     async def get_endpoint_page(client_id: str, endpoint_id: str) -> Response:
         async def read(visit: Visit) -> dict[str, Any]:
             async with one_at_a_time:
-                return await endpoint_page(services, visit, client_id, endpoint_id)
+                return await endpoint_page(services, overview, visit, client_id, endpoint_id)
 
         return await page_of_one("endpoint.html", read)
 

@@ -14,6 +14,7 @@ class Visit(NamedTuple):
     url: str  # the daemon's, as the browser has it
     is_stranger: bool  # there are tokens, and the request has none: it gets no data
     has_tokens: bool
+    sees_all: bool  # its token is held to no clients
     may_act: bool  # as an admin; without tokens everyone on this machine may
     now: float  # wall
 
@@ -25,6 +26,7 @@ class Visit(NamedTuple):
             url=f"{request.scheme}://{request.host}",
             is_stranger=not request.exchange.is_granted,
             has_tokens=bool(services.effective.settings.http.tokens),
+            sees_all=request.exchange.clients is None,
             may_act=request.exchange.may_administer,
             now=services.clock.now().wall,
         )
