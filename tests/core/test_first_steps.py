@@ -37,7 +37,7 @@ def test_each_trouble_has_a_step_that_is_short_and_exists(kind: str, fields: dic
     [
         (
             Ailment.DISABLED,
-            "ask its owner whether the events are wanted. If so, press test; once it takes that: resume, replay.",
+            "ask its owner whether the events are wanted. To hold what comes meanwhile: resume, then pause.",
         ),
         (
             Ailment.PAUSED,
@@ -95,6 +95,17 @@ def test_where_nothing_waits_what_was_given_up_is_replayed(ailment: Ailment) -> 
                 "run_before_lost": loss_of(summary(line("acme", 5), payloads=False)),
             },
             "post them again from your own records, under the same ids: the steps under What earlier runs left.",
+        ),
+        (
+            {
+                "previous_run": PreviousRun("9f0c", "crash", 5, 0),
+                "run_before_lost": loss_of(summary(line("acme", 5), payloads=False)),
+                "run_before_missing": ("acme/default", "acme/eu", "globex/default"),
+            },
+            (
+                "register acme/default and 2 more again. Then post them again from your own records, under the same "
+                "ids: the steps under What earlier runs left."
+            ),
         ),
         ({"unclaimed_reports": 1}, "the steps under What earlier runs left."),
     ],

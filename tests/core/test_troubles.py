@@ -18,6 +18,7 @@ NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 DOWN = AilingEndpoint("initech", "default", 61_000, 0.98, NOW - 600, "cannot connect", Ailment.PAUSED)
 QUIET = AilingEndpoint("acme", "eu", 0, 0.0, None, None, Ailment.PAUSED_BY_OPERATOR)
 
+SICK = AilingEndpoint("globex", "default", 60, 0.01, NOW - 12, "answered 404")
 SLOW = AilingEndpoint("acme", "eu", 78, 0.01, None, "no answer within 2 s")
 
 
@@ -279,6 +280,20 @@ def test_worse_trouble_comes_first(worse: int, better: int) -> None:
             ),
         ),
         (
+            {"endpoints": 5, "unsettled": 12, "failed_last": SICK, "failed_last_count": 1},
+            (
+                "globex/default has failed since 07:59:48Z (answered 404); it counts as trouble once that lasts 30s. "
+                "12 deliveries are unsettled, none overdue."
+            ),
+        ),
+        (
+            {"endpoints": 5, "failed_last": SICK, "failed_last_count": 3, "overdue_seconds": 2.0},
+            (
+                "globex/default has failed since 07:59:48Z (answered 404), and so have 2 more endpoints; it counts as "
+                "trouble once that lasts 30s. 0 deliveries are unsettled, none overdue for longer than 2s."
+            ),
+        ),
+        (
             {"endpoints": 5, "overdue_seconds": 0.9, "previous_run": PreviousRun("9f0c", "clean", 0, 0)},
             "All is well: all 5 endpoints take what comes; 0 deliveries are unsettled, none overdue.",
         ),
@@ -499,4 +514,4 @@ def test_what_an_earlier_run_left_of_an_endpoint_says_who_can_send_it() -> None:
 def test_who_holds_what_is_refused_is_said(fields: dict[str, object]) -> None:
     """Not hookd: whoever reads it knows who has to send again."""
     [found] = troubles(Situation(NOW, **fields))  # type: ignore[arg-type]
-    assert found.lost.endswith("It holds nothing of what it refuses: producers must send that again.")
+    assert found.lost.endswith("What it refuses it does not hold: producers must send that again.")

@@ -49,6 +49,18 @@ async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) 
     assert said.startswith("Producers were refused (503) for all clients, 4 times from 08:00:05Z to 08:00:10Z: ")
 
 
+async def test_nothing_is_called_well_whose_attempts_fail(autojump_clock, nursery) -> None:
+    """Half a minute passes until it is a trouble; until then a green line would send its reader to bed."""
+    api = await started(nursery)
+    api.flow.sender.script(URL, Responded(404), Responded(404))
+    api.flow.admit()
+    await at(6)
+    page = await shown(api, "/")
+    told = "acme/default has failed since 08:00:00Z or before this run (answered 404); it counts as trouble once that"
+    assert f'<p class="headline warn">{told} lasts 30s.' in page
+    assert "All is well" not in page
+
+
 async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_clock, nursery) -> None:
     """With 429: of one client, whether its event came alone or in a batch. It is named when there is room again."""
     api = await started(nursery, Settings(intake=IntakeSettings(client_events_max=2)))
@@ -90,7 +102,7 @@ async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(a
     said = await said_at(api, "/")
     assert "Lost: these, unless someone presses replay on the endpoint's page within 1d 0h." in said
     lost = "whatever comes for it is given up at once, 4 deliveries so far."
-    asks = "First: ask its owner whether the events are wanted. If so, press test"
+    asks = "First: ask its owner whether the events are wanted. To hold what comes meanwhile: resume, then pause."
     assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost}" in said
     assert asks in said
     assert "nothing is unsettled" not in said
@@ -309,7 +321,7 @@ async def test_receiver_that_is_slow_is_the_cause_with_one_first_step(autojump_c
         said = await said_at(api, path)
         assert "Events of acme alone are refused (429), once, at 08:00:09Z: its budget is full" in said
         assert "of it: it answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes." in said
-        assert "Lost: nothing that hookd accepted. It holds nothing of what it refuses: producers must send" in said
+        assert "Lost: nothing yet of what hookd accepted. What it refuses it does not hold: producers must send" in said
         assert firsts(said) == {"raise delivery.concurrency"}
         assert "given up" not in said.partition("What can be pressed")[0].partition("Endpoints")[0]
         page = await shown(api, path)

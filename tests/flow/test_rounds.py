@@ -83,6 +83,20 @@ async def test_round_counts_and_names_who_holds_most(autojump_clock, nursery) ->
     assert group.worst.since == EPOCH
 
 
+async def test_who_failed_last_is_named_before_it_ails_anybody(autojump_clock, nursery) -> None:
+    """The one that has failed longest, and how many; once it succeeds it is not."""
+    flow = await standing(nursery, {})
+    for number, client_id in enumerate(("b", "a", "c")):
+        flow.put(client_id)
+        flow.sender.script(URL, Responded(500 if client_id != "c" else 200))
+        flow.admit(client_id)
+        await at(1 + number)
+    made = await rounds_of(flow).latest(Wanted())
+    assert made.failed_last is not None
+    assert (made.failed_last.name, made.failed_last_count) == ("b/default", 2)
+    assert (made.failed_last.ailment, made.failed_last.since) == (None, EPOCH)
+
+
 async def test_full_clients_are_counted(autojump_clock, nursery) -> None:
     """Those whose next event would be refused."""
     flow = await standing(nursery, {"a": 10, "b": 9, "c": 10})

@@ -37,7 +37,8 @@ def endpoint_step(endpoint: AilingEndpoint) -> str:
     """Of one that something ails."""
     match endpoint.ailment:
         case Ailment.DISABLED:
-            return "ask its owner whether the events are wanted. If so, press test; once it takes that: resume, replay."
+            hold = "To hold what comes meanwhile: resume, then pause"
+            return f"ask its owner whether the events are wanted. {hold}. If they are: test, resume, replay."
         case Ailment.PAUSED if endpoint.unsettled:
             pause = "If that takes long, press pause: nothing is given up then"
             return f"tell its owner; it is probed by itself. {pause}. Once it answers, press retry-all."
@@ -64,7 +65,12 @@ def _who_acted(endpoint: AilingEndpoint) -> str:
 def _run_before(now: Situation) -> str:
     if now.previous_run is not None and now.previous_run.undelivered is None:
         return "post again what your own records do not show as settled, under the same ids."
-    return "hookd report says what it left." if now.run_before_lost is None else owed_step(now.run_before_lost)
+    if now.run_before_lost is None:
+        return "hookd report says what it left."
+    step = owed_step(now.run_before_lost)
+    missing, rest = now.run_before_missing, len(now.run_before_missing) - 1
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"register {missing[0]}{more} again. Then {step}" if missing else step
 
 
 def owed_step(loss: Loss) -> str:

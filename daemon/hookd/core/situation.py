@@ -117,9 +117,12 @@ class Situation(NamedTuple):
     ready_seconds: float = 0.0  # of these: what waits for hookd alone
     slowest: AilingEndpoint | None = None  # nothing ails it, and what is due longest of all waits for it
     slowest_seconds: float = 0.0
+    failed_last: AilingEndpoint | None = None  # its last attempts failed, not for long enough to ail it: since longest
+    failed_last_count: int = 0  # such endpoints
     loop_lag_seconds: float = 0.0
     previous_run: PreviousRun | None = None
     run_before_lost: Loss | None = None  # as its report lists it
+    run_before_missing: tuple[str, ...] = ()  # of these the endpoints that are not registered now
     is_run_before_taken_up: bool = False  # someone has sent what its report lists
     unclaimed_reports: int = 0
     waiting_for_client: int = 0

@@ -14,6 +14,7 @@ Pure: the situation comes in as a value; `flow/rounds` and the totals fill it.
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
+from hookd.core.health import FAILING_AFTER_SECONDS
 from hookd.core.loss import Loss
 from hookd.core.plurals import are, counted
 from hookd.core.refusals import Spell
@@ -21,7 +22,7 @@ from hookd.core.retry import Reason
 from hookd.core.situation import AilingEndpoint, Ailment, Group, Situation
 from hookd.core.time_text import moment, span
 from hookd.core.timestamps import rfc3339
-from hookd.core.trouble_words import FILLING_SHARE, ailing, holding, pace_words, share, times, why
+from hookd.core.trouble_words import FILLING_SHARE, ailing, error, holding, pace_words, share, since, times, why
 
 OVERDUE_SECONDS_MAX = 30.0
 LOOP_LAG_SECONDS_MAX = 0.25
@@ -54,7 +55,14 @@ def well(situation: Situation) -> str:
         return "Nothing is wrong, and nobody is served yet: no client is registered."
     takes = "the 1 endpoint takes" if situation.endpoints == 1 else f"all {situation.endpoints:,} endpoints take"
     late = "" if situation.overdue_seconds < 1 else f" for longer than {span(situation.overdue_seconds)}"
-    return f"All is well: {takes} what comes; {are(situation.unsettled, 'delivery')} unsettled, none overdue{late}."
+    waits = f"{are(situation.unsettled, 'delivery')} unsettled, none overdue{late}"
+    failed = situation.failed_last
+    if failed is None:
+        return f"All is well: {takes} what comes; {waits}."
+    rest = situation.failed_last_count - 1
+    more = f", and so {'has' if rest == 1 else 'have'} {counted(rest, 'more endpoint')}" if rest else ""
+    long = f"it counts as trouble once that lasts {span(FAILING_AFTER_SECONDS)}"
+    return f"{failed.name} has failed{since(failed, situation)}{error(failed)}{more}; {long}. {waits}."
 
 
 def troubles(situation: Situation) -> list[Trouble]:
@@ -82,7 +90,7 @@ def _refusing(now: Situation) -> Iterator[Trouble]:
 
 
 # And who can mend it.
-_REFUSED = "nothing that hookd accepted. It holds nothing of what it refuses: producers must send that again."
+_REFUSED = "nothing yet of what hookd accepted. What it refuses it does not hold: producers must send that again."
 
 
 def _client_too(now: Situation) -> str:

@@ -67,6 +67,8 @@ class Round:
         self.ready_seconds = 0.0  # of these: what waits for hookd alone, as Courier.ready_from has it
         self.slowest: AilingEndpoint | None = None  # nothing ails it, and what has been due longest waits for it
         self.slowest_seconds = 0.0
+        self.failed_last: AilingEndpoint | None = None  # nothing ails it yet, and it has failed longest
+        self.failed_last_count = 0
         self.waiting_for_client = 0  # recovered deliveries whose client is not registered
         self.matched = 0
         self._rows: list[tuple[float, int, str, str]] = []
@@ -80,6 +82,10 @@ class Round:
         if found.ailment is not None:
             before = self.ailing.get(found.ailment)
             self.ailing[found.ailment] = Group(1, found) if before is None else before.joined_by(found)
+        elif found.since is not None:
+            self.failed_last_count += 1
+            if self.failed_last is None or found.since < (self.failed_last.since or math.inf):
+                self.failed_last = found
         if found.unsettled and (self.largest is None or found.unsettled > self.largest.unsettled):
             self.largest = found
         if found.unsettled and (self.fullest is None or found.budget_used > self.fullest.budget_used):
@@ -248,7 +254,7 @@ class Rounds:
             if ailment is None and not health.unsettled and not made.wanted.text and not health.consecutive_failures:
                 continue
             used = budget_used(held, health.unsettled, intake)
-            if ailment is not None or not made.passes_over(health.unsettled, used):
+            if ailment is not None or health.consecutive_failures or not made.passes_over(health.unsettled, used):
                 made.note(ailing_of(client.id, endpoint.id, health, now, used, ailment))
         made.full_clients += held.events >= intake.client_events_max or held.bytes >= intake.client_bytes_max
 

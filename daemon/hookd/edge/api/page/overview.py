@@ -110,6 +110,8 @@ class Overview:
             ready_seconds=made.ready_seconds,
             slowest=made.slowest and as_now(made.slowest),
             slowest_seconds=made.slowest_seconds,
+            failed_last=made.failed_last,
+            failed_last_count=made.failed_last_count,
             waiting_for_client=made.waiting_for_client,
         )
         return self._with_losses(found)
@@ -127,6 +129,9 @@ class Overview:
             given_up_endpoint=self._given_up_endpoint(last),
             previous_run=run,
             run_before_lost=next((one.loss for one in unclaimed if run is not None and one.run_id == run.run_id), None),
+            run_before_missing=tuple(
+                name for one in self._left() if run is not None and one.run_id == run.run_id for name in one.missing
+            ),
             is_run_before_taken_up=run is not None and all(one.run_id != run.run_id for one in unclaimed),
             unclaimed_reports=len(unclaimed),
         )
