@@ -53,7 +53,7 @@ def as_ever(text: str) -> set[str]:
         (r"\b[0-9a-f]{16}\b", "RUN"),
         (r"\d{8}T\d{6}Z|(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"(?<=127\.0\.0\.1:)\d+", "PORT"),
-        (r"(\d+h )?(\d+m )?\d+(\.\d+)? ?m?s\b", "AGE"),
+        (r"(\d+h )?(\d+m )?\d+(\.\d+)? ?m?s\b|\d+h \d+m\b", "AGE"),  # the latter of what has no seconds: 1h 0m
     ):
         text = re.sub(pattern, word, text)
     return {line.rstrip() for line in text.splitlines()}
