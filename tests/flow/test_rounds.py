@@ -84,13 +84,16 @@ async def test_round_counts_and_names_who_holds_most(autojump_clock, nursery) ->
 
 
 async def test_who_failed_last_is_named_before_it_ails_anybody(autojump_clock, nursery) -> None:
-    """The one that has failed longest, and how many; once it succeeds it is not."""
+    """The one that has failed longest, and how many. A single failure is none, nor is one with a success since."""
     flow = await standing(nursery, {})
-    for number, client_id in enumerate(("b", "a", "c")):
-        flow.put(client_id)
-        flow.sender.script(URL, Responded(500 if client_id != "c" else 200))
+    answers = {"b": [500, 500], "a": [500, 500], "c": [500, 200], "d": [500]}
+    for number, (client_id, codes) in enumerate(answers.items()):
+        url = f"https://{client_id}.example/hook"
+        flow.put(client_id, endpoint(url=url))
+        flow.sender.script(url, *map(Responded, codes))
+        await at(9 if client_id == "d" else number)
         flow.admit(client_id)
-        await at(1 + number)
+    await at(10)
     made = await rounds_of(flow).latest(Wanted())
     assert made.failed_last is not None
     assert (made.failed_last.name, made.failed_last_count) == ("b/default", 2)

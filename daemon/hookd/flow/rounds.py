@@ -18,7 +18,7 @@ from hookd.core.budget import budget_used
 from hookd.core.client import Client
 from hookd.core.deadline import Deadline
 from hookd.core.effective_settings import EffectiveSettings
-from hookd.core.health import Health, State
+from hookd.core.health import FAILING_AFTER_ATTEMPTS, Health, State
 from hookd.core.ledger import Ledger
 from hookd.core.registry import Registry
 from hookd.core.situation import AilingEndpoint, Ailment, Group, Pace
@@ -82,10 +82,6 @@ class Round:
         if found.ailment is not None:
             before = self.ailing.get(found.ailment)
             self.ailing[found.ailment] = Group(1, found) if before is None else before.joined_by(found)
-        elif found.since is not None:
-            self.failed_last_count += 1
-            if self.failed_last is None or found.since < (self.failed_last.since or math.inf):
-                self.failed_last = found
         if found.unsettled and (self.largest is None or found.unsettled > self.largest.unsettled):
             self.largest = found
         if found.unsettled and (self.fullest is None or found.budget_used > self.fullest.budget_used):
@@ -103,6 +99,12 @@ class Round:
             heapq.heappush(self._rows, row)
         elif row > self._rows[0]:
             heapq.heapreplace(self._rows, row)
+
+    def note_failed(self, found: AilingEndpoint) -> None:
+        """An endpoint whose last attempts failed, which ails it once that lasts. One failure alone is everyday."""
+        self.failed_last_count += 1
+        if self.failed_last is None or (found.since or 0.0) < (self.failed_last.since or 0.0):
+            self.failed_last = found
 
     def named(self) -> set[tuple[str, str]]:
         """Client and endpoint ids of those that a sentence may tell of: some twenty at most."""
@@ -254,7 +256,9 @@ class Rounds:
             if ailment is None and not health.unsettled and not made.wanted.text and not health.consecutive_failures:
                 continue
             used = budget_used(held, health.unsettled, intake)
-            if ailment is not None or health.consecutive_failures or not made.passes_over(health.unsettled, used):
+            if ailment is None and health.consecutive_failures >= FAILING_AFTER_ATTEMPTS:
+                made.note_failed(ailing_of(client.id, endpoint.id, health, now, used, None))
+            if ailment is not None or not made.passes_over(health.unsettled, used):
                 made.note(ailing_of(client.id, endpoint.id, health, now, used, ailment))
         made.full_clients += held.events >= intake.client_events_max or held.bytes >= intake.client_bytes_max
 
