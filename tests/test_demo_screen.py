@@ -1,8 +1,11 @@
 """`hookd demo` on a terminal: its screen read back, at two sizes and while they change; Enter; Ctrl-C."""
 
+import os
 import re
+import select
 import subprocess
 import sys
+import termios
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,7 @@ from hookd.demo.board import Board, Scene
 from hookd.demo.performance import play
 from hookd.demo.picture import Reading, picture
 from hookd.demo.rows import Row, rows_of, sentences
+from hookd.demo.screen import quiet
 from hookd.demo.stage import Stage
 from rich.console import Console
 
@@ -105,6 +109,27 @@ def test_demo_on_a_terminal() -> None:
     with ThreadPoolExecutor(3) as pool:
         for ended in [pool.submit(show) for show in (interrupted_in_its_traffic, looked_at_and_ended, cut_by_enter)]:
             ended.result()
+
+
+def test_reading_the_keys_never_waits() -> None:
+    """Ctrl-C throws away what was typed before it, between the word that a key is there and the reading of it."""
+    terminal, keys = os.openpty()
+    try:
+        termios.tcsetattr(keys, termios.TCSADRAIN, quiet(termios.tcgetattr(keys)))
+        os.write(terminal, CTRL_Z)
+        assert select.select([keys], [], [], 10)[0]
+        termios.tcflush(keys, termios.TCIFLUSH)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(os.read, keys, 1024)
+            try:
+                assert reading.result(timeout=10) == b""
+            finally:
+                os.write(terminal, ENTER)  # ends one that waits
+        assert select.select([keys], [], [], 10)[0]
+        assert b"\n" in os.read(keys, 1024)
+    finally:
+        os.close(terminal)
+        os.close(keys)
 
 
 def test_traffic_until_enter_is_judged(tmp_path: Path) -> None:

@@ -44,10 +44,12 @@ class Screen:
         self._began = time.monotonic()
         self._last = Reading({}, [], False)
         self._modes = termios.tcgetattr(sys.stdin)
+        self._keys = select.poll()
+        self._keys.register(sys.stdin, select.POLLIN)
 
     def open(self) -> None:
         self._alternate.__enter__()
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, _quiet(self._modes))
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet(self._modes))
         self._thread.start()
 
     def close(self) -> None:
@@ -99,12 +101,11 @@ class Screen:
 
     def _heard_enter(self) -> bool:
         """Waits for it until the next picture is due."""
-        if not select.select([sys.stdin], [], [], DRAW_EVERY_SECONDS)[0]:
-            return False
-        typed = os.read(sys.stdin.fileno(), 1024)
-        if not typed:
-            raise OSError("the terminal went away")
-        return b"\n" in typed
+        for _, came in self._keys.poll(DRAW_EVERY_SECONDS * 1000):
+            if came & ~select.POLLIN:
+                raise OSError("the terminal went away")
+            return b"\n" in os.read(sys.stdin.fileno(), 1024)
+        return False
 
     def _end_acts(self) -> None:
         if not self._board.enter.is_set():
@@ -114,10 +115,15 @@ class Screen:
             signal.pthread_kill(main, ENTER_SIGNAL)
 
 
-def _quiet(modes: list[Any]) -> list[Any]:
-    """Keys come at once and are not shown; Ctrl-C is still a signal, Ctrl-Z is none."""
-    quiet = list(modes)
-    quiet[_LOCAL_FLAGS] &= ~(termios.ECHO | termios.ICANON)
-    quiet[_CHARACTERS] = list(modes[_CHARACTERS])
-    quiet[_CHARACTERS][termios.VSUSP] = b"\0"
-    return quiet
+def quiet(modes: list[Any]) -> list[Any]:
+    """Keys come at once and are not shown; Ctrl-C is still a signal, Ctrl-Z is none.
+
+    Reading waits for no key (VMIN 0): Ctrl-C throws away what was typed before it, and the one who had just been told
+    that something is there would wait for the next.
+    """
+    changed = list(modes)
+    changed[_LOCAL_FLAGS] &= ~(termios.ECHO | termios.ICANON)
+    changed[_CHARACTERS] = list(modes[_CHARACTERS])
+    changed[_CHARACTERS][termios.VSUSP] = b"\0"
+    changed[_CHARACTERS][termios.VMIN] = changed[_CHARACTERS][termios.VTIME] = 0
+    return changed
