@@ -39,6 +39,7 @@ from hookd.flow import (
     cancel,
     courier,
     declaration,
+    dispatch,
     drain,
     endings,
     endpoint_states,
@@ -779,6 +780,13 @@ MUTANTS = (
         "self._refuse_if_no_room(event, later, now)",
         DONE_ALL_THE_SAME,
         first=64,
+    ),
+    Mutant(
+        "kept_courier_knows_the_client_of_before",
+        dispatch.Dispatch,
+        "take_client",
+        "self._kept.pop(client_id, None)",
+        "pass",
     ),
     Mutant("redelivered_to_nobody", redelivery.Redelivery, "redeliver", "if not endpoint_ids:", "if False:", first=28),
     # Notices, and hookd's own events

@@ -161,17 +161,20 @@ class Budget:
         usage = usage or Usage()
         if self._effective.settings.intake is not self._shared:  # to divide anew for each event takes a microsecond
             self._divide(self._effective.settings.intake)
-        self._refuse_if_client_full(client_id, usage, client, now)
-        self._refuse_if_share_of_recorder_full(client_id, usage, client, now)
-        self._refuse_if_whole_full(whole, now)
-        self._recorder.refuse_if_full(whole.row_bytes)
         held, all_held, mark, all_mark = usage.held, self.whole.held, self._client_mark, self._whole_mark
-        return (
+        fills = (
             held.events + client.events >= mark.events
             or held.bytes + client.bytes >= mark.bytes
             or all_held.events + whole.events >= all_mark.events
             or all_held.bytes + whole.bytes >= all_mark.bytes
         )
+        if fills:  # nothing is full before it fills
+            self._refuse_if_client_full(client_id, usage, client, now)
+        self._refuse_if_share_of_recorder_full(client_id, usage, client, now)
+        if fills:
+            self._refuse_if_whole_full(whole, now)
+        self._recorder.refuse_if_full(whole.row_bytes)
+        return fills
 
     def used(self, client: Usage | None) -> Used:
         """What a client holds of its budget, or with None the whole daemon."""

@@ -327,3 +327,8 @@ class Health(msgspec.Struct, gc=False, eq=False):
         self.window = WINDOW_AFTER_PAUSE
         self.successes = 0
         self.hard_failures, self.hard_since = 0, math.inf
+
+
+def opening_age(health: Health | None, now: float) -> float:
+    """What a delivery that is opened now is opened at, by its endpoint's age clock; None: nothing went there yet."""
+    return now if health is None else health.age_clock(now)

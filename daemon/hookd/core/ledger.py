@@ -118,7 +118,8 @@ class Ledger(Abandonment):
 
     def refuse_if_full(self, client_id: str, *, client: Demand, whole: Demand, now: float) -> bool:
         """Raises ClientFull or Full unless both demands fit beside what is unsettled now. Whether either fills then."""
-        usage = self._books[client_id].usage if client_id in self._books else None
+        book = self._books.get(client_id)
+        usage = None if book is None else book.usage
         return self._platform.budget.refuse_if_full(client_id, usage, client=client, whole=whole, now=now)
 
     def used(self, client_id: str | None) -> Used:

@@ -18,7 +18,7 @@ from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event
 from hookd.core.expiring_event import ExpiringEvent, has_lapsed
-from hookd.core.health import Health, PausedBy
+from hookd.core.health import Health, PausedBy, opening_age
 from hookd.core.registry import Registry
 from hookd.core.timestamps import Moment
 
@@ -52,8 +52,7 @@ class Terms:
 
     def age_clock(self, client_id: str, endpoint_id: str, *, now: float) -> float:
         """What a delivery that is opened now is opened at."""
-        health = self._health(client_id, endpoint_id)
-        return now if health is None else health.age_clock(now)
+        return opening_age(self._health(client_id, endpoint_id), now)
 
     def age_seconds(self, event: Event, delivery: Delivery, *, now: float) -> float:
         """How old an unsettled delivery is, as expiry sees it: 0 while an operator holds its endpoint."""

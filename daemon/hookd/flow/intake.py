@@ -19,6 +19,7 @@ from hookd.core.client import Endpoint
 from hookd.core.delivery import Delivery
 from hookd.core.effective_settings import EffectiveSettings
 from hookd.core.event import Event, Submission
+from hookd.core.health import opening_age
 from hookd.core.ledger import Ledger
 from hookd.core.logged_lines import EventAccepted
 from hookd.core.mistakes import Mistake
@@ -135,12 +136,9 @@ class Intake:
     def admit_whole(self, submissions: Sequence[Submission | Refused]) -> list[Admitted]:
         """All or none; a refusal carries the mistakes of every bad item, pointers from /0, and the first's kind."""
         now = self._clock.now()
-        try:
-            plan = _Plan(self, now, asks_once=True)
-            planned = [self._plan(submission, plan) for submission in submissions]
-            plan.ask()
-        except Refused as refused:  # by which item, and by which others, is found one by one
-            refused.without_frames()
+        plan = _Plan(self, now, asks_once=True)
+        planned = self._plan_together(submissions, plan)
+        if planned is None:  # which item is refused, and which others, is found one by one
             plan = _Plan(self, now, remembers=True)
             planned = self._plan_each(submissions, plan)
         return [self._commit(plan, item) for item in planned]
@@ -149,14 +147,10 @@ class Intake:
         """Each as far as it can be: what is refused stands in its place. Room is asked for once, where all have it."""
         now = self._clock.now()
         plan = _Plan(self, now, asks_once=True)
-        try:
-            planned = [self._plan(submission, plan) for submission in submissions]
-        except Refused as refused:
-            refused.without_frames()
-        else:
-            if plan.has_room():
-                return [self._commit(plan, item) for item in planned]
-        return self._admit_each(submissions, now)
+        planned = self._plan_together(submissions, plan)
+        if planned is None:
+            return self._admit_each(submissions, now)
+        return [self._commit(plan, item) for item in planned]
 
     def has_room(self, clients: Mapping[str, Demand], whole: Demand, now: Moment) -> bool:
         """For all of these together. Where there is none nobody is told: each event is to ask for itself, then."""
@@ -201,6 +195,17 @@ class Intake:
         """
         next_attempt = self._dispatch.next_attempt(client_id)
         return wait_seconds(next_attempt - now.monotonic if next_attempt > now.monotonic else math.inf)
+
+    def _plan_together(
+        self, submissions: Sequence[Submission | Refused], plan: "_Plan"
+    ) -> "list[_Planned | Event] | None":
+        """None where any is refused, or where there is no room for all."""
+        try:
+            planned = [self._plan(submission, plan) for submission in submissions]
+        except Refused as refused:
+            refused.without_frames()
+            return None
+        return planned if plan.has_room() else None
 
     def _admit_each(self, submissions: Sequence[Submission | Refused], now: Moment) -> list[Admitted | Refused]:
         answers: list[Admitted | Refused] = []
@@ -262,11 +267,11 @@ class Intake:
         found = _Wanting(client.id, [], [], [])
         for endpoint in client.endpoints:
             if endpoint.wants(submission.type):
-                opened_at = self._ledger.terms.age_clock(client.id, endpoint.id, now=now.monotonic)
+                health = self._ledger.health(client.id, endpoint.id)
                 found.endpoint_ids.append(endpoint.id)
                 found.urls.append(endpoint.url)
-                found.openings.append((endpoint.id, endpoint.shown_url, opened_at))
-                found.has_disabled |= self._ledger.is_disabled(client.id, endpoint.id)
+                found.openings.append((endpoint.id, endpoint.shown_url, opening_age(health, now.monotonic)))
+                found.has_disabled |= health is not None and health.disabled
         return found
 
     def _commit(self, plan: "_Plan", item: "_Planned | Event") -> Admitted:
@@ -290,7 +295,7 @@ class _Plan:
     """What a batch would take, before any of it is taken. All of it has the same time of admission.
 
     An event that does not fit is counted all the same. So `wait_seconds` is how long it takes until there is room for
-    all of it. A demand only grows: with `asks_once` room is asked for once, by `ask` or `has_room`, and what has room
+    all of it. A demand only grows: with `asks_once` room is asked for once, by `has_room`, and what has room
     together has it one by one; with `remembers` a client that was refused once is refused from there on, unasked.
     """
 
@@ -328,8 +333,9 @@ class _Plan:
         """Raises ClientFull or Full, unless room is asked for once."""
         client = self._clients.get(client_id)
         if client is None:
-            client = self._clients[client_id] = Demand()
-        client.add(more)
+            self._clients[client_id] = Demand(more.events, more.bytes, more.row_bytes)
+        else:
+            client.add(more)
         if self._asks_once:
             return
         self._whole.add(more)
@@ -342,15 +348,10 @@ class _Plan:
                 self._short[client_id] = refused
             raise
 
-    def ask(self) -> None:
-        """Raises ClientFull or Full where not all of it fits."""
-        self._add_up()
-        for client_id in self._clients:
-            self._ask(client_id)
-
     def has_room(self) -> bool:
         """Whether all of it fits."""
-        self._add_up()
+        for client in self._clients.values():
+            self._whole.add(client)
         return self._intake.has_room(self._clients, self._whole, self.now)
 
     def wait_seconds(self) -> int:
@@ -362,10 +363,6 @@ class _Plan:
             except Refused as refused:
                 seconds = max(seconds, refused.retry_after_seconds or 0)
         return seconds
-
-    def _add_up(self) -> None:
-        for client in self._clients.values():
-            self._whole.add(client)
 
     def _ask(self, client_id: str) -> None:
         demand = self._clients[client_id]
