@@ -5,6 +5,8 @@ Rules:
     whose end it came is used up, and the courier rests for a second. Its other attempts go on.
  2. A crash of dispatch itself is not contained: it ends the daemon, with a report.
  3. Nothing flows back into the intake channel.
+ 4. A courier without work is kept for its client's next event, as long as the client's registration is the same.
+Limits: a courier for each client that has work, and KEPT_MAX besides.
 """
 
 import math
