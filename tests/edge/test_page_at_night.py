@@ -367,6 +367,17 @@ async def test_what_a_run_before_left_stands_on_the_page_of_its_endpoint(autojum
     assert "Of this run alone: what earlier runs left is not in it." in said
 
 
+@pytest.mark.parametrize("path", ["/", PATH])
+async def test_what_earlier_runs_left_is_asked_for_once_in_a_refresh(autojump_clock, nursery, path: str) -> None:
+    """Headline, step and list are of one look: a report that somebody takes up in between is in all or in none."""
+    lost = loss_of(summary(line("acme", 300), line("globex", 20)))
+    looks = iter([[Unclaimed("/reports/one.jsonl", "one", lost)], []])
+    api = await started(nursery, standing=lambda: Standing(next(looks), Reloaded(), {}))
+    before, after = await said_at(api, path), await said_at(api, path)
+    assert "undelivered" in before
+    assert "undelivered" not in after
+
+
 async def test_endpoint_that_failed_last_is_not_green(autojump_clock, nursery) -> None:
     """Before it has failed for 30 s nothing is called failing; its row and its page say that it failed."""
     api = await started(nursery)

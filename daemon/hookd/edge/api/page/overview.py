@@ -23,6 +23,7 @@ from hookd.edge.api.page.charts import charts
 from hookd.edge.api.rendering import event_view, health_view
 from hookd.edge.api.schemas import HealthView
 from hookd.edge.api.services import Services
+from hookd.flow.ports import Unclaimed
 from hookd.flow.quarter_hour import ENDED_BY_PERSONS
 from hookd.flow.rounds import Round, Rounds, Wanted, ailment_of
 
@@ -56,7 +57,9 @@ class Overview:
         """What the template names."""
         services, made = self._services, await self._rounds.latest(wanted)
         totals = services.ledger.totals()
-        situation = self.situation(made)
+        unclaimed = services.standing().unclaimed_reports
+        left = self._left(unclaimed)
+        situation = self._situation(made, unclaimed, left)
         found = troubles(situation)
         return {
             "well": "" if found else well(situation),
@@ -70,7 +73,7 @@ class Overview:
             "connections": services.connections(),
             "clients": len(services.registry),
             "report_directory": services.report_directory,
-            "left": self._left(),
+            "left": left,
             "round": made,
             "rows": await self._rows(made),
             "ailments": Ailment,
@@ -78,7 +81,7 @@ class Overview:
             "charts": charts(services.housekeeping.quarter_hour.samples(), services.ledger.started.monotonic),
         }
 
-    def situation(self, made: Round) -> Situation:
+    def _situation(self, made: Round, unclaimed: Sequence[Unclaimed], left: Sequence[Left]) -> Situation:
         services, totals = self._services, self._services.ledger.totals()
         now, intake = services.clock.now(), services.effective.settings.intake
         refusals, as_now = services.housekeeping.quarter_hour.refusals, self._rounds.as_now
@@ -114,12 +117,12 @@ class Overview:
             failed_last_count=made.failed_last_count,
             waiting_for_client=made.waiting_for_client,
         )
-        return self._with_losses(found)
+        return self._with_losses(found, unclaimed, left)
 
-    def _with_losses(self, found: Situation) -> Situation:
+    def _with_losses(self, found: Situation, unclaimed: Sequence[Unclaimed], left: Sequence[Left]) -> Situation:
         """Of this run and of those before."""
         services, last = self._services, self._given_up_last()
-        run, unclaimed = services.previous_run(), services.standing().unclaimed_reports
+        run = services.previous_run()
         held_for = span(services.effective.settings.retention.age_seconds_max)
         return found._replace(
             given_up=services.housekeeping.quarter_hour.given_up(),
@@ -130,7 +133,7 @@ class Overview:
             previous_run=run,
             run_before_lost=next((one.loss for one in unclaimed if run is not None and one.run_id == run.run_id), None),
             run_before_missing=tuple(
-                name for one in self._left() if run is not None and one.run_id == run.run_id for name in one.missing
+                name for one in left if run is not None and one.run_id == run.run_id for name in one.missing
             ),
             is_run_before_taken_up=run is not None and all(one.run_id != run.run_id for one in unclaimed),
             unclaimed_reports=len(unclaimed),
@@ -156,7 +159,9 @@ class Overview:
         Who may not see all clients is told nothing of the whole budget: who fills it is another client.
         """
         services, made = self._services, await self._rounds.latest(Wanted())
-        whole, now = self.situation(made), services.clock.now()
+        unclaimed = services.standing().unclaimed_reports
+        left = self._left(unclaimed)
+        whole, now = self._situation(made, unclaimed, left), services.clock.now()
         seen = self._rounds.look_at(client_id, endpoint_id, now)
         held, intake = services.ledger.held(client_id), services.effective.settings.intake
         is_full = held.events >= intake.client_events_max or held.bytes >= intake.client_bytes_max
@@ -178,14 +183,7 @@ class Overview:
         told = [one for one in troubles(found) if is_largest or one.kind != "filling"]
         refusing = [one for one in told if one.kind in ("full", "client-full")]
         rest = [one for one in told if one not in refusing]
-        return [*_told(refusing, found), *self._owed(seen), *_told(rest, found)]
-
-    def _owed(self, seen: AilingEndpoint) -> Iterator[tuple[Trouble, str]]:
-        """What earlier runs left of it, by each report that nobody took up."""
-        for one in self._left():
-            for line in one.loss.largest:
-                if (line.client_id, line.endpoint_id) == (seen.client_id, seen.endpoint_id):
-                    yield owed(seen.name, line.undelivered, one.loss), owed_step(one.loss)
+        return [*_told(refusing, found), *_owed(seen, left), *_told(rest, found)]
 
     async def _rows(self, made: Round) -> list[Row]:
         """As they are now; what was removed since the round is left out."""
@@ -204,10 +202,10 @@ class Overview:
             await trio.lowlevel.checkpoint()  # to find the oldest can take 20 ms
         return rows
 
-    def _left(self) -> list[Left]:
+    def _left(self, unclaimed: Sequence[Unclaimed]) -> list[Left]:
         """The newest first, as many as flow/unclaimed_reports has read."""
         registry, found = self._services.registry, []
-        for one in reversed(self._services.standing().unclaimed_reports):
+        for one in reversed(unclaimed):
             if one.loss is not None:
                 owed = [(line.client_id, line.endpoint_id) for line in one.loss.largest]
                 known = {names for names in owed if registry.endpoint(*names) is not None}
@@ -229,6 +227,14 @@ class Overview:
 
     def _newest_exhausted(self) -> list[Event]:
         return list(islice(reversed(self._services.ledger.exhausted()), GIVEN_UP_MAX))
+
+
+def _owed(seen: AilingEndpoint, left: Sequence[Left]) -> Iterator[tuple[Trouble, str]]:
+    """What earlier runs left of it, by each report that nobody took up."""
+    for one in left:
+        for line in one.loss.largest:
+            if (line.client_id, line.endpoint_id) == (seen.client_id, seen.endpoint_id):
+                yield owed(seen.name, line.undelivered, one.loss), owed_step(one.loss)
 
 
 def _told(found: Sequence[Trouble], situation: Situation) -> list[tuple[Trouble, str]]:
