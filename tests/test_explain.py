@@ -88,7 +88,9 @@ async def test_event_in_flight_says_since_when_and_until_when(autojump_clock, nu
     """The attempt's own deadline is the end of it."""
     api = await with_event(nursery, Hang())
     await at(4)
-    assert "Attempt 1 of 6 is in flight since 08:00:00Z (4s ago); it ends within 11s." in await of_event(api)
+    assert "Attempt 1 of 6 is in flight since 08:00:00Z (4s ago); it ends within 11s, by 08:00:15Z." in await of_event(
+        api
+    )
 
 
 async def test_event_behind_a_full_window_says_how_many_are_in_flight(autojump_clock, nursery) -> None:

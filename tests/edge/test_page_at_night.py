@@ -100,7 +100,8 @@ async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(a
     api.flow.admit_many(3)
     await at(16)
     said = await said_at(api, "/")
-    assert "Lost: these, unless someone presses replay on the endpoint's page within 1d 0h." in said
+    replay = "Lost: these, unless someone presses replay on the endpoint's page within 1d 0h, the first by"
+    assert f"{replay} 2027-01-16 08:00:00Z." in said
     lost = "whatever comes for it is given up at once, 4 deliveries so far."
     asks = "First: ask its owner whether the events are wanted. To hold what comes meanwhile: resume, then pause."
     assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost}" in said
@@ -109,7 +110,10 @@ async def test_endpoint_that_is_disabled_says_what_is_lost_until_it_is_resumed(a
     said = await said_at(api, PATH)
     assert f"acme/default answered 410 and is disabled since 08:00:00Z: {lost}" in said
     assert asks in said
-    assert "What was given up can be replayed for 1d 0h" in said
+    assert (
+        "given up since its 410 can be replayed for 1d 0h, the first until 2027-01-16 08:00:00Z, as far as there is"
+        in said
+    )
     assert "A pause alone does not stop the giving up" in said
     assert "whatever comes for it is given up at once as gone, 4 deliveries so far." in said
     assert "Nothing waits here" not in said
@@ -134,7 +138,8 @@ async def test_endpoint_that_lost_all_it_got_does_not_say_that_nothing_waits(aut
     words = (
         "(every attempt was used). acme/default fails each attempt since 08:00:00Z "
         "or before this run (answered 404); what failed is given up. Lost: "
-        "these, unless someone presses replay on the endpoint's page within 1d 0h. First: tell its owner what it "
+        "these, unless someone presses replay on the endpoint's page within 1d 0h, the first by "
+        "2027-01-16 08:00:00Z. First: tell its owner what it "
         "answers."
     )
     assert words in said

@@ -75,3 +75,17 @@ async def test_given_up_are_those_of_the_ring(autojump_clock) -> None:
     assert ring.given_up() == 3
     ring.look(SAMPLES_MAX * EVERY_SECONDS)
     assert ring.given_up() == 0
+
+
+async def test_first_that_was_given_up_is_dated_by_the_sample_before(autojump_clock) -> None:
+    """Never later than it was, and 5 s earlier at most: whoever replays by then is in time."""
+    flow = Flow()
+    ring, given_up = QuarterHour(flow.ledger), flow.ledger.counters.given_up
+    given_up[Reason.EXPIRED] += 1
+    assert ring.given_up_from() == flow.ledger.started.monotonic
+    for number in range(1, SAMPLES_MAX + 1):
+        ring.look(number * EVERY_SECONDS)
+        if number == 7:
+            given_up[Reason.GONE] += 1
+    assert ring.given_up() == 1
+    assert ring.given_up_from() == 7 * EVERY_SECONDS

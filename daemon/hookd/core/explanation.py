@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from hookd.core.attempt_text import advice, excerpt_text, maybe_received, outcome_text, past_attempts
 from hookd.core.plurals import are, counted, plural
-from hookd.core.time_text import ago, ahead, span, took
-from hookd.core.timestamps import parse_rfc3339
+from hookd.core.time_text import ago, ahead, moment, span, took
+from hookd.core.timestamps import parse_rfc3339, rfc3339
 
 GIVEN_UP = {
     "attempts_used": "every attempt of its schedule was used",
@@ -206,8 +206,9 @@ class Telling:
         running = delivery["attempts"][-1]
         until = ""
         if endpoint is not None:
-            left = parse_rfc3339(running["started_at"]) + endpoint["timeout_seconds"] - self._now
-            until = f"; it ends within {span(left)}" if left > 0 else ""
+            ends_at = parse_rfc3339(running["started_at"]) + endpoint["timeout_seconds"]
+            left, by = ends_at - self._now, moment(rfc3339(ends_at), self._now)
+            until = f"; it ends within {span(left)}, by {by}" if left > 0 else ""
         yield f"Attempt {running['number']} {of} is in flight since {ago(running['started_at'], self._now)}{until}."
 
     def _waiting(

@@ -58,8 +58,19 @@ class QuarterHour:
 
     def given_up(self) -> int:
         """Deliveries given up since the oldest sample, since the start while the ring fills, but for a person's own."""
-        before = self._samples[0].given_up if len(self._samples) == SAMPLES_MAX else 0
-        return _given_up(self._ledger.counters) - before
+        return _given_up(self._ledger.counters) - self._given_up_before()
+
+    def given_up_from(self) -> float:
+        """When the first of those was given up (monotonic), or up to EVERY_SECONDS before that."""
+        before, earlier = self._given_up_before(), self._ledger.started.monotonic
+        for sample in self._samples:
+            if sample.given_up > before:
+                break
+            earlier = sample.monotonic
+        return earlier
+
+    def _given_up_before(self) -> int:
+        return self._samples[0].given_up if len(self._samples) == SAMPLES_MAX else 0
 
     def _sample(self, now: float) -> Sample:
         totals, counters = self._ledger.totals(), self._ledger.counters

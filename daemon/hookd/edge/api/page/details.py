@@ -13,11 +13,14 @@ from hookd.core.event import Event
 from hookd.core.explanation import Telling, endpoint_of
 from hookd.core.notice import Kind, Notice
 from hookd.core.notices import LOOKED_AT_AT_ONCE
+from hookd.core.time_text import moment, span
+from hookd.core.timestamps import parse_rfc3339, rfc3339
 from hookd.edge.api.page.actions import endpoint_actions, event_actions
 from hookd.edge.api.page.attempt_runs import attempt_runs
 from hookd.edge.api.page.overview import Overview
 from hookd.edge.api.page.visit import Visit
 from hookd.edge.api.rendering import client_view, event_view
+from hookd.edge.api.schemas import HealthView
 from hookd.edge.api.sent_routes import EVENTS_AT_ONCE, newest_attempts
 from hookd.edge.api.services import Services
 from hookd.flow.oldest_deadline import oldest_deadline
@@ -51,13 +54,21 @@ async def endpoint_page(
         "explained": _explained(list(telling.endpoint(client_id, msgspec.to_builtins(endpoint)))),
         "troubles": wrong,
         "deadline": oldest_deadline(services.ledger, client_id, endpoint_id, now) if is_untold else None,
-        "kept_seconds": services.effective.settings.retention.age_seconds_max,
+        "gone_kept": _gone_kept(services, endpoint.health, now.wall),
         "attempt_runs": list(attempt_runs(attempts)),
         "notices": _latest_notices(services, client_id, endpoint_id),
         "actions": list(
             endpoint_actions(visit, view, endpoint, has_given_up=await _has_given_up(services, client_id, endpoint_id))
         ),
     }
+
+
+def _gone_kept(services: Services, health: HealthView, now: float) -> str:
+    """How long what was given up since its 410 is held, and until when the first of it that is not forgotten."""
+    held_seconds = services.effective.settings.retention.age_seconds_max
+    since = now if health.state_since is None else parse_rfc3339(health.state_since)
+    until = moment(rfc3339(max(since + held_seconds, now)), now)
+    return f"{span(held_seconds)}, {'the first ' if health.gone > 1 else ''}until {until}"
 
 
 async def _has_given_up(services: Services, client_id: str, endpoint_id: str) -> bool:

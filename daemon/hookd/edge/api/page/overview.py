@@ -16,7 +16,8 @@ from hookd.core.first_steps import first_step, owed_step
 from hookd.core.loss import Loss
 from hookd.core.retry import Reason
 from hookd.core.situation import AilingEndpoint, Ailment, Group, Situation
-from hookd.core.time_text import span
+from hookd.core.time_text import moment, span
+from hookd.core.timestamps import rfc3339
 from hookd.core.troubles import Trouble, owed, troubles, well
 from hookd.core.units import approximate_size
 from hookd.edge.api.page.charts import charts
@@ -123,12 +124,11 @@ class Overview:
         """Of this run and of those before."""
         services, last = self._services, self._given_up_last()
         run = services.previous_run()
-        held_for = span(services.effective.settings.retention.age_seconds_max)
         return found._replace(
             given_up=services.housekeeping.quarter_hour.given_up(),
             given_up_last=last and f"{last[0].client_id}/{last[1]}",
             given_up_why=last and last[2],
-            given_up_kept=f"these, unless someone presses replay on the endpoint's page within {held_for}.",
+            given_up_kept=f"these, unless someone presses replay on the endpoint's page {self._given_up_kept()}.",
             given_up_endpoint=self._given_up_endpoint(last),
             previous_run=run,
             run_before_lost=next((one.loss for one in unclaimed if run is not None and one.run_id == run.run_id), None),
@@ -216,6 +216,15 @@ class Overview:
     def _given_up(self) -> list[Any]:
         """Those given up last."""
         return [event_view(self._services, event) for event in self._newest_exhausted()]
+
+    def _given_up_kept(self) -> str:
+        """How long what was given up lately is held, and until when the first of it is."""
+        services, now = self._services, self._services.clock.now()
+        quarter_hour = services.housekeeping.quarter_hour
+        held_seconds = services.effective.settings.retention.age_seconds_max
+        ago_seconds = min(now.monotonic - quarter_hour.given_up_from(), held_seconds)  # what is older is forgotten
+        until = moment(rfc3339(now.wall - ago_seconds + held_seconds), now.wall)
+        return f"within {span(held_seconds)}, {'the first ' if quarter_hour.given_up() > 1 else ''}by {until}"
 
     def _given_up_last(self) -> tuple[Event, str, Reason] | None:
         """For which endpoint and why; what a person ended is left out, as it is from the count."""
