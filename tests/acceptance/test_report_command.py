@@ -101,6 +101,28 @@ def test_report_that_is_nowhere_is_66_and_names_the_places(tmp_path: Path, nobod
     assert "No such file or directory" in missing.stderr
 
 
+def test_report_of_a_daemon_that_never_stopped_says_that_one_comes_at_its_stop(tmp_path: Path) -> None:
+    """And what to ask until then: nothing is wrong. However its directory was found."""
+    config = tmp_path / "hookd.toml"
+    with Daemon(tmp_path) as daemon:
+        config.write_text(
+            f'[http]\nbind = ["127.0.0.1:{daemon.port}"]\n[drain]\nreport_directory = "{daemon.reports}"\n'
+        )
+        there = f"hookd: no report in {daemon.reports} yet: a daemon runs there, and writes one when it stops."
+        for found_by in (["--url", daemon.url], ["--config", str(config)]):
+            none = hookd("report", *found_by, cwd=Path("/"))
+            asks = f"What it holds now: hookd status --url {daemon.url}"
+            assert (none.returncode, none.stdout, none.stderr) == (66, "", f"{there} {asks}\n")
+        none = hookd("report", "--reports", str(daemon.reports))
+        assert (none.returncode, none.stderr) == (66, f"{there} What it holds now: hookd status\n")
+        for marker in daemon.reports.glob("run-*.open"):
+            marker.unlink()
+        (daemon.reports / ".lock").unlink()  # as if another machine had a directory of this name
+        none = hookd("report", "--url", daemon.url, cwd=Path("/"))
+        assert none.returncode == 66
+        assert f"no report in {daemon.reports}; the daemon at {daemon.url} runs on another machine" in none.stderr
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_report_says_that_it_was_taken_up(tmp_path: Path, form: list[str]) -> None:
     """Whoever reads it must not send it a second time, so no command is there to paste."""

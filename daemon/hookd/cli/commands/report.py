@@ -5,6 +5,7 @@ nothing.
 """
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -56,7 +57,7 @@ def report(
     /var/lib/hookd/reports and ./reports.
     """
     place = Place([]) if file else _place(reports, config, url, token_file)
-    path = Path(file) if file else _newest(place.directories)
+    path = Path(file) if file else _newest(place, url)
     summary, line = read_summary(path)
     if place.doubt:
         tell(f"{place.doubt}; this is {path}, of run {summary.run_id} on {summary.host}, ended {summary.stopped_at}")
@@ -115,22 +116,30 @@ def _of_daemon(url: str | None, token_file: str | None) -> Place:
     return Place([directory], doubt="" if os.path.exists(f"{directory}/run-{run_id}.open") else marks)
 
 
-def _newest(directories: Sequence[str]) -> Path:
+def _newest(place: Place, url: str | None) -> Path:
     """The newest report of them all; where there is none, the runs without one are said all the same."""
-    readable = [directory for directory in directories if os.access(directory, os.R_OK | os.X_OK)]
+    readable = [directory for directory in place.directories if os.access(directory, os.R_OK | os.X_OK)]
     found = [path for path in (ReportDirectory(one).newest() for one in readable) if path is not None]
     if not found:
-        _none(directories, readable)
+        _none(place, readable, url or place.url)
     return max(found, key=lambda path: path.name.partition("-")[2])
 
 
-def _none(directories: Sequence[str], readable: Sequence[str]) -> NoReturn:
+def _none(place: Place, readable: Sequence[str], url: str) -> NoReturn:
+    """It is no trouble where a daemon runs that has not stopped yet, and then it is said."""
     for directory in readable:
         _say_ended_without_report(Path(directory), None)
-    closed = [directory for directory in directories if os.path.exists(directory) and directory not in readable]
+    closed = [directory for directory in place.directories if os.path.exists(directory) and directory not in readable]
     if closed:
         fail(ExitCode.NO_INPUT, f"{' and '.join(closed)} may not be read by this user")
-    fail(ExitCode.NO_INPUT, f"no report in {' or '.join(directories)}; name one, or its directory with --reports")
+    in_use = [directory for directory in readable if ReportDirectory(directory).is_in_use()]
+    if in_use:
+        writes = f"no report in {' or '.join(in_use)} yet: a daemon runs there, and writes one when it stops"
+        status = "hookd status" if url == URL_DEFAULT else f"hookd status --url {shlex.quote(url)}"
+        fail(ExitCode.NO_INPUT, f"{writes}. What it holds now: {status}")
+    why = f"; {place.doubt}" if place.doubt else ""
+    name = "name one, or its directory with --reports"
+    fail(ExitCode.NO_INPUT, f"no report in {' or '.join(place.directories)}{why}; {name}")
 
 
 def _say_ended_without_report(directory: Path, summary: Summary | None) -> None:
