@@ -11,12 +11,12 @@ Rules:
  6. With strict order what waits stands in one line (flow/line), and one is in flight at most. What is expedited goes
     before the schedule and the probe there, and not before what was accepted earlier.
  7. An endpoint's rate holds back whatever begins from here, a probe and what is expedited too.
-Limits: the ledger bounds what waits; 8 B a first attempt, about 100 B a retry.
+Limits: the ledger bounds what waits; 8 B a first attempt, about 100 B a retry, 170 B one that is expedited.
 """
 
 import heapq
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from itertools import count
 
 import msgspec
@@ -66,7 +66,9 @@ class Lane:
         self.is_strict = False  # its endpoint is, as registered now
         self.offered_at = math.inf
         self._firsts: deque[Event] = deque()
-        self._expedited: dict[int, _Row] = {}  # by the event's sequence: however often one is expedited, it is one row
+        # By the event's sequence: however often one is expedited, it is one row. None: nothing is, as nearly always.
+        # It finds its first at once. A dict looks at every freed place before it: 60 us an event, of 100,000.
+        self._expedited: OrderedDict[int, _Row] | None = None
         self._retries: list[_Row] = []
         self._retry_next = False
         self._line: Line | None = None  # None: in any order
@@ -120,12 +122,14 @@ class Lane:
     def expedite(self, event: Event, delivery: Delivery) -> None:
         """A delivery that waits here goes before all others and does not wait for the next probe."""
         assert delivery.due_at is not None
+        if self._expedited is None:
+            self._expedited = OrderedDict()
         self._expedited[event.sequence] = _Row(delivery.due_at, next(_order), event)
 
     def clear(self) -> None:
         """Its endpoint was removed: nothing that waits here is attempted any more."""
         self._firsts.clear()
-        self._expedited.clear()
+        self._expedited = None
         self._retries.clear()
         if self._line is not None:
             self._line = Line(self.endpoint_id)
@@ -155,7 +159,7 @@ class Lane:
         if due_at == math.inf:
             return due_at
         health = self.health
-        is_expedited = self._expedited and self.is_expedited
+        is_expedited = self._expedited is not None and self.is_expedited
         begins_from = health.expedited_begins_from(due_at) if is_expedited else health.begins_from(due_at)
         return begins_from if self._rate is None else max(begins_from, self.health.rate_log.begins_from(self._rate))
 
@@ -177,8 +181,8 @@ class Lane:
         self._pass_over()
         if self._line is not None:
             first = self._line.first()
-            return first is not None and first[0].sequence in self._expedited
-        return bool(self._expedited)
+            return first is not None and self._expedited is not None and first[0].sequence in self._expedited
+        return self._expedited is not None
 
     def take(self, now: float, *, oldest: bool = False) -> tuple[Event, Delivery] | None:
         """The next delivery that may begin, removed; None if none is due. A probe takes the oldest, due or not."""
@@ -192,7 +196,7 @@ class Lane:
             return self._firsts.popleft(), first
         self._pass_over()
         if self._expedited:
-            event = self._expedited.pop(next(iter(self._expedited))).event
+            event = self._expedited.popitem(last=False)[1].event
         elif oldest:
             found = self._oldest()
             if found is None:
@@ -224,7 +228,8 @@ class Lane:
         if first is None or (self._due_in_line(line) > now and not oldest):
             return None
         line.pop()
-        self._expedited.pop(first[0].sequence, None)
+        if self._expedited is not None:
+            self._expedited.pop(first[0].sequence, None)
         return first
 
     def _waiting(self) -> list[tuple[Event, Delivery]]:
@@ -232,7 +237,7 @@ class Lane:
         events = [
             *self._firsts,
             *(row.event for row in self._retries),
-            *(row.event for row in self._expedited.values()),
+            *(row.event for row in (self._expedited or {}).values()),
         ]
         if self._line is not None:
             events += self._line.events()
@@ -273,6 +278,8 @@ class Lane:
         """Drops rows from the fronts whose delivery no longer waits there."""
         while self._expedited and not self._waits(self._expedited[first := next(iter(self._expedited))]):
             del self._expedited[first]
+        if not self._expedited:
+            self._expedited = None
         self._first()
         while self._retries and not self._fits(self._retries[0].event, self._retries[0].due_at):
             heapq.heappop(self._retries)
