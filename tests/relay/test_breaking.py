@@ -5,6 +5,7 @@ entry that is added then must be posted and acknowledged, and nothing may come o
 """
 
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -17,8 +18,9 @@ from hookd.relay.daemon_api import DaemonApi
 from hookd.relay.definitions_file import DefinitionsFile
 from hookd.relay.entry import position_of
 from hookd.relay.lanes import Limits
+from hookd.relay.log_troubles import LogAway
 from hookd.relay.parking import Row, State
-from hookd.relay.redis_log import LogAway, Names, open_log
+from hookd.relay.redis_log import Names, open_log
 from hookd.relay.relaying import Relaying, RelaySettings
 from trio.testing import MockClock
 
@@ -152,6 +154,7 @@ class Run:
         self.log: list[dict[str, Any]] = []
         self.ended = trio.Event()
         self.left: int | None = None
+        self.relaying: Relaying
         self._definitions = DefinitionsFile(definitions(folder, {"new": "http://127.0.0.1:1/"}))
         self._deliver: Callable[[str, float], None] = lambda _name, _late: None
         self._numbers = count()
@@ -169,7 +172,8 @@ class Run:
             definitions=self._definitions,
             limits=Limits(parked_max=10),
         )
-        self.left = await Relaying(settings, self._write, self._attach).run()
+        self.relaying = Relaying(settings, self._write, self._attach)
+        self.left = await self.relaying.run()
         self.ended.set()
 
     def stop(self) -> None:
@@ -278,6 +282,32 @@ async def test_relay_ends_whatever_redis_does_at_its_stop(tmp_path: Path, clock:
                 async with relayed(tmp_path, server) as run:
                     run.redis.arm("RELEASE", fault)
                 is_armed = run.redis.armed is not None
+
+
+async def test_bug_of_ours_in_what_is_asked_ends_the_relay(tmp_path: Path, clock: MockClock) -> None:
+    """With its own type and traceback, and so with 1. Called a Redis that is away it would be tried again for ever."""
+    with RedisServer(tmp_path) as server:
+        run = Run(tmp_path, server)
+        bug: Any = None
+
+        async def told() -> None:
+            with pytest.raises(BaseExceptionGroup) as told:
+                await run.relay()
+            leaf: BaseException = told.value
+            while isinstance(leaf, BaseExceptionGroup):
+                [leaf] = leaf.exceptions
+            assert isinstance(leaf, AttributeError)
+            assert "settle" in [frame.name for frame in traceback.extract_tb(leaf.__traceback__)]
+
+        async with trio.open_nursery() as nursery:
+            for one in (run.redis, run.daemon):
+                await nursery.start(one.serve)
+            with trio.fail_after(SECONDS_MAX):
+                async with trio.open_nursery() as relay:
+                    relay.start_soon(told)
+                    await until(lambda: any(line["event"] == "relay.redis_connected" for line in run.log))
+                    run.relaying.state.table.settled.append(bug)
+            nursery.cancel_scope.cancel()
 
 
 async def test_answer_behind_an_answer_is_nobodys(clock: MockClock) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hookd.relay.log_troubles import LogAway
 from hookd.relay.parking import DELIVERED, Ending, Row, State
-from hookd.relay.redis_log import LogAway, Names, Passed, RedisLog, open_log
+from hookd.relay.redis_log import Names, Passed, RedisLog, open_log
 
 from tests.relay.harness import GROUP, STREAM, RedisServer, needs_redis
 
@@ -174,6 +176,22 @@ async def test_stopped_relay_leaves_everything_at_once(tmp_path: Path) -> None:
         assert len(taken.entries) == 500
         assert taken.cursors == {"http://feed": "here"}
         assert [member.name for member in (await second.survey()).members] == ["relay:b"]
+
+
+async def test_bug_of_ours_is_none_of_redis(tmp_path: Path) -> None:
+    """Before anything is asked, and while it is. As `LogAway` it would be tried again for ever."""
+    async with two_relays(tmp_path) as (redis, first, _):
+        redis.add("acme", ["e0"])
+        [row] = rows_of([entry.id for entry in (await first.read(10, 10_000)).entries])
+        bug: Any = None
+        with pytest.raises(AttributeError):
+            await first.settle([bug], {})
+        row.entry_id = bug
+        with pytest.raises(TypeError):
+            await first.settle([row], {})
+        with pytest.raises(UnicodeEncodeError):
+            await first.settle([], {"cursor": "\ud800"})
+        assert len(await first.own_ids()) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")

@@ -13,8 +13,9 @@ import trio
 
 from hookd.relay.entry import position_of, text_of
 from hookd.relay.feed_reader import FeedReader
+from hookd.relay.log_troubles import GroupGone, LogAway, LogRefused
 from hookd.relay.parking import Row
-from hookd.relay.redis_log import IDS_MAX, GroupGone, LogAway, LogRefused, Names, Read, RedisLog, open_log
+from hookd.relay.redis_log import IDS_MAX, Names, Read, RedisLog, open_log
 from hookd.relay.relay_log import RelayLog
 from hookd.relay.relay_state import Bell, RelayState
 

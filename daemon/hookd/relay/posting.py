@@ -13,8 +13,9 @@ import trio
 from hookd.relay.daemon_api import SETTLED, DaemonApi, Denied, Item, Refused, Taken, refusal_of
 from hookd.relay.definitions_file import CannotRead, DefinitionsFile, NoDefinitions
 from hookd.relay.http_origin import Unanswered, Unsent
+from hookd.relay.log_troubles import GroupGone, LogAway, LogRefused
 from hookd.relay.parking import DELIVERED, Ending, Lane, Reason, Row
-from hookd.relay.redis_log import TRIMMED, GroupGone, LogAway, LogRefused
+from hookd.relay.redis_log import TRIMMED
 from hookd.relay.relay_log import RelayLog
 from hookd.relay.relay_state import RelayState
 

@@ -1,8 +1,9 @@
 """Owns every word that the relay says to Redis, by coredis: the one place that knows that library.
 
 Rules: a command is answered within a bound, or the connection is given up; whoever asked hears `LogAway`, and knows
-nothing of what Redis did. A stream or a group that is not there is `GroupGone`. Redis 7 or newer, one primary: the keys
-are several, and a cluster would want them in one slot.
+nothing of what Redis did. A stream or a group that is not there is `GroupGone`. Only what the library raises is
+translated so, and what is wrong with an answer (answers.py): what we raise before or after is a bug, and stays one.
+Redis 7 or newer, one primary: the keys are several, and a cluster would want them in one slot.
 Does not: decide (owed.py), or begin again (log_connection.py).
 """
 
@@ -13,7 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import coredis
@@ -30,8 +31,27 @@ from coredis.retry import NoRetryPolicy
 
 from hookd.core.quoting import cut
 from hookd.relay import scripts
+from hookd.relay.answers import (
+    FetchAnswer,
+    Found,
+    NamedEntry,
+    ParkAnswer,
+    ReadAnswer,
+    SettleAnswer,
+    SurveyAnswer,
+    TakeBackAnswer,
+    TakeOverAnswer,
+    entry_id,
+    named,
+    of_form,
+    pairs,
+    text,
+)
 from hookd.relay.entry import ENTRY_BYTES_MAX, TOO_LARGE, Entry, Unpostable, position_of, read_entry
+from hookd.relay.log_troubles import GroupGone, LogAway, LogRefused
 from hookd.relay.parking import Row
+
+T = TypeVar("T")
 
 COMMAND_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 5.0
@@ -47,26 +67,12 @@ TRIMMED_DETAIL = "the entry was trimmed from the stream before its event was set
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
-class LogAway(Exception):
-    """Redis does not answer, or refuses; the message says what it said. What was asked may be done or not."""
-
-
-class LogRefused(Exception):
-    """Redis refuses our name or password."""
-
-
-class GroupGone(Exception):
-    """The stream, or its group, is not there."""
-
-
 @asynccontextmanager
 async def _translated(seconds: float = math.inf) -> AsyncIterator[None]:
-    """Whatever comes out of the library, or of an answer that is not of the form which was asked for."""
+    """Round what the library does, and nothing of ours: whatever comes out of it says that Redis is away."""
     try:
         with trio.fail_after(seconds):
             yield
-    except (LogAway, LogRefused, GroupGone):
-        raise
     except AuthenticationError as error:
         raise LogRefused(str(error)) from error
     except (trio.TooSlowError, TimeoutError) as error:
@@ -178,18 +184,18 @@ class RedisLog:
             except StreamDuplicateConsumerGroupError:
                 pass  # another relay was first
 
-    @_translated()
     async def read(self, count: int, bytes_max: int, passing: Sequence[str] = (), newest: str = "0-0") -> Read:
         """New entries. Those of clients that are `passing` stay in Redis, under their names, if newer than `newest`.
 
         Raises GroupGone.
         """
         bytes_max = min(bytes_max, READ_BYTES_MAX)
-        last_id, is_dry, found, passed = await self._run(
-            scripts.READ, count, bytes_max, ENTRY_BYTES_MAX, LOOKED_AT_MAX, newest, *passing
+        arguments: list[str | int] = [count, bytes_max, ENTRY_BYTES_MAX, LOOKED_AT_MAX, newest, *passing]
+        answer = await self._run(ReadAnswer, scripts.READ, *arguments)
+        by_client = [Passed(text(one.client_id), one.entries, one.beyond) for one in answer.passed]
+        return _read(answer.found)._replace(
+            last_id=entry_id(answer.last_id), is_dry=bool(answer.is_dry), passed=by_client
         )
-        by_client = [Passed(_text(client_id), size, beyond) for client_id, size, beyond in passed]
-        return _read(found)._replace(last_id=_text(last_id), is_dry=bool(is_dry), passed=by_client)
 
     async def wait(self, last_id: str, seconds: float) -> None:
         """Until there is an entry after this one, or so long."""
@@ -197,14 +203,12 @@ class RedisLog:
             streams = {self.names.stream: last_id}
             await self._waiting_client.xread(streams=streams, count=1, block=int(seconds * 1000))
 
-    @_translated()
     async def survey(self) -> Survey:
         """Says that the relay is alive, and reads how all stands."""
-        lag, pending, members = await self._run(scripts.SURVEY)
-        found = [Member(_text(name), count, idle / 1000) for name, count, idle in members]
-        return Survey(lag, pending, found)
+        answer = await self._run(SurveyAnswer, scripts.SURVEY)
+        members = [Member(text(one.name), one.pending, one.idle_milliseconds / 1000) for one in answer.members]
+        return Survey(answer.lag, answer.pending, members)
 
-    @_translated()
     async def settle(self, rows: Sequence[Row], kept: Mapping[str, str]) -> tuple[int, set[str], str]:
         """How many were acknowledged, which entries could not be, and why. `kept` goes into the relays' hash."""
         delivered = [row.entry_id for row in rows if row.ending is None or row.ending.kind == "delivered"]
@@ -214,87 +218,82 @@ class RedisLog:
             arguments += [row.entry_id, ending.kind, row.client_id, row.event_id, ending.why, cut(ending.detail)]
         for name, value in kept.items():
             arguments += [name, value]
-        done, failed, problem = await self._run(scripts.SETTLE, *arguments)
-        return done, {_text(one) for one in failed}, _text(problem)
+        answer = await self._run(SettleAnswer, scripts.SETTLE, *arguments)
+        return answer.done, {entry_id(one) for one in answer.failed}, text(answer.problem)
 
-    @_translated()
     async def park(self, client_id: str, rows: Sequence[Row]) -> tuple[set[str], int]:
         """Hands them back; which of them went, and how many of that client's are there now."""
         arguments: list[str | int] = []
         for row in rows:
             arguments += [row.entry_id, 2 if row.is_again else 1]
-        gone, count = await self._run(scripts.PARK, client_id, *arguments)
-        return {_text(one) for one in gone}, count
+        answer = await self._run(ParkAnswer, scripts.PARK, client_id, *arguments)
+        return {entry_id(one) for one in answer.gone}, answer.beyond
 
-    @_translated()
     async def take_back(self, client_id: str, count: int, bytes_max: int) -> Read:
         bytes_max = min(bytes_max, READ_BYTES_MAX)
-        found, trimmed, beyond = await self._run(scripts.TAKE_BACK, client_id, count, bytes_max, ENTRY_BYTES_MAX)
-        again = frozenset(_text(one[0]) for one in found if one[7] > 1)
-        return _read(found)._replace(again=again, trimmed=len(trimmed), beyond=beyond)
+        answer = await self._run(TakeBackAnswer, scripts.TAKE_BACK, client_id, count, bytes_max, ENTRY_BYTES_MAX)
+        again = frozenset(entry_id(one.entry_id) for one in answer.found if one.deliveries > 1)
+        return _read(answer.found)._replace(again=again, trimmed=len(answer.trimmed), beyond=answer.beyond)
 
-    @_translated()
     async def take_over(self, member: str, *, idle_seconds: float, count: int) -> TakenOver:
         """Some of what a relay has left behind, if it is gone; its cursors with them."""
-        found, trimmed, cursors, taken = await self._run(
-            scripts.TAKE_OVER, member, int(idle_seconds * 1000), min(count, IDS_MAX)
-        )
-        texts = [_text(one) for one in cursors]
-        kept = dict(zip(texts[::2], texts[1::2], strict=True))
-        return TakenOver([_named(one) for one in found], len(trimmed), kept, taken)
+        arguments = member, int(idle_seconds * 1000), min(count, IDS_MAX)
+        answer = await self._run(TakeOverAnswer, scripts.TAKE_OVER, *arguments)
+        entries = [named(one) for one in answer.named]
+        return TakenOver(entries, len(answer.trimmed), pairs(answer.cursors), answer.found)
 
-    @_translated()
     async def own_ids(self) -> list[str]:
         """Every entry that is pending under the relay's name."""
         ids: list[str] = []
         start = "-"
         while True:
-            page = [_text(one) for one in await self._run(scripts.OWN_IDS, start, IDS_MAX)]
+            page = [entry_id(one) for one in await self._run(list[bytes], scripts.OWN_IDS, start, IDS_MAX)]
             ids += page
             if len(page) < IDS_MAX:
                 return ids
             start = f"({ids[-1]}"
 
-    @_translated()
     async def own(self, entry_ids: Sequence[str]) -> list[Entry]:
         """Those of at most 1,000 that are still the relay's own."""
-        return [_named(one) for one in await self._run(scripts.OWN, *entry_ids)]
+        return [named(one) for one in await self._run(list[NamedEntry], scripts.OWN, *entry_ids)]
 
-    @_translated()
     async def fetch(self, rows: Sequence[Row]) -> tuple[Read, set[str]]:
         """Their events, as far as they fit, and those that are not the relay's any more. A repetition is counted."""
         arguments: list[str | int] = []
         for row in rows:
             arguments += [row.entry_id, int(row.is_again and not row.is_counted)]
-        found, lost = await self._run(scripts.FETCH, READ_BYTES_MAX, ENTRY_BYTES_MAX, *arguments)
-        if not {_text(one[0]) for one in found}.union(map(_text, lost)) <= {row.entry_id for row in rows}:
+        answer = await self._run(FetchAnswer, scripts.FETCH, READ_BYTES_MAX, ENTRY_BYTES_MAX, *arguments)
+        lost = {entry_id(one) for one in answer.lost}
+        if not {entry_id(one.entry_id) for one in answer.found} | lost <= {row.entry_id for row in rows}:
             raise LogAway("the answer is that of another command")
-        return _read(found), {_text(one) for one in lost}
+        return _read(answer.found), lost
 
-    @_translated()
     async def release(self) -> None:
         """Leaves what is pending to the other relays."""
-        while await self._run(scripts.RELEASE) == IDS_MAX:
+        while await self._run(int, scripts.RELEASE) == IDS_MAX:
             pass
 
-    @_translated()
     async def kept_position(self, name: str) -> tuple[int, int]:
         """Of an entry's id that is kept there, to be compared."""
-        return position_of(await self.kept(name) or "0-0")
+        kept = await self.kept(name)
+        return position_of(entry_id(kept.encode())) if kept else (0, 0)
 
     async def kept(self, name: str) -> str:
         """What the relays' hash has under this name, or nothing."""
         async with _translated(COMMAND_SECONDS_MAX):
             found = await self._client.hget(self.names.keys[3], name)
-        return _text(found or b"")
+        return "" if found is None else text(of_form(found, bytes))
 
-    async def _run(self, script: str, *arguments: str | int) -> Any:
+    async def _run(self, form: type[T], script: str, *arguments: str | int) -> T:
+        # Here, and not in the library: what is no text and no number is a bug of ours.
+        given = [one.encode() if isinstance(one, str) else b"%d" % one for one in (*self._own, *arguments)]
+        digest, keys = _digest(script), self.names.keys
         async with _translated(COMMAND_SECONDS_MAX):
-            given = [*self._own, *arguments]
             try:
-                return await self._client.evalsha(_digest(script), self.names.keys, given)
+                answer = await self._client.evalsha(digest, keys, given)
             except NoScriptError:
-                return await self._client.eval(script, self.names.keys, given)
+                answer = await self._client.eval(script, keys, given)
+        return of_form(answer, form)
 
 
 @asynccontextmanager
@@ -324,28 +323,19 @@ def _digest(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _named(found: Sequence[Any]) -> Entry:
-    """By its names alone; those of an entry that has none are empty, and no daemon knows it."""
-    entry_id, client_id, event_id = found
-    return Entry(_text(entry_id), _text(client_id or b""), _text(event_id or b""))
-
-
-def _read(found: Sequence[Any]) -> Read:
+def _read(found: Sequence[Found]) -> Read:
     entries: list[Entry] = []
     unpostable: list[Unpostable] = []
     for one in found:
-        entry_id, size = _text(one[0]), one[6]
-        if not size:
-            unpostable.append(Unpostable(entry_id, TRIMMED, TRIMMED_DETAIL))
-        elif size > ENTRY_BYTES_MAX:
-            detail = f"the entry has {size:,} bytes; at most {ENTRY_BYTES_MAX:,} are read"
-            unpostable.append(Unpostable(entry_id, TOO_LARGE, detail, _text(one[1] or b""), _text(one[3] or b"")))
+        name = entry_id(one.entry_id)
+        if not one.size:
+            unpostable.append(Unpostable(name, TRIMMED, TRIMMED_DETAIL))
+        elif one.size > ENTRY_BYTES_MAX:
+            detail = f"the entry has {one.size:,} bytes; at most {ENTRY_BYTES_MAX:,} are read"
+            unpostable.append(Unpostable(name, TOO_LARGE, detail, text(one.client_id), text(one.event_id)))
         else:
-            entry = read_entry(entry_id, dict(zip(_NAMES, one[1:6], strict=True)))
+            values = one.client_id, one.type, one.event_id, one.payload, one.expires_at
+            entry = read_entry(name, dict(zip(_NAMES, values, strict=True)))
             if isinstance(entry, Entry):
                 entries.append(entry)
             else:

@@ -79,7 +79,7 @@ def relay(held: list[str], /, **options: Any) -> None:
     """
     try:
         from hookd.relay.daemon_api import Denied
-        from hookd.relay.redis_log import LogRefused
+        from hookd.relay.log_troubles import LogRefused
         from hookd.relay.relaying import Relaying
     except ModuleNotFoundError as missing:
         fail(ExitCode.UNAVAILABLE, f"the relay needs {missing.name}: pip install 'hookd[redis]'")
