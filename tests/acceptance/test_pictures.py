@@ -53,7 +53,7 @@ def test_budget_is_full(tmp_path, browser) -> None:
         held_up(api, "initech", 13)
         held_up(api, "acme", 7)
         assert {api.post("acme", f"more-{number}").status for number in range(34)} == {503}
-        first = "Producers are refused (503) for all clients, 34 times since"
+        first = "Producers are refused (503) for all clients, 34 requests since"
         why = "the budget is full; initech/default holds 65 % of it, paused by operator"
         taken(browser, daemon.url, "full.png", first, why, "First: ", "20 of 20 unsettled events", **WIDE)
 

@@ -51,6 +51,17 @@ def test_each_client_has_a_spell_of_its_own_and_the_last_is_known() -> None:
     assert refusals.full(4) is None
 
 
+def test_requests_and_events_of_partial_batches_are_counted_apart() -> None:
+    """Together they are how often; each once, at its limit, and the limit with most is first whichever was last."""
+    refusals = Refusals()
+    for limit, is_event in (("a", False), ("b", True), ("b", True), ("a", False), ("b", False), ("c", False)):
+        refusals.note(Full("no room").at(limit), at(0), is_event=is_event)
+    spell = refusals.full(0)
+    assert spell is not None
+    assert (spell.requests, spell.events, spell.count) == (4, 2, 6)
+    assert (spell.limits, spell.limit) == ((("b", 3), ("a", 2), ("c", 1)), "b")
+
+
 def test_so_many_clients_have_a_spell_and_no_more() -> None:
     """Those that were refused last."""
     refusals = Refusals()

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import msgspec
 import pytest
 from hookd.core.deadline import Cause, Deadline
 from hookd.core.loss import loss_of
@@ -34,8 +35,8 @@ def headline(situation: Situation) -> str:
 
 
 def spell(count: int, *, began: float = -300, last: float = -1, limit: str = "intake.unsettled_events_max") -> Spell:
-    """Seconds before now."""
-    return Spell(count, NOW + began, Moment(1000 + last, NOW + last), limit)
+    """Of requests; seconds before now."""
+    return Spell(count, 0, NOW + began, Moment(1000 + last, NOW + last), ((limit, count),))
 
 
 FULL = {"unsettled_events": 100_000, "unsettled_events_max": 100_000}
@@ -54,7 +55,7 @@ SAID = [
         "full",
         {**FULL, "largest": DOWN, "refused": spell(1234)},
         (
-            "Producers are refused (503) for all clients, 1,234 times since 07:55:00Z: the budget is full; "
+            "Producers are refused (503) for all clients, 1,234 requests since 07:55:00Z: the budget is full; "
             "initech/default holds 61 % of it, down since 07:50:00Z (cannot connect)."
         ),
     ),
@@ -62,8 +63,8 @@ SAID = [
         "client-full",
         {"full_clients": 3, "fullest": DOWN, "fullest_refused": spell(12, began=-60)},
         (
-            "Events of initech are refused (429), 12 times since 07:59:00Z: its budget is full, and so are those of 2 "
-            "more clients; initech/default holds 98 % of it, down since 07:50:00Z (cannot connect)."
+            "Events of initech are refused (429), 12 requests since 07:59:00Z: its budget is full, and so are those of "
+            "2 more clients; initech/default holds 98 % of it, down since 07:50:00Z (cannot connect)."
         ),
     ),
     (
@@ -337,29 +338,29 @@ def test_run_before_is_told_by_how_it_ended(run: PreviousRun, sentence: str) -> 
         (
             {"refused": spell(34)},
             (
-                "Producers were refused (503) for all clients, 34 times from 07:55:00Z to 07:59:59Z: "
+                "Producers were refused (503) for all clients, 34 requests from 07:55:00Z to 07:59:59Z: "
                 "intake.unsettled_events_max was used up."
             ),
         ),
         (
             {"refused": spell(1, began=-1, limit="http.sending_bytes_max"), "largest": DOWN},
             (
-                "Requests were refused (503), once at 07:59:59Z: answers that their readers had not taken were at "
+                "Callers were refused (503), 1 request at 07:59:59Z: answers that their readers had not taken were at "
                 "http.sending_bytes_max."
             ),
         ),
         (
             {"refused_client": ("acme", spell(1, began=-1, limit="intake.client_bytes_max"))},
-            "Events of acme were refused (429), once at 07:59:59Z: intake.client_bytes_max was used up.",
+            "Events of acme were refused (429), 1 request at 07:59:59Z: intake.client_bytes_max was used up.",
         ),
         (
             {"refused_client": ("acme", spell(1, began=-1, limit="recorder.bytes_max"))},
-            "Events of acme were refused (429), once at 07:59:59Z: its share of recorder.bytes_max was used up.",
+            "Events of acme were refused (429), 1 request at 07:59:59Z: its share of recorder.bytes_max was used up.",
         ),
         (
             {"refused_client": (None, spell(2, limit="http.connections_max"))},
             (
-                "Requests were refused (429), 2 times from 07:55:00Z to 07:59:59Z: a token's share of "
+                "Callers were refused (429), 2 requests from 07:55:00Z to 07:59:59Z: a token's share of "
                 "http.connections_max was used up."
             ),
         ),
@@ -370,6 +371,27 @@ def test_refusals_of_the_last_minute_are_told_when_there_is_room_again(
 ) -> None:
     """A budget that is full in bursts is not quiet between them: how often, since when, and whose."""
     assert headline(Situation(NOW, endpoints=1, **fields)) == sentence  # type: ignore[arg-type]
+
+
+def test_what_is_counted_is_said_and_which_limits_it_was() -> None:
+    """Requests are no events; of several limits the one with most comes first, and is what it is about."""
+    limits = ("http.sending_bytes_max", 31), ("intake.unsettled_events_max", 2)
+    mixed = msgspec.structs.replace(spell(31), events=2, limits=limits)
+    at_limits = "(31 at http.sending_bytes_max, 2 at intake.unsettled_events_max)"
+    what = "31 requests and 2 events of partial batches"
+    [found] = troubles(Situation(NOW, refused=mixed))
+    assert found.sentence == (
+        f"Callers were refused (503), {what} from 07:55:00Z to 07:59:59Z {at_limits}: answers that their readers had "
+        "not taken were at http.sending_bytes_max."
+    )
+    assert found.lost  # of the two events
+    assert headline(Situation(NOW, refused=mixed, **FULL)) == (  # type: ignore[arg-type]
+        f"Producers are refused (503) for all clients, {what} since 07:55:00Z {at_limits}: the budget is full."
+    )
+    events = msgspec.structs.replace(spell(0), events=1, limits=limits[1:])
+    assert headline(Situation(NOW, refused=events)).startswith(
+        "Producers were refused (503) for all clients, 1 event of a partial batch from 07:55:00Z"
+    )
 
 
 def test_refusal_of_more_than_a_minute_ago_is_over() -> None:
@@ -389,7 +411,7 @@ def test_one_client_that_is_refused_alone_is_said_to_be_alone() -> None:
 def test_one_refusal_is_no_span_of_time() -> None:
     """It has a moment."""
     said = headline(Situation(NOW, refused=spell(1), **FULL))  # type: ignore[arg-type]
-    assert said == "Producers are refused (503) for all clients, once, at 07:55:00Z: the budget is full."
+    assert said == "Producers are refused (503) for all clients, 1 request, at 07:55:00Z: the budget is full."
 
 
 @pytest.mark.parametrize(
@@ -431,13 +453,13 @@ def test_refusals_that_go_on_are_not_told_as_over_and_have_their_cause() -> None
     [found] = troubles(Situation(NOW, **fields))  # type: ignore[arg-type]
     assert (found.kind, found.endpoint) == ("client-full", BUSY)
     assert found.sentence == (
-        "Events of soylent are refused (429), 42 times since 07:55:00Z: its budget is full again and again; "
+        "Events of soylent are refused (429), 42 requests since 07:55:00Z: its budget is full again and again; "
         "soylent/default holds 98 % of it: it answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes."
     )
     whole = {"unsettled_events": 98, "unsettled_events_max": 100, "refused": spell(3)}
     [found] = troubles(Situation(NOW, **whole))  # type: ignore[arg-type]
     assert found.sentence == (
-        "Producers are refused (503) for all clients, 3 times since 07:55:00Z: the budget is full again and again."
+        "Producers are refused (503) for all clients, 3 requests since 07:55:00Z: the budget is full again and again."
     )
 
 

@@ -32,7 +32,7 @@ async def said_at(api: Api, path: str) -> str:
 
 
 async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) -> None:
-    """With 503 everyone; a batch counts once, and what a partial batch went on without counts each."""
+    """With 503 everyone; a batch is one request, and what a partial batch went on without is counted by events."""
     api = await started(nursery, Settings(intake=IntakeSettings(unsettled_events_max=2)))
     api.flow.registration.pause("acme", "default")
     api.flow.admit_many(2)
@@ -42,11 +42,15 @@ async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) 
     assert (await api.post("/v1/events/batch", [event(), event()])).status == 503
     await at(10)
     assert (await api.post("/v1/events/batch?partial=true", [event(), event()])).status == 202
-    assert "refused (503) for all clients, 4 times since 08:00:05Z: the budget" in await said_at(api, "/")
+    assert (
+        "refused (503) for all clients, 2 requests and 2 events of partial batches since 08:00:05Z: the"
+        in await said_at(api, "/")
+    )
     api.flow.registration.resume("acme", "default")
     await at(16)
     said = await said_at(api, "/")
-    assert said.startswith("Producers were refused (503) for all clients, 4 times from 08:00:05Z to 08:00:10Z: ")
+    what = "2 requests and 2 events of partial batches from 08:00:05Z to 08:00:10Z"
+    assert said.startswith(f"Producers were refused (503) for all clients, {what}: intake.unsettled_events_max was")
 
 
 async def test_nothing_is_called_well_whose_attempts_fail(autojump_clock, nursery) -> None:
@@ -70,11 +74,11 @@ async def test_whose_events_alone_are_refused_since_when_and_how_often(autojump_
     assert (await api.post("/v1/events", event())).status == 429
     assert (await api.post("/v1/events/batch", [event(), event()])).status == 429
     said = await said_at(api, "/")
-    assert said.startswith("Events of acme alone are refused (429), 2 times since 08:00:05Z: its budget is full;")
+    assert said.startswith("Events of acme alone are refused (429), 2 requests since 08:00:05Z: its budget is full;")
     api.flow.registration.resume("acme", "default")
     await at(16)
     said = await said_at(api, "/")
-    assert said.startswith("Events of acme were refused (429), 2 times at 08:00:05Z: intake.client_")
+    assert said.startswith("Events of acme were refused (429), 2 requests at 08:00:05Z: intake.client_")
     assert "First: raise intake.client_events_max (now 2) and reload (systemctl reload hookd, or SIGHUP)" in said
 
 
@@ -87,7 +91,9 @@ async def test_answer_that_nobody_took_is_no_producer_that_was_refused(autojump_
     assert (await api.get("/v1/events")).status == 503
     api.flow.set(http=HttpSettings())
     said = await said_at(api, "/")
-    assert said.startswith("Requests were refused (503), once at 08:00:00Z: answers that their readers had not taken")
+    assert said.startswith(
+        "Callers were refused (503), 1 request at 08:00:00Z: answers that their readers had not taken"
+    )
     assert "First: look who asks for long answers and reads them slowly." in said
 
 
@@ -324,7 +330,7 @@ async def test_receiver_that_is_slow_is_the_cause_with_one_first_step(autojump_c
     await at(10)
     for path in ("/", PATH):
         said = await said_at(api, path)
-        assert "Events of acme alone are refused (429), once, at 08:00:09Z: its budget is full" in said
+        assert "Events of acme alone are refused (429), 1 request, at 08:00:09Z: its budget is full" in said
         assert "of it: it answers in 3.5s and takes 1 at a time, 0.3 a second, and more comes." in said
         assert "Lost: nothing yet of what hookd accepted. What it refuses it does not hold: producers must send" in said
         assert firsts(said) == {"raise delivery.concurrency"}

@@ -120,8 +120,9 @@ def _full_of_late(spell: Spell, held: str, now: Situation) -> Trouble:
     """With 503 in the last minute, and there is room at this moment."""
     limit = spell.limit
     if limit in OF_MOMENTS:
-        said = f"Requests were refused (503){_from_to(spell, now)}: {OF_MOMENTS[limit]} were at {limit}."
-        return Trouble("full", said, lost=_REFUSED if limit.startswith("intake.") else "")
+        said = f"Callers were refused (503){_from_to(spell, now)}: {OF_MOMENTS[limit]} were at {limit}."
+        is_of_intake = any(name.startswith("intake.") for name, _ in spell.limits)
+        return Trouble("full", said, lost=_REFUSED if is_of_intake else "")
     if now.used >= FILLING_SHARE and limit.startswith("intake.unsettled_"):
         said = f"are refused (503) for all clients{_so_far(spell, now)}: the budget is full again and again"
     else:
@@ -132,7 +133,7 @@ def _full_of_late(spell: Spell, held: str, now: Situation) -> Trouble:
 def _client_of_late(client_id: str | None, spell: Spell, now: Situation) -> Trouble:
     """A client, or a token, that was refused in the last minute and has room at this moment."""
     holder = now.fullest if now.fullest is not None and now.fullest.client_id == client_id else None
-    whose = "Requests" if client_id is None else f"Events of {client_id}"
+    whose = "Callers" if client_id is None else f"Events of {client_id}"
     is_own, used = spell.limit.startswith("intake.client_"), 0.0 if holder is None else holder.budget_used
     goes_on = is_own and used >= FILLING_SHARE
     budget = "it" if goes_on else "its budget"
@@ -154,7 +155,7 @@ def _so_far(spell: Spell | None, now: Situation) -> str:
     if spell is None:
         return ""
     began = moment(rfc3339(spell.began_at), now.now)
-    return f", once, at {began}" if spell.count == 1 else f", {spell.count:,} times since {began}"
+    return f", {_counted(spell)}{', at' if spell.count == 1 else ' since'} {began}{_at_limits(spell)}"
 
 
 def _from_to(spell: Spell | None, now: Situation) -> str:
@@ -162,7 +163,23 @@ def _from_to(spell: Spell | None, now: Situation) -> str:
     if spell is None:
         return ""
     first, last = (moment(rfc3339(at), now.now) for at in (spell.began_at, spell.last.wall))
-    return f", {times(spell.count)}{f' from {first} to {last}' if first != last else f' at {last}'}"
+    when = f"from {first} to {last}" if first != last else f"at {last}"
+    return f", {_counted(spell)} {when}{_at_limits(spell)}"
+
+
+def _counted(spell: Spell) -> str:
+    """What was refused: requests are one thing, events of batches that went on without them another."""
+    requests = counted(spell.requests, "request") if spell.requests else ""
+    batches = "a partial batch" if spell.events == 1 else "partial batches"
+    events = f"{counted(spell.events, 'event')} of {batches}" if spell.events else ""
+    return " and ".join(one for one in (requests, events) if one)
+
+
+def _at_limits(spell: Spell) -> str:
+    """How often at which, where it was more than one; the one with most first."""
+    if len(spell.limits) == 1:
+        return ""
+    return f" ({', '.join(f'{count:,} at {limit}' for limit, count in spell.limits)})"
 
 
 def _lost(now: Situation, told: Set[str]) -> Iterator[Trouble]:

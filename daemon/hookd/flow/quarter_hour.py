@@ -2,7 +2,7 @@
 
 Rules: housekeeping shows it the counts each second, and it keeps those of every fifth. Nothing here is asked for again:
 a count that the ledger forgot stays as it was.
-Limits: `SAMPLES_MAX` rows of seven numbers, about 60 kB, and 40 kB of refusals, however long it runs and whoever looks.
+Limits: `SAMPLES_MAX` rows of seven numbers, about 60 kB, and 60 kB of refusals, however long it runs and whoever looks.
 """
 
 import math

@@ -199,7 +199,7 @@ def _admit_partial(
     refused, now = [answer for answer in answers if isinstance(answer, Refused)], services.clock.now()
     services.ledger.counters.refused.update(answer.slug for answer in refused)
     for each in refused:
-        services.housekeeping.quarter_hour.refusals.note(each, now)
+        services.housekeeping.quarter_hour.refusals.note(each, now, is_event=True)
     found = [
         _item(answer.event) if isinstance(answer, Admitted) else _refused_item(items[index], client_id, answer)
         for index, answer in enumerate(answers)
