@@ -2,7 +2,6 @@
 
 import math
 from random import Random
-from timeit import repeat
 
 from hookd.core.delivery import Delivery, Status
 from hookd.core.event import Event
@@ -175,19 +174,6 @@ def test_expedited_that_waits_for_something_else_by_now_is_passed_over() -> None
     assert not lane.is_expedited
     assert lane.take(3) is None
     assert all_ids(lane, at=60) == ["a"]
-
-
-def test_look_at_the_first_expedited_takes_no_longer_after_thousands_were_taken() -> None:
-    """An operator's script of single retries; each attempt looks several times. It took 30 times as long."""
-    seconds = []
-    for count in (2, 50_000):
-        lane = Lane("default", endpoint=None, health=Health())
-        for number in range(count):
-            lane.expedite(*waiting(str(number), sequence=number))
-        for _ in range(count - 1):
-            begin(lane.take(0))
-        seconds.append(min(repeat(lane.begins_from, number=20, repeat=20)))
-    assert seconds[1] < 10 * seconds[0]
 
 
 def test_expedited_of_a_lane_paused_by_failures_does_not_wait_for_its_probe() -> None:
