@@ -61,6 +61,7 @@ def interrupted_in_its_traffic() -> None:
         terminal.press(CTRL_Z)  # would leave the table behind, so it does nothing
         terminal.press(CTRL_C)
         terminal.wait_for("now  the daemon drains", "stopped; the daemon drains:")
+        terminal.press(ENTER)  # it ends already
         assert terminal.wait() == 130
         said = after_the_table(terminal)
     assert re.search(r"\| events: [\d,]+ accepted = ", said), said

@@ -1,6 +1,8 @@
 """`hookd receive`: what it makes of a request, and that nothing a peer sends ends it."""
 
+import fcntl
 import json
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from hookd.cli.commands.receive import (
     key_of,
     line,
     reason_not_verified,
+    says_more_within,
 )
 from standardwebhooks.webhooks import Webhook
 
@@ -215,3 +218,19 @@ def test_output_that_nobody_reads_stops_it(monkeypatch: pytest.MonkeyPatch) -> N
     with running() as receiver:
         assert post(receiver).status == 200
         assert receiver.stopped.is_set()
+
+
+def test_connection_with_a_high_number_is_served() -> None:
+    """Before: over a thousand connections at once, and those beyond had no answer and a traceback each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no descriptor may be that high here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    try:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 1500)) as high:
+            assert not says_more_within(high, 0.0)
+            theirs.sendall(b"more")
+            assert says_more_within(high, 1e9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+from hookd.config.named_file import read_named
 from hookd.relay.daemon_api import DaemonApi
 from hookd.relay.definitions_file import DefinitionsFile
 from hookd.relay.entry import position_of
@@ -155,7 +156,7 @@ class Run:
         self.ended = trio.Event()
         self.left: int | None = None
         self.relaying: Relaying
-        self._definitions = DefinitionsFile(definitions(folder, {"new": "http://127.0.0.1:1/"}))
+        self._definitions = DefinitionsFile(definitions(folder, {"new": "http://127.0.0.1:1/"}), read_named)
         self._deliver: Callable[[str, float], None] = lambda _name, _late: None
         self._numbers = count()
 

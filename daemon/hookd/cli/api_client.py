@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from hookd.config.named_file import read_named
 from hookd.core.bind import URL_DEFAULT
 from hookd.core.printable import printable
 from hookd.core.shard import HEADER
@@ -205,10 +206,15 @@ def _decoded(content: bytes, content_type: str) -> Any:
     return content.decode(errors="replace")
 
 
-def token_in(file: str) -> str:
+def token_in(file: str, *, waits: bool = True) -> str:
+    """Raises Unreadable. With `waits` a pipe is waited for, as long as it takes: `--token-file <(…)`. A process that
+    holds its signals could not be ended then."""
     try:
-        with Path(file).open() as opened:  # a pipe is waited for: `--token-file <(…)`
-            token = opened.read(TOKEN_FILE_BYTES_MAX).strip()
+        if waits:
+            with Path(file).open() as opened:
+                token = opened.read(TOKEN_FILE_BYTES_MAX).strip()
+        else:
+            token = read_named(Path(file), bytes_max=TOKEN_FILE_BYTES_MAX)[0].decode().strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise Unreadable(f"cannot read the token file {file}: {reason}") from error

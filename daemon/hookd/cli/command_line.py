@@ -6,8 +6,9 @@ at once.
 """
 
 import os
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -40,8 +41,9 @@ HELP_CHARS_MAX = 300
 
 
 class _Commands(click.Group):
-    """A stdout that takes nothing (a full disk) ends a command with a sentence. The help has each command's whole first
-    sentence: on 80 columns click cuts off two of three."""
+    """Ctrl-C, and a pipe that nobody reads any more, end a command as any program: by the signal. A stdout that takes
+    nothing (a full disk) ends it with a sentence. The help has each command's whole first sentence: on 80 columns click
+    cuts off two of three."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, self.commands[name].get_short_help_str(HELP_CHARS_MAX)) for name in self.list_commands(ctx)]
@@ -53,11 +55,22 @@ class _Commands(click.Group):
             done = super().invoke(ctx)
             sys.stdout.flush()
             return done
+        except KeyboardInterrupt:
+            _end_by(signal.SIGINT)
+        except BrokenPipeError:
+            _end_by(signal.SIGPIPE)
         except OSError as error:
-            if error.errno not in NO_ROOM:  # a pipe that nobody reads any more is click's; the rest is a bug
+            if error.errno not in NO_ROOM:  # the rest is a bug
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # what is still buffered
             fail(ExitCode.UNAVAILABLE, f"stdout takes nothing: {error.strerror}")
+
+
+def _end_by(number: signal.Signals) -> NoReturn:
+    """Click would exit with 1, which is the code of a bug. Nothing is flushed: that could wait for a reader."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise AssertionError("a signal that is not ignored ends the process")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
+from hookd.demo.interruptions import Interruptions
+
 SAID_MAX = 500
 
 
@@ -38,7 +40,7 @@ class Board:
         self.url = ""
         self.pid = 0
         self.enter = threading.Event()  # it was pressed
-        self.heeds_enter = False  # what is played ends by itself on Enter; anything else is cut
+        self.interruptions = Interruptions()
         self._said: deque[str] = deque(maxlen=SAID_MAX)
 
     def begin(self, scene: Scene) -> None:

@@ -10,7 +10,6 @@ daemon's drain.
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from hookd import __version__
 from hookd.cli.api_client import Unreachable
 from hookd.demo.acts import ACTS, TRAFFIC_SECONDS, Act, endless_act, traffic_act
 from hookd.demo.board import Board, Scene
+from hookd.demo.interruptions import Entered, Stopped
 from hookd.demo.pace import (
     CONCURRENCY,
     DRAIN_SECONDS,
@@ -35,31 +34,23 @@ from hookd.demo.pace import (
 from hookd.demo.stage import DemoFailed, Stage
 
 
-class _Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP to the demo: the same way out as Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-class _Entered(BaseException):
-    """Enter was pressed in the middle of an act."""
-
-
 def run_demo(*, seconds: int | None, plain: bool, act: str | None) -> int:
     """Plays the programme. Returns 0 where every promise held, 1 where one did not, 128 + N after signal N."""
     board = Board(is_drawn=not plain and _may_draw())
     was_drawn = board.is_drawn
     colours = not plain and not board.is_drawn and _may_colour()
     acts = programme(act, seconds, is_drawn=was_drawn)
-    handlers = {number: signal.signal(number, _raise_stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
     stage = Stage(Path(tempfile.mkdtemp(prefix="hookd-demo-")), colours=colours, board=board)
-    code = 1
+    with board.interruptions.raised():
+        return _played(acts, stage, until_enter=was_drawn and seconds is None)
+
+
+def _played(acts: Sequence[Act], stage: Stage, *, until_enter: bool) -> int:
+    was_drawn, code = stage.board.is_drawn, 1
     try:
-        code = play(acts, stage, until_enter=was_drawn and seconds is None)
-    except KeyboardInterrupt as stopped:
-        code = 128 + (stopped.number if isinstance(stopped, _Stopped) else signal.SIGINT)
+        code = play(acts, stage, until_enter=until_enter)
+    except Stopped as stopped:
+        code = 128 + stopped.number
         if was_drawn:
             stage.say("stopped; the daemon has drained:")
         _say_report(stage)
@@ -68,8 +59,6 @@ def run_demo(*, seconds: int | None, plain: bool, act: str | None) -> int:
         stage.say_log()
     finally:
         stage.close(keep=code == 1)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     return code
 
 
@@ -119,8 +108,8 @@ def _play_until_enter(acts: Sequence[Act], stage: Stage, *, until_enter: bool) -
         stage.start()
         _say_head(stage)
         perform(acts, stage)
-        board.heeds_enter = True
-    except _Entered:
+        board.interruptions.heeds_enter = True
+    except Entered:
         stage.show("the daemon drains.")
         return True
     if until_enter and not board.enter.is_set():
@@ -135,22 +124,16 @@ def _screen(board: Board) -> Iterator[None]:
     if not board.is_drawn:
         yield
         return
-    from hookd.demo.screen import ENTER_SIGNAL, Screen  # with rich, which nothing else loads
+    from hookd.demo.screen import Screen  # with rich, which nothing else loads
 
-    def cut(_number: int, _frame: FrameType | None) -> None:
-        if not board.heeds_enter:
-            raise _Entered
-
-    handler = signal.signal(ENTER_SIGNAL, cut)
     screen = Screen(board)
     screen.open()
     try:
         yield
     finally:
-        board.heeds_enter = True
+        board.interruptions.heeds_enter = True
         board.is_drawn = False
         screen.close()
-        signal.signal(ENTER_SIGNAL, handler)
 
 
 def perform(acts: Sequence[Act], stage: Stage) -> None:
@@ -159,7 +142,7 @@ def perform(acts: Sequence[Act], stage: Stage) -> None:
         if number > 1 and stage.board.is_drawn:
             time.sleep(SHOWN_VERDICT_SECONDS)  # of the act before
         stage.board.begin(Scene(act.name, number, len(acts), act.does))
-        stage.board.heeds_enter = act.ends_on_enter
+        stage.board.interruptions.heeds_enter = act.ends_on_enter
         stage.say(f"--- {act.name} {'-' * (75 - len(act.name))}")
         stage.say_lines("promise: ", act.promise)
         if not stage.board.is_drawn:  # the picture has it above the table
@@ -188,10 +171,6 @@ def _may_draw() -> bool:
 
 def _may_colour() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def _raise_stopped(number: int, _frame: FrameType | None) -> None:
-    raise _Stopped(number)
 
 
 def _say_head(stage: Stage) -> None:

@@ -6,8 +6,6 @@ against it. A signature is verified as any client would, by the published scheme
 Does not: speak to the daemon; it only answers.
 """
 
-import select
-import socket
 import sys
 import threading
 import time
@@ -16,7 +14,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from hookd.cli.commands.receive import key_of, reason_not_verified
+from hookd.cli.commands.receive import key_of, reason_not_verified, says_more_within
 from hookd.demo.pace import HANG_SECONDS_MAX, LOOK_EVERY_SECONDS, RETRY_AFTER_SECONDS
 
 
@@ -77,7 +75,7 @@ class Receiver(ThreadingHTTPServer):
         self.refused: Counter[str] = Counter()  # and of anything else
         self.rests: list[float] = []  # when it answered with Retry-After
         self._lock = threading.Lock()
-        self._is_up = False
+        self._serving = threading.Thread(target=self.serve_forever, args=(LOOK_EVERY_SECONDS,), daemon=True)
         self.server_bind()  # bound, and not listening yet: connections are refused and nobody else gets the port
         if up:
             self.come_up()
@@ -87,14 +85,12 @@ class Receiver(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/hook"
 
     def come_up(self) -> None:
-        if self._is_up:
-            return
-        self._is_up = True
-        self.server_activate()
-        threading.Thread(target=self.serve_forever, args=(LOOK_EVERY_SECONDS,), daemon=True).start()
+        if not self._serving.is_alive():
+            self.server_activate()
+            self._serving.start()
 
     def close(self) -> None:
-        if self._is_up:
+        if self._serving.is_alive():  # else it would be waited for
             self.shutdown()
         self.server_close()
 
@@ -126,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.server.take(headers, body)
-        if _hangs_up_within(self.connection, reply.after_seconds):
+        if says_more_within(self.connection, reply.after_seconds):
             self.close_connection = True
             return
         # Noted first: the daemon may have the answer, and tell of it, before this thread runs again.
@@ -139,10 +135,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name for it
         """Says nothing: what matters is in `arrivals`."""
-
-
-def _hangs_up_within(connection: socket.socket, seconds: float) -> bool:
-    return bool(select.select([connection], [], [], seconds)[0])
 
 
 def verifies(secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> bool:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from hookd.cli.api_client import Refusal, Remote, Unreachable
 from hookd.demo.board import Board
+from hookd.demo.interruptions import ENTER_SIGNAL
 from hookd.demo.picture import Reading, picture
 from hookd.demo.rows import rows_of
 
@@ -27,7 +28,6 @@ DRAW_EVERY_SECONDS = 0.25
 ASK_SECONDS_MAX = 1.0
 CLIENTS_MAX = 50  # the demo has ten
 COLUMNS_DEFAULT, LINES_DEFAULT = 80, 24  # of a terminal that does not say
-ENTER_SIGNAL = signal.SIGUSR1
 _LOCAL_FLAGS, _CHARACTERS = 3, 6  # where termios has them
 
 

@@ -115,7 +115,7 @@ class Stage:
     def _started(self, bind: str, environ: Mapping[str, str]) -> str:
         """The first line of the daemon that was started; "" where it has none."""
         command = [sys.executable, "-m", "hookd", "run", "--dev", "--bind", bind, "--reports", str(self.reports)]
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, self.board.interruptions.held():
             # A group of its own: Ctrl-C is the demo's, which then stops the daemon.
             self._process = subprocess.Popen(
                 command,
@@ -126,8 +126,8 @@ class Stage:
                 text=True,
                 process_group=0,
             )
-        self.pid, self.admitted, self._is_stopping = self._process.pid, 0, False
-        self._earlier = frozenset(self.reports.glob("shutdown-*.jsonl"))
+            self.pid, self.admitted, self._is_stopping = self._process.pid, 0, False
+            self._earlier = frozenset(self.reports.glob("shutdown-*.jsonl"))
         return _first_line(self._process, START_SECONDS_MAX)
 
     def newest_report(self) -> Path | None:
@@ -158,12 +158,13 @@ class Stage:
 
     def kill(self) -> None:
         """As the kernel does when memory runs out: nothing is said, nothing is written."""
-        process, self._process = self._process, None
+        process = self._process
         if process is not None:
             process.kill()
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+            self._process = None
 
     def close(self, *, keep: bool) -> None:
         try:

@@ -6,7 +6,8 @@ Standard Webhooks 1.0, and clocks may differ by five minutes.
 
 An id is of one client, and goes to each of its endpoints: so the same id on another path is no repeat.
 
-Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids of a path.
+Limits: a thread for each connection; 16 MiB a body; the counts of the last 100,000 webhook-ids of a path. Where nobody
+reads its output those threads wait, and the end waits for none of them.
 
 Does not: speak TLS, keep payloads, or serve anyone but the developer who started it.
 """
@@ -15,6 +16,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import select
 import shutil
 import signal
@@ -47,6 +49,7 @@ ID_CHARS_MAX = 64  # a longer one, which hookd does not send, is remembered by i
 TOLERANCE_SECONDS = 300
 PEER_SECONDS_MAX = 60
 PAYLOAD_SHOWN_BYTES_MAX = 4096  # of what is cut to a line anyway
+POLL_SECONDS_MAX = 2_000_000  # poll counts milliseconds in 32 bits
 
 
 @click.command()
@@ -75,6 +78,7 @@ def receive(
         failures.usage(f"--delay: {error}")
     try:
         serve(host, port, secret=secret, manners=manners, as_json=as_json)
+        os._exit(ExitCode.CLEAN)  # what is buffered is what nobody reads: to flush it would wait for a reader
     except BadSecret as error:
         failures.usage(f"--secret: {error}")
     except CannotListen as error:
@@ -141,7 +145,8 @@ class Receiver(ThreadingHTTPServer):
         self.stopped = threading.Event()
         self._key = key
         self._as_json = as_json
-        self._lock = threading.Lock()  # of the counts and of stdout: a line is written whole
+        self._writing = threading.Lock()  # taken first: lines stand whole, and in the order in which they were counted
+        self._lock = threading.Lock()  # of the counts; held for moments, whatever stdout does
         self._known: OrderedDict[str, Known] = OrderedDict()  # a dict finds its first of 100,000 in 28 us
         self._requests = self._repeats = self._duplicates = self._unverified = 0
 
@@ -154,16 +159,17 @@ class Receiver(ThreadingHTTPServer):
         """Counts and prints it, before it is answered."""
         unverified = reason_not_verified(self._key, request.headers, request.body, now=request.at)
         event_id = request.headers.get("webhook-id", "")
-        with self._lock:
-            known = self._remember(request.path, event_id)
-            known.came += 1
-            seen = ReceivedAttempt(
-                known.came, bool(event_id) and known.taken, unverified, self.manners.status(known.came)
-            )
-            self._requests += 1
-            self._repeats += known.came > 1
-            self._duplicates += seen.is_duplicate
-            self._unverified += unverified is not None
+        with self._writing:
+            with self._lock:
+                known = self._remember(request.path, event_id)
+                known.came += 1
+                seen = ReceivedAttempt(
+                    known.came, bool(event_id) and known.taken, unverified, self.manners.status(known.came)
+                )
+                self._requests += 1
+                self._repeats += known.came > 1
+                self._duplicates += seen.is_duplicate
+                self._unverified += unverified is not None
             self._print(request, seen)
         return seen
 
@@ -224,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = self.server.take(ReceivedRequest(headers, self.path, body, time.time()))
         # A peer that hangs up while we delay is not kept, nor one that sends more before its answer.
-        if select.select([self.connection], [], [], self.server.manners.delay_seconds)[0]:
+        if says_more_within(self.connection, self.server.manners.delay_seconds):
             self.close_connection = True
             return
         # Noted first: the peer may have the answer, and send again, before this thread goes on.
@@ -247,21 +253,33 @@ def serve(host: str, port: int, *, secret: str | None, manners: Manners, as_json
     """Until Ctrl-C or SIGTERM. Raises BadSecret or CannotListen."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     receiver = Receiver(host, port, key=None if secret is None else key_of(secret), manners=manners, as_json=as_json)
+    serving = threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True)
+    try:
+        _say_how_to_use(receiver, has_secret=secret is not None)
+        serving.start()
+        receiver.stopped.wait()
+    except KeyboardInterrupt:
+        pass
+    if serving.is_alive():  # else it would be waited for
+        receiver.shutdown()
+    receiver.server_close()
+    click.echo(receiver.summary(), err=True)
+
+
+def _say_how_to_use(receiver: Receiver, *, has_secret: bool) -> None:
     click.echo(f"receiving on {receiver.url}; try: hookd run --dev --client acme={receiver.url}", err=True)
-    if secret is None:
+    if not has_secret:
         click.echo(
             "nothing is verified without --secret: `hookd run` shows the one it makes; start this again with it",
             err=True,
         )
-    serving = threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True)
-    serving.start()
-    try:
-        receiver.stopped.wait()
-    except KeyboardInterrupt:
-        pass
-    receiver.shutdown()
-    receiver.server_close()
-    click.echo(receiver.summary(), err=True)
+
+
+def says_more_within(connection: socket.socket, seconds: float) -> bool:
+    """Whether the peer sends something, or hangs up, while its answer is delayed."""
+    ready = select.poll()  # `select` takes no descriptor over 1023
+    ready.register(connection, select.POLLIN)
+    return bool(ready.poll(min(seconds, POLL_SECONDS_MAX) * 1000))
 
 
 def key_of(secret: str) -> bytes:

@@ -11,6 +11,7 @@ import click
 from hookd.cli.api_client import Unreadable, token_in
 from hookd.cli.completion import complete_file
 from hookd.cli.failures import fail, usage
+from hookd.config.named_file import read_named
 from hookd.core.bind import URL_DEFAULT, parse_bind
 from hookd.core.json_depth import DEPTH_MAX
 from hookd.core.plurals import are
@@ -137,8 +138,8 @@ def _settings(options: dict[str, Any]) -> "RelaySettings":
             to=_option("to", to, checked_origin),
             feeds=[_option("feed", feed, checked_origin) for feed in options["feeds"] or (to,)],
             bind=_option("bind", options["bind"], _address),
-            token=token_in(token_file) if token_file else None,
-            definitions=DefinitionsFile(definitions) if definitions else None,
+            token=token_in(token_file, waits=False) if token_file else None,
+            definitions=DefinitionsFile(definitions, read_named) if definitions else None,
             limits=Limits(
                 options["parked_max"],
                 options["owed_max"],
