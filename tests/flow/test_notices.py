@@ -261,6 +261,19 @@ async def test_batch_that_brings_a_budget_to_its_mark_is_seen(autojump_clock, nu
     assert kinds(flow) == ["client.filling"]
 
 
+async def test_budgets_that_fill_together_are_told_in_the_order_in_which_they_did(autojump_clock, nursery) -> None:
+    """By the order of a set a seed of the simulation was several runs."""
+    flow = Flow(settings(intake=IntakeSettings(client_events_max=1)))
+    await flow.start(nursery)
+    flow.sender.script(URL, Hang())
+    clients = [f"client{number}" for number in range(20)]
+    for client_id in clients:
+        flow.put(client_id)
+        flow.admit(client_id)
+    await at(2)
+    assert [row.client_id for row in told(flow) if row.type is Kind.CLIENT_FILLING] == clients
+
+
 async def test_run_before_is_told_and_waits_for_the_client(autojump_clock, nursery) -> None:
     """A platform registers its clients after a start."""
     flow = Flow(settings())

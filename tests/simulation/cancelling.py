@@ -88,6 +88,8 @@ class Cancelling:
             duty = posted.duties.get(key)
             if duty is None or posted.may_be_forgotten or duty.retries_open or duty.retried_at >= asked_at:
                 continue
+            if duty.removed_at is not None and duty.removed_at > duty.retried_at:
+                continue  # in flight it ends as `endpoint_removed`, which a cancel leaves as it is
             if duty.opened_at is not None and duty.opened_at < asked_at:
                 duty.cancelled_at = self.world.now()
 

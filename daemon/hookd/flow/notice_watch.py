@@ -60,7 +60,7 @@ class NoticeWatch:
         self._log = log
         self._endpoints: dict[Key, EndpointWatch] = {}
         self._budgets: dict[str | None, BudgetWatch] = {}  # by client; None: the daemon's
-        self._asked: set[str] = set()  # clients whose budget, or the daemon's, was about to fill
+        self._asked: dict[str, None] = {}  # clients whose budget, or the daemon's, was about to fill, as they asked
         self.made = 0
         self.untold = 0  # how often there was no room for a watch
         around = ledger.guard.around
@@ -74,7 +74,7 @@ class NoticeWatch:
         self.observe = around(NOTICES, self._observe)
         self.removed = around(NOTICES, self._removed)
         self.given_up = around(NOTICES, self._given_up)
-        self.filling = self._asked.add
+        self.filling: Callable[[str], object] = self._asked.setdefault
         self.full = around(NOTICES, self._full)
         self.tell_run_before = around(NOTICES, self._tell_run_before)
 
