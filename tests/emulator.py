@@ -57,7 +57,7 @@ class Terminal:
             self.process.wait(20)
         finally:
             self.process.kill()
-        self._reader.join()
+        self._reader.join(20)
         os.close(self._main)
 
     def resize(self, columns: int, lines: int) -> None:

@@ -61,6 +61,31 @@ def test_daemon_that_is_started_as_ctrl_c_comes_is_stopped(tmp_path: Path, monke
             child.wait()
 
 
+def test_ctrl_c_while_an_act_stops_the_daemon_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: it killed that daemon, and the act went on. Now it drains to its end."""
+    signals = [signal.SIGINT]
+
+    class Waited(subprocess.Popen[Any]):
+        def wait(self, timeout: float | None = None) -> int:
+            if signals:
+                signal.raise_signal(signals.pop())
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Waited)
+    stage = Stage(tmp_path, colours=False, board=Board())
+    try:
+        stage.start()
+        with stage.board.interruptions.raised():
+            with pytest.raises(Stopped):
+                stage.stop()
+            assert stage.stop(is_patient=False) == 0
+            stage.start()
+            signals.append(signal.SIGINT)
+            assert stage.stop(is_patient=False) == -signal.SIGKILL
+    finally:
+        stage.close(keep=False)
+
+
 def test_receiver_closes_that_was_interrupted_as_it_came_up() -> None:
     """Before: it waited for a thread that had not begun."""
 

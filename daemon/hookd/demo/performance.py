@@ -78,12 +78,12 @@ def play(acts: Sequence[Act], stage: Stage, *, until_enter: bool = False) -> int
     with _screen(stage.board):
         try:
             was_cut = _play_until_enter(acts, stage, until_enter=until_enter)
+            exit_code = stage.stop()
         except KeyboardInterrupt:
             stage.show(f"the daemon drains: no new 202, {DRAIN_SECONDS:g} s at most to finish, then its report.")
             stage.say("\nstopped; the daemon drains:")
-            stage.stop()
+            stage.stop(is_patient=False)
             raise
-        exit_code = stage.stop()
     if was_drawn:
         _say_verdicts(stage)
     stage.say(f"The daemon has ended, with exit code {exit_code}.")

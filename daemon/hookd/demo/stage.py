@@ -140,15 +140,20 @@ class Stage:
             self._is_stopping = True
             self._process.send_signal(signal.SIGTERM)
 
-    def stop(self) -> int:
-        """Waits for the child to end, asking it to and, out of time or patience, killing it; returns its exit code."""
+    def stop(self, *, is_patient: bool = True) -> int:
+        """Waits for the child to end, asking it to and, out of time, killing it; returns its exit code.
+
+        A signal meanwhile is the caller's, who stops again; where that one is out of patience it kills.
+        """
         process = self._process
         if process is None:
             return 0
         try:
             self.terminate()
             code = process.wait(DRAIN_SECONDS + EXIT_GRACE_SECONDS + 5)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as out_of:
+            if is_patient and isinstance(out_of, KeyboardInterrupt):
+                raise
             process.kill()
             code = process.wait()
         if process.stdout is not None:
@@ -168,7 +173,7 @@ class Stage:
 
     def close(self, *, keep: bool) -> None:
         try:
-            self.stop()
+            self.stop(is_patient=False)
             for receiver in self.receivers.values():
                 receiver.close()
         finally:
