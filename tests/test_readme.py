@@ -1,5 +1,6 @@
 """The README's console blocks are pasted into a fresh clone, in order, into one shell, as a stranger would."""
 
+import json
 import re
 import shutil
 import socket
@@ -39,9 +40,14 @@ def _ports() -> Iterator[dict[int, int]]:
 
 
 def with_ports(block: str, ports: dict[int, int]) -> str:
-    """The block with other ports; `run` and the commands are told of the API's, which they take by default."""
+    """The block with other ports; `run` and the commands are told of the API's, which they take by default.
+
+    The second attempt is not due within the test: a slow machine needs over 5 s for the commands before `explain`.
+    """
+    bind = f"127.0.0.1:{ports[API_PORT]}"
     given = (
-        f"export HOOKD_HTTP__BIND='[\"127.0.0.1:{ports[API_PORT]}\"]' HOOKD_URL=http://127.0.0.1:{ports[API_PORT]}\n"
+        f"export HOOKD_HTTP__BIND='[\"{bind}\"]' HOOKD_URL=http://{bind}\n"
+        f"export HOOKD_RETRY__SCHEDULE='{json.dumps(['10m'] * 5)}'\n"
     )
     return given + re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(ports[int(found[1])]), block)
 

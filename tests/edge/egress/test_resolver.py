@@ -19,12 +19,15 @@ class Dns:
     def __init__(self) -> None:
         self.table: dict[bytes, list[str]] = {}
         self.asked: list[bytes] = []
+        self.hanging: set[bytes] = set()
         self.release = threading.Event()
 
     def __call__(self, host: bytes, port: int, **_: Any) -> list[tuple[Any, ...]]:
         self.asked.append(host)
         if host.startswith(b"hung"):
+            self.hanging.add(host)
             self.release.wait(60)
+            self.hanging.discard(host)
         if host not in self.table:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.table[host]]
@@ -39,6 +42,13 @@ def dns() -> Iterator[Dns]:
 
 def resolver(nursery: trio.Nursery, dns: Dns, **options: Any) -> Resolver:
     return Resolver(nursery, getaddrinfo=dns, **options)
+
+
+async def all_hang(resolve: Resolver, dns: Dns) -> None:
+    """Until each look-up that has a place hangs in its thread, which begins when the machine lets it."""
+    await trio.testing.wait_all_tasks_blocked()
+    while sum(threads._places.borrowed_tokens for threads in resolve._threads.values()) != len(dns.hanging):
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 class Waiter:
@@ -181,13 +191,13 @@ async def test_name_that_resolved_before_does_not_wait_behind_those_that_did_not
 
 
 async def seconds_until_found(
-    resolve: Resolver, host: str, clock: trio.testing.MockClock, nursery: trio.Nursery
+    resolve: Resolver, dns: Dns, host: str, clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> float:
     """By the clock, which is set on by SLOW_SECONDS while the name waits; 30 if it takes longer."""
     asked_at = trio.current_time()
     waiter = Waiter(nursery, resolve, host)
     while not waiter.ended.is_set() and trio.current_time() < asked_at + 30:
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await all_hang(resolve, dns)
         if not waiter.ended.is_set():
             clock.jump(SLOW_SECONDS + 0.001)
     assert waiter.outcome in (None, ("1.1.1.1",))
@@ -202,8 +212,8 @@ async def test_150_names_that_hang_hold_up_a_new_one_for_a_moment(
     resolve = resolver(nursery, dns)
     for number in range(150):
         Waiter(nursery, resolve, f"hung{number}.example")
-    await trio.testing.wait_all_tasks_blocked(0.05)
-    assert await seconds_until_found(resolve, "new.example", mock_clock, nursery) < 3 * SLOW_SECONDS
+    await all_hang(resolve, dns)
+    assert await seconds_until_found(resolve, dns, "new.example", mock_clock, nursery) < 3 * SLOW_SECONDS
     assert resolve.look_ups_in_flight == 150
     dns.release.set()
     nursery.cancel_scope.cancel()
@@ -223,8 +233,8 @@ async def test_good_names_that_begin_to_hang_hold_up_no_other_good_one(
     mock_clock.jump(31)
     for name in hung:
         Waiter(nursery, resolve, name)
-    await trio.testing.wait_all_tasks_blocked(0.05)
-    assert await seconds_until_found(resolve, "good.example", mock_clock, nursery) < 4 * SLOW_SECONDS
+    await all_hang(resolve, dns)
+    assert await seconds_until_found(resolve, dns, "good.example", mock_clock, nursery) < 4 * SLOW_SECONDS
     dns.release.set()
     nursery.cancel_scope.cancel()
 
@@ -237,8 +247,9 @@ async def test_threads_are_bounded_however_many_names_hang(
     for number in range(300):
         Waiter(nursery, resolve, f"hung{number}.example")
     for _ in range(6):
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await all_hang(resolve, dns)
         mock_clock.jump(SLOW_SECONDS + 0.001)
+    await all_hang(resolve, dns)
     assert len(dns.asked) == AT_ONCE_MAX[Standing.NEW] + HANGING_MAX[Standing.NEW] == 160
     assert THREADS_MAX == 256
     dns.release.set()
@@ -254,12 +265,11 @@ async def test_places_come_back_once_names_hang_no_more(
         dns.release.clear()
         dns.asked.clear()
         waiters = [Waiter(nursery, resolve, f"hung{turn}-{number}.example") for number in range(100)]
-        while len(dns.asked) < AT_ONCE_MAX[Standing.NEW]:
-            await trio.testing.wait_all_tasks_blocked(0.05)
+        await all_hang(resolve, dns)
         assert len(dns.asked) == AT_ONCE_MAX[Standing.NEW]
         mock_clock.jump(SLOW_SECONDS + 0.001)
-        while len(dns.asked) < 100:  # real threads: they begin when the machine lets them
-            await trio.testing.wait_all_tasks_blocked(0.05)
+        await all_hang(resolve, dns)
+        assert len(dns.asked) == 100
         dns.release.set()
         for waiter in waiters:
             await waiter.ended.wait()
@@ -281,7 +291,7 @@ async def test_names_that_hung_and_found_nothing_share_few_threads(
         dns.asked.clear()
         dns.release.clear()
         waiters = [Waiter(nursery, resolve, name) for name in names]
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await all_hang(resolve, dns)
         assert len(dns.asked) == (at_once_max if is_again else 20)
         if hangs:
             mock_clock.jump(SLOW_SECONDS + 0.1)
