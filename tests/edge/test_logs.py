@@ -159,7 +159,7 @@ def test_writer_that_is_behind_does_not_wait_for_more_lines():
         log("filler", text=line)
     with os.fdopen(reader, "rb") as pipe:
         assert len(pipe.read((chunks - 1) * WRITE_BYTES_MAX)) == (chunks - 1) * WRITE_BYTES_MAX
-        assert waits.count <= 3
+        assert waits.count < chunks // 2  # one for each if it waited; a few before the pipe is full
         pump = threading.Thread(target=pipe.read)
         pump.start()
         assert log.close(timeout_seconds=10)

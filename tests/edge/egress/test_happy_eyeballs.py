@@ -189,8 +189,9 @@ async def test_real_black_hole_is_passed_by() -> None:
             resolve = resolving("127.0.0.2", "127.0.0.1")
             async with open_transport(policy=policy, resolve=resolve, ssl_context=peers.TLS) as transport:
                 started_at = trio.current_time()
-                assert await post(transport, f"http://hook.example:{port}/") == (200, b"ok")
-                assert STAGGER_SECONDS <= trio.current_time() - started_at < 2
+                with trio.fail_after(30):  # the system gives the first address up after two minutes
+                    assert await post(transport, f"http://hook.example:{port}/") == (200, b"ok")
+                assert trio.current_time() - started_at >= STAGGER_SECONDS
             nursery.cancel_scope.cancel()
         for filler in fillers:
             filler.close()
