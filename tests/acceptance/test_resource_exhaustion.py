@@ -117,7 +117,8 @@ class WallClock:
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "faketime"
-        self.offset_seconds = 0
+        self._offset_seconds = 0
+        self._jumps: list[tuple[float, int]] = []  # when, by our monotonic clock, and how far off since then
         self.jump(0)
         self.environ = {
             "LD_PRELOAD": faketime(),
@@ -127,14 +128,16 @@ class WallClock:
         }
 
     def jump(self, seconds: int) -> None:
-        self.offset_seconds += seconds
+        self._offset_seconds += seconds
         new = self._file.with_suffix(".new")
-        new.write_text(f"{self.offset_seconds:+d}")
+        new.write_text(f"{self._offset_seconds:+d}")
         new.rename(self._file)
+        self._jumps.append((time.monotonic(), self._offset_seconds))
 
     def of(self, received: Received) -> float:
         """What it said when the request came."""
-        return time.time() - (time.monotonic() - received.at) + self.offset_seconds
+        offset_seconds = next(offset for at, offset in reversed(self._jumps) if at <= received.at)
+        return time.time() - (time.monotonic() - received.at) + offset_seconds
 
 
 @pytest.mark.parametrize("seconds", [HOUR_SECONDS, -HOUR_SECONDS])
