@@ -1,9 +1,12 @@
 """The longest test begins first: three workers then end together, instead of two waiting for the README's demo.
 
 Hypothesis sets no deadline for one example: how long one takes says how busy the machine is, and nothing of the code.
+
+Ctrl-C is heard, also by what the tests start: a shell has it ignored for what is started with `&`.
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +14,9 @@ from hypothesis import settings
 LONGEST = "test_readme.py"
 # Of what Hypothesis draws for a property that names no number of its own.
 EXAMPLES = int(os.environ.get("HOOKD_TEST_EXAMPLES", "100"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("hookd", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("hookd")
