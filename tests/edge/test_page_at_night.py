@@ -6,6 +6,7 @@ from html import unescape
 
 import msgspec
 import pytest
+import trio
 from hookd.core.loss import loss_of
 from hookd.core.notice import Kind, Notice
 from hookd.core.outcome import Outcome, Responded, Unreachable
@@ -53,12 +54,18 @@ async def test_who_is_refused_since_when_and_how_often(autojump_clock, nursery) 
     assert said.startswith(f"Producers were refused (503) for all clients, {what}: intake.unsettled_events_max was")
 
 
-async def test_nothing_is_called_well_whose_attempts_fail(autojump_clock, nursery) -> None:
-    """Half a minute passes until it is a trouble; until then a green line would send its reader to bed."""
+async def failed_twice(nursery: trio.Nursery) -> Api:
+    """Six seconds on; its next attempt is yet to come."""
     api = await started(nursery)
     api.flow.sender.script(URL, Responded(404), Responded(404))
     api.flow.admit()
     await at(6)
+    return api
+
+
+async def test_nothing_is_called_well_whose_attempts_fail(autojump_clock, nursery) -> None:
+    """Half a minute passes until it is a trouble; until then a green line would send its reader to bed."""
+    api = await failed_twice(nursery)
     page = await shown(api, "/")
     told = "acme/default has failed since 08:00:00Z or before this run (answered 404); it counts as trouble once that"
     assert f'<p class="headline warn">{told} lasts 30s.' in page
@@ -391,10 +398,7 @@ async def test_what_earlier_runs_left_is_asked_for_once_in_a_refresh(autojump_cl
 
 async def test_endpoint_that_failed_last_is_not_green(autojump_clock, nursery) -> None:
     """Before it has failed for 30 s nothing is called failing; its row and its page say that it failed."""
-    api = await started(nursery)
-    api.flow.sender.script(URL, Responded(404), Responded(404))
-    api.flow.admit()
-    await at(6)
+    api = await failed_twice(nursery)
     page = await shown(api, "/")
     assert "chip good" not in page
     assert '<span class="chip warn">failed last</span>' in page
